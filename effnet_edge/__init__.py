@@ -1,0 +1,20 @@
+"""effnet-edge: EfficientNets from PyTorch to an edge engine, proven to be the same model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from effnet_edge.runtime import EngineRunner, Prediction
+
+__version__ = "0.1.0"
+__all__ = ["EngineRunner", "Prediction", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    # The runner pulls in numpy and pillow: `import effnet_edge` stays instant without it (PEP 562).
+    if name in ("EngineRunner", "Prediction"):
+        from effnet_edge import runtime
+
+        return getattr(runtime, name)
+    raise AttributeError(f"module 'effnet_edge' has no attribute {name!r}")

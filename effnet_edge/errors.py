@@ -1,0 +1,35 @@
+"""The errors that a person is shown: one line each, with an exit code, never a traceback."""
+
+from __future__ import annotations
+
+
+class EffnetEdgeError(Exception):
+    """A failed job. Its text is one line: what is wrong, with which file or option, what to do."""
+
+    exit_code = 1
+
+
+class UsageError(EffnetEdgeError):
+    """The request itself is wrong: an option, a name, or a path that does not exist."""
+
+    exit_code = 2
+
+
+class ImageError(EffnetEdgeError):
+    """A picture cannot be used; the text names the file."""
+
+
+class CheckpointError(EffnetEdgeError):
+    """A checkpoint does not fit the network; the text names the file and the first bad tensors."""
+
+
+class BundleError(EffnetEdgeError):
+    """A bundle is damaged, foreign, or made by a newer version; the text names the file."""
+
+
+class BackendError(EffnetEdgeError):
+    """An engine backend is not installed or failed; the text says how to install it."""
+
+
+class GateError(EffnetEdgeError):
+    """A parity gate failed: the candidate is not the same model as the reference."""
