@@ -1,0 +1,1 @@
+"""EfficientNet in PyTorch. Only the modules that need torch import it."""

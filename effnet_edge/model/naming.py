@@ -1,0 +1,150 @@
+"""Naming schemes of EfficientNet checkpoints, as data: where each of our tensors stands in theirs.
+
+A new format is a new row of `NAMING_SCHEMES`, not new code.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+OWN_BLOCK = re.compile(r"stages\.(?P<stage>\d+)\.(?P<block>\d+)\.(?P<rest>.+)")
+
+
+@dataclass(frozen=True)
+class NamingScheme:
+    """How another code base names the modules of an EfficientNet.
+
+    Attributes:
+        name: what a person calls the format.
+        block: format string of a block's prefix, with `{stage}`, `{block}` (within its stage) and
+            `{index}` (within the network).
+        modules: our module path → theirs; inside a block, the part after the block's prefix.
+        modules_without_expansion: the same for blocks whose expansion ratio is 1, where it differs.
+        batch_norm_folded: the checkpoint has a convolution bias instead of batch norms.
+    """
+
+    name: str
+    block: str
+    modules: Mapping[str, str]
+    modules_without_expansion: Mapping[str, str] = field(default_factory=dict)
+    batch_norm_folded: bool = False
+
+
+_OWN_MODULES = {
+    path: path
+    for path in (
+        "stem.conv",
+        "stem.bn",
+        "expand.conv",
+        "expand.bn",
+        "depthwise.conv",
+        "depthwise.bn",
+        "se.reduce",
+        "se.expand",
+        "project.conv",
+        "project.bn",
+        "head.conv",
+        "head.bn",
+        "classifier",
+    )
+}
+
+NAMING_SCHEMES = (
+    NamingScheme("effnet-edge", "stages.{stage}.{block}", _OWN_MODULES),
+    NamingScheme(
+        "effnet-edge, batch norm folded",
+        "stages.{stage}.{block}",
+        {
+            **_OWN_MODULES,
+            "stem.bn": "stem.conv",
+            "expand.conv": "expand",
+            "expand.bn": "expand",
+            "depthwise.conv": "depthwise",
+            "depthwise.bn": "depthwise",
+            "project.conv": "project",
+            "project.bn": "project",
+            "head.bn": "head.conv",
+        },
+        batch_norm_folded=True,
+    ),
+    NamingScheme(
+        "efficientnet-pytorch",
+        "_blocks.{index}",
+        {
+            "stem.conv": "_conv_stem",
+            "stem.bn": "_bn0",
+            "expand.conv": "_expand_conv",
+            "expand.bn": "_bn0",
+            "depthwise.conv": "_depthwise_conv",
+            "depthwise.bn": "_bn1",
+            "se.reduce": "_se_reduce",
+            "se.expand": "_se_expand",
+            "project.conv": "_project_conv",
+            "project.bn": "_bn2",
+            "head.conv": "_conv_head",
+            "head.bn": "_bn1",
+            "classifier": "_fc",
+        },
+    ),
+    NamingScheme(
+        "geffnet",
+        "blocks.{stage}.{block}",
+        {
+            "stem.conv": "conv_stem",
+            "stem.bn": "bn1",
+            "expand.conv": "conv_pw",
+            "expand.bn": "bn1",
+            "depthwise.conv": "conv_dw",
+            "depthwise.bn": "bn2",
+            "se.reduce": "se.conv_reduce",
+            "se.expand": "se.conv_expand",
+            "project.conv": "conv_pwl",
+            "project.bn": "bn3",
+            "head.conv": "conv_head",
+            "head.bn": "bn2",
+            "classifier": "classifier",
+        },
+        modules_without_expansion={
+            "depthwise.bn": "bn1",
+            "project.conv": "conv_pw",
+            "project.bn": "bn2",
+        },
+    ),
+)
+
+
+def translate(own_names: Iterable[str], scheme: NamingScheme) -> dict[str, str]:
+    """Our tensor names → the scheme's, for all names of one network's state dict, in order.
+
+    Tensors that a folded checkpoint has no counterpart for (batch norm's scale and statistics)
+    and counters (`num_batches_tracked`) are left out.
+    """
+    names = [name for name in own_names if not name.endswith("num_batches_tracked")]
+    block_indices: dict[tuple[str, str], int] = {}
+    expanded = set()
+    for name in names:
+        if match := OWN_BLOCK.fullmatch(name):
+            key = (match["stage"], match["block"])
+            block_indices.setdefault(key, len(block_indices))
+            if match["rest"].startswith("expand."):
+                expanded.add(key)
+
+    translated = {}
+    for name in names:
+        prefix, modules, rest = "", scheme.modules, name
+        if match := OWN_BLOCK.fullmatch(name):
+            key = (match["stage"], match["block"])
+            prefix = scheme.block.format(stage=key[0], block=key[1], index=block_indices[key]) + "."
+            rest = match["rest"]
+            if key not in expanded:
+                modules = {**modules, **scheme.modules_without_expansion}
+        module, _, tensor = rest.rpartition(".")
+        if scheme.batch_norm_folded and module.endswith("bn") and tensor != "bias":
+            continue
+        translated[name] = f"{prefix}{modules[module]}.{tensor}"
+    return translated

@@ -1,0 +1,273 @@
+"""EfficientNet as a PyTorch module: one class for the whole family.
+
+Source: Tan & Le 2019; block details (SE bottleneck, drop-connect, initialization) from the
+authors' TensorFlow reference implementation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from effnet_edge.model.variants import IMAGENET_CLASSES, BlockSpec, Padding, Variant
+
+BATCH_NORM_EPS = 1e-3
+# The reference keeps 0.99 of the running statistics a step; PyTorch's momentum is the other part.
+BATCH_NORM_MOMENTUM = 1 - 0.99
+DROP_CONNECT = 0.2
+
+
+def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """TensorFlow's SAME padding (before, after) for one axis of `size` pixels.
+
+    The output has ceil(size / stride) pixels, and the odd pixel of padding goes after:
+    https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
+    """
+    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+class PaddedConv2d(nn.Conv2d):
+    """A bias-free convolution with SAME padding fixed for one input size, or a symmetric one.
+
+    Args:
+        input_size: height and width in pixels of the input, which fixes the SAME padding.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        input_size: int,
+        padding: Padding,
+        groups: int = 1,
+    ) -> None:
+        symmetric = (kernel - 1) // 2
+        before, after = (
+            same_padding(input_size, kernel, stride)
+            if padding == "same"
+            else (symmetric, symmetric)
+        )
+        # Only an uneven padding needs an operation of its own.
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding=before if before == after else 0,
+            groups=groups,
+            bias=False,
+        )
+        self.explicit_padding = None if before == after else (before, after, before, after)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.explicit_padding is not None:
+            x = functional.pad(x, self.explicit_padding)
+        return super().forward(x)
+
+
+class ConvBnAct(nn.Module):
+    """Convolution, batch norm and, unless `activation` is false, SiLU."""
+
+    def __init__(self, conv: PaddedConv2d, *, activation: bool = True) -> None:
+        super().__init__()
+        self.conv = conv
+        self.bn: nn.Module = nn.BatchNorm2d(
+            conv.out_channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM
+        )
+        self.act = nn.SiLU() if activation else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.act(self.bn(self.conv(x)))
+        return out
+
+
+class GlobalAveragePool(nn.Module):
+    """Mean over height and width: (N, C, H, W) → (N, C), or (N, C, 1, 1) with `keepdim`.
+
+    nn.AdaptiveAvgPool2d and flatten would export shape arithmetic for a dynamic batch.
+    """
+
+    def __init__(self, *, keepdim: bool) -> None:
+        super().__init__()
+        self.keepdim = keepdim
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3), keepdim=self.keepdim)
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel attention (Hu et al. 2018): SiLU in the bottleneck, a sigmoid gate."""
+
+    def __init__(self, channels: int, squeeze_channels: int) -> None:
+        super().__init__()
+        self.pool = GlobalAveragePool(keepdim=True)
+        self.reduce = nn.Conv2d(channels, squeeze_channels, 1)
+        self.act = nn.SiLU()
+        self.expand = nn.Conv2d(squeeze_channels, channels, 1)
+        self.gate = nn.Sigmoid()
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate: Tensor = self.gate(self.expand(self.act(self.reduce(self.pool(x)))))
+        return x * gate
+
+
+class DropConnect(nn.Module):
+    """Drop a whole sample's residual branch with probability `rate` (Huang et al. 2016)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        kept = torch.empty(x.shape[0], 1, 1, 1, dtype=x.dtype, device=x.device).bernoulli_(keep)
+        return x * kept / keep
+
+
+class MBConv(nn.Module):
+    """Mobile inverted bottleneck with squeeze-excitation and a linear projection."""
+
+    def __init__(
+        self, spec: BlockSpec, input_size: int, padding: Padding, drop_connect: float
+    ) -> None:
+        super().__init__()
+        expanded = spec.expanded_channels
+        self.expand: nn.Module = nn.Identity()
+        if spec.expand_ratio != 1:
+            self.expand = ConvBnAct(
+                PaddedConv2d(spec.in_channels, expanded, 1, input_size=input_size, padding=padding)
+            )
+        self.depthwise = ConvBnAct(
+            PaddedConv2d(
+                expanded,
+                expanded,
+                spec.kernel,
+                spec.stride,
+                input_size=input_size,
+                padding=padding,
+                groups=expanded,
+            )
+        )
+        self.se = SqueezeExcitation(expanded, spec.squeeze_channels)
+        self.project = ConvBnAct(
+            PaddedConv2d(expanded, spec.out_channels, 1, input_size=input_size, padding=padding),
+            activation=False,
+        )
+        self.drop_connect = DropConnect(drop_connect)
+        self.has_shortcut = spec.has_shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.project(self.se(self.depthwise(self.expand(x))))
+        return x + self.drop_connect(out) if self.has_shortcut else out
+
+
+class EfficientNet(nn.Module):
+    """EfficientNet for normalized images, float32 (N, in_channels, resolution, resolution).
+
+    `forward` gives logits, float32 (N, num_classes); with `features_only` the feature maps at
+    strides 2, 4, 8, 16 and 32, each (N, channels, resolution / stride, resolution / stride).
+
+    Args:
+        resolution: input side in pixels; the variant's own if not given. SAME padding is computed
+            for it, so that an exported graph has no shape arithmetic; another size is refused.
+        padding: "same" for weights trained in TensorFlow, "symmetric" for PyTorch's.
+        dropout: before the classifier; the variant's own if not given.
+        drop_connect: rate of the last block; it grows linearly from 0 at the first.
+
+    Raises:
+        ValueError: from `forward`, for an input of another size under SAME padding.
+    """
+
+    def __init__(
+        self,
+        variant: Variant,
+        *,
+        num_classes: int = IMAGENET_CLASSES,
+        in_channels: int = 3,
+        resolution: int | None = None,
+        padding: Padding = "same",
+        dropout: float | None = None,
+        drop_connect: float = DROP_CONNECT,
+        features_only: bool = False,
+    ) -> None:
+        super().__init__()
+        self.variant = variant
+        self.resolution = variant.resolution if resolution is None else resolution
+        self.padding = padding
+        self.features_only = features_only
+        size = self.resolution
+        self.stem = ConvBnAct(
+            PaddedConv2d(in_channels, variant.stem_channels, 3, 2, input_size=size, padding=padding)
+        )
+        size = math.ceil(size / 2)
+        stages = variant.stages()
+        block_count = sum(len(stage) for stage in stages)
+        self.stages = nn.ModuleList()
+        block_index = 0
+        for stage in stages:
+            blocks = []
+            for spec in stage:
+                rate = drop_connect * block_index / block_count
+                blocks.append(MBConv(spec, size, padding, rate))
+                size = math.ceil(size / spec.stride)
+                block_index += 1
+            self.stages.append(nn.Sequential(*blocks))
+        # A stage is a feature map's last one when the next stage halves the resolution.
+        strides = [stage[0].stride for stage in stages]
+        self.feature_stages = [
+            index for index in range(len(stages)) if strides[index + 1 : index + 2] != [1]
+        ]
+        if not features_only:
+            self.head = ConvBnAct(
+                PaddedConv2d(
+                    stages[-1][-1].out_channels,
+                    variant.head_channels,
+                    1,
+                    input_size=size,
+                    padding=padding,
+                )
+            )
+            self.pool = GlobalAveragePool(keepdim=False)
+            self.dropout = nn.Dropout(variant.dropout if dropout is None else dropout)
+            self.classifier = nn.Linear(variant.head_channels, num_classes)
+        self.apply(_initialize)
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        height, width = x.shape[-2:]
+        if self.padding == "same" and (height, width) != (self.resolution, self.resolution):
+            raise ValueError(
+                f"the input is {height}×{width} px, but SAME padding was computed for "
+                f"{self.resolution}×{self.resolution}: build the network with that resolution"
+            )
+        x = self.stem(x)
+        features = []
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if index in self.feature_stages:
+                features.append(x)
+        if self.features_only:
+            return features
+        logits: Tensor = self.classifier(self.dropout(self.pool(self.head(x))))
+        return logits
+
+
+def _initialize(module: nn.Module) -> None:
+    """As the reference: fan-out normal for convolutions, uniform for the classifier."""
+    if isinstance(module, nn.Conv2d):
+        kernel_height, kernel_width = module.kernel_size
+        fan_out = kernel_height * kernel_width * module.out_channels // module.groups
+        nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+    elif isinstance(module, nn.Linear):
+        bound = 1 / math.sqrt(module.out_features)
+        nn.init.uniform_(module.weight, -bound, bound)
+    if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,175 @@
+"""The network against efficientnet-pytorch and geffnet, which nobody here wrote."""
+
+from __future__ import annotations
+
+import math
+
+import geffnet
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from reference_models import efficientnet_pytorch_model, geffnet_model, picture, randomized
+from torch import nn
+
+from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.network import DropConnect, EfficientNet, same_padding
+from effnet_edge.model.variants import VARIANTS
+from effnet_edge.model.weights import apply_state
+
+TOLERANCE = 1e-4
+
+
+def assert_same_logits(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> None:
+    with torch.inference_mode():
+        expected, found = theirs(x), ours(x)
+    scale = (expected.max() - expected.min()).item()
+    assert scale > 0.1, "logits that are all alike would prove nothing"
+    assert (expected - found).abs().max().item() <= TOLERANCE * max(1.0, scale)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_logits_are_those_of_efficientnet_pytorch(name: str) -> None:
+    x = picture(VARIANTS[name].resolution)
+    theirs = randomized(efficientnet_pytorch_model(name), x)
+    ours = EfficientNet(VARIANTS[name]).eval()
+    apply_state(ours, theirs.state_dict(), origin="test")
+
+    assert_same_logits(ours, theirs, x)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_logits_are_those_of_geffnet(name: str) -> None:
+    x = picture(150)
+    theirs = randomized(geffnet_model(name), x)
+    ours = EfficientNet(VARIANTS[name], resolution=150).eval()
+    apply_state(ours, theirs.state_dict(), origin="test")
+
+    assert_same_logits(ours, theirs, x)
+
+
+@pytest.mark.parametrize("resolution", [95, 128, 201])
+def test_same_padding_is_right_at_other_resolutions_too(resolution: int) -> None:
+    x = picture(resolution)
+    theirs = randomized(geffnet_model("b0"), x)
+    ours = EfficientNet(VARIANTS["b0"], resolution=resolution).eval()
+    apply_state(ours, theirs.state_dict(), origin="test")
+
+    assert_same_logits(ours, theirs, x)
+
+
+def test_symmetric_padding_is_that_of_geffnets_pytorch_models() -> None:
+    x = picture(240)
+    theirs = randomized(geffnet.create_model("efficientnet_b1", bn_eps=1e-3), x)
+    ours = EfficientNet(VARIANTS["b1"], padding="symmetric").eval()
+    apply_state(ours, theirs.state_dict(), origin="test")
+
+    assert_same_logits(ours, theirs, x)
+
+
+@pytest.mark.parametrize("name", ["b0", "b3"])
+def test_folding_batch_norm_changes_nothing_but_rounding(name: str) -> None:
+    x = picture(VARIANTS[name].resolution)
+    network = randomized(EfficientNet(VARIANTS[name]), x)
+    folded = fold_batch_norm(network)
+
+    assert_same_logits(folded, network, x)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+@given(size=st.integers(1, 700), kernel=st.sampled_from([1, 3, 5, 7]), stride=st.integers(1, 4))
+def test_same_padding_gives_the_output_size_of_tensorflow(
+    size: int, kernel: int, stride: int
+) -> None:
+    before, after = same_padding(size, kernel, stride)
+
+    assert 0 <= after - before <= 1
+    if before + after or size >= kernel:
+        assert (size + before + after - kernel) // stride + 1 == math.ceil(size / stride)
+
+
+def test_features_only_gives_the_maps_at_five_strides() -> None:
+    network = EfficientNet(VARIANTS["b0"], features_only=True).eval()
+
+    maps = network(picture(224, batch=2))
+
+    assert [tuple(each.shape) for each in maps] == [
+        (2, 16, 112, 112),
+        (2, 24, 56, 56),
+        (2, 40, 28, 28),
+        (2, 112, 14, 14),
+        (2, 320, 7, 7),
+    ]
+    assert not any(name.startswith(("head", "classifier")) for name in network.state_dict())
+
+
+def test_other_class_and_channel_counts() -> None:
+    network = EfficientNet(VARIANTS["b0"], num_classes=7, in_channels=1, resolution=64)
+
+    assert network(torch.zeros(2, 1, 64, 64)).shape == (2, 7)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    assert parameters == VARIANTS["b0"].parameter_count(num_classes=7, in_channels=1)
+
+
+def test_another_size_than_the_padding_was_made_for_is_refused() -> None:
+    network = EfficientNet(VARIANTS["b0"], resolution=64)
+
+    with pytest.raises(ValueError, match="65×64 px.*64×64"):
+        network(torch.zeros(1, 3, 65, 64))
+
+
+def test_training_lowers_the_loss_and_reaches_every_parameter() -> None:
+    torch.manual_seed(0)
+    network = EfficientNet(VARIANTS["b0"], num_classes=2, resolution=32).train()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
+    x = torch.cat([torch.randn(4, 3, 32, 32) + 1, torch.randn(4, 3, 32, 32) - 1])
+    labels = torch.tensor([0] * 4 + [1] * 4)
+    losses = []
+    for _ in range(6):
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(network(x), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+
+    assert min(losses[-3:]) < 0.9 * losses[0]
+    without_gradient = [
+        name
+        for name, parameter in network.named_parameters()
+        if parameter.grad is None or not parameter.grad.abs().sum() > 0
+    ]
+    assert without_gradient == []
+
+
+def test_batch_norm_keeps_99_percent_of_its_statistics_a_step() -> None:
+    network = EfficientNet(VARIANTS["b0"], resolution=32).train()
+    x = torch.randn(8, 3, 32, 32)
+
+    with torch.no_grad():
+        batch_mean = network.stem.conv(x).mean((0, 2, 3))
+        network(x)
+
+    torch.testing.assert_close(network.stem.bn.running_mean, 0.01 * batch_mean)
+    assert network.stem.bn.eps == 1e-3
+
+
+def test_drop_connect_grows_linearly_and_rests_in_evaluation() -> None:
+    network = EfficientNet(VARIANTS["b0"])
+    rates = [module.rate for module in network.modules() if isinstance(module, DropConnect)]
+
+    assert rates == pytest.approx([0.2 * index / 16 for index in range(16)])
+    x = torch.randn(4, 3, 2, 2)
+    assert torch.equal(DropConnect(0.5).eval()(x), x)
+
+
+def test_drop_connect_drops_whole_samples_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    x = torch.ones(4000, 2, 2, 2)
+
+    out = DropConnect(0.25).train()(x)
+
+    per_sample = out.flatten(1)
+    assert sorted(per_sample.unique().tolist()) == pytest.approx([0, 1 / 0.75])
+    assert (per_sample.min(1).values == per_sample.max(1).values).all()
+    assert out.mean().item() == pytest.approx(1.0, abs=0.05)
