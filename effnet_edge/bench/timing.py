@@ -1,0 +1,77 @@
+"""Timing several callables fairly: in turns, so that whatever the machine does hits them all."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from effnet_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long the calls of one callable took. Times are seconds.
+
+    `throughput` is calls a second over all timed calls; `ratio` is the median over the first
+    callable's median.
+    """
+
+    name: str
+    runs: int
+    median: float
+    p90: float
+    p99: float
+    minimum: float
+    throughput: float
+    ratio: float
+
+
+def compare(
+    callables: Mapping[str, Callable[[], object]],
+    runs: int,
+    warmup: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Timing]:
+    """Call A B C A B C … `warmup` times untimed, then `runs` times timed; a timing for each.
+
+    Percentiles are interpolated linearly between the closest calls. `clock` gives seconds.
+
+    Raises:
+        UsageError: nothing to call, `runs` below 1, or `warmup` below 0.
+
+    """
+    if not callables:
+        raise UsageError("nothing to compare: name at least one")
+    if runs < 1 or warmup < 0:
+        raise UsageError(f"runs {runs}, warmup {warmup}: needs at least 1 run and 0 for the warmup")
+    for _ in range(warmup):
+        for call in callables.values():
+            call()
+    seconds: dict[str, list[float]] = {name: [] for name in callables}
+    for _ in range(runs):
+        for name, call in callables.items():
+            start = clock()
+            call()
+            seconds[name].append(clock() - start)
+    reference = float(np.median(next(iter(seconds.values()))))
+    return [_summarize(name, taken, reference) for name, taken in seconds.items()]
+
+
+def _summarize(name: str, seconds: list[float], reference: float) -> Timing:
+    median, p90, p99 = (float(value) for value in np.percentile(seconds, [50, 90, 99]))
+    return Timing(
+        name=name,
+        runs=len(seconds),
+        median=median,
+        p90=p90,
+        p99=p99,
+        minimum=min(seconds),
+        throughput=len(seconds) / sum(seconds),
+        ratio=median / reference,
+    )

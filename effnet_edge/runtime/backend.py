@@ -1,0 +1,135 @@
+"""What every backend room looks like from the hall, and the table of rooms."""
+
+from __future__ import annotations
+
+import importlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from effnet_edge.errors import BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """Which engine to load and how to run it.
+
+    `precision` is the execution precision asked for ("fp32", "fp16", "bf16") or None for the
+    engine's own choice; `model_precision` and `built_with` are what the manifest says of the model.
+    """
+
+    model_path: Path
+    model_precision: str
+    built_with: str | None = None
+    device: str | None = None
+    threads: int | None = None
+    precision: str | None = None
+    throughput: bool = False
+
+
+class Backend(Protocol):
+    """A loaded engine. Every method but `close` may be called from many threads at once."""
+
+    @property
+    def device(self) -> str:
+        """The device that really runs the model, as the library names it."""
+
+    @property
+    def parallelism(self) -> int:
+        """How many batches the engine works on best at the same time."""
+
+    @property
+    def execution_precision(self) -> str:
+        """The precision most convolutions and matrix products really run in: "FP32", "INT8", …."""
+
+    def infer(self, batch: npt.NDArray[np.uint8 | np.float32]) -> npt.NDArray[np.float32]:
+        """Logits (N, classes), in memory of their own, of one batch of a size the engine takes."""
+
+    def close(self) -> None:
+        """Release the engine; called once, when nothing is running."""
+
+
+@dataclass(frozen=True)
+class BackendRoom:
+    """Where a backend lives and what people call it. `package` is also its extra's name."""
+
+    title: str
+    package: str
+    module: str
+    factory: str
+
+    @property
+    def install_hint(self) -> str:
+        """The command that installs it."""
+        return f"pip install 'effnet-edge[{self.package}]'"
+
+    def load(self, spec: EngineSpec) -> Backend:
+        """Load an engine.
+
+        Raises:
+            UsageError: an option that this backend or this machine does not have.
+            BackendError: the library is missing, or cannot load the engine.
+
+        """
+        factory: Callable[[EngineSpec], Backend] = getattr(
+            importlib.import_module(self.module), self.factory
+        )
+        try:
+            return factory(spec)
+        except ModuleNotFoundError as error:
+            raise BackendError(f"{self.title} is not installed: {self.install_hint}") from error
+        except ImportError as error:
+            raise BackendError(
+                f"{self.title} is installed but broken ({one_line(error)}): {self.install_hint}"
+            ) from error
+
+
+ROOMS = {
+    "openvino": BackendRoom(
+        "OpenVINO", "openvino", "effnet_edge.runtime.openvino", "OpenVinoBackend"
+    ),
+    "onnxruntime": BackendRoom(
+        "ONNX Runtime", "onnxruntime", "effnet_edge.runtime.onnxruntime", "OnnxRuntimeBackend"
+    ),
+}
+
+
+def load_error(spec: EngineSpec, title: str, here: str, error: Exception) -> BackendError:
+    """The one line for an engine that its library refuses."""
+    built = f"built with {title} {spec.built_with}, " if spec.built_with else ""
+    return BackendError(
+        f"{spec.model_path}: cannot be loaded ({built}here {title} {here}): {one_line(error)}"
+    )
+
+
+def one_line(error: Exception) -> str:
+    """The last line of a library's message: what happened, after where in its sources."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def most_common_precision(types: Iterable[str]) -> str:
+    """The majority among element type names ("f32", "float", "u8", …) as "FP32", "INT8", …."""
+    counted = Counter(_PRECISIONS.get(name, name.upper()) for name in types)
+    return counted.most_common(1)[0][0] if counted else "UNKNOWN"
+
+
+_PRECISIONS = {
+    "f32": "FP32",
+    "float": "FP32",
+    "f16": "FP16",
+    "float16": "FP16",
+    "bf16": "BF16",
+    "bfloat16": "BF16",
+    "u8": "INT8",
+    "i8": "INT8",
+    "uint8": "INT8",
+    "int8": "INT8",
+}

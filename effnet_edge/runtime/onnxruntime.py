@@ -1,0 +1,119 @@
+"""Engines of ONNX Runtime."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision, one_line
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_SUFFIX = "ExecutionProvider"
+# Runs models on a remote service: not a device of this machine.
+_REMOTE_PROVIDERS = frozenset({"AzureExecutionProvider"})
+_COMPUTE_OPERATORS = ("Conv", "MatMul", "Gemm")
+
+
+class OnnxRuntimeBackend:
+    """An inference session; ONNX Runtime itself lets many threads run it at once."""
+
+    parallelism = 1
+    """One run already uses every thread of the session."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        """Load the model; see `BackendRoom.load` for the errors."""
+        import onnxruntime
+
+        _refuse_unsupported(spec)
+        self._spec = spec
+        self._provider = _provider(spec.device, onnxruntime.get_available_providers())
+        try:
+            self._session = self._open_session()
+        except Exception as error:  # its exceptions share no public base class
+            raise load_error(spec, "ONNX Runtime", onnxruntime.__version__, error) from error
+        self._input = self._session.get_inputs()[0].name
+
+    @property
+    def device(self) -> str:
+        """The execution provider that comes first, without its suffix: "CPU", "CUDA", …."""
+        return str(self._session.get_providers()[0].removesuffix(_SUFFIX))
+
+    @cached_property
+    def execution_precision(self) -> str:
+        """Found by profiling one run: the input types of the compute nodes that really ran."""
+        return most_common_precision(self._executed_types())
+
+    def infer(self, batch: npt.NDArray[np.uint8 | np.float32]) -> npt.NDArray[np.float32]:
+        """Run one batch; ONNX Runtime reads `batch` in place and gives logits of its own."""
+        try:
+            logits = self._session.run(None, {self._input: batch})[0]
+        except Exception as error:
+            raise BackendError(f"ONNX Runtime failed on a batch: {one_line(error)}") from error
+        return np.asarray(logits, dtype=np.float32)
+
+    def close(self) -> None:
+        """Release the session."""
+        del self._session
+
+    def _open_session(self, profile_prefix: Path | None = None) -> Any:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        if self._spec.threads is not None:
+            options.intra_op_num_threads = self._spec.threads
+        if profile_prefix is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile_prefix)
+        return onnxruntime.InferenceSession(
+            str(self._spec.model_path), options, providers=[self._provider]
+        )
+
+    def _executed_types(self) -> list[str]:
+        with tempfile.TemporaryDirectory() as folder:
+            session = self._open_session(Path(folder) / "profile")
+            session.run(None, {self._input: _zeros(session.get_inputs()[0])})
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        nodes = [event["args"] for event in events if event.get("cat") == "Node"]
+        return [
+            next(iter(node["input_type_shape"][0]))
+            for node in nodes
+            if any(name in node.get("op_name", "") for name in _COMPUTE_OPERATORS)
+            and node.get("input_type_shape")
+        ]
+
+
+def _refuse_unsupported(spec: EngineSpec) -> None:
+    if spec.throughput:
+        raise UsageError("ONNX Runtime has no throughput mode: leave it out")
+    if spec.precision not in (None, spec.model_precision):
+        raise UsageError(
+            f"precision {spec.precision!r}: ONNX Runtime runs this model as it was exported "
+            f"({spec.model_precision}): leave the precision out"
+        )
+
+
+def _provider(asked: str | None, providers: list[str]) -> str:
+    available = [name.removesuffix(_SUFFIX) for name in providers if name not in _REMOTE_PROVIDERS]
+    wanted = "cpu" if asked is None else asked.lower()
+    matching = [name for name in available if name.lower() == wanted]
+    if not matching:
+        raise UsageError(
+            f"device {asked!r} is not available to ONNX Runtime here: choose from "
+            + ", ".join(available)
+        )
+    return matching[0] + _SUFFIX
+
+
+def _zeros(model_input: Any) -> npt.NDArray[np.uint8 | np.float32]:
+    """The smallest batch that the session takes."""
+    shape = [size if isinstance(size, int) else 1 for size in model_input.shape]
+    return np.zeros(shape, np.uint8 if model_input.type == "tensor(uint8)" else np.float32)

@@ -1,0 +1,131 @@
+"""Engines of OpenVINO."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision, one_line
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_ELEMENT_TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+_COMPUTE_LAYERS = frozenset({"convolution", "groupconvolution", "fullyconnected", "matmul"})
+_KERNEL_TYPES = frozenset({"f32", "f16", "bf16", "i8", "u8"})
+# Devices that choose among the others, and so are never listed as available themselves.
+_VIRTUAL_DEVICES = frozenset({"AUTO", "MULTI", "HETERO", "BATCH"})
+
+
+class OpenVinoBackend:
+    """A compiled model and a pool of its infer requests, as many as callers were ever at once."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        """Compile the model; see `BackendRoom.load` for the errors."""
+        import openvino
+
+        core = openvino.Core()
+        device = _device(spec.device, core.available_devices)
+        try:
+            self._compiled = core.compile_model(str(spec.model_path), device, _config(spec))
+        except RuntimeError as error:
+            raise load_error(spec, "OpenVINO", openvino.__version__, error) from error
+        if spec.precision is not None and not _is_virtual(device):
+            _refuse_other_precision(self._compiled, spec.precision, device)
+        self._idle: deque[Any] = deque()
+
+    @property
+    def device(self) -> str:
+        """The device or devices that run the model, such as "CPU"."""
+        return ",".join(self._compiled.get_property("EXECUTION_DEVICES"))
+
+    @property
+    def parallelism(self) -> int:
+        """The plugin's own figure: 1 for latency, one a stream for throughput."""
+        return int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+
+    @property
+    def execution_precision(self) -> str:
+        """Read from the compiled graph's nodes: the plugin need not follow its hint."""
+        return most_common_precision(_executed_types(self._compiled))
+
+    def infer(self, batch: npt.NDArray[np.uint8 | np.float32]) -> npt.NDArray[np.float32]:
+        """Run one batch; OpenVINO reads `batch` in place and copies the logits out."""
+        try:
+            request = self._idle.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        try:
+            logits = request.infer({0: batch}, share_inputs=True)[0]
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO failed on a batch: {one_line(error)}") from error
+        finally:
+            self._idle.append(request)
+        return np.asarray(logits, dtype=np.float32)
+
+    def close(self) -> None:
+        """Release the compiled model and its requests."""
+        self._idle.clear()
+        del self._compiled
+
+
+def _device(asked: str | None, available: list[str]) -> str:
+    """`asked` in OpenVINO's spelling; "GPU" and "GPU.0" are the same first GPU."""
+    device = "CPU" if asked is None else asked.upper()
+    spellings = {device, device.removesuffix(".0"), f"{device}.0"}
+    if spellings.isdisjoint(available) and not _is_virtual(device):
+        raise UsageError(
+            f"device {asked!r} is not available to OpenVINO here: choose from "
+            + ", ".join(available)
+        )
+    return device
+
+
+def _is_virtual(device: str) -> bool:
+    return device.partition(":")[0] in _VIRTUAL_DEVICES
+
+
+def _config(spec: EngineSpec) -> dict[str, str | int]:
+    config: dict[str, str | int] = {
+        "PERFORMANCE_HINT": "THROUGHPUT" if spec.throughput else "LATENCY"
+    }
+    if spec.threads is not None:
+        config["INFERENCE_NUM_THREADS"] = spec.threads
+    if spec.precision is not None:
+        config["INFERENCE_PRECISION_HINT"] = _ELEMENT_TYPES[spec.precision]
+    return config
+
+
+def _refuse_other_precision(compiled: Any, precision: str, device: str) -> None:
+    """A plugin that cannot run a precision falls back silently; its property tells."""
+    chosen = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    if chosen != _ELEMENT_TYPES[precision]:
+        raise UsageError(
+            f"precision {precision!r}: OpenVINO's {device} here would run {chosen} instead: "
+            "leave the precision out, or choose another"
+        )
+
+
+def _executed_types(compiled: Any) -> list[str]:
+    infos = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
+    return [
+        _executed_type(info)
+        for info in infos
+        if "layerType" in info and info["layerType"].astype(str).lower() in _COMPUTE_LAYERS
+    ]
+
+
+def _executed_type(info: Any) -> str:
+    """The type at the end of the kernel's name, such as "brgconv_avx512_1x1_f32".
+
+    `runtimePrecision` tells the first input's or the weights' storage instead: "f16" for a
+    convolution that runs in FP32 on weights that are stored in FP16.
+    """
+    kernel = info["primitiveType"].astype(str).lower() if "primitiveType" in info else ""
+    kernel_type: str = kernel.rpartition("_")[2]
+    if kernel_type in _KERNEL_TYPES:
+        return kernel_type
+    return str(info["runtimePrecision"].astype(str))

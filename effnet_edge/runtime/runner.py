@@ -1,0 +1,313 @@
+"""`EngineRunner`: a bundle made ready to run, whatever engine is inside."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias, cast, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from effnet_edge.bundle import Bundle
+from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.image import normalize, prepare
+from effnet_edge.runtime.backend import ROOMS, EngineSpec
+from effnet_edge.runtime.in_flight import InFlight
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+    from types import TracebackType
+
+    from effnet_edge.bundle import Label, Manifest
+    from effnet_edge.image import ImageSource
+    from effnet_edge.runtime.backend import Backend
+
+Batch: TypeAlias = npt.NDArray[np.uint8 | np.float32]
+Logits: TypeAlias = npt.NDArray[np.float32]
+
+EXECUTION_PRECISIONS = ("fp32", "fp16", "bf16")
+_QUEUED_PER_WORKER = 2
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class of one image. `probability` is its softmax share, 0..1."""
+
+    index: int
+    label: str
+    wnid: str | None
+    probability: float
+
+
+class EngineRunner:
+    """Runs a bundle. Every method may be called from many threads at once.
+
+    with EngineRunner.load("b0-openvino-fp32") as run:
+        top = run.classify("cat.jpg")
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+        self.bundle = bundle
+        self.manifest: Manifest = bundle.manifest
+        self.labels: tuple[Label, ...] | None = bundle.labels
+        self.name = bundle.path.name
+        self.device = backend.device
+        self._backend = backend
+        self._batch = bundle.manifest.batch
+        self._classes = bundle.manifest.output.classes
+        self._dtype, self._image_shape = _engine_input(bundle.manifest)
+        side = bundle.manifest.preprocessing.resolution
+        self._pixel_shape = (side, side, 3)
+        self._in_flight = InFlight()
+        self._executor = ThreadPoolExecutor(backend.parallelism, f"effnet-edge {self.name}")
+        self._queue_room = threading.BoundedSemaphore(_QUEUED_PER_WORKER * backend.parallelism)
+
+    @classmethod
+    def load(
+        cls,
+        bundle_path: str | os.PathLike[str],
+        *,
+        device: str | None = None,
+        threads: int | None = None,
+        precision: str | None = None,
+        throughput: bool = False,
+    ) -> EngineRunner:
+        """Check a bundle and load its engine.
+
+        `device` is the backend's name for it ("CPU", "GPU", …; its CPU by default) and `threads`
+        the number of CPU threads. `precision` is the execution precision ("fp32", "fp16", "bf16").
+        Without it FP32 bundles run in FP32, where a plugin might choose BF16 unasked, and others as
+        the engine likes. `throughput` asks for many batches at once rather than one soon.
+
+        Raises:
+            UsageError: no such path, or an option that this backend or machine does not have.
+            BundleError: the bundle is damaged, foreign or too new.
+            BackendError: the backend is not installed, or cannot load the engine.
+
+        """
+        bundle = Bundle.load(bundle_path)
+        return cls.of(
+            bundle, device=device, threads=threads, precision=precision, throughput=throughput
+        )
+
+    @classmethod
+    def of(
+        cls,
+        bundle: Bundle,
+        *,
+        device: str | None = None,
+        threads: int | None = None,
+        precision: str | None = None,
+        throughput: bool = False,
+    ) -> EngineRunner:
+        """Load the engine of a bundle that has been read and checked already; see `load`.
+
+        Raises:
+            UsageError: an option that this backend or machine does not have.
+            BackendError: the backend is not installed, or cannot load the engine.
+
+        """
+        manifest = bundle.manifest
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads {threads}: needs 1 or more")
+        if precision not in (None, *EXECUTION_PRECISIONS):
+            raise UsageError(
+                f"precision {precision!r}: choose from {', '.join(EXECUTION_PRECISIONS)}"
+            )
+        spec = EngineSpec(
+            model_path=bundle.model_path,
+            model_precision=manifest.precision,
+            built_with=manifest.tools.get(manifest.target),
+            device=device,
+            threads=threads,
+            precision=precision or ("fp32" if manifest.precision == "fp32" else None),
+            throughput=throughput,
+        )
+        return cls(bundle, ROOMS[manifest.target].load(spec))
+
+    def infer(self, batch: Batch) -> Logits:
+        """Give the float32 logits (N, classes) of N images, N ≥ 0, in an array of their own.
+
+        `batch` is uint8 pixels (N, H, W, 3), RGB; bundles whose engine takes float32 also take
+        normalized values (N, 3, H, W). What the engine takes itself is not copied. More images
+        than the engine's batch are split; fewer than a static batch are padded.
+
+        Raises:
+            UsageError: another shape or type.
+            BackendError: the runner is closed, or the engine failed.
+
+        """
+        self._enter()
+        try:
+            return self._run(self._accept(batch))
+        finally:
+            self._in_flight.leave()
+
+    def submit(self, batch: Batch) -> Future[Logits]:
+        """Like `infer`, later: the future gives the logits, or raises what the engine raised.
+
+        The batch is copied, so the caller may reuse its buffer. Batches run in the order they were
+        submitted, as many at a time as the engine works on best. Twice as many may be under way:
+        beyond that `submit` waits, so that a fast camera cannot fill the memory.
+
+        Raises:
+            UsageError: another shape or type than `infer` takes.
+            BackendError: the runner is closed.
+
+        """
+        self._enter()
+        try:
+            return self._enqueue(self._accept(batch).copy())
+        finally:
+            self._in_flight.leave()
+
+    @overload
+    def classify(  # type: ignore[overload-overlap]  # a str is a sequence, too
+        self, images: ImageSource, top: int = 5
+    ) -> list[Prediction]: ...
+
+    @overload
+    def classify(self, images: Sequence[ImageSource], top: int = 5) -> list[list[Prediction]]: ...
+
+    def classify(
+        self, images: ImageSource | Sequence[ImageSource], top: int = 5
+    ) -> list[Prediction] | list[list[Prediction]]:
+        """The `top` most probable classes of an image, best first; a list of images gives a list.
+
+        An image is whatever `effnet_edge.image.decode` takes: a path, the bytes of a file, a
+        Pillow image, or a uint8 array (H, W, 3).
+
+        Raises:
+            UsageError: `top` is below 1.
+            ImageError: a picture cannot be used.
+            BackendError: the runner is closed, or the engine failed.
+
+        """
+        if top < 1:
+            raise UsageError(f"top {top}: needs 1 or more")
+        if isinstance(images, list | tuple):
+            return self._classify(images, top)
+        return self._classify([cast("ImageSource", images)], top)[0]
+
+    def warmup(self, runs: int = 3) -> None:
+        """Run blank images, so that what an engine does once is done before it is timed."""
+        blank = np.zeros((self._batch.optimum, *self._image_shape), self._dtype)
+        for _ in range(runs):
+            self.infer(blank)
+
+    @cached_property
+    def execution_precision(self) -> str:
+        """What the engine really runs most of the network in: "FP32", "BF16", "FP16" or "INT8"."""
+        self._enter()
+        try:
+            return self._backend.execution_precision
+        finally:
+            self._in_flight.leave()
+
+    def close(self) -> None:
+        """Wait for work under way, futures included, and release the engine; may be repeated."""
+        if self._in_flight.close():
+            self._executor.shutdown()
+            self._backend.close()
+
+    def __enter__(self) -> EngineRunner:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _enter(self) -> None:
+        if not self._in_flight.enter():
+            raise BackendError(f"the runner of {self.bundle.path} is closed: load the bundle again")
+
+    def _enqueue(self, batch: Batch) -> Future[Logits]:
+        self._queue_room.acquire()
+        try:
+            future = self._executor.submit(self._run, batch)
+        except BaseException:
+            self._queue_room.release()
+            raise
+        future.add_done_callback(lambda _: self._queue_room.release())
+        return future
+
+    def _accept(self, batch: Batch) -> Batch:
+        """`batch` as the engine takes it, the same memory where possible."""
+        if isinstance(batch, np.ndarray):
+            image_shape = batch.shape[1:]
+            if batch.dtype == self._dtype and image_shape == self._image_shape:
+                return np.ascontiguousarray(batch)
+            if batch.dtype == np.uint8 and image_shape == self._pixel_shape:
+                pixels = cast("npt.NDArray[np.uint8]", batch)
+                return normalize(pixels, self.manifest.preprocessing)
+        raise UsageError(self._refusal(batch))
+
+    def _refusal(self, batch: object) -> str:
+        side = self._pixel_shape[0]
+        takes = f"uint8 images ({side}, {side}, 3) as one array (N, {side}, {side}, 3)"
+        if self._dtype == np.float32:
+            takes += f", or float32 (N, 3, {side}, {side})"
+        if not isinstance(batch, np.ndarray):
+            return f"{self.name} takes {takes}, got {type(batch).__name__}"
+        hint = ""
+        if batch.shape in (self._pixel_shape, self._image_shape):
+            hint = ": add the batch axis with image[None]"
+        return f"{self.name} takes {takes}, got {batch.dtype} {batch.shape}{hint}"
+
+    def _run(self, batch: Batch) -> Logits:
+        if self._batch.minimum <= len(batch) <= self._batch.maximum:
+            return self._backend.infer(batch)
+        parts = [self._run_part(part) for part in _split(batch, self._batch.maximum)]
+        return np.concatenate([np.empty((0, self._classes), np.float32), *parts])
+
+    def _run_part(self, part: Batch) -> Logits:
+        missing = self._batch.minimum - len(part)
+        if missing <= 0:
+            return self._backend.infer(part)
+        padded = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
+        return self._backend.infer(padded)[: len(part)].copy()
+
+    def _classify(self, images: Sequence[ImageSource], top: int) -> list[list[Prediction]]:
+        predictions = []
+        for start in range(0, len(images), self._batch.maximum):
+            chunk = images[start : start + self._batch.maximum]
+            pixels = [prepare(image, self.manifest.preprocessing) for image in chunk]
+            predictions += [self._top(logits, top) for logits in self.infer(np.stack(pixels))]
+        return predictions
+
+    def _top(self, logits: Logits, top: int) -> list[Prediction]:
+        probabilities = _softmax(logits)
+        best = np.argsort(-probabilities, kind="stable")[:top]
+        return [self._prediction(int(index), float(probabilities[index])) for index in best]
+
+    def _prediction(self, index: int, probability: float) -> Prediction:
+        if self.labels is None:
+            return Prediction(index, f"class {index}", None, probability)
+        label = self.labels[index]
+        return Prediction(index, label.name, label.wnid, probability)
+
+
+def _engine_input(manifest: Manifest) -> tuple[np.dtype[np.uint8 | np.float32], tuple[int, ...]]:
+    spec = manifest.input
+    if spec.dtype == "uint8":
+        return np.dtype(np.uint8), (spec.height, spec.width, spec.channels)
+    return np.dtype(np.float32), (spec.channels, spec.height, spec.width)
+
+
+def _split(batch: Batch, size: int) -> Iterator[Batch]:
+    for start in range(0, len(batch), size):
+        yield batch[start : start + size]
+
+
+def _softmax(logits: Logits) -> npt.NDArray[np.float64]:
+    exponentials = np.exp(logits.astype(np.float64) - logits.max())
+    shares: npt.NDArray[np.float64] = exponentials / exponentials.sum()
+    return shares

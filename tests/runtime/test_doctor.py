@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from effnet_edge.runtime import available_backends, doctor
+from effnet_edge.runtime.openvino import OpenVinoBackend
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_backends_that_are_installed_work() -> None:
+    statuses = {status.name: status for status in available_backends()}
+    assert sorted(statuses) == ["onnxruntime", "openvino"]
+    for name, status in statuses.items():
+        library = pytest.importorskip(name)
+        assert status.works, status.detail
+        assert status.version is not None
+        assert library.__version__.startswith(status.version)
+        assert status.detail == "runs FP32 on CPU"
+
+
+def test_a_library_that_cannot_be_imported_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    status = next(s for s in available_backends() if s.name == "openvino")
+    assert not status.works
+    assert "pip install 'effnet-edge[openvino]'" in status.detail
+
+
+def test_a_package_that_is_absent_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(package: str) -> str:
+        raise doctor.metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(doctor.metadata, "version", absent)
+    for status in available_backends():
+        assert (status.works, status.version, status.detail) == (False, None, "not installed")
+
+
+def test_wrong_numbers_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    infer = OpenVinoBackend.infer
+    monkeypatch.setattr(OpenVinoBackend, "infer", lambda self, batch: infer(self, batch) + 1)
+    status = next(s for s in available_backends() if s.name == "openvino")
+    assert not status.works
+    assert "wrong numbers" in status.detail
+
+
+def test_the_probe_is_what_its_tool_makes_and_small() -> None:
+    packaged = (ROOT / "effnet_edge" / "data" / "probe.onnx").read_bytes()
+    made = runpy.run_path(str(ROOT / "tools" / "make_probe.py"))["probe_model"]()
+    assert len(packaged) < 1000
+    assert onnx.load_model_from_string(packaged) == made
+
+
+def test_the_probes_answer_is_that_of_the_onnx_standard() -> None:
+    model = onnx.load(ROOT / "effnet_edge" / "data" / "probe.onnx")
+    pixels = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
+    answer = ReferenceEvaluator(model).run(None, {"pixels": pixels})[0]
+    np.testing.assert_allclose(answer, [[16.5, 12.0]])

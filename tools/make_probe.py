@@ -1,0 +1,37 @@
+"""Write effnet_edge/data/probe.onnx, the model that `effnet-edge doctor` tries backends with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+PROBE = Path(__file__).parents[1] / "effnet_edge" / "data" / "probe.onnx"
+
+
+def probe_model() -> onnx.ModelProto:
+    """Uint8 pixels (1, 2, 2, 3) → means of the channels → logits (1, 2) by a matrix product."""
+    weights = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0]], np.float32)
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["values"], ["means"], axes=[1, 2], keepdims=0),
+        helper.make_node("MatMul", ["means", "weights"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "probe",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, [1, 2, 2, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 2])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+if __name__ == "__main__":
+    PROBE.write_bytes(probe_model().SerializeToString(deterministic=True))
+    sys.stdout.write(f"{PROBE}: {PROBE.stat().st_size} bytes\n")
