@@ -1,0 +1,16 @@
+"""Is the candidate still the same model as the reference? Measures, accuracy drop, and gates."""
+
+from effnet_edge.parity.accuracy import AccuracyDrop, Drop
+from effnet_edge.parity.comparison import Classifier, Comparison, ParityResult, compare
+from effnet_edge.parity.gates import EXACT, Gate
+
+__all__ = [
+    "EXACT",
+    "AccuracyDrop",
+    "Classifier",
+    "Comparison",
+    "Drop",
+    "Gate",
+    "ParityResult",
+    "compare",
+]

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effnet_edge.errors import UsageError
+from effnet_edge.parity import EXACT, AccuracyDrop, Comparison, Drop, Gate, ParityResult
+
+STRICT = Gate(
+    max_relative_error=1e-3, min_agreement=0.988, min_sqnr_db=20, max_kl=0.02, max_drop=1.0
+)
+
+
+def result(**changes: object) -> ParityResult:
+    drop = Drop(both_right=880, lost=9, gained=7, both_wrong=104)
+    good = ParityResult(
+        reference="b0-fp32",
+        candidate="b0-int8",
+        reference_precision="fp32",
+        candidate_precision="int8",
+        images=1000,
+        classes=1000,
+        max_abs_error=0.01,
+        mean_abs_error=0.001,
+        relative_error=5e-4,
+        sqnr_db=25.0,
+        cosine=0.999,
+        kl=0.01,
+        top1_agreement=0.99,
+        top5_agreement=0.98,
+        reference_nonfinite=0,
+        candidate_nonfinite=0,
+        accuracy=AccuracyDrop(drop, drop),
+        image_source="photos/",
+    )
+    return replace(good, **changes)
+
+
+def dropping(lost: int) -> AccuracyDrop:
+    drop = Drop(both_right=900 - lost, lost=lost, gained=0, both_wrong=100)
+    return AccuracyDrop(drop, drop)
+
+
+def test_a_good_candidate_passes_every_limit():
+    assert STRICT.check(result()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"relative_error": 0.0125}, "relative error 0.013 is above the 0.001 allowed"),
+        ({"top1_agreement": 0.975}, "top-1 agreement 97.50 % is below the 98.80 % asked for"),
+        ({"sqnr_db": 14.25}, "SQNR 14.25 dB is below the 20.00 dB asked for"),
+        ({"kl": 0.13}, "KL divergence 0.13 nats is above the 0.02 nats allowed"),
+        ({"accuracy": dropping(34)}, "top-1 drop 3.40 points is above the 1.00 points allowed"),
+        ({"sqnr_db": -math.inf}, "SQNR -inf dB is below the 20.00 dB asked for"),
+        ({"relative_error": math.inf}, "relative error inf is above the 0.001 allowed"),
+    ],
+)
+def test_each_broken_limit_is_one_line_that_says_by_how_much(change, line):
+    assert STRICT.check(result(**change)) == [line]
+
+
+def test_every_broken_limit_is_told():
+    lines = STRICT.check(
+        result(relative_error=1, top1_agreement=0, sqnr_db=0, kl=9, accuracy=dropping(500))
+    )
+    assert len(lines) == 5
+    assert all("\n" not in line for line in lines)
+
+
+def test_two_values_that_round_alike_are_told_with_more_digits():
+    (line,) = Gate(min_agreement=0.988).check(result(top1_agreement=0.98799))
+    assert line == "top-1 agreement 98.799 % is below the 98.800 % asked for"
+
+
+@pytest.mark.parametrize("measure", ["relative_error", "top1_agreement", "sqnr_db", "kl"])
+def test_a_measure_that_is_nan_fails(measure):
+    (line,) = STRICT.check(result(**{measure: math.nan}))
+    assert "is not a number" in line
+
+
+@pytest.mark.parametrize("gate", [Gate(), Gate(min_agreement=0.5), EXACT, STRICT])
+@pytest.mark.parametrize(
+    ("side", "name"), [("reference_nonfinite", "b0-fp32"), ("candidate_nonfinite", "b0-int8")]
+)
+def test_nan_logits_fail_whatever_the_limits(gate, side, name):
+    lines = gate.check(result(**{side: 3}, accuracy=dropping(0)))
+    assert f"{name} gave NaN or infinite logits for 3 of 1000 images" in lines
+
+
+def test_one_nan_image_in_a_hundred_does_not_hide_behind_the_agreement():
+    logits = np.random.default_rng(0).normal(size=(100, 10)).astype(np.float32)
+    broken = logits.copy()
+    broken[40] = np.nan
+    comparison = Comparison("a", "b", "fp32", "fp16")
+    comparison.update(logits, broken)
+    measured = comparison.result()
+    assert measured.top1_agreement == 0.99
+    assert Gate(min_agreement=0.98).check(measured) == [
+        "b gave NaN or infinite logits for 1 of 100 images"
+    ]
+
+
+def test_a_limit_that_is_not_set_does_not_count():
+    hopeless = result(relative_error=9, top1_agreement=0, sqnr_db=-9, kl=9, accuracy=dropping(800))
+    assert Gate().check(hopeless) == []
+
+
+def test_a_drop_limit_needs_labels():
+    with pytest.raises(UsageError, match="needs labels, and photos/ have none"):
+        Gate(max_drop=1).check(result(accuracy=None))
+    assert Gate(max_kl=1).check(result(accuracy=None)) == []
+
+
+def test_a_better_candidate_passes_a_drop_of_zero():
+    drop = Drop(both_right=880, lost=2, gained=9, both_wrong=109)
+    assert Gate(max_drop=0).check(result(accuracy=AccuracyDrop(drop, drop))) == []
+
+
+def test_equal_logits_pass_any_limit():
+    same = result(relative_error=0.0, top1_agreement=1.0, sqnr_db=math.inf, kl=0.0)
+    assert Gate(max_relative_error=0, min_agreement=1, min_sqnr_db=300, max_kl=0).check(same) == []
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_value_on_its_limit_passes_and_one_beyond_fails(value, limit):
+    assert bool(Gate(min_agreement=limit).check(result(top1_agreement=value))) == (value < limit)
+    assert bool(Gate(max_kl=limit).check(result(kl=value))) == (value > limit)
+
+
+@pytest.mark.parametrize("field", [field.name for field in fields(Gate)])
+@pytest.mark.parametrize("limit", [-0.1, math.nan])
+def test_a_limit_out_of_its_range_is_refused(field, limit):
+    if field == "min_sqnr_db" and limit == -0.1:
+        assert Gate(min_sqnr_db=limit).min_sqnr_db == limit
+        return
+    with pytest.raises(UsageError, match=rf"{field} must be between"):
+        Gate(**{field: limit})
+
+
+def test_agreement_in_percent_is_refused():
+    with pytest.raises(UsageError, match=r"min_agreement must be between 0 and 1, not 98\.8"):
+        Gate(min_agreement=98.8)
+
+
+def test_a_gate_describes_itself_in_one_line():
+    assert STRICT.describe() == (
+        "relative error ≤ 0.001, top-1 agreement ≥ 98.8 %, SQNR ≥ 20 dB, KL divergence ≤ 0.02 nats,"
+        " top-1 drop ≤ 1 points"
+    )
+    assert Gate().describe() == "finite logits"
+
+
+def test_exact_lets_float_rounding_through_and_no_more():
+    rng = np.random.default_rng(1)
+    logits = rng.normal(0, 2, (64, 100)).astype(np.float32)
+
+    def broken_by(noise: float) -> list[str]:
+        comparison = Comparison("torch", "onnx", "fp32", "fp32")
+        comparison.update(logits, logits + rng.normal(0, noise, logits.shape))
+        return EXACT.check(comparison.result())
+
+    assert broken_by(1e-6) == []
+    assert broken_by(0.3) != []
