@@ -1,0 +1,1 @@
+"""The build host: from a PyTorch EfficientNet to a verified bundle."""

@@ -1,0 +1,73 @@
+"""ONNX → OpenVINO IR."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from effnet_edge.errors import BackendError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+    import openvino
+
+    from effnet_edge.bundle import BatchRange
+
+MODEL_FILE = "model.xml"
+
+
+def write_openvino_ir(
+    model: onnx.ModelProto, folder: Path, *, batch: BatchRange, fp16_weights: bool
+) -> str:
+    """Convert and write `model.xml` and `model.bin`; tensor names survive.
+
+    Args:
+        fp16_weights: store the weights in FP16; what a device computes in is its own choice.
+
+    Returns:
+        The name of the file that the engine loads.
+
+    Raises:
+        BackendError: OpenVINO is not installed, or cannot convert the model.
+        OSError: the disk is full or cannot be written.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackendError(
+            "OpenVINO is not installed: pip install 'effnet-edge[openvino]'"
+        ) from error
+    try:
+        converted = openvino.Core().read_model(model.SerializeToString())
+        if batch.minimum != batch.maximum:
+            shape = converted.input(0).partial_shape
+            shape[0] = openvino.Dimension(batch.minimum, batch.maximum)
+            converted.reshape(shape)
+    except RuntimeError as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        raise BackendError(f"OpenVINO cannot convert the model: {lines[-1]}") from error
+    _save(converted, folder / MODEL_FILE, fp16_weights, model.ByteSize())
+    return MODEL_FILE
+
+
+def _save(converted: openvino.Model, path: Path, fp16_weights: bool, size: int) -> None:
+    import openvino
+
+    try:
+        openvino.save_model(converted, path, compress_to_fp16=fp16_weights)
+    except RuntimeError as error:
+        # OpenVINO tells neither the path nor the reason: "basic_ios::clear: iostream error".
+        raise _write_error(path, size) from error
+
+
+def _write_error(path: Path, size: int) -> OSError:
+    """The system's own reason why `size` bytes cannot be written to `path`."""
+    try:
+        with path.open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        return OSError(error.errno, os.strerror(error.errno or errno.EIO), str(path))
+    return OSError(errno.EIO, os.strerror(errno.EIO), str(path))

@@ -1,0 +1,33 @@
+"""onnxsim as the simplifier, less the pass that corrupts TensorFlow-padded models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from effnet_edge.errors import EffnetEdgeError
+
+if TYPE_CHECKING:
+    import onnx
+
+# onnxsim 0.8.1 adds Pad's amounts to the wrong sides of a convolution in graphs whose batch is
+# dynamic, and its own check then reports success. The exporter has folded the pads by then.
+SKIPPED_PASSES = ("fuse_pad_into_conv",)
+
+
+def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph with constants folded and no-ops removed; names of tensors survive.
+
+    Whether it is still the same model is for the parity gate to say, not for onnxsim's check.
+
+    Raises:
+        EffnetEdgeError: onnxsim failed.
+    """
+    import onnxsim
+
+    try:
+        simplified, _ = onnxsim.simplify(model, skipped_optimizers=list(SKIPPED_PASSES))
+    except Exception as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EffnetEdgeError(f"onnxsim failed: {first_line}") from error
+    result: onnx.ModelProto = simplified
+    return result

@@ -1,0 +1,80 @@
+"""The engines that a bundle can be made for: one row a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from effnet_edge.bundle import BatchRange
+from effnet_edge.errors import UsageError
+from effnet_edge.parity import EXACT, Gate
+from effnet_export.gate import HALF_PRECISION
+from effnet_export.openvino_ir import write_openvino_ir
+
+ONNX_FILE = "model.onnx"
+
+WriteModel = Callable[[onnx.ModelProto, Path, str, BatchRange], str]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A kind of engine.
+
+    Attributes:
+        name: what `--target` and the manifest call it, and the backend that runs it.
+        precisions: those that it can be exported in, the default first.
+        refusal: why not in another one.
+        write: writes the model file(s) into a folder and gives the main one's name.
+    """
+
+    name: str
+    precisions: tuple[str, ...]
+    refusal: str
+    write: WriteModel
+
+    def precision(self, asked: str | None) -> str:
+        """The precision to export in.
+
+        Raises:
+            UsageError: the target does not have the one asked for.
+        """
+        if asked is None:
+            return self.precisions[0]
+        if asked not in self.precisions:
+            raise UsageError(f"--{asked} with --target {self.name}: {self.refusal}")
+        return asked
+
+    def gate(self, precision: str) -> Gate:
+        """What the finished engine must hold."""
+        return EXACT if precision == "fp32" else HALF_PRECISION
+
+
+def _write_ir(model: onnx.ModelProto, folder: Path, precision: str, batch: BatchRange) -> str:
+    return write_openvino_ir(model, folder, batch=batch, fp16_weights=precision == "fp16")
+
+
+def _write_onnx(model: onnx.ModelProto, folder: Path, _precision: str, _batch: BatchRange) -> str:
+    (folder / ONNX_FILE).write_bytes(model.SerializeToString())
+    return ONNX_FILE
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target(
+            "openvino",
+            ("fp16", "fp32"),
+            "choose --fp16 (weights in FP16, the device's fastest arithmetic) or --fp32",
+            _write_ir,
+        ),
+        Target(
+            "onnxruntime",
+            ("fp32",),
+            "onnxruntime's CPU provider has no FP16 convolutions and would be slower; use --fp32",
+            _write_onnx,
+        ),
+    )
+}
