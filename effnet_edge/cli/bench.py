@@ -1,0 +1,48 @@
+"""`effnet-edge bench`: latency and throughput of bundles against each other."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from effnet_edge.cli.common import common_options, console, print_json, settings
+
+
+@click.command("bench")
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path())
+@click.option(
+    "--batch", type=click.IntRange(1), default=1, show_default=True, help="Images a call."
+)
+@click.option("--runs", type=click.IntRange(1), default=100, show_default=True, help="Timed calls.")
+@click.option(
+    "--threads", type=click.IntRange(1), help="CPU threads. [default: the engine's choice]"
+)
+@common_options
+def command(bundles: tuple[str, ...], batch: int, runs: int, threads: int | None) -> None:
+    """Time each BUNDLE, taking turns in one run; ratios are to the first."""
+    from effnet_edge.bench import bench_bundles
+
+    timings = bench_bundles(bundles, batch=batch, runs=runs, threads=threads)
+    if settings().json:
+        print_json([asdict(timing) for timing in timings])
+        return
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("bundle")
+    table.add_column("ran in")
+    for heading in ("median", "p90", "p99", "images/s", "ratio"):
+        table.add_column(heading, justify="right")
+    for row in timings:
+        table.add_row(
+            row.path,
+            f"{row.execution_precision} on {row.device}",
+            *(
+                f"{1e3 * time:.2f} ms"
+                for time in (row.timing.median, row.timing.p90, row.timing.p99)
+            ),
+            f"{row.images_per_second:.0f}",
+            f"{row.timing.ratio:.2f}",
+        )
+    console().print(table)

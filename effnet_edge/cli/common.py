@@ -1,0 +1,115 @@
+"""What the commands share: common options, the two consoles, and JSON output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+
+@dataclass
+class Settings:
+    """The options that every command has."""
+
+    quiet: bool = False
+    debug: bool = False
+    json: bool = False
+
+
+def common_options(command: Command) -> Command:
+    """Add --json, --quiet and --debug, which land in the context's `Settings`."""
+    for name, text in (
+        ("debug", "Show the traceback of an error."),
+        ("quiet", "Print the result only: no progress, no advice."),
+        ("json", "Print the result as JSON on standard output."),
+    ):
+        command = click.option(
+            f"--{name}",
+            is_flag=True,
+            expose_value=False,
+            callback=_remember(name),
+            help=text,
+        )(command)
+    return command
+
+
+def _remember(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def remember(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        setattr(context.ensure_object(Settings), name, value)
+
+    return remember
+
+
+def settings() -> Settings:
+    """Those of the command that is running."""
+    return click.get_current_context().ensure_object(Settings)
+
+
+def print_json(document: object) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+def console() -> Console:
+    """Standard output, for results that a person reads."""
+    from rich.console import Console
+
+    # A pipe has no width: do not fold the lines of a table that a script may read.
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+
+
+def say(line: str) -> None:
+    """A remark on standard error; silent with --quiet and --json."""
+    if not (settings().quiet or settings().json):
+        click.echo(line, err=True)
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error; yields what is to be called with (done, total).
+
+    Without a terminal, or with --quiet, nothing is shown.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    errors = Console(stderr=True)
+    hidden = settings().quiet or not errors.is_terminal
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    with Progress(*columns, console=errors, disable=hidden, transient=True) as progress:
+        task = progress.add_task(label, total=None)
+
+        def update(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield update
+
+
+@contextmanager
+def stage_display() -> Iterator[Callable[[str], None]]:
+    """Shows which stage of a long job runs; yields what is to be called with a stage's name.
+
+    A terminal gets a spinner with the time, anything else a line a stage; --quiet nothing.
+    """
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    errors = Console(stderr=True)
+    if settings().quiet or not errors.is_terminal:
+        yield say
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda stage: progress.update(task, description=stage)

@@ -1,0 +1,232 @@
+"""`effnet-edge export`: from PyTorch to a verified bundle."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from effnet_edge.cli.common import common_options, console, print_json, say, settings, stage_display
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from rich.table import Table
+
+    from effnet_edge.bundle import Bundle, StageParity
+    from effnet_export.pipeline import ExportResult
+
+
+class BatchType(click.ParamType[tuple[int, int, int]]):
+    """`N` or `MIN:OPT:MAX`, as (min, opt, max)."""
+
+    name = "N|MIN:OPT:MAX"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[int, int, int]:
+        """Parse and check the order."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            sizes = [int(part) for part in str(value).split(":")]
+        except ValueError:
+            sizes = []
+        if len(sizes) == 1:
+            sizes *= 3
+        if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
+            self.fail(
+                f"'{value}' is neither a number of images nor MIN:OPT:MAX with "
+                "1 ≤ MIN ≤ OPT ≤ MAX, such as 1:8:32",
+                param,
+                ctx,
+            )
+        return sizes[0], sizes[1], sizes[2]
+
+
+@click.command("export")
+@click.argument("variant")
+@click.option(
+    "--target",
+    type=click.Choice(["openvino", "onnxruntime"]),
+    default="openvino",
+    show_default=True,
+    help="The engine that will run the model.",
+)
+@click.option("--fp32", "precision", flag_value="fp32", help="Weights and arithmetic in FP32.")
+@click.option(
+    "--fp16",
+    "precision",
+    flag_value="fp16",
+    help="Weights in FP16, arithmetic as the device does it fastest (OpenVINO's default).",
+)
+@click.option(
+    "--weights",
+    metavar="NAME|FILE",
+    help="'imagenet' (bundled with b0, the default), a .safetensors or .pth file, or 'random'.",
+)
+@click.option("--num-classes", type=click.IntRange(1), default=1000, show_default=True)
+@click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Class names, one a line or a JSON list. [default: ImageNet's for 1000 classes]",
+)
+@click.option(
+    "--resolution",
+    type=click.IntRange(32, 2048),
+    help="Side of the input in pixels. [default: the variant's]",
+)
+@click.option(
+    "--padding",
+    type=click.Choice(["same", "symmetric"]),
+    default="same",
+    show_default=True,
+    help="'same' for weights trained in TensorFlow or ported from it, 'symmetric' for PyTorch's.",
+)
+@click.option(
+    "--input",
+    "input_kind",
+    type=click.Choice(["uint8-nhwc", "float32-nchw"]),
+    default="uint8-nhwc",
+    show_default=True,
+    help="Pixels with the normalization inside the model, or normalized tensors.",
+)
+@click.option(
+    "--batch",
+    type=BatchType(),
+    default="1",
+    show_default=True,
+    help="Images a call: a fixed number, or a range such as 1:8:32.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The bundle's directory. [default: VARIANT-TARGET-PRECISION]",
+)
+@common_options
+def command(
+    variant: str,
+    target: str,
+    precision: str | None,
+    weights: str | None,
+    num_classes: int,
+    labels: Path | None,
+    resolution: int | None,
+    padding: str,
+    input_kind: str,
+    batch: tuple[int, int, int],
+    output: Path | None,
+) -> None:
+    """Export VARIANT (b0 … b7) to a bundle, checking it against PyTorch at every step.
+
+    `effnet-edge export b0` needs nothing else: B0's ImageNet weights are in the package.
+    """
+    from effnet_edge.bundle import BatchRange
+
+    pipeline = _pipeline()
+    request = pipeline.ExportRequest(
+        variant=variant,
+        target=target,
+        precision=precision,
+        weights=weights,
+        num_classes=num_classes,
+        labels=labels,
+        resolution=resolution,
+        padding=padding,
+        input_kind=input_kind,
+        batch=BatchRange(*batch),
+        output=output,
+    )
+    with stage_display() as on_stage:
+        result = pipeline.export_bundle(request, lambda stage: on_stage(STAGES[stage]))
+    _report(result)
+
+
+STAGES = {
+    "load": "loading the network",
+    "export": "exporting to ONNX and comparing with PyTorch",
+    "simplify": "simplifying and comparing with PyTorch",
+    "openvino": "converting to OpenVINO and comparing with PyTorch",
+    "onnxruntime": "writing for onnxruntime and comparing with PyTorch",
+}
+
+
+def _pipeline() -> ModuleType:
+    from effnet_edge.errors import BackendError
+
+    try:
+        from effnet_export import pipeline
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f"export needs {error.name}, which is not installed: pip install 'effnet-edge[export]'"
+        ) from error
+    return pipeline
+
+
+def _report(result: ExportResult) -> None:
+    bundle = result.bundle
+    if settings().json:
+        print_json(
+            {
+                "bundle": str(bundle.path),
+                "bytes": _bytes(bundle),
+                "seconds": {stage: round(time, 3) for stage, time in result.seconds.items()},
+                "parity": [_stage_row(stage) for stage in bundle.manifest.parity],
+            }
+        )
+        return
+    console().print(_parity_table(bundle))
+    console().print(
+        f"{_display_path(bundle)}: {_bytes(bundle) / 1e6:.1f} MB, "
+        f"{sum(result.seconds.values()):.1f} s",
+        markup=False,
+    )
+    say(f"Next: effnet-edge predict {_display_path(bundle)} PHOTO")
+
+
+def _bytes(bundle: Bundle) -> int:
+    return sum(record.bytes for record in bundle.manifest.files.values())
+
+
+def _display_path(bundle: Bundle) -> str:
+    here = Path.cwd()
+    return str(bundle.path.relative_to(here) if bundle.path.is_relative_to(here) else bundle.path)
+
+
+def _stage_row(stage: StageParity) -> dict[str, object]:
+    row = asdict(stage)
+    if math.isinf(stage.sqnr_db):
+        row["sqnr_db"] = None
+    return row
+
+
+def _parity_table(bundle: Bundle) -> Table:
+    from rich.table import Table
+
+    pictures = bundle.manifest.parity_images
+    table = Table(title=f"Parity with PyTorch on {pictures}", title_justify="left")
+    table.add_column("stage")
+    table.add_column("ran in")
+    for heading in ("max |Δlogit|", "of range", "SQNR", "KL", "top-1 agreement"):
+        table.add_column(heading, justify="right")
+    table.add_column("gate")
+    for stage in bundle.manifest.parity:
+        table.add_row(
+            stage.stage,
+            stage.execution_precision,
+            f"{stage.max_abs_error:.2g}",
+            f"{stage.relative_error:.1e}",
+            f"{stage.sqnr_db:.0f} dB",
+            f"{stage.kl:.1e}",
+            f"{100 * stage.top1_agreement:.1f} %",
+            f"passed: {stage.tolerance}",
+        )
+    return table

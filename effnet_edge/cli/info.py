@@ -1,0 +1,115 @@
+"""`effnet-edge info`: what a variant is, or what is in a bundle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from effnet_edge.cli.common import common_options, console, print_json, settings
+from effnet_edge.model.variants import VARIANTS, Variant, get_variant
+
+if TYPE_CHECKING:
+    from effnet_edge.bundle import Bundle
+
+
+@click.command("info")
+@click.argument("name", metavar="VARIANT|BUNDLE")
+@common_options
+def command(name: str) -> None:
+    """Describe a variant (b0 … b7) or a bundle, whose files are checked on the way."""
+    if name.lower() in VARIANTS and not Path(name).exists():
+        _variant(get_variant(name))
+        return
+    from effnet_edge.bundle import Bundle
+    from effnet_edge.errors import UsageError
+
+    if not Path(name).exists():
+        raise UsageError(
+            f"'{name}' is neither a variant ({', '.join(VARIANTS)}) nor a bundle's directory"
+        )
+    _bundle(Bundle.load(name))
+
+
+def _variant(variant: Variant) -> None:
+    stages = variant.stages()
+    if settings().json:
+        print_json(
+            {
+                **asdict(variant),
+                "parameters": variant.parameter_count(),
+                "stem_channels": variant.stem_channels,
+                "head_channels": variant.head_channels,
+                "stages": [[asdict(block) for block in stage] for stage in stages],
+            }
+        )
+        return
+    from rich.table import Table
+
+    out = console()
+    out.print(
+        f"EfficientNet-{variant.name.upper()}: {variant.resolution} px, "
+        f"{variant.parameter_count() / 1e6:.2f} M parameters, dropout {variant.dropout:g}, "
+        f"bundled weights: {variant.bundled_weights or 'none'}",
+        markup=False,
+    )
+    table = Table()
+    for heading in ("stage", "blocks", "channels", "kernel", "stride", "expansion"):
+        table.add_column(heading, justify="right")
+    table.add_row("stem", "1", str(variant.stem_channels), "3", "2", "")
+    for index, blocks in enumerate(stages):
+        first = blocks[0]
+        table.add_row(
+            str(index),
+            str(len(blocks)),
+            str(first.out_channels),
+            str(first.kernel),
+            str(first.stride),
+            str(first.expand_ratio),
+        )
+    table.add_row("head", "1", str(variant.head_channels), "1", "1", "")
+    out.print(table)
+
+
+def _bundle(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    if settings().json:
+        print_json({"path": str(bundle.path), "manifest": json.loads(manifest.to_json())})
+        return
+    from rich.table import Table
+
+    table = Table(
+        title=f"{bundle.path} (all files intact)", title_justify="left", show_header=False
+    )
+    size = sum(record.bytes for record in manifest.files.values())
+    batch = manifest.batch
+    rows = {
+        "model": f"EfficientNet-{manifest.variant.upper()}, {manifest.output.classes} classes",
+        "target": f"{manifest.target}, {manifest.precision}",
+        "size": f"{size / 1e6:.1f} MB in {len(manifest.files)} files",
+        "input": (
+            f"{manifest.input.name}: {manifest.input.dtype} {manifest.input.layout}, "
+            f"{manifest.input.width}×{manifest.input.height} px"
+        ),
+        "batch": (
+            str(batch.maximum)
+            if batch.minimum == batch.maximum
+            else f"{batch.minimum} to {batch.maximum}, best {batch.optimum}"
+        ),
+        "labels": manifest.labels or "none",
+        "weights": f"{manifest.weights.name}: {manifest.weights.source}",
+        "built": f"{manifest.created} on {manifest.machine.processor}",
+        "tools": ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items()),
+        "parity": f"on {manifest.parity_images}" if manifest.parity else "not measured",
+    }
+    for stage in manifest.parity:
+        rows[f"  {stage.stage}"] = (
+            f"{stage.execution_precision}, SQNR {stage.sqnr_db:.0f} dB, "
+            f"top-1 agreement {100 * stage.top1_agreement:.1f} %"
+        )
+    for heading, text in rows.items():
+        table.add_row(heading, text)
+    console().print(table, markup=False)

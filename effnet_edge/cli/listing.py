@@ -1,0 +1,41 @@
+"""`effnet-edge list`: the variants."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import click
+
+from effnet_edge.cli.common import common_options, console, print_json, settings
+from effnet_edge.model.variants import VARIANTS, Variant
+
+
+@click.command("list")
+@common_options
+def command() -> None:
+    """List the variants: resolution, scaling factors, parameters, bundled weights."""
+    if settings().json:
+        print_json([_row(variant) for variant in VARIANTS.values()])
+        return
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("variant")
+    for heading in ("resolution", "width", "depth", "dropout", "parameters"):
+        table.add_column(heading, justify="right")
+    table.add_column("bundled weights")
+    for variant in VARIANTS.values():
+        table.add_row(
+            variant.name,
+            f"{variant.resolution} px",
+            f"{variant.width:g}",
+            f"{variant.depth:g}",
+            f"{variant.dropout:g}",
+            f"{variant.parameter_count() / 1e6:.2f} M",
+            variant.bundled_weights or "",
+        )
+    console().print(table)
+
+
+def _row(variant: Variant) -> dict[str, object]:
+    return {**asdict(variant), "parameters": variant.parameter_count()}

@@ -1,0 +1,88 @@
+"""`effnet-edge`: the group of commands, and how every error reaches a person."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from effnet_edge import __version__
+from effnet_edge.cli import bench, doctor, export, info, listing, parity, predict
+from effnet_edge.cli.common import Settings
+from effnet_edge.errors import EffnetEdgeError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="effnet-edge")
+def cli() -> None:
+    r"""Take an EfficientNet from PyTorch to an edge engine, proven to be the same model.
+
+    \b
+    Start here:
+      effnet-edge export b0 --target openvino
+      effnet-edge predict b0-openvino-fp16 PHOTO
+    """
+
+
+for module in (export, predict, parity, bench, info, listing, doctor):
+    cli.add_command(module.command)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit: 0 done, 1 a failed job or gate, 2 bad use, 130 Ctrl-C."""
+    settings = Settings()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = cli.main(standalone_mode=False, obj=settings) or 0
+    except click.exceptions.Exit as exit_request:
+        code = exit_request.exit_code
+    except click.Abort:
+        code = _complain("interrupted: nothing was written under a final name", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python would complain while closing it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except click.ClickException as error:
+        if settings.debug:
+            raise
+        code = _complain(_usage_message(error), error.exit_code)
+    except EffnetEdgeError as error:
+        if settings.debug:
+            raise
+        code = _complain(str(error), error.exit_code)
+    except Exception as error:
+        if settings.debug:
+            raise
+        code = _complain(
+            f"unexpected {type(error).__name__}: {error} (this is a bug: "
+            "run the command again with --debug and report what it prints)",
+            1,
+        )
+    sys.exit(code)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """Leave through the `finally` clauses, so that nothing half-written stays."""
+    sys.exit(TERMINATED)
+
+
+def _usage_message(error: click.ClickException) -> str:
+    hint = ""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        hint = f" (see {error.ctx.command_path} --help)"
+    return error.format_message() + hint
+
+
+def _complain(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    click.echo(f"effnet-edge: error: {line}", err=True)
+    return code

@@ -1,0 +1,88 @@
+"""`effnet-edge predict`: the best classes of pictures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from effnet_edge.cli.common import common_options, console, print_json, settings
+from effnet_edge.cli.engine import engine_options
+
+if TYPE_CHECKING:
+    from effnet_edge.runtime import EngineRunner, Prediction
+
+
+@click.command("predict")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path())
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes shown.")
+@engine_options
+@common_options
+@click.pass_context
+def command(
+    context: click.Context,
+    bundle: Path,
+    images: tuple[str, ...],
+    top: int,
+    device: str | None,
+    threads: int | None,
+    precision: str | None,
+) -> None:
+    """Classify each IMAGE (a file, or a folder of them) with BUNDLE.
+
+    A picture that cannot be used is named on standard error, and the exit code is then 1.
+    """
+    from effnet_edge.errors import ImageError
+    from effnet_edge.runtime import EngineRunner
+
+    paths = _expand(images)
+    answers: dict[str, list[Prediction]] = {}
+    with EngineRunner.load(bundle, device=device, threads=threads, precision=precision) as runner:
+        for path in paths:
+            try:
+                answers[path] = runner.classify(path, top=top)
+            except ImageError as error:
+                click.echo(f"effnet-edge: error: {error}", err=True)
+        _report(runner, answers)
+    context.exit(0 if len(answers) == len(paths) else 1)
+
+
+def _expand(images: tuple[str, ...]) -> list[str]:
+    """Folders become the pictures in them; a path given twice counts once."""
+    from effnet_edge.image_set import ImageSet
+
+    paths: list[str] = []
+    for image in images:
+        if Path(image).is_dir():
+            paths += [str(path) for path in ImageSet.from_folder(image).paths]
+        else:
+            paths.append(image)
+    return list(dict.fromkeys(paths))
+
+
+def _report(runner: EngineRunner, answers: dict[str, list[Prediction]]) -> None:
+    if settings().json:
+        print_json(
+            {
+                "bundle": str(runner.bundle.path),
+                "device": runner.device,
+                "execution_precision": runner.execution_precision,
+                "images": {
+                    path: [asdict(prediction) for prediction in predictions]
+                    for path, predictions in answers.items()
+                },
+            }
+        )
+        return
+    from rich.table import Table
+
+    for path, predictions in answers.items():
+        table = Table(title=path, title_justify="left", box=None, show_header=False)
+        table.add_column(justify="right")
+        table.add_column()
+        for prediction in predictions:
+            table.add_row(f"{100 * prediction.probability:.1f} %", prediction.label)
+        console().print(table)
