@@ -9,7 +9,7 @@ import click
 from effnet_edge.cli.common import common_options, console, print_json, settings
 
 
-@click.command("bench")
+@click.command("bench", short_help="Time bundles against each other.")
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "--batch", type=click.IntRange(1), default=1, show_default=True, help="Images a call."
@@ -30,18 +30,15 @@ def command(bundles: tuple[str, ...], batch: int, runs: int, threads: int | None
     from rich.table import Table
 
     table = Table()
-    table.add_column("bundle")
-    table.add_column("ran in")
-    for heading in ("median", "p90", "p99", "images/s", "ratio"):
+    table.add_column("bundle", overflow="fold")
+    table.add_column("ran in", no_wrap=True)
+    for heading in ("median ms", "p90", "p99", "images/s", "ratio"):
         table.add_column(heading, justify="right")
     for row in timings:
         table.add_row(
             row.path,
-            f"{row.execution_precision} on {row.device}",
-            *(
-                f"{1e3 * time:.2f} ms"
-                for time in (row.timing.median, row.timing.p90, row.timing.p99)
-            ),
+            f"{row.execution_precision}, {row.device}",
+            *(f"{1e3 * time:.2f}" for time in (row.timing.median, row.timing.p90, row.timing.p99)),
             f"{row.images_per_second:.0f}",
             f"{row.timing.ratio:.2f}",
         )

@@ -33,7 +33,7 @@ class ExportStatus:
     install_hint: str = EXPORT_HINT
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="Say what works on this machine.")
 @common_options
 @click.pass_context
 def command(context: click.Context) -> None:

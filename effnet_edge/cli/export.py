@@ -50,7 +50,7 @@ class BatchType(click.ParamType[tuple[int, int, int]]):
         return sizes[0], sizes[1], sizes[2]
 
 
-@click.command("export")
+@click.command("export", short_help="Export a variant to a verified bundle.")
 @click.argument("variant")
 @click.option(
     "--target",
@@ -212,21 +212,23 @@ def _parity_table(bundle: Bundle) -> Table:
     from rich.table import Table
 
     pictures = bundle.manifest.parity_images
-    table = Table(title=f"Parity with PyTorch on {pictures}", title_justify="left")
+    table = Table(
+        title=f"Parity with PyTorch on {pictures}\n(max error: of the range of the logits)",
+        title_justify="left",
+    )
     table.add_column("stage")
     table.add_column("ran in")
-    for heading in ("max |Δlogit|", "of range", "SQNR", "KL", "top-1 agreement"):
+    for heading in ("max error", "SQNR", "KL", "top-1 agreement"):
         table.add_column(heading, justify="right")
     table.add_column("gate")
     for stage in bundle.manifest.parity:
         table.add_row(
             stage.stage,
             stage.execution_precision,
-            f"{stage.max_abs_error:.2g}",
             f"{stage.relative_error:.1e}",
             f"{stage.sqnr_db:.0f} dB",
             f"{stage.kl:.1e}",
             f"{100 * stage.top1_agreement:.1f} %",
-            f"passed: {stage.tolerance}",
+            "passed",
         )
     return table

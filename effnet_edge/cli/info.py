@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle
 
 
-@click.command("info")
+@click.command("info", short_help="Describe a variant or a bundle.")
 @click.argument("name", metavar="VARIANT|BUNDLE")
 @common_options
 def command(name: str) -> None:

@@ -10,7 +10,7 @@ from effnet_edge.cli.common import common_options, console, print_json, settings
 from effnet_edge.model.variants import VARIANTS, Variant
 
 
-@click.command("list")
+@click.command("list", short_help="List the variants.")
 @common_options
 def command() -> None:
     """List the variants: resolution, scaling factors, parameters, bundled weights."""

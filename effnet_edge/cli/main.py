@@ -21,16 +21,20 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+# Click keeps a paragraph's lines as they are after a backspace character.
+HELP = """Take an EfficientNet from PyTorch to an edge engine, proven to be the same model.
+
+\b
+Start here:
+  effnet-edge export b0 --target openvino
+  effnet-edge predict b0-openvino-fp16 PHOTO
+"""
+
+
+@click.group(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="effnet-edge")
 def cli() -> None:
-    r"""Take an EfficientNet from PyTorch to an edge engine, proven to be the same model.
-
-    \b
-    Start here:
-      effnet-edge export b0 --target openvino
-      effnet-edge predict b0-openvino-fp16 PHOTO
-    """
+    """Hold the commands."""
 
 
 for module in (export, predict, parity, bench, info, listing, doctor):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EMBEDDED_PICTURES = 64
 
 
-@click.command("parity")
+@click.command("parity", short_help="Compare a bundle with PyTorch, or any two models.")
 @click.argument("candidate", metavar="BUNDLE|MODEL.onnx")
 @click.option(
     "--reference",

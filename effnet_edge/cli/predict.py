@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from effnet_edge.runtime import EngineRunner, Prediction
 
 
-@click.command("predict")
+@click.command("predict", short_help="Classify pictures with a bundle.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path())
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes shown.")
