@@ -27,7 +27,7 @@ def read_labels(path: Path, classes: int) -> list[Label]:
         UsageError: no such file, not UTF-8, or not as many labels as classes.
     """
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--labels {path}: cannot be read as UTF-8 text: {error}") from error
     labels = _parse(path, text)
