@@ -33,3 +33,9 @@ class BackendError(EffnetEdgeError):
 
 class GateError(EffnetEdgeError):
     """A parity gate failed: the candidate is not the same model as the reference."""
+
+
+def first_line(error: BaseException, width: int = 200) -> str:
+    """What a library's error says, as one line of at most `width` characters."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__)[:width]

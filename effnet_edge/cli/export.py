@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from effnet_edge.bundle import Bundle, StageParity
+    from effnet_edge.bundle import Bundle
     from effnet_export.pipeline import ExportResult
 
 
@@ -179,7 +178,7 @@ def _report(result: ExportResult) -> None:
                 "bundle": str(bundle.path),
                 "bytes": _bytes(bundle),
                 "seconds": {stage: round(time, 3) for stage, time in result.seconds.items()},
-                "parity": [_stage_row(stage) for stage in bundle.manifest.parity],
+                "parity": json.loads(bundle.manifest.to_json())["parity"],
             }
         )
         return
@@ -199,13 +198,6 @@ def _bytes(bundle: Bundle) -> int:
 def _display_path(bundle: Bundle) -> str:
     here = Path.cwd()
     return str(bundle.path.relative_to(here) if bundle.path.is_relative_to(here) else bundle.path)
-
-
-def _stage_row(stage: StageParity) -> dict[str, object]:
-    row = asdict(stage)
-    if math.isinf(stage.sqnr_db):
-        row["sqnr_db"] = None
-    return row
 
 
 def _parity_table(bundle: Bundle) -> Table:

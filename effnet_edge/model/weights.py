@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
-from effnet_edge.errors import CheckpointError, UsageError
+from effnet_edge.errors import CheckpointError, UsageError, first_line
 from effnet_edge.model.naming import NAMING_SCHEMES, NamingScheme, translate
 from effnet_edge.model.network import BATCH_NORM_EPS, EfficientNet
 
@@ -135,7 +135,7 @@ def _read_safetensors(name: str, data: bytes) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise CheckpointError(
             f"{name} is not a checkpoint that can be read (neither safetensors nor a PyTorch "
-            f"file), or it is truncated: {_first_line(error)}"
+            f"file), or it is truncated: {first_line(error)}"
         ) from error
 
 
@@ -149,13 +149,9 @@ def _read_pickled(name: str, data: bytes) -> object:
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"{name} is truncated or damaged: copy it again ({_first_line(error)})"
+            f"{name} is truncated or damaged: copy it again ({first_line(error)})"
         ) from error
     return state
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]
 
 
 def apply_state(network: EfficientNet, state: Mapping[str, Tensor], *, origin: str) -> NamingScheme:

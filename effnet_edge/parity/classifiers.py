@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.errors import BackendError, UsageError, first_line
 from effnet_edge.image import Preprocessing, normalize
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class OnnxClassifier:
         try:
             return session.run(names, {model_input.name: value})
         except Exception as error:
-            raise BackendError(f"{self.name}: onnxruntime: {_first_line(error)}") from error
+            raise BackendError(f"{self.name}: onnxruntime: {first_line(error)}") from error
 
 
 def _load(path: str | os.PathLike[str]) -> onnx.ModelProto:
@@ -164,7 +164,7 @@ def _load(path: str | os.PathLike[str]) -> onnx.ModelProto:
     try:
         return onnx.load(os.fspath(path))
     except (DecodeError, OSError, ValueError) as error:
-        raise BackendError(f"{path} is not an ONNX model: {_first_line(error)}") from error
+        raise BackendError(f"{path} is not an ONNX model: {first_line(error)}") from error
 
 
 def _session(model: onnx.ModelProto, name: str) -> Any:
@@ -182,7 +182,7 @@ def _session(model: onnx.ModelProto, name: str) -> Any:
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
-        raise BackendError(f"{name}: onnxruntime: {_first_line(error)}") from error
+        raise BackendError(f"{name}: onnxruntime: {first_line(error)}") from error
 
 
 def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
@@ -193,7 +193,3 @@ def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelPro
     del extended.graph.output[:]
     extended.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     return extended
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

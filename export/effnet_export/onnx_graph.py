@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from effnet_edge.errors import EffnetEdgeError
+from effnet_edge.errors import EffnetEdgeError, first_line
 from effnet_export.deployed import NETWORK_PREFIX, DeployedNetwork, InputKind, example_input
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ def export_onnx(
                 dynamic_shapes=shapes,
             )
     except Exception as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EffnetEdgeError(f"the ONNX exporter failed: {first_line}") from error
+        raise EffnetEdgeError(f"the ONNX exporter failed: {first_line(error)}") from error
     if program is None:
         raise EffnetEdgeError("the ONNX exporter gave no model")
     model = program.model_proto

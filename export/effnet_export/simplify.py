@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from effnet_edge.errors import EffnetEdgeError
+from effnet_edge.errors import EffnetEdgeError, first_line
 
 if TYPE_CHECKING:
     import onnx
@@ -27,7 +27,6 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         simplified, _ = onnxsim.simplify(model, skipped_optimizers=list(SKIPPED_PASSES))
     except Exception as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise EffnetEdgeError(f"onnxsim failed: {first_line}") from error
+        raise EffnetEdgeError(f"onnxsim failed: {first_line(error)}") from error
     result: onnx.ModelProto = simplified
     return result
