@@ -68,6 +68,11 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
+def complain(message: str) -> None:
+    """An error, in one line on standard error."""
+    click.echo(f"effnet-edge: error: {' '.join(message.split())}", err=True)
+
+
 def say(line: str) -> None:
     """A remark on standard error; silent with --quiet and --json."""
     if not (settings().quiet or settings().json):

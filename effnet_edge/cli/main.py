@@ -11,7 +11,7 @@ import click
 
 from effnet_edge import __version__
 from effnet_edge.cli import bench, doctor, export, info, listing, parity, predict
-from effnet_edge.cli.common import Settings
+from effnet_edge.cli.common import Settings, complain
 from effnet_edge.errors import EffnetEdgeError
 
 if TYPE_CHECKING:
@@ -87,6 +87,5 @@ def _usage_message(error: click.ClickException) -> str:
 
 
 def _complain(message: str, code: int) -> int:
-    line = " ".join(message.split())
-    click.echo(f"effnet-edge: error: {line}", err=True)
+    complain(message)
     return code

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from effnet_edge.cli.common import common_options, console, print_json, settings
+from effnet_edge.cli.common import (
+    common_options,
+    complain,
+    console,
+    print_json,
+    progress_bar,
+    settings,
+)
 from effnet_edge.cli.engine import engine_options
 
 if TYPE_CHECKING:
@@ -41,11 +48,13 @@ def command(
     paths = _expand(images)
     answers: dict[str, list[Prediction]] = {}
     with EngineRunner.load(bundle, device=device, threads=threads, precision=precision) as runner:
-        for path in paths:
-            try:
-                answers[path] = runner.classify(path, top=top)
-            except ImageError as error:
-                click.echo(f"effnet-edge: error: {error}", err=True)
+        with progress_bar("classifying") as progress:
+            for done, path in enumerate(paths, start=1):
+                try:
+                    answers[path] = runner.classify(path, top=top)
+                except ImageError as error:
+                    complain(str(error))
+                progress(done, len(paths))
         _report(runner, answers)
     context.exit(0 if len(answers) == len(paths) else 1)
 

@@ -149,7 +149,12 @@ def test_a_damaged_checkpoint_is_a_failed_job(effnet_edge: Run, tmp_path: Path) 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_interrupting_leaves_nothing_behind(tmp_path: Path, stop: signal.Signals) -> None:
     process = subprocess.Popen(
-        [EFFNET_EDGE, "export", "b0"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [EFFNET_EDGE, "export", "b0"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background of a shell hands down an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not list(tmp_path.iterdir()):

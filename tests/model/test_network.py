@@ -119,27 +119,27 @@ def test_another_size_than_the_padding_was_made_for_is_refused() -> None:
         network(torch.zeros(1, 3, 65, 64))
 
 
-def test_training_lowers_the_loss_and_reaches_every_parameter() -> None:
+def test_training_learns_and_reaches_every_parameter() -> None:
     torch.manual_seed(0)
-    network = EfficientNet(VARIANTS["b0"], num_classes=2, resolution=32).train()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
-    x = torch.cat([torch.randn(4, 3, 32, 32) + 1, torch.randn(4, 3, 32, 32) - 1])
+    network = EfficientNet(
+        VARIANTS["b0"], num_classes=2, resolution=64, dropout=0.0, drop_connect=0.0
+    ).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=2e-4)
+    x = torch.cat([torch.randn(4, 3, 64, 64) + 1, torch.randn(4, 3, 64, 64) - 1])
     labels = torch.tensor([0] * 4 + [1] * 4)
     losses = []
-    for _ in range(6):
+    for step in range(10):
         optimizer.zero_grad()
         loss = nn.functional.cross_entropy(network(x), labels)
         loss.backward()
+        if step == 0:
+            gradients = {name: p.grad.clone() for name, p in network.named_parameters()}
         optimizer.step()
         losses.append(loss.item())
 
-    assert min(losses[-3:]) < 0.9 * losses[0]
-    without_gradient = [
-        name
-        for name, parameter in network.named_parameters()
-        if parameter.grad is None or not parameter.grad.abs().sum() > 0
-    ]
-    assert without_gradient == []
+    assert max(losses[:2]) > 0.2
+    assert max(losses[-3:]) < 0.1
+    assert [name for name, gradient in gradients.items() if not gradient.abs().sum() > 0] == []
 
 
 def test_batch_norm_keeps_99_percent_of_its_statistics_a_step() -> None:
