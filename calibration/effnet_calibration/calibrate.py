@@ -1,0 +1,298 @@
+"""From a network and pictures to a calibration table."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from effnet_calibration.bias_correction import correct_biases, images_in_memory
+from effnet_calibration.equalization import has_scalable_depthwise_input, stream_readers
+from effnet_calibration.image_sets import BATCH, CalibrationPictures, Pictures
+from effnet_calibration.quantized import apply_quantization
+from effnet_calibration.ranges import SILU_MINIMUM
+from effnet_calibration.selection import Reader, TensorChoice, choose
+from effnet_calibration.sites import (
+    Site,
+    blocks,
+    channels_last,
+    check_network,
+    input_channel_energy,
+    layer,
+    quantized_layers,
+    sites,
+)
+from effnet_calibration.statistics import StatisticsCollector, TensorStatistics
+from effnet_calibration.table import (
+    CalibrationTable,
+    Quantization,
+    TensorEntry,
+    TensorRange,
+    identify,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from effnet_calibration.schemes import QuantizationScheme, TensorQuantization
+    from effnet_edge.image import Preprocessing
+    from effnet_edge.model.network import EfficientNet
+
+TOOLS = ("effnet-edge", "torch", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to do beside choosing ranges; the defaults are what measured best.
+
+    Attributes:
+        equalize_depthwise, equalize_projection: per-channel factors, see `equalization`.
+        equalize_stream: factors on every residual stream. Off, as expansions have little noise to
+            lose; a stream that a depthwise convolution reads is equalized with
+            `equalize_depthwise`.
+        correct_biases: see `bias_correction`.
+        correct_gain: divide the logits by the share of their spread that quantization left.
+    """
+
+    equalize_depthwise: bool = True
+    equalize_projection: bool = True
+    equalize_stream: bool = False
+    correct_biases: bool = True
+    correct_gain: bool = True
+
+
+class Progress(Protocol):
+    """Told how far a stage is."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """`done` of `total` steps of the stage called `stage` are done."""
+
+
+def no_progress(stage: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+DEFAULT_SETTINGS = Settings()
+
+
+def calibrate(
+    network: EfficientNet,
+    pictures: Pictures,
+    preprocessing: Preprocessing,
+    schemes: tuple[QuantizationScheme, ...],
+    *,
+    settings: Settings = DEFAULT_SETTINGS,
+    progress: Progress = no_progress,
+) -> CalibrationTable:
+    """Calibrate a folded network on pictures, for one or several schemes.
+
+    Args:
+        network: what `fold_batch_norm` gives.
+        pictures: real photos, 200 of them for instance.
+
+    Raises:
+        CalibrationError: no pictures, more than a tenth unreadable, all of a single colour, or a
+            network that is not folded or has weights or outputs that are not finite.
+
+    Warns:
+        CalibrationWarning: fewer than 32 pictures.
+    """
+    check_network(network)
+    fast = channels_last(network)
+    seen = CalibrationPictures(pictures, preprocessing)
+    cache = _PictureCache(images_in_memory(network))
+    statistics = _collect(fast, seen, cache, len(pictures), progress)
+    quantizations = {}
+    for scheme in schemes:
+        draft = choose_grids(fast, statistics, scheme, settings, progress)
+        quantizations[scheme.name] = _corrected(fast, draft, cache.batches, settings, progress)
+    return CalibrationTable(
+        identify(network),
+        seen.record(),
+        _tool_versions(),
+        {name: _range(each) for name, each in statistics.items()},
+        quantizations,
+    )
+
+
+def choose_grids(
+    network: EfficientNet,
+    statistics: dict[str, TensorStatistics],
+    scheme: QuantizationScheme,
+    settings: Settings = DEFAULT_SETTINGS,
+    progress: Progress = no_progress,
+) -> Quantization:
+    """Grids and factors of every tensor, from statistics alone."""
+    choices = {}
+    all_sites = sites(network)
+    streams = _equalized_streams(network, settings)
+    for done, site in enumerate(all_sites):
+        progress("ranges", done, len(all_sites))
+        if site.name not in streams:
+            choices[site.name] = _choose(network, site, statistics[site.name], scheme, settings)
+    stream_factors = {}
+    for stage in sorted(set(streams.values())):
+        readers = [name for name, its_stage in streams.items() if its_stage == stage]
+        choice = _choose_stream(network, readers, statistics, scheme)
+        stream_factors[str(stage)] = _floats(choice.factors)
+        choices |= dict.fromkeys(readers, choice)
+    progress("ranges", len(all_sites), len(all_sites))
+    return _quantization(network, scheme, settings, choices, stream_factors)
+
+
+class _PictureCache:
+    """The first pictures, kept for the bias correction; as many as it has memory for."""
+
+    def __init__(self, limit: int) -> None:
+        self._room = limit
+        self.batches: list[Tensor] = []
+
+    def offer(self, batch: Tensor) -> None:
+        kept = batch[: self._room]
+        if len(kept):
+            self.batches.append(kept)
+            self._room -= len(kept)
+
+
+def _collect(
+    network: EfficientNet,
+    pictures: CalibrationPictures,
+    cache: _PictureCache,
+    total: int,
+    progress: Progress,
+) -> dict[str, TensorStatistics]:
+    with StatisticsCollector(network) as collector:
+        for batch in pictures.batches():
+            collector.run(batch)
+            cache.offer(batch)
+            progress("statistics", pictures.seen, total)
+    return collector.statistics()
+
+
+def _choose(
+    network: EfficientNet,
+    site: Site,
+    statistics: TensorStatistics,
+    scheme: QuantizationScheme,
+    settings: Settings,
+) -> TensorChoice:
+    reads = layer(network, site.name)
+    energy = input_channel_energy(reads)
+    if site.kind == "depthwise":
+        block_name = site.name.removesuffix(".depthwise.conv")
+        projection = layer(network, f"{block_name}.project.conv")
+        reader = Reader(energy * input_channel_energy(projection), lowest=SILU_MINIMUM)
+        return choose(statistics, scheme, reader, equalize=settings.equalize_depthwise)
+    if site.kind == "project":
+        reader = Reader(energy, reads.weight.detach().flatten(1), zero_is_free=True)
+        return choose(statistics, scheme, reader, equalize=settings.equalize_projection)
+    return choose(statistics, scheme, Reader(energy), equalize=False)
+
+
+def _choose_stream(
+    network: EfficientNet,
+    readers: list[str],
+    statistics: dict[str, TensorStatistics],
+    scheme: QuantizationScheme,
+) -> TensorChoice:
+    """One choice for all readers of a stream: their inputs' channels mean the same."""
+    first, *others = readers
+    together = statistics[first]
+    for name in others:
+        together = together.merged(statistics[name])
+    layers = [layer(network, name) for name in readers]
+    energy = torch.stack([input_channel_energy(each) for each in layers]).sum(0)
+    mixing = [each.weight.detach().flatten(1) for each in layers if each.weight.shape[1] > 1]
+    reader = Reader(energy, torch.cat(mixing) if mixing else None)
+    return choose(together, scheme, reader, equalize=True)
+
+
+def _equalized_streams(network: EfficientNet, settings: Settings) -> dict[str, int]:
+    """The readers of every stream that gets factors, and its stage."""
+    found: dict[str, int] = {}
+    for stage in range(len(network.stages)):
+        readers = stream_readers(network, stage)
+        depthwise = any(name.endswith(".depthwise.conv") for name in readers)
+        if settings.equalize_stream or (depthwise and settings.equalize_depthwise):
+            found |= dict.fromkeys(readers, stage)
+    return found
+
+
+def _quantization(
+    network: EfficientNet,
+    scheme: QuantizationScheme,
+    settings: Settings,
+    choices: dict[str, TensorChoice],
+    stream: dict[str, tuple[float, ...]],
+) -> Quantization:
+    depthwise, projection, centres = {}, {}, {}
+    tensors = {name: _entry(choice.grid, choice) for name, choice in choices.items()}
+    for name, block in blocks(network):
+        choice = choices[f"{name}.depthwise.conv"]
+        if settings.equalize_depthwise and has_scalable_depthwise_input(name, block):
+            depthwise[name] = _floats(choice.factors)
+        choice = choices[f"{name}.project.conv"]
+        projection[name] = _floats(choice.factors)
+        if scheme.symmetric:
+            centre = -choice.grid.zero_point * choice.grid.scale
+            centres[name] = float(np.float32(centre))
+            centred = replace(choice.grid, zero_point=0)
+            tensors[f"{name}.project.conv"] = _entry(centred, choice)
+    if not settings.equalize_projection and not scheme.symmetric:
+        projection = {}
+    order = [site.name for site in sites(network)]
+    return Quantization(
+        scheme.name,
+        {name: tensors[name] for name in order},
+        depthwise,
+        projection,
+        stream,
+        centres,
+    )
+
+
+def _corrected(
+    network: EfficientNet,
+    draft: Quantization,
+    batches: list[Tensor],
+    settings: Settings,
+    progress: Progress,
+) -> Quantization:
+    if not settings.correct_biases:
+        return draft
+    total, done = len(quantized_layers(network)), iter(range(1 << 30))
+    simulated = apply_quantization(network, draft).simulated()
+    small = [part for batch in batches for part in torch.split(batch, BATCH)]
+    correction = correct_biases(
+        network, simulated, small, lambda _: progress("bias correction", next(done), total)
+    )
+    progress("bias correction", total, total)
+    return replace(
+        draft,
+        biases={name: _floats(added) for name, added in correction.biases.items()},
+        logit_gain=correction.logit_gain if settings.correct_gain else 1.0,
+    )
+
+
+def _entry(grid: TensorQuantization, choice: TensorChoice) -> TensorEntry:
+    return TensorEntry(grid.scale, grid.zero_point, choice.rule, round(choice.snr_db, 2))
+
+
+def _range(statistics: TensorStatistics) -> TensorRange:
+    whole = statistics.whole
+    return TensorRange(_floats(whole.minimum), _floats(whole.maximum))
+
+
+def _floats(values: Tensor) -> tuple[float, ...]:
+    return tuple(values.tolist())
+
+
+def _tool_versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for tool in TOOLS:
+        versions[tool] = metadata.version(tool)
+    return versions

@@ -1,0 +1,13 @@
+"""What can go wrong between a set of pictures and a calibration table."""
+
+from __future__ import annotations
+
+from effnet_edge.errors import EffnetEdgeError
+
+
+class CalibrationError(EffnetEdgeError):
+    """The pictures, the network or the table cannot be calibrated with; the text says which."""
+
+
+class CalibrationWarning(UserWarning):
+    """The result may be poorer than it could be; the text says why and what would help."""

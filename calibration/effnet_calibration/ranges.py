@@ -1,0 +1,166 @@
+"""Rules that say how far a channel's values reach, and the error that a grid then makes.
+
+No rule is best for every tensor; `selection` judges their answers on pictures they have not seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from effnet_calibration.statistics import bin_centres
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from effnet_calibration.statistics import ChannelStatistics
+
+NEGATIVE, POSITIVE = 0, 1
+
+# SiLU is never below this: min x·sigmoid(x), at x ≈ −1.2785.
+SILU_MINIMUM = -0.2784645
+
+ENTROPY_LEVELS = 128
+
+
+@dataclass(frozen=True)
+class ChannelRanges:
+    """How far each channel reaches: `low` below zero and `high` above, both ≥ 0, float64 (C,)."""
+
+    low: Tensor
+    high: Tensor
+
+
+class RangeRule(Protocol):
+    """Reads a range off statistics."""
+
+    @property
+    def name(self) -> str:
+        """What a table calls the rule."""
+
+    def ranges(self, statistics: ChannelStatistics) -> ChannelRanges:
+        """The range of every channel."""
+
+
+@dataclass(frozen=True)
+class MinMax:
+    """The extremes times `headroom`, but at least `deviations` standard deviations.
+
+    Deep features are sparse: a channel's maximum over 100 pictures is often a third below its
+    maximum over the next 100, and a peak cut off costs more than a coarser step.
+    """
+
+    headroom: float = 1.0
+    deviations: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What the table calls it: min-max, with its factors where it has any."""
+        least = f", at least {self.deviations:g} deviations" if self.deviations else ""
+        return "min-max" + (f" × {self.headroom:g}" if self.headroom != 1 else "") + least
+
+    def ranges(self, statistics: ChannelStatistics) -> ChannelRanges:
+        """See the class."""
+        least = self.deviations * statistics.deviation
+        high = torch.maximum(self.headroom * statistics.maximum, least)
+        low = torch.maximum(-self.headroom * statistics.minimum, least * (statistics.minimum < 0))
+        return ChannelRanges(low.clamp_min(0), high.clamp_min(0))
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """The magnitudes that `percent` of the channel's values do not exceed, on each side."""
+
+    percent: float
+
+    @property
+    def name(self) -> str:
+        """What the table calls it: percentile 99.99, for instance."""
+        return f"percentile {self.percent:g}"
+
+    def ranges(self, statistics: ChannelStatistics) -> ChannelRanges:
+        """See the class."""
+        beyond = (1 - self.percent / 100) * statistics.histogram_count
+        low, high = (self._reach(statistics, side, beyond) for side in (NEGATIVE, POSITIVE))
+        return ChannelRanges(
+            torch.minimum(low, (-statistics.minimum).clamp_min(0)),
+            torch.minimum(high, statistics.maximum.clamp_min(0)),
+        )
+
+    def _reach(self, statistics: ChannelStatistics, side: int, beyond: float) -> Tensor:
+        tail = statistics.histogram[side].flip(1).cumsum(1).flip(1)
+        # Bins that still have more than `beyond` values in them or above.
+        inside = (tail > beyond).sum(1)
+        edges = torch.cat([torch.zeros(1), bin_centres()]).double()
+        reach: Tensor = edges[inside]
+        return reach
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """One range for all channels: that whose quantized distribution loses the least information.
+
+    The clipping threshold of the magnitudes that minimizes KL(P ‖ Q), P the distribution with all
+    beyond the threshold moved onto it, Q what `ENTROPY_LEVELS` equal steps make of it (Migacz
+    2017, "8-bit inference with TensorRT").
+    """
+
+    name: str = "entropy"
+
+    def ranges(self, statistics: ChannelStatistics) -> ChannelRanges:
+        """See the class."""
+        counts = statistics.histogram.sum((0, 1))
+        largest = torch.maximum(statistics.maximum.max(), -statistics.minimum.min()).clamp_min(0)
+        centres = bin_centres().double()
+        candidates = [c for c in centres.tolist() if largest / 64 <= c < largest]
+        losses = [_information_loss(counts, centres, threshold) for threshold in candidates]
+        reach = candidates[losses.index(min(losses))] if losses else float(largest)
+        whole = torch.full_like(statistics.maximum, reach)
+        return ChannelRanges(
+            torch.minimum(whole, (-statistics.minimum.min()).clamp_min(0).expand_as(whole)),
+            torch.minimum(whole, statistics.maximum.max().clamp_min(0).expand_as(whole)),
+        )
+
+
+def _information_loss(counts: Tensor, centres: Tensor, threshold: float) -> float:
+    """KL divergence in nats between a clipped histogram and its quantized form."""
+    inside = centres <= threshold
+    reference = counts[inside].clone()
+    if not bool(reference.sum() > 0):
+        return float("inf")
+    outside = counts[~inside].sum()
+    step = (centres[inside] / threshold * ENTROPY_LEVELS).long().clamp_max(ENTROPY_LEVELS - 1)
+    occupied = (reference > 0).double()
+    mass = torch.zeros(ENTROPY_LEVELS, dtype=torch.float64).index_add_(0, step, reference)
+    cells = torch.zeros(ENTROPY_LEVELS, dtype=torch.float64).index_add_(0, step, occupied)
+    quantized = (mass / cells.clamp_min(1))[step] * occupied
+    reference[-1] += outside
+    p, q = reference / reference.sum(), quantized / quantized.sum()
+    kept = p > 0
+    return float((p[kept] * (p[kept] / q[kept].clamp_min(1e-12)).log()).sum())
+
+
+class ClippingError:
+    """E[(|x| − t)₊²] of every channel, on either side, for any thresholds; from the histogram."""
+
+    def __init__(self, statistics: ChannelStatistics) -> None:
+        self._centres = bin_centres().double()
+        share = statistics.histogram / max(statistics.histogram_count, 1)
+        none = torch.zeros(*share.shape[:2], 1, dtype=torch.float64)
+        # Moments of all bins from each one upwards, and of none at all behind the last.
+        self._moments = [
+            torch.cat([(share * self._centres**power).flip(2).cumsum(2).flip(2), none], 2)
+            for power in range(3)
+        ]
+
+    def mean_square(self, ranges: ChannelRanges) -> Tensor:
+        """Σ over both sides, for thresholds float64 (..., C)."""
+        return self._side(NEGATIVE, ranges.low) + self._side(POSITIVE, ranges.high)
+
+    def _side(self, side: int, threshold: Tensor) -> Tensor:
+        first = torch.searchsorted(self._centres, threshold.contiguous())
+        channel = torch.arange(threshold.shape[-1])
+        weight, mean, square = (moment[side][channel, first] for moment in self._moments)
+        return (square - 2 * threshold * mean + threshold.square() * weight).clamp_min(0)

@@ -1,0 +1,94 @@
+"""How activations become integers: what a backend asks for, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from effnet_calibration.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TensorQuantization:
+    """The grid of one tensor: real value = (integer − zero_point) · scale.
+
+    `scale` is above 0; `zero_point`, `minimum` and `maximum` are integers, and real 0 is on the
+    grid: minimum ≤ zero_point ≤ maximum.
+    """
+
+    scale: float
+    zero_point: int
+    minimum: int
+    maximum: int
+
+    def quantize(self, values: Tensor) -> Tensor:
+        """Integers, as floats of the same shape: clamp(round(x / scale) + zero_point)."""
+        integers = torch.mul(values, 1 / self.scale).round_().add_(self.zero_point)
+        return integers.clamp_(self.minimum, self.maximum)
+
+    def fake_quantize(self, values: Tensor) -> Tensor:
+        """The nearest values on the grid: any shape, float32."""
+        return self.quantize(values).sub_(self.zero_point).mul_(self.scale)
+
+
+@dataclass(frozen=True)
+class QuantizationScheme:
+    """An integer type and whether its zero point may move.
+
+    `minimum` and `maximum` are the integers of the type. A symmetric scheme has zero point 0.
+    """
+
+    name: str
+    minimum: int
+    maximum: int
+    symmetric: bool
+
+    @property
+    def dtype(self) -> str:
+        """The integer type by its ONNX and numpy name: "uint8" or "int8"."""
+        return "int8" if self.minimum < 0 else "uint8"
+
+    @property
+    def levels(self) -> int:
+        """Steps between the smallest and the largest integer."""
+        return self.maximum - self.minimum
+
+    def for_range(self, low: float, high: float) -> TensorQuantization:
+        """The finest grid that covers [min(low, 0), max(high, 0)] to within half a step.
+
+        An empty range gives scale 1. Raises `ValueError` for a range that is not finite.
+        """
+        low, high = min(float(low), 0.0), max(float(high), 0.0)
+        if not (-float("inf") < low and high < float("inf")):
+            raise ValueError(f"the range [{low}, {high}] is not finite")
+        if self.symmetric:
+            scale = max(high / self.maximum, -low / -self.minimum)
+            return self.on_grid(scale or 1.0, 0)
+        scale = (high - low) / self.levels or 1.0
+        zero_point = self.minimum + round(-low / scale)
+        return self.on_grid(scale, min(max(zero_point, self.minimum), self.maximum))
+
+    def on_grid(self, scale: float, zero_point: int) -> TensorQuantization:
+        """The grid of this type with that scale and zero point."""
+        return TensorQuantization(scale, zero_point, self.minimum, self.maximum)
+
+
+ASYMMETRIC_UINT8 = QuantizationScheme("asymmetric-uint8", 0, 255, symmetric=False)
+SYMMETRIC_INT8 = QuantizationScheme("symmetric-int8", -128, 127, symmetric=True)
+
+SCHEMES = {scheme.name: scheme for scheme in (ASYMMETRIC_UINT8, SYMMETRIC_INT8)}
+
+
+def get_scheme(name: str) -> QuantizationScheme:
+    """The scheme called `name`; raises `CalibrationError` for an unknown one."""
+    try:
+        return SCHEMES[name]
+    except KeyError:
+        raise CalibrationError(
+            f"unknown quantization scheme '{name}': choose one of {', '.join(SCHEMES)}"
+        ) from None

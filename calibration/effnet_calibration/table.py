@@ -1,0 +1,274 @@
+"""The calibration table: everything that turns a network into its quantized form, as JSON.
+
+With the network's weights it gives the same quantized model bit for bit, without a picture.
+`docs/quantization.md` explains the fields.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cattrs
+
+from effnet_calibration.errors import CalibrationError
+from effnet_calibration.schemes import TensorQuantization
+
+if TYPE_CHECKING:
+    import os
+
+    from effnet_edge.model.network import EfficientNet
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which network a table belongs to. `sha256` is of its folded weights."""
+
+    variant: str
+    resolution: int
+    padding: str
+    classes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """What was calibrated on. `sha256` is of the prepared pixels; `skipped` are the errors."""
+
+    source: str
+    size: int
+    sha256: str
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TensorRange:
+    """What a tensor's channels reached before anything was changed, in the tensor's own unit."""
+
+    minimum: tuple[float, ...]
+    maximum: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """How one tensor is quantized, and why: the rule, and the signal to noise that it promised."""
+
+    scale: float
+    zero_point: int
+    rule: str
+    snr_db: float
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """One scheme's part of a table.
+
+    Attributes:
+        tensors: by the name of the layer that reads the tensor.
+        depthwise, projection: factors of each block's tensor by block name ("stages.1.0");
+            blocks that are not equalized have none.
+        stream: factors of a stage's residual stream by stage index.
+        centres: what is subtracted from a block's scaled projection input.
+        biases: what is added to a layer's bias, by layer name.
+        logit_gain: what quantization left of the logits' spread; the classifier is divided by it.
+        kept: names of layers left in 16-bit floating point, their weights and their input.
+    """
+
+    scheme: str
+    tensors: dict[str, TensorEntry]
+    depthwise: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    projection: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    stream: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    centres: dict[str, float] = field(default_factory=dict)
+    biases: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    logit_gain: float = 1.0
+    kept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CalibrationTable:
+    """What one calibration found. `tools` are versions by name; `quantizations` by scheme name."""
+
+    model: ModelIdentity
+    images: CalibrationSet
+    tools: dict[str, str]
+    ranges: dict[str, TensorRange]
+    quantizations: dict[str, Quantization]
+    schema_version: int = SCHEMA_VERSION
+
+    def quantization(self, scheme: str) -> Quantization:
+        """The part for one scheme; raises `CalibrationError` where the table has none."""
+        try:
+            return self.quantizations[scheme]
+        except KeyError:
+            raise CalibrationError(
+                f"the calibration table holds {', '.join(self.quantizations) or 'no scheme'}, "
+                f"not {scheme}: calibrate again for this target"
+            ) from None
+
+    def check_model(self, network: EfficientNet) -> None:
+        """Refuse a network other than the folded one that the table was made from.
+
+        Raises:
+            CalibrationError: naming what differs.
+        """
+        theirs, own = asdict(identify(network)), asdict(self.model)
+        wrong = [name for name in own if own[name] != theirs[name]]
+        if wrong == ["sha256"]:
+            raise CalibrationError(
+                "the calibration table was made from other weights of this network: "
+                "calibrate again, or give the table's own checkpoint"
+            )
+        if wrong:
+            name = wrong[0]
+            raise CalibrationError(
+                f"the calibration table belongs to another model: its {name} is {own[name]}, "
+                f"the network's is {theirs[name]}"
+            )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it as JSON; the file is whole or not there.
+
+        Raises:
+            CalibrationError: the file cannot be written.
+        """
+        target = Path(path)
+        staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            staging.write_text(self.to_json(), encoding="utf-8")
+            staging.replace(target)
+        except OSError as error:
+            staging.unlink(missing_ok=True)
+            raise CalibrationError(f"{target} cannot be written: {error.strerror}") from error
+
+    def to_json(self) -> str:
+        """The file's text: the same for the same table, numbers exact to the last bit."""
+        tree = cattrs.Converter().unstructure(self)
+        return json.dumps(tree, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CalibrationTable:
+        """Read a table back.
+
+        Raises:
+            CalibrationError: no such file, not a table, damaged, or of another schema version.
+        """
+        source = Path(path)
+        try:
+            text = source.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise CalibrationError(
+                f"the calibration table {source} cannot be read: {reason}"
+            ) from error
+        return cls.from_json(text, str(source))
+
+    @classmethod
+    def from_json(cls, text: str, name: str = "the calibration table") -> CalibrationTable:
+        """Read a table from its text; `name` is what errors call it. Raises as `load` does."""
+        tree = _parse(text, name)
+        version = tree.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise CalibrationError(
+                f"{name} has schema version {version}; this effnet-edge reads {SCHEMA_VERSION}: "
+                "update effnet-edge, or calibrate again"
+            )
+        try:
+            table = cattrs.Converter(forbid_extra_keys=True, detailed_validation=False).structure(
+                tree, cls
+            )
+        except Exception as error:
+            # cattrs lets out whatever the conversion of a wrong value raises.
+            raise CalibrationError(f"{name} is damaged: {error!r}") from error
+        _check_values(table, name)
+        return table
+
+
+def difference(before: CalibrationTable, after: CalibrationTable) -> list[str]:
+    """What differs between two tables, a line a value: "path: before → after".
+
+    A list of numbers is one value: its line gives the largest change.
+    """
+    return list(_differences("", asdict(before), asdict(after)))
+
+
+def identify(network: EfficientNet) -> ModelIdentity:
+    """The identity of a folded network."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return ModelIdentity(
+        network.variant.name,
+        network.resolution,
+        network.padding,
+        network.classifier.out_features,
+        digest.hexdigest(),
+    )
+
+
+def _parse(text: str, name: str) -> dict[str, Any]:
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not a number that a table can hold")
+
+    try:
+        tree = json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError) as error:
+        raise CalibrationError(f"{name} is not JSON, or damaged: {error}") from error
+    if not isinstance(tree, dict):
+        raise CalibrationError(f"{name} is not a calibration table: it holds no JSON object")
+    return tree
+
+
+def _check_values(table: CalibrationTable, name: str) -> None:
+    for key, quantization in table.quantizations.items():
+        if quantization.scheme != key:
+            raise CalibrationError(f"{name} is damaged: {key} holds {quantization.scheme}")
+        for tensor, entry in quantization.tensors.items():
+            if not entry.scale > 0:
+                raise CalibrationError(f"{name} is damaged: the scale of {tensor} is {entry.scale}")
+        factors = [*quantization.depthwise.values(), *quantization.projection.values()]
+        if any(not value > 0 for values in factors for value in values):
+            raise CalibrationError(f"{name} is damaged: a factor is not above 0")
+        if not quantization.logit_gain > 0:
+            raise CalibrationError(f"{name} is damaged: logit_gain is {quantization.logit_gain}")
+
+
+def _differences(path: str, before: object, after: object) -> list[str]:
+    if before == after:
+        return []
+    if isinstance(before, dict) and isinstance(after, dict):
+        return [
+            line
+            for key in sorted({*before, *after})
+            for line in _differences(
+                f"{path}.{key}" if path else str(key), before.get(key), after.get(key)
+            )
+        ]
+    if _numbers(before) and _numbers(after) and len(before) == len(after):  # type: ignore[arg-type]
+        change = max(abs(a - b) for a, b in zip(before, after, strict=True))  # type: ignore[call-overload]
+        return [f"{path}: changed by up to {change:g}"]
+    return [f"{path}: {_short(before)} → {_short(after)}"]
+
+
+def _numbers(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(each, (int, float)) for each in value)
+
+
+def _short(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, (tuple, dict)):
+        return f"{len(value)} values"
+    return str(value)
+
+
+def grid_of(entry: TensorEntry, minimum: int, maximum: int) -> TensorQuantization:
+    """The entry's grid on an integer type."""
+    return TensorQuantization(entry.scale, entry.zero_point, minimum, maximum)

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from PIL import Image
+from tiny_networks import PREPROCESSING, SIDE, Smooth, normalized, random_network
+
+from effnet_calibration.calibrate import Settings, calibrate
+from effnet_calibration.errors import CalibrationError, CalibrationWarning
+from effnet_calibration.image_sets import CalibrationPictures
+from effnet_calibration.quantized import apply
+from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8
+from effnet_calibration.table import CalibrationTable, difference
+from effnet_edge.image_set import ImageSet
+from effnet_edge.model.network import EfficientNet
+from effnet_edge.model.variants import VARIANTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import numpy as np
+
+FAST = Settings(correct_biases=False)
+ASYMMETRIC = (ASYMMETRIC_UINT8,)
+
+
+def folder_of(tmp_path: Path, pixels: np.ndarray, bad: int = 0) -> ImageSet:
+    for index, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / f"good{index:02}.png")
+    for index in range(bad):
+        (tmp_path / f"bad{index:02}.png").write_bytes(b"\x89PNG\r\n\x1a\nnot really")
+    return ImageSet.from_folder(tmp_path)
+
+
+def test_the_set_is_recorded(table: CalibrationTable) -> None:
+    assert table.images.source == "smooth fields"
+    assert table.images.size == 40
+    assert len(table.images.sha256) == 64
+    assert table.tools["torch"] == torch.__version__
+
+
+def test_the_same_pictures_give_the_same_table(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    again = calibrate(network, Smooth(40), PREPROCESSING, (ASYMMETRIC_UINT8,), settings=FAST)
+    assert again.images == table.images
+    name = ASYMMETRIC_UINT8.name
+    assert again.quantization(name).tensors == table.quantization(name).tensors
+    assert again.quantization(name).depthwise == table.quantization(name).depthwise
+
+
+def test_other_pictures_have_another_hash(table: CalibrationTable) -> None:
+    other = CalibrationPictures(Smooth(40, seed=1), PREPROCESSING)
+    assert sum(len(batch) for batch in other.batches()) == other.record().size == 40
+    assert other.record().sha256 != table.images.sha256
+
+
+def test_an_empty_set_is_refused(network: EfficientNet) -> None:
+    with pytest.raises(CalibrationError, match="no pictures"):
+        calibrate(network, Smooth(0), PREPROCESSING, ASYMMETRIC)
+
+
+def test_pictures_of_one_colour_are_refused(network: EfficientNet) -> None:
+    plain = Smooth(40)
+    plain.pixels[:] = plain.pixels[:, :1, :1]
+    with pytest.raises(CalibrationError, match="single colour"):
+        calibrate(network, plain, PREPROCESSING, ASYMMETRIC)
+
+
+def test_few_pictures_are_warned_of(network: EfficientNet) -> None:
+    with pytest.warns(CalibrationWarning, match="8 pictures"):
+        calibrate(network, Smooth(8), PREPROCESSING, ASYMMETRIC, settings=FAST)
+
+
+@pytest.mark.filterwarnings("ignore::effnet_calibration.errors.CalibrationWarning")
+def test_an_unreadable_picture_is_skipped_and_listed(tmp_path: Path, network: EfficientNet) -> None:
+    pictures = folder_of(tmp_path, Smooth(12).pixels, bad=1)
+    made = calibrate(network, pictures, PREPROCESSING, ASYMMETRIC, settings=FAST)
+    assert made.images.size == 12
+    assert len(made.images.skipped) == 1
+    assert "bad00.png" in made.images.skipped[0]
+
+
+def test_more_than_a_tenth_unreadable_is_refused(tmp_path: Path, network: EfficientNet) -> None:
+    pictures = folder_of(tmp_path, Smooth(8).pixels, bad=2)
+    with pytest.raises(CalibrationError, match=r"2 of the 10 pictures.*bad00\.png"):
+        calibrate(network, pictures, PREPROCESSING, ASYMMETRIC)
+
+
+def test_pictures_none_of_which_can_be_read_are_refused(
+    tmp_path: Path, network: EfficientNet
+) -> None:
+    pictures = folder_of(tmp_path, Smooth(0).pixels, bad=3)
+    with pytest.raises(CalibrationError, match="3 of the 3 pictures"):
+        calibrate(network, pictures, PREPROCESSING, ASYMMETRIC)
+
+
+def test_nan_weights_are_named(network: EfficientNet) -> None:
+    broken = copy.deepcopy(network)
+    broken.stages[3][1].project.conv.weight[0, 0] = float("nan")
+    with pytest.raises(CalibrationError, match=r"NaN.*stages\.3\.1\.project\.conv\.weight"):
+        calibrate(broken, Smooth(40), PREPROCESSING, ASYMMETRIC)
+
+
+def test_a_network_with_batch_norms_is_refused() -> None:
+    with pytest.raises(CalibrationError, match="not folded"):
+        calibrate(
+            EfficientNet(VARIANTS["b0"], resolution=SIDE), Smooth(40), PREPROCESSING, ASYMMETRIC
+        )
+
+
+def test_a_feature_extractor_is_refused() -> None:
+    extractor = EfficientNet(VARIANTS["b0"], resolution=SIDE, features_only=True)
+    with pytest.raises(CalibrationError, match="features-only"):
+        calibrate(extractor, Smooth(40), PREPROCESSING, ASYMMETRIC)
+
+
+@pytest.mark.parametrize("scheme", [ASYMMETRIC_UINT8, SYMMETRIC_INT8], ids=lambda s: s.name)
+def test_dead_channels_and_zero_tensors_give_a_working_network(scheme) -> None:  # type: ignore[no-untyped-def]
+    network = random_network()
+    with torch.no_grad():
+        dead = network.stages[2][1].expand.conv
+        dead.weight[:50], dead.bias[:50] = 0, 0  # silu(0) is 0: dead channels
+        for name in ("weight", "bias"):
+            getattr(network.stages[4][1].expand.conv, name).zero_()  # all of a tensor is 0
+            getattr(network.stages[5][1].depthwise.conv, name).zero_()
+    made = calibrate(network, Smooth(40), PREPROCESSING, (scheme,))
+    simulated, batch = apply(network, made, scheme).simulated(), normalized(8, seed=4)
+    with torch.no_grad():
+        exact, quantized = network(batch), simulated(batch)
+    assert bool(torch.isfinite(quantized).all())
+    assert float((quantized - exact).square().mean()) < float(exact.var())
+
+
+def test_progress_reaches_its_totals(network: EfficientNet) -> None:
+    seen: dict[str, tuple[int, int]] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        assert done >= seen.get(stage, (0, total))[0]
+        seen[stage] = (done, total)
+
+    calibrate(network, Smooth(40), PREPROCESSING, ASYMMETRIC, progress=progress)
+    assert list(seen) == ["statistics", "ranges", "bias correction"]
+    assert all(done == total for done, total in seen.values())
+
+
+def test_a_saved_table_comes_back_equal(tmp_path: Path, table: CalibrationTable) -> None:
+    table.save(tmp_path / "table.json")
+    assert CalibrationTable.load(tmp_path / "table.json") == table
+    assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
+    assert difference(table, CalibrationTable.load(tmp_path / "table.json")) == []
+
+
+def test_a_table_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, table: CalibrationTable
+) -> None:
+    with pytest.raises(CalibrationError, match="cannot be written"):
+        table.save(tmp_path / "missing" / "table.json")
+
+
+def test_a_difference_names_what_changed(table: CalibrationTable) -> None:
+    name = ASYMMETRIC_UINT8.name
+    part = table.quantization(name)
+    entry = replace(part.tensors["head.conv"], scale=0.5)
+    factors = tuple(2 * value for value in part.depthwise["stages.0.0"])
+    changed = replace(
+        part,
+        tensors={**part.tensors, "head.conv": entry},
+        depthwise={**part.depthwise, "stages.0.0": factors},
+    )
+    other = replace(table, quantizations={**table.quantizations, name: changed})
+    lines = difference(table, other)
+    assert len(lines) == 2
+    assert any("tensors.head.conv.scale" in line and "→ 0.5" in line for line in lines)
+    assert any("depthwise.stages.0.0: changed by up to" in line for line in lines)
+
+
+def test_a_scheme_that_the_table_lacks_is_named(table: CalibrationTable) -> None:
+    only = replace(
+        table, quantizations={ASYMMETRIC_UINT8.name: table.quantization(ASYMMETRIC_UINT8.name)}
+    )
+    with pytest.raises(CalibrationError, match=r"holds asymmetric-uint8, not symmetric-int8"):
+        only.quantization(SYMMETRIC_INT8.name)
+
+
+def test_a_table_of_another_variant_is_refused(table: CalibrationTable) -> None:
+    with pytest.raises(CalibrationError, match="its variant is b0, the network's is b1"):
+        table.check_model(random_network("b1"))
+
+
+def _set(*path: str, value: object) -> Callable[[dict[str, Any]], None]:
+    def change(tree: dict[str, Any]) -> None:
+        for key in path[:-1]:
+            tree = tree[key]
+        tree[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_set("schema_version", value=2), "schema version 2; this effnet-edge reads 1"),
+        (_set("schema_version", value=None), "schema version None"),
+        (_set("surprise", value=1), "damaged"),
+        (_set("images", "size", value="many"), "damaged"),
+        (_set("model", value=[]), "damaged"),
+        (
+            _set("quantizations", "symmetric-int8", "tensors", "head.conv", "scale", value=0),
+            r"the scale of head\.conv is 0",
+        ),
+        (_set("quantizations", "symmetric-int8", "logit_gain", value=-1), "logit_gain"),
+        (_set("quantizations", "symmetric-int8", "scheme", value="int4"), "damaged"),
+        (
+            _set("quantizations", "symmetric-int8", "depthwise", "stages.0.0", value=[0.0]),
+            "factor is not above 0",
+        ),
+    ],
+)
+def test_a_damaged_table_is_refused(
+    table: CalibrationTable, change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    tree = json.loads(table.to_json())
+    change(tree)
+    with pytest.raises(CalibrationError, match=message):
+        CalibrationTable.from_json(json.dumps(tree))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"schema_version": NaN}', "\x00"])
+def test_what_is_no_table_is_refused(text: str) -> None:
+    with pytest.raises(CalibrationError):
+        CalibrationTable.from_json(text)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CalibrationError, match=r"gone\.json cannot be read: No such file"):
+        CalibrationTable.load(tmp_path / "gone.json")

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_networks import normalized, random_network
+
+from effnet_calibration.bias_correction import correct_biases, images_in_memory
+from effnet_calibration.errors import CalibrationError
+from effnet_calibration.quantized import QuantizedWeight, apply, apply_quantization
+from effnet_calibration.schemes import ASYMMETRIC_UINT8, SCHEMES, SYMMETRIC_INT8, QuantizationScheme
+from effnet_calibration.sensitivity import TensorCost, least_kept, sensitivity
+from effnet_calibration.sites import quantized_layers, sites
+from effnet_calibration.table import CalibrationTable, Quantization
+from effnet_edge.model.network import EfficientNet
+from effnet_edge.model.variants import VARIANTS
+from effnet_edge.parity.metrics import kl_divergence, sqnr_db
+
+both_schemes = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=lambda scheme: scheme.name)
+
+
+@torch.no_grad()
+def fidelity(network: EfficientNet, candidate: EfficientNet) -> float:
+    batch = normalized(32, seed=3)
+    return sqnr_db(network(batch), candidate(batch))
+
+
+def test_weights_are_rounded_per_output_channel() -> None:
+    weight = torch.randn(4, 3, 1, 1) * torch.tensor([1e-3, 1.0, 50.0, 0.0]).view(4, 1, 1, 1)
+    quantized = QuantizedWeight.of(weight)
+    assert quantized.integers.dtype == torch.int8
+    assert quantized.integers[:3].flatten(1).abs().amax(1).tolist() == [127, 127, 127]
+    error = (quantized.dequantized() - weight).abs().flatten(1).amax(1)
+    assert bool((error <= quantized.scales * 0.5001).all())
+    assert bool((quantized.dequantized()[3] == 0).all())
+
+
+@both_schemes
+def test_every_convolution_but_the_stem_has_a_grid_and_all_have_integer_weights(
+    network: EfficientNet, table: CalibrationTable, scheme: QuantizationScheme
+) -> None:
+    quantized = apply(network, table, scheme)
+    assert list(quantized.inputs) == [site.name for site in sites(network)]
+    assert set(quantized.weights) == {"stem.conv", *quantized.inputs}
+    if scheme.symmetric:
+        assert {grid.zero_point for grid in quantized.inputs.values()} == {0}
+
+
+@both_schemes
+def test_the_same_table_gives_the_same_bits(
+    network: EfficientNet, table: CalibrationTable, scheme: QuantizationScheme
+) -> None:
+    again = CalibrationTable.from_json(table.to_json())
+    first, second = apply(network, table, scheme), apply(network, again, scheme)
+    for (name, mine), theirs in zip(
+        first.network.state_dict().items(), second.network.state_dict().values(), strict=True
+    ):
+        assert torch.equal(mine, theirs), name
+    for name, weight in first.weights.items():
+        assert torch.equal(weight.integers, second.weights[name].integers)
+        assert torch.equal(weight.scales, second.weights[name].scales)
+    assert first.inputs == second.inputs
+
+
+def test_applying_changes_neither_the_network_nor_the_table(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    before, text = copy.deepcopy(network.state_dict()), table.to_json()
+    apply(network, table, SYMMETRIC_INT8).simulated()
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert table.to_json() == text
+
+
+@both_schemes
+def test_bias_correction_brings_the_logits_closer(
+    network: EfficientNet, table: CalibrationTable, scheme: QuantizationScheme
+) -> None:
+    corrected = table.quantization(scheme.name)
+    plain = replace(corrected, biases={}, logit_gain=1.0)
+    with_it = fidelity(network, apply_quantization(network, corrected).simulated())
+    without = fidelity(network, apply_quantization(network, plain).simulated())
+    assert with_it > without
+
+
+def test_the_centre_comes_back_through_the_rounded_weights(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    part = replace(table.quantization(SYMMETRIC_INT8.name), biases={}, logit_gain=1.0)
+    assert max(map(abs, part.centres.values())) > 0
+    block = "stages.4.2"
+    quantized, name = apply_quantization(network, part), f"{block}.project.conv"
+    reader = quantized.simulated().get_submodule(name)
+    # A tensor of zeros arrives as minus the centre, which is on the grid to within half a step.
+    zeros = torch.full((1, reader.in_channels, 4, 4), -part.centres[block])
+    original = network.get_submodule(name)
+    torch.testing.assert_close(
+        reader(zeros).mean((0, 2, 3)),
+        original.bias,
+        rtol=1e-3,
+        atol=1e-3 * float(original.bias.std()),
+    )
+
+
+def test_the_simulation_computes_what_integers_would(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    """One convolution by integer arithmetic alone, from what a writer of graphs is given."""
+    quantized = apply(network, table, ASYMMETRIC_UINT8)
+    name = "stages.1.1.expand.conv"
+    grid, weight = quantized.inputs[name], quantized.weights[name]
+    x = torch.randn(2, 24, 8, 8) * 3
+    simulated = quantized.simulated().get_submodule(name)(x)
+    integers = (grid.quantize(x) - grid.zero_point).numpy().astype(np.int64)
+    products = np.einsum(
+        "oi,nihw->nohw", weight.integers[:, :, 0, 0].numpy().astype(np.int64), integers
+    )
+    real = products * (weight.scales.numpy().astype(np.float64) * grid.scale)[None, :, None, None]
+    bias = quantized.network.get_submodule(name).bias
+    np.testing.assert_allclose(
+        simulated.detach().numpy(), real + bias.numpy()[None, :, None, None], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_correcting_a_planted_shift_finds_it(network: EfficientNet) -> None:
+    shifted = copy.deepcopy(network)
+    shifted.stages[2][0].project.conv.bias += 0.5
+    found = correct_biases(network, shifted, [normalized(8)])
+    name = "stages.2.0.project.conv"
+    torch.testing.assert_close(found.biases[name], torch.full((40,), -0.5), rtol=0, atol=1e-4)
+    others = [bias for other, bias in found.biases.items() if other != name]
+    assert max(float(bias.abs().max()) for bias in others) < 1e-3
+    assert found.logit_gain == pytest.approx(1, abs=1e-4)
+    assert list(found.biases) == list(quantized_layers(network))
+
+
+def test_a_planted_gain_is_found(network: EfficientNet) -> None:
+    weaker = copy.deepcopy(network)
+    weaker.classifier.weight *= 0.8
+    found = correct_biases(network, weaker, [normalized(16)])
+    assert found.logit_gain == pytest.approx(0.8, abs=0.1)
+    assert found.images == 16
+
+
+def test_large_networks_are_corrected_on_fewer_pictures() -> None:
+    small = EfficientNet(VARIANTS["b0"])
+    large = EfficientNet(VARIANTS["b3"])
+    assert images_in_memory(small) >= 200
+    assert images_in_memory(large) < images_in_memory(small)
+
+
+def test_kept_layers_have_no_grid(network: EfficientNet, table: CalibrationTable) -> None:
+    kept = ("stages.6.0.project.conv", "classifier")
+    part = replace(table.quantization(SYMMETRIC_INT8.name), kept=kept)
+    quantized = apply_quantization(network, part)
+    assert not set(kept) & {*quantized.inputs, *quantized.weights}
+
+
+def test_keeping_every_layer_gives_the_network_back(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    part = table.quantization(ASYMMETRIC_UINT8.name)
+    names = ("stem.conv", *(site.name for site in sites(network)))
+    bare = replace(part, kept=names, biases={}, logit_gain=1.0)
+    assert fidelity(network, apply_quantization(network, bare).simulated()) > 80
+
+
+def test_sensitivity_finds_the_layer_with_a_planted_bad_grid(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    part = table.quantization(ASYMMETRIC_UINT8.name)
+    name = "stages.4.1.project.conv"
+    coarse = replace(part.tensors[name], scale=part.tensors[name].scale * 60)
+    broken = replace(part, tensors={**part.tensors, name: coarse}, biases={}, logit_gain=1.0)
+    costs = sensitivity(network, broken, [normalized(8), normalized(8, seed=1)])
+    assert costs[0].name == name
+    assert {cost.name for cost in costs} == {site.name for site in sites(network)}
+
+
+def test_sensitivity_is_what_quantizing_that_layer_alone_costs(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    part = replace(table.quantization(ASYMMETRIC_UINT8.name), biases={}, logit_gain=1.0)
+    batch = normalized(8)
+    cost = {each.name: each.kl for each in sensitivity(network, part, [batch])}
+    name = "stages.5.2.depthwise.conv"
+    others = tuple({"stem.conv", *(site.name for site in sites(network))} - {name})
+    alone = apply_quantization(network, replace(part, kept=others)).simulated()
+    with torch.no_grad():
+        direct = kl_divergence(network(batch), alone(batch))
+    assert cost[name] == pytest.approx(direct, rel=0.05, abs=1e-6)
+
+
+def parts_and_costs() -> tuple[Quantization, list[TensorCost]]:
+    costs = [TensorCost(f"layer{index}", 2.0**-index) for index in range(20)]
+    return Quantization(ASYMMETRIC_UINT8.name, {}), costs
+
+
+@pytest.mark.parametrize("needed", [0, 1, 7, 20])
+def test_the_least_set_that_meets_the_budget_is_kept(needed: int) -> None:
+    part, costs = parts_and_costs()
+
+    def measure(candidate: Quantization) -> float:
+        return 20.0 - len(candidate.kept)
+
+    mixed = least_kept(part, costs, measure, budget=20.0 - needed)
+    assert set(mixed.quantization.kept) == {cost.name for cost in costs[:needed]}
+    assert mixed.within_budget
+    assert mixed.cost == 20.0 - needed
+
+
+def test_a_budget_that_nothing_meets_is_told() -> None:
+    part, costs = parts_and_costs()
+    mixed = least_kept(part, costs, lambda _: 1.0, budget=0.5)
+    assert not mixed.within_budget
+    assert len(mixed.quantization.kept) == 20
+
+
+def test_a_table_of_other_weights_is_refused(table: CalibrationTable) -> None:
+    with pytest.raises(CalibrationError, match="other weights"):
+        apply(random_network(seed=1), table, ASYMMETRIC_UINT8)
+
+
+def test_factors_of_the_wrong_length_are_refused(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    part = table.quantization(ASYMMETRIC_UINT8.name)
+    wrong = replace(part, depthwise={**part.depthwise, "stages.3.0": (1.0, 2.0, 3.0)})
+    with pytest.raises(CalibrationError, match="do not fit"):
+        apply_quantization(network, wrong)
+
+
+def test_a_missing_tensor_is_named(network: EfficientNet, table: CalibrationTable) -> None:
+    part = table.quantization(ASYMMETRIC_UINT8.name)
+    tensors = {name: entry for name, entry in part.tensors.items() if name != "head.conv"}
+    with pytest.raises(CalibrationError, match=r"head\.conv"):
+        apply_quantization(network, replace(part, tensors=tensors))
