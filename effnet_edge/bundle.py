@@ -118,6 +118,21 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What an INT8 model was calibrated on.
+
+    `table` is the bundle's file of ranges and factors, `scheme` the integers of the activations;
+    `source`, `size` and `sha256` tell the pictures (the hash is of their prepared pixels).
+    """
+
+    table: str
+    scheme: str
+    source: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class FileRecord:
     """What a file of the bundle must be: lower-case hexadecimal SHA-256 and size in bytes."""
 
@@ -152,6 +167,7 @@ class Manifest:
     padding: Padding = "same"
     parity: tuple[StageParity, ...] = ()
     parity_images: str | None = None
+    calibration: Calibration | None = None
     labels: str | None = None
     files: dict[str, FileRecord] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION

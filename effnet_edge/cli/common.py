@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -101,20 +102,58 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
         yield update
 
 
-@contextmanager
-def stage_display() -> Iterator[Callable[[str], None]]:
-    """Shows which stage of a long job runs; yields what is to be called with a stage's name.
+class StageDisplay:
+    """Shows which stage of a long job runs: a line a stage, without a terminal."""
 
-    A terminal gets a spinner with the time, anything else a line a stage; --quiet nothing.
-    """
+    def stage(self, text: str) -> None:
+        """A stage begins."""
+        say(text)
+
+    def progress(self, part: str, done: int, total: int) -> None:
+        """`done` of `total` steps of a part of the stage are done."""
+
+
+class _LiveStageDisplay(StageDisplay):
+    """On a terminal: a bar with the time so far and, where there are steps, the time left."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._text = ""
+        self._task = progress.add_task("", total=None)
+
+    def stage(self, text: str) -> None:
+        self._text = text
+        self._progress.reset(self._task, total=None, description=text)
+
+    def progress(self, part: str, done: int, total: int) -> None:
+        self._progress.update(
+            self._task, description=f"{self._text}: {part}", completed=done, total=total
+        )
+
+
+@contextmanager
+def stage_display() -> Iterator[StageDisplay]:
+    """Where a long job says which stage it is in; nothing with --quiet."""
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     errors = Console(stderr=True)
     if settings().quiet or not errors.is_terminal:
-        yield say
+        yield StageDisplay()
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=errors, transient=True) as progress:
-        task = progress.add_task("", total=None)
-        yield lambda stage: progress.update(task, description=stage)
+        yield _LiveStageDisplay(progress)

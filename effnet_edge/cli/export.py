@@ -66,6 +66,12 @@ class BatchType(click.ParamType[tuple[int, int, int]]):
     help="Weights in FP16, arithmetic as the device does it fastest (OpenVINO's default).",
 )
 @click.option(
+    "--int8",
+    "precision",
+    flag_value="int8",
+    help="Weights and activations of every convolution and the classifier in 8 bit.",
+)
+@click.option(
     "--weights",
     metavar="NAME|FILE",
     help="'imagenet' (bundled with b0, the default), a .safetensors or .pth file, or 'random'.",
@@ -104,6 +110,19 @@ class BatchType(click.ParamType[tuple[int, int, int]]):
     help="Images a call: a fixed number, or a range such as 1:8:32.",
 )
 @click.option(
+    "--calibration",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="DIR|CSV|TABLE.json",
+    help="For --int8: your own pictures, or a table to reuse. [default: embedded photos]",
+)
+@click.option(
+    "--calibration-size",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="For --int8: at most so many pictures.",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
@@ -122,6 +141,8 @@ def command(
     padding: str,
     input_kind: str,
     batch: tuple[int, int, int],
+    calibration: Path | None,
+    calibration_size: int,
     output: Path | None,
 ) -> None:
     """Export VARIANT (b0 … b7) to a bundle, checking it against PyTorch at every step.
@@ -142,15 +163,26 @@ def command(
         padding=padding,
         input_kind=input_kind,
         batch=BatchRange(*batch),
+        calibration=calibration,
+        calibration_size=calibration_size,
         output=output,
     )
-    with stage_display() as on_stage:
-        result = pipeline.export_bundle(request, lambda stage: on_stage(STAGES[stage]))
+    if precision == "int8" and calibration is None:
+        say(
+            "calibrating on embedded photos: your own are better (--calibration DIR), "
+            "the more like those of the device"
+        )
+    with stage_display() as display:
+        result = pipeline.export_bundle(
+            request, lambda stage: display.stage(STAGES[stage]), display.progress
+        )
     _report(result)
 
 
 STAGES = {
     "load": "loading the network",
+    "calibrate": "calibrating",
+    "quantize": "writing INT8 and comparing with the simulation",
     "export": "exporting to ONNX and comparing with PyTorch",
     "simplify": "simplifying and comparing with PyTorch",
     "openvino": "converting to OpenVINO and comparing with PyTorch",

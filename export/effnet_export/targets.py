@@ -8,10 +8,11 @@ from pathlib import Path
 
 import onnx
 
+from effnet_calibration.schemes import ASYMMETRIC_UINT8, QuantizationScheme
 from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import UsageError
 from effnet_edge.parity import EXACT, Gate
-from effnet_export.gate import HALF_PRECISION
+from effnet_export.gate import HALF_PRECISION, INT8
 from effnet_export.openvino_ir import write_openvino_ir
 
 ONNX_FILE = "model.onnx"
@@ -27,12 +28,14 @@ class Target:
         name: what `--target` and the manifest call it, and the backend that runs it.
         precisions: those that it can be exported in, the default first.
         refusal: why not in another one.
+        scheme: of INT8 activations.
         write: writes the model file(s) into a folder and gives the main one's name.
     """
 
     name: str
     precisions: tuple[str, ...]
     refusal: str
+    scheme: QuantizationScheme
     write: WriteModel
 
     def precision(self, asked: str | None) -> str:
@@ -49,11 +52,11 @@ class Target:
 
     def gate(self, precision: str) -> Gate:
         """What the finished engine must hold."""
-        return EXACT if precision == "fp32" else HALF_PRECISION
+        return {"fp32": EXACT, "fp16": HALF_PRECISION, "int8": INT8}[precision]
 
 
 def _write_ir(model: onnx.ModelProto, folder: Path, precision: str, batch: BatchRange) -> str:
-    return write_openvino_ir(model, folder, batch=batch, fp16_weights=precision == "fp16")
+    return write_openvino_ir(model, folder, batch=batch, fp16_weights=precision != "fp32")
 
 
 def _write_onnx(model: onnx.ModelProto, folder: Path, _precision: str, _batch: BatchRange) -> str:
@@ -66,14 +69,16 @@ TARGETS = {
     for target in (
         Target(
             "openvino",
-            ("fp16", "fp32"),
+            ("fp16", "fp32", "int8"),
             "choose --fp16 (weights in FP16, the device's fastest arithmetic) or --fp32",
+            ASYMMETRIC_UINT8,
             _write_ir,
         ),
         Target(
             "onnxruntime",
-            ("fp32",),
-            "onnxruntime's CPU provider has no FP16 convolutions and would be slower; use --fp32",
+            ("fp32", "int8"),
+            "onnxruntime's CPU provider has no FP16 convolutions: use --fp32 or --int8",
+            ASYMMETRIC_UINT8,
             _write_onnx,
         ),
     )

@@ -1,0 +1,160 @@
+"""Q/DQ pairs and integer weights, written into an exported graph.
+
+A pair stands at the input of every quantized convolution and of the classifier, and nowhere else:
+there the backends fuse the activation and the requantization before it into the producing
+convolution. Weights are int8 with a scale an output channel and zero point 0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper, numpy_helper
+
+from effnet_calibration.quantized import QuantizedWeight
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from effnet_calibration.quantized import QuantizedNetwork
+    from effnet_calibration.schemes import TensorQuantization
+    from effnet_edge.image import Preprocessing
+
+STEM = "stem.conv"
+PREPROCESS = "preprocess"
+
+
+def quantize_graph(
+    model: onnx.ModelProto, quantized: QuantizedNetwork, preprocessing: Preprocessing
+) -> onnx.ModelProto:
+    """The Q/DQ form of the graph that `quantized.network` was exported to.
+
+    Nodes are found by the names that the export gave them, those of the modules. Where the graph
+    takes uint8 pixels, the stem reads them as they are.
+    """
+    graph = onnx.GraphProto()
+    graph.CopyFrom(model.graph)
+    writer = _Writer(graph)
+    weights = dict(quantized.weights)
+    takes_pixels = graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    if takes_pixels and STEM in weights:
+        weights[STEM] = writer.pixels_to_stem(quantized, preprocessing)
+    for node in list(graph.node):
+        if node.name in weights:
+            writer.quantize_weight(node, weights[node.name])
+        if node.name in quantized.inputs:
+            writer.quantize_input(node, quantized.inputs[node.name])
+    return writer.finish(model)
+
+
+class _Writer:
+    """A graph under change. New nodes go before the node that reads them."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._graph = graph
+        self._before: dict[str, list[onnx.NodeProto]] = {}
+        self._pairs: dict[tuple[str, TensorQuantization], str] = {}
+
+    def quantize_weight(self, node: onnx.NodeProto, weight: QuantizedWeight) -> None:
+        """Replace the weight initializer by integers and a DequantizeLinear."""
+        name = node.input[1]
+        zeros = np.zeros(len(weight.scales), np.int8)
+        self._replace_initializer(name, weight.integers.numpy())
+        self._constant(f"{name}/scale", weight.scales.numpy())
+        self._constant(f"{name}/zero_point", zeros)
+        inputs = [name, f"{name}/scale", f"{name}/zero_point"]
+        self._insert(node, "DequantizeLinear", inputs, f"{name}/DequantizeLinear", axis=0)
+        node.input[1] = f"{name}/DequantizeLinear"
+
+    def quantize_input(self, node: onnx.NodeProto, grid: TensorQuantization) -> None:
+        """Put a pair before the node; readers of one tensor on one grid share it."""
+        name = node.input[0]
+        if (name, grid) not in self._pairs:
+            self._pairs[name, grid] = self._pair(node, name, grid)
+        node.input[0] = self._pairs[name, grid]
+
+    def pixels_to_stem(
+        self, quantized: QuantizedNetwork, preprocessing: Preprocessing
+    ) -> QuantizedWeight:
+        """Let the stem read uint8 pixels, so that it runs in INT8 and its input loses nothing.
+
+        W·(p/255 − m)/s = (W/s)·((p − z)/255) + (W/s)·(z − 255m)/255 with z = round(255m): a
+        DequantizeLinear of scale 1/255 and zero point z takes the place of the normalization.
+        Zero padding then stands for the pixel value z where the exact one is 255m: border pixels
+        are off by at most half a pixel step, all others exact.
+        """
+        mean = 255 * np.asarray(preprocessing.mean)
+        zero_point = np.round(mean)
+        stem = quantized.network.stem.conv
+        kernel = stem.weight.detach().double().numpy() / np.reshape(
+            preprocessing.std, (1, -1, 1, 1)
+        )
+        shift = kernel.sum((2, 3)) @ ((zero_point - mean) / 255)
+        bias = next(each for each in self._graph.initializer if each.name == f"{STEM}.bias")
+        restored = numpy_helper.to_array(bias) + shift
+        bias.CopyFrom(numpy_helper.from_array(restored.astype(np.float32), bias.name))
+        self._replace_normalization(zero_point)
+        return QuantizedWeight.of(torch.from_numpy(kernel).float())
+
+    def _replace_normalization(self, zero_point: NDArray[np.float64]) -> None:
+        """Transpose and DequantizeLinear in place of the nodes of the preprocessing module."""
+        graph = self._graph
+        for node in [each for each in graph.node if each.name.startswith(PREPROCESS)]:
+            graph.node.remove(node)
+        stem = next(node for node in graph.node if node.name == STEM)
+        # OpenVINO drops a scale of 1, and with it the pattern that makes the stem run in INT8.
+        self._constant("image/scale", np.full(3, 1 / 255, np.float32))
+        self._constant("image/zero_point", zero_point.astype(np.uint8))
+        nchw = f"{PREPROCESS}/Transpose"
+        self._insert(stem, "Transpose", [graph.input[0].name], nchw, perm=[0, 3, 1, 2])
+        inputs = [nchw, "image/scale", "image/zero_point"]
+        self._insert(stem, "DequantizeLinear", inputs, PREPROCESS, axis=1)
+
+    def finish(self, model: onnx.ModelProto) -> onnx.ModelProto:
+        """The changed model, checked."""
+        nodes = [each for node in self._graph.node for each in (*self._new(node), node)]
+        result = onnx.ModelProto()
+        result.CopyFrom(model)
+        result.graph.CopyFrom(self._graph)
+        del result.graph.node[:]
+        result.graph.node.extend(nodes)
+        del result.graph.value_info[:]
+        onnx.checker.check_model(result)
+        return result
+
+    def _new(self, node: onnx.NodeProto) -> Iterable[onnx.NodeProto]:
+        return self._before.get(node.name, ())
+
+    def _pair(self, node: onnx.NodeProto, name: str, grid: TensorQuantization) -> str:
+        prefix = f"{node.name}/input"
+        dtype = np.int8 if grid.minimum < 0 else np.uint8
+        self._constant(f"{prefix}/scale", np.asarray(grid.scale, np.float32))
+        self._constant(f"{prefix}/zero_point", np.asarray(grid.zero_point, dtype))
+        parameters = [f"{prefix}/scale", f"{prefix}/zero_point"]
+        integers, dequantized = f"{prefix}/QuantizeLinear", f"{prefix}/DequantizeLinear"
+        self._insert(node, "QuantizeLinear", [name, *parameters], integers)
+        self._insert(node, "DequantizeLinear", [integers, *parameters], dequantized)
+        return dequantized
+
+    def _insert(
+        self,
+        before: onnx.NodeProto,
+        operation: str,
+        inputs: list[str],
+        output: str,
+        **attributes: Any,
+    ) -> None:
+        node = helper.make_node(operation, inputs, [output], name=output, **attributes)
+        self._before.setdefault(before.name, []).append(node)
+
+    def _constant(self, name: str, value: NDArray[np.generic]) -> None:
+        self._graph.initializer.append(numpy_helper.from_array(value, name))
+
+    def _replace_initializer(self, name: str, value: NDArray[np.generic]) -> None:
+        old = next(each for each in self._graph.initializer if each.name == name)
+        old.CopyFrom(numpy_helper.from_array(value, name))

@@ -1,0 +1,121 @@
+"""The Q/DQ graph against the simulation, and in OpenVINO's own execution graph."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+
+from effnet_calibration.calibrate import calibrate
+from effnet_calibration.embedded import EmbeddedPhotos
+from effnet_calibration.quantized import QuantizedNetwork, apply
+from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8, QuantizationScheme
+from effnet_edge.bundle import BatchRange
+from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.parity import compare
+from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
+from effnet_export.network import Source, load_source
+from effnet_export.onnx_graph import export_onnx
+from effnet_export.qdq import quantize_graph
+from effnet_export.simplify import simplify
+
+SCHEMES = (ASYMMETRIC_UINT8, SYMMETRIC_INT8)
+
+
+@pytest.fixture(scope="module")
+def source() -> Source:
+    return load_source("b0", resolution=96)
+
+
+@pytest.fixture(scope="module")
+def quantized(source: Source) -> dict[QuantizationScheme, QuantizedNetwork]:
+    folded = fold_batch_norm(source.network)
+    table = calibrate(folded, EmbeddedPhotos(32), source.preprocessing, SCHEMES)
+    return {scheme: apply(folded, table, scheme) for scheme in SCHEMES}
+
+
+@pytest.fixture(scope="module", params=SCHEMES, ids=lambda scheme: scheme.name)
+def scheme(request: pytest.FixtureRequest) -> QuantizationScheme:
+    return request.param
+
+
+def exported(quantized: QuantizedNetwork, source: Source, input_kind: str) -> onnx.ModelProto:
+    batch = BatchRange(1, 1, 1)
+    return simplify(
+        export_onnx(quantized.network, source.preprocessing, input_kind=input_kind, batch=batch)
+    )
+
+
+@pytest.mark.parametrize("input_kind", ["uint8-nhwc", "float32-nchw"])
+def test_the_graph_computes_what_the_simulation_does(
+    source: Source,
+    quantized: dict[QuantizationScheme, QuantizedNetwork],
+    scheme: QuantizationScheme,
+    input_kind: str,
+) -> None:
+    network = quantized[scheme]
+    graph = quantize_graph(exported(network, source, input_kind), network, source.preprocessing)
+    simulated = TorchClassifier(network.simulated(), source.preprocessing, "simulation")
+    candidate = OnnxClassifier(graph, source.preprocessing, "Q/DQ")
+
+    result = compare(simulated, candidate, EmbeddedPhotos(8, seed=5), source.preprocessing)
+
+    assert result.sqnr_db > 22
+
+
+def test_every_convolution_but_the_gates_reads_integers(
+    source: Source,
+    quantized: dict[QuantizationScheme, QuantizedNetwork],
+    scheme: QuantizationScheme,
+) -> None:
+    network = quantized[scheme]
+    graph = quantize_graph(
+        exported(network, source, "uint8-nhwc"), network, source.preprocessing
+    ).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    initializers = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    readers = [node for node in graph.node if node.op_type in {"Conv", "Gemm"}]
+
+    for node in readers:
+        if ".se." in node.name:
+            continue
+        for name in node.input[:2]:
+            assert makers[name].op_type == "DequantizeLinear", node.name
+        weight = makers[node.input[1]]
+        assert initializers[weight.input[0]].dtype == np.int8
+        assert not initializers[weight.input[2]].any()
+    zero_points = [
+        initializers[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"
+    ]
+    assert {each.dtype for each in zero_points} == {np.dtype(scheme.dtype)}
+    if scheme.symmetric:
+        assert not any(each.any() for each in zero_points)
+
+
+def test_openvino_runs_depthwise_and_pointwise_in_int8_with_silu_inside(
+    source: Source, quantized: dict[QuantizationScheme, QuantizedNetwork]
+) -> None:
+    network = quantized[ASYMMETRIC_UINT8]
+    graph = quantize_graph(exported(network, source, "uint8-nhwc"), network, source.preprocessing)
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(graph.SerializeToString()), "CPU")
+    infos = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
+    kernels = [
+        (info["primitiveType"].astype(str), info["originalLayersNames"].astype(str))
+        for info in infos
+        if info["layerType"].astype(str) == "Convolution"
+    ]
+
+    in_float = [names for kernel, names in kernels if not kernel.endswith("I8")]
+    outside_the_gates = [names for names in in_float if ".se." not in names]
+    assert all("stem.conv" in names for names in outside_the_gates)
+    assert len(outside_the_gates) <= 1
+    silus = {
+        name
+        for info in infos
+        if info["layerType"].astype(str) in {"Subgraph", "Eltwise", "Swish"}
+        for name in info["originalLayersNames"].astype(str).split(",")
+        if name.endswith(".act") and ".se." not in name
+    }
+    assert silus == set()
