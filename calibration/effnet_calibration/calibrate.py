@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import platform
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -36,11 +37,15 @@ from effnet_calibration.table import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from effnet_calibration.schemes import QuantizationScheme, TensorQuantization
     from effnet_edge.image import Preprocessing
     from effnet_edge.model.network import EfficientNet
+
+CORRECTION = "bias correction"
 
 TOOLS = ("effnet-edge", "torch", "numpy", "pillow")
 
@@ -109,7 +114,7 @@ def calibrate(
     quantizations = {}
     for scheme in schemes:
         draft = choose_grids(fast, statistics, scheme, settings, progress)
-        quantizations[scheme.name] = _corrected(fast, draft, cache.batches, settings, progress)
+        quantizations[scheme.name] = correct(fast, draft, cache.batches, settings, progress)
     return CalibrationTable(
         identify(network),
         seen.record(),
@@ -142,6 +147,39 @@ def choose_grids(
         choices |= dict.fromkeys(readers, choice)
     progress("ranges", len(all_sites), len(all_sites))
     return _quantization(network, scheme, settings, choices, stream_factors)
+
+
+def correct(
+    network: EfficientNet,
+    draft: Quantization,
+    batches: Sequence[Tensor],
+    settings: Settings = DEFAULT_SETTINGS,
+    progress: Progress = no_progress,
+) -> Quantization:
+    """Replace a quantization's biases and gain by those that its grids and kept layers need.
+
+    Biases that were corrected for other grids, or with other layers kept, do harm: correct again
+    after every change.
+
+    Args:
+        network: folded.
+        batches: normalized pictures, float32 (N, 3, R, R); as many as `images_in_memory` says.
+    """
+    bare = replace(draft, biases={}, logit_gain=1.0)
+    if not settings.correct_biases:
+        return bare
+    total, done = len(quantized_layers(network)), itertools.count()
+    simulated = apply_quantization(network, bare).simulated()
+    small = [part for batch in batches for part in torch.split(batch, BATCH)]
+    correction = correct_biases(
+        channels_last(network), simulated, small, lambda _: progress(CORRECTION, next(done), total)
+    )
+    progress(CORRECTION, total, total)
+    return replace(
+        bare,
+        biases={name: _floats(added) for name, added in correction.biases.items()},
+        logit_gain=correction.logit_gain if settings.correct_gain else 1.0,
+    )
 
 
 class _PictureCache:
@@ -252,29 +290,6 @@ def _quantization(
         projection,
         stream,
         centres,
-    )
-
-
-def _corrected(
-    network: EfficientNet,
-    draft: Quantization,
-    batches: list[Tensor],
-    settings: Settings,
-    progress: Progress,
-) -> Quantization:
-    if not settings.correct_biases:
-        return draft
-    total, done = len(quantized_layers(network)), iter(range(1 << 30))
-    simulated = apply_quantization(network, draft).simulated()
-    small = [part for batch in batches for part in torch.split(batch, BATCH)]
-    correction = correct_biases(
-        network, simulated, small, lambda _: progress("bias correction", next(done), total)
-    )
-    progress("bias correction", total, total)
-    return replace(
-        draft,
-        biases={name: _floats(added) for name, added in correction.biases.items()},
-        logit_gain=correction.logit_gain if settings.correct_gain else 1.0,
     )
 
 

@@ -149,11 +149,15 @@ class ClippingError:
         self._centres = bin_centres().double()
         share = statistics.histogram / max(statistics.histogram_count, 1)
         none = torch.zeros(*share.shape[:2], 1, dtype=torch.float64)
-        # Moments of all bins from each one upwards, and of none at all behind the last.
-        self._moments = [
-            torch.cat([(share * self._centres**power).flip(2).cumsum(2).flip(2), none], 2)
-            for power in range(3)
-        ]
+        # Moments of all bins from each one upwards, and of none at all behind the last: the last
+        # axis is what is read together.
+        self._moments = torch.stack(
+            [
+                torch.cat([(share * self._centres**power).flip(2).cumsum(2).flip(2), none], 2)
+                for power in range(3)
+            ],
+            -1,
+        )
 
     def mean_square(self, ranges: ChannelRanges) -> Tensor:
         """Σ over both sides, for thresholds float64 (..., C)."""
@@ -162,5 +166,5 @@ class ClippingError:
     def _side(self, side: int, threshold: Tensor) -> Tensor:
         first = torch.searchsorted(self._centres, threshold.contiguous())
         channel = torch.arange(threshold.shape[-1])
-        weight, mean, square = (moment[side][channel, first] for moment in self._moments)
+        weight, mean, square = self._moments[side][channel, first].unbind(-1)
         return (square - 2 * threshold * mean + threshold.square() * weight).clamp_min(0)

@@ -21,6 +21,7 @@ from effnet_calibration.ranges import (
     Percentile,
     RangeRule,
 )
+from effnet_calibration.schemes import SMALLEST_SCALE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 ZERO_POSITIONS = (8, 16, 24, 32, 48, 64, 96, 128)
 
 # No channel is scaled up as if it reached less than this share of the furthest-reaching one.
-EQUALIZATION_FLOORS = (0.001, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0)
+EQUALIZATION_FLOORS = (0.001, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 ONE_RANGE = (1.0,)
 
 CHANNEL_RULES: tuple[RangeRule, ...] = (
@@ -195,7 +196,7 @@ class _Trial:
         floors, below, above = self._grid_sides(options)
         fills = torch.maximum(_steps(reach.high, above), _steps(reach.low, below))
         widest = fills.amax(1, keepdim=True)
-        usable = (widest > 0) & torch.isfinite(widest)
+        usable = (widest > SMALLEST_SCALE) & torch.isfinite(widest)
         return torch.where(usable, 1 / torch.maximum(fills, floors * widest), 1.0)
 
     def _tensor_noises(self, factors: list[Tensor], options: list[_Option]) -> Tensor:

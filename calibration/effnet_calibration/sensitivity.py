@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from effnet_calibration.quantized import apply_quantization
-from effnet_calibration.sites import CLASSIFIER, blocks, sites
+from effnet_calibration.sites import CLASSIFIER, blocks, channels_last, sites
 from effnet_edge.parity.metrics import kl_divergence
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ def sensitivity(
         batches: normalized pictures, float32 (N, 3, R, R); 32 to 64 in all are enough.
         progress: told after each batch.
     """
-    exact = apply_quantization(network, replace(quantization, biases={}, logit_gain=1.0)).network
-    rounded = apply_quantization(network, quantization).simulated()
+    # Corrected biases are for a network that is quantized before the layer too.
+    quantized = apply_quantization(network, replace(quantization, biases={}, logit_gain=1.0))
+    exact, rounded = channels_last(quantized.network), quantized.simulated()
     names = [site.name for site in sites(network) if site.name not in quantization.kept]
     exact_logits: list[Tensor] = []
     logits: dict[str, list[Tensor]] = {name: [] for name in names}
@@ -82,6 +83,7 @@ def sensitivity(
 def least_kept(
     quantization: Quantization,
     costs: Sequence[TensorCost],
+    correct: Callable[[Quantization], Quantization],
     measure: Callable[[Quantization], float],
     budget: float,
 ) -> MixedPrecision:
@@ -91,13 +93,15 @@ def least_kept(
 
     Args:
         costs: what `sensitivity` gives.
+        correct: gives a quantization the biases that go with its kept layers, see
+            `calibrate.correct`.
         measure: the loss of a quantized network, in the budget's unit: top-1 points lost on a
             labelled set, or KL.
     """
 
     def attempt(count: int) -> MixedPrecision:
         kept = tuple(sorted({*quantization.kept, *(cost.name for cost in costs[:count])}))
-        candidate = replace(quantization, kept=kept)
+        candidate = quantization if count == 0 else correct(replace(quantization, kept=kept))
         cost = measure(candidate)
         return MixedPrecision(candidate, cost, cost <= budget)
 

@@ -73,18 +73,20 @@ def test_pictures_of_one_colour_are_refused(network: EfficientNet) -> None:
         calibrate(network, plain, PREPROCESSING, ASYMMETRIC)
 
 
-def test_few_pictures_are_warned_of(network: EfficientNet) -> None:
+def test_few_pictures_are_warned_of() -> None:
     with pytest.warns(CalibrationWarning, match="8 pictures"):
-        calibrate(network, Smooth(8), PREPROCESSING, ASYMMETRIC, settings=FAST)
+        list(CalibrationPictures(Smooth(8), PREPROCESSING).batches())
 
 
 @pytest.mark.filterwarnings("ignore::effnet_calibration.errors.CalibrationWarning")
-def test_an_unreadable_picture_is_skipped_and_listed(tmp_path: Path, network: EfficientNet) -> None:
+def test_an_unreadable_picture_is_skipped_and_listed(tmp_path: Path) -> None:
     pictures = folder_of(tmp_path, Smooth(12).pixels, bad=1)
-    made = calibrate(network, pictures, PREPROCESSING, ASYMMETRIC, settings=FAST)
-    assert made.images.size == 12
-    assert len(made.images.skipped) == 1
-    assert "bad00.png" in made.images.skipped[0]
+    passing = CalibrationPictures(pictures, PREPROCESSING)
+    assert sum(len(batch) for batch in passing.batches()) == 12
+    record = passing.record()
+    assert record.size == 12
+    assert len(record.skipped) == 1
+    assert "bad00.png" in record.skipped[0]
 
 
 def test_more_than_a_tenth_unreadable_is_refused(tmp_path: Path, network: EfficientNet) -> None:
@@ -121,8 +123,7 @@ def test_a_feature_extractor_is_refused() -> None:
         calibrate(extractor, Smooth(40), PREPROCESSING, ASYMMETRIC)
 
 
-@pytest.mark.parametrize("scheme", [ASYMMETRIC_UINT8, SYMMETRIC_INT8], ids=lambda s: s.name)
-def test_dead_channels_and_zero_tensors_give_a_working_network(scheme) -> None:  # type: ignore[no-untyped-def]
+def test_dead_channels_and_zero_tensors_give_a_working_network() -> None:
     network = random_network()
     with torch.no_grad():
         dead = network.stages[2][1].expand.conv
@@ -130,12 +131,15 @@ def test_dead_channels_and_zero_tensors_give_a_working_network(scheme) -> None: 
         for name in ("weight", "bias"):
             getattr(network.stages[4][1].expand.conv, name).zero_()  # all of a tensor is 0
             getattr(network.stages[5][1].depthwise.conv, name).zero_()
-    made = calibrate(network, Smooth(40), PREPROCESSING, (scheme,))
-    simulated, batch = apply(network, made, scheme).simulated(), normalized(8, seed=4)
+    schemes = (ASYMMETRIC_UINT8, SYMMETRIC_INT8)
+    made = calibrate(network, Smooth(40), PREPROCESSING, schemes)
+    batch = normalized(8, seed=4)
     with torch.no_grad():
-        exact, quantized = network(batch), simulated(batch)
-    assert bool(torch.isfinite(quantized).all())
-    assert float((quantized - exact).square().mean()) < float(exact.var())
+        exact = network(batch)
+        for scheme in schemes:
+            quantized = apply(network, made, scheme).simulated()(batch)
+            assert bool(torch.isfinite(quantized).all())
+            assert float((quantized - exact).square().mean()) < float(exact.var())
 
 
 def test_progress_reaches_its_totals(network: EfficientNet) -> None:

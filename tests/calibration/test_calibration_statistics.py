@@ -99,9 +99,8 @@ def test_folds_are_the_even_and_the_odd_pictures_whatever_the_batches() -> None:
         with StatisticsCollector(network) as collector:
             for batch in torch.split(pictures, size):
                 collector.run(batch)
-        maxima.append(
-            [fold.maximum for fold in collector.statistics()["stages.0.0.depthwise.conv"].folds]
-        )
+        folds = collector.statistics()["stages.0.0.depthwise.conv"].folds
+        maxima.append([fold.maximum for fold in folds])
     for other in maxima[1:]:
         for mine, theirs in zip(maxima[0], other, strict=True):
             torch.testing.assert_close(mine, theirs)

@@ -53,7 +53,7 @@ def test_a_peak_in_one_half_only_is_given_room() -> None:
     values[1] = 2.0
     choice = choose(folds_of(values), ASYMMETRIC_UINT8, Reader(torch.ones(1)), equalize=False)
     reach = (choice.grid.maximum - choice.grid.zero_point) * choice.grid.scale
-    assert reach == pytest.approx(2.0, rel=0.25)
+    assert 1.9 < reach < 4.1
 
 
 def test_a_free_zero_lets_a_symmetric_grid_use_all_its_steps() -> None:
