@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import cattrs
 
 from effnet_calibration.errors import CalibrationError
-from effnet_calibration.schemes import TensorQuantization
 
 if TYPE_CHECKING:
     import os
@@ -267,8 +266,3 @@ def _short(value: object) -> str:
     if isinstance(value, (tuple, dict)):
         return f"{len(value)} values"
     return str(value)
-
-
-def grid_of(entry: TensorEntry, minimum: int, maximum: int) -> TensorQuantization:
-    """The entry's grid on an integer type."""
-    return TensorQuantization(entry.scale, entry.zero_point, minimum, maximum)
