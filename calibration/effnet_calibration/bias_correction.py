@@ -1,5 +1,7 @@
 """Biases that give every layer's output its mean back, layer by layer from the first.
 
+The squeeze-excitation has none: what its gate is off by in the mean, the projection takes back.
+
 Rounding and clipping move the mean of each output channel. Each layer is corrected with everything
 before it quantized and corrected already (Nagel et al. 2019, "Data-free quantization through
 weight equalization and bias correction", section 4.2.2, here sequentially and on pictures).

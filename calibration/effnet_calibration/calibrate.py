@@ -228,7 +228,9 @@ def _choose(
     if site.kind == "project":
         reader = Reader(energy, reads.weight.detach().flatten(1), zero_is_free=True)
         return choose(statistics, scheme, reader, equalize=settings.equalize_projection)
-    return choose(statistics, scheme, Reader(energy), equalize=False)
+    reads_silu = site.kind in {"squeeze", "excite"}
+    reader = Reader(energy, lowest=SILU_MINIMUM if reads_silu else None)
+    return choose(statistics, scheme, reader, equalize=False)
 
 
 def _choose_stream(
@@ -303,7 +305,8 @@ def _range(statistics: TensorStatistics) -> TensorRange:
 
 
 def _floats(values: Tensor) -> tuple[float, ...]:
-    return tuple(values.tolist())
+    """The shortest decimals that are these numbers in float32: half the table's size."""
+    return tuple(float(str(value)) for value in values.float().numpy())
 
 
 def _tool_versions() -> dict[str, str]:

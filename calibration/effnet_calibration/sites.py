@@ -19,7 +19,7 @@ STEM = "stem.conv"
 HEAD = "head.conv"
 CLASSIFIER = "classifier"
 
-SiteKind = Literal["expand", "depthwise", "project", "head", "classifier"]
+SiteKind = Literal["expand", "depthwise", "squeeze", "excite", "project", "head", "classifier"]
 Layer = nn.Conv2d | nn.Linear
 
 
@@ -45,6 +45,8 @@ def sites(network: EfficientNet) -> list[Site]:
         if isinstance(block.expand, ConvBnAct):
             found.append(Site(f"{name}.expand.conv", "expand"))
         found.append(Site(f"{name}.depthwise.conv", "depthwise"))
+        found.append(Site(f"{name}.se.reduce", "squeeze"))
+        found.append(Site(f"{name}.se.expand", "excite"))
         found.append(Site(f"{name}.project.conv", "project"))
     return [*found, Site(HEAD, "head"), Site(CLASSIFIER, "classifier")]
 

@@ -1,6 +1,6 @@
 """Q/DQ pairs and integer weights, written into an exported graph.
 
-A pair stands at the input of every quantized convolution and of the classifier, and nowhere else:
+A pair stands at the input of every convolution and of the classifier, and nowhere else:
 there the backends fuse the activation and the requantization before it into the producing
 convolution. Weights are int8 with a scale an output channel and zero point 0.
 """
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 STEM = "stem.conv"
 PREPROCESS = "preprocess"
+PIXEL_STEP = 1 / 255
 
 
 def quantize_graph(
@@ -83,8 +84,8 @@ class _Writer:
     ) -> QuantizedWeight:
         """Let the stem read uint8 pixels, so that it runs in INT8 and its input loses nothing.
 
-        W·(p/255 − m)/s = (W/s)·((p − z)/255) + (W/s)·(z − 255m)/255 with z = round(255m): a
-        DequantizeLinear of scale 1/255 and zero point z takes the place of the normalization.
+        W·(p/255 − m)/s = (W/s)·((p − z)/255) + (W/s)·(z − 255m)/255 with z = round(255m): the
+        integers p with scale 1/255 and zero point z take the place of the normalization.
         Zero padding then stands for the pixel value z where the exact one is 255m: border pixels
         are off by at most half a pixel step, all others exact.
         """
@@ -102,17 +103,27 @@ class _Writer:
         return QuantizedWeight.of(torch.from_numpy(kernel).float())
 
     def _replace_normalization(self, zero_point: NDArray[np.float64]) -> None:
-        """Transpose and DequantizeLinear in place of the nodes of the preprocessing module."""
+        """A pair that leaves every pixel as it is, in place of the preprocessing module.
+
+        A DequantizeLinear alone would say the same, but behind a Transpose OpenVINO recognizes
+        only a whole pair as the input of an INT8 convolution, and drops one whose scale is 1.
+        """
         graph = self._graph
         for node in [each for each in graph.node if each.name.startswith(PREPROCESS)]:
             graph.node.remove(node)
         stem = next(node for node in graph.node if node.name == STEM)
-        # OpenVINO drops a scale of 1, and with it the pattern that makes the stem run in INT8.
-        self._constant("image/scale", np.full(3, 1 / 255, np.float32))
+        self._constant("image/step", np.asarray(PIXEL_STEP, np.float32))
+        self._constant("image/scale", np.full(len(zero_point), PIXEL_STEP, np.float32))
+        self._constant("image/zero", np.zeros(len(zero_point), np.uint8))
         self._constant("image/zero_point", zero_point.astype(np.uint8))
-        nchw = f"{PREPROCESS}/Transpose"
+        nchw, floats, unit, integers = (
+            f"{PREPROCESS}/{step}" for step in ("Transpose", "Cast", "Mul", "QuantizeLinear")
+        )
         self._insert(stem, "Transpose", [graph.input[0].name], nchw, perm=[0, 3, 1, 2])
-        inputs = [nchw, "image/scale", "image/zero_point"]
+        self._insert(stem, "Cast", [nchw], floats, to=onnx.TensorProto.FLOAT)
+        self._insert(stem, "Mul", [floats, "image/step"], unit)
+        self._insert(stem, "QuantizeLinear", [unit, "image/scale", "image/zero"], integers, axis=1)
+        inputs = [integers, "image/scale", "image/zero_point"]
         self._insert(stem, "DequantizeLinear", inputs, PREPROCESS, axis=1)
 
     def finish(self, model: onnx.ModelProto) -> onnx.ModelProto:

@@ -20,6 +20,8 @@ from effnet_export.onnx_graph import export_onnx
 from effnet_export.qdq import quantize_graph
 from effnet_export.simplify import simplify
 
+# Of B0: stem and head, five in each of 16 blocks, of which the first has no expansion.
+CONVOLUTIONS = 2 + 16 * 5 - 1
 SCHEMES = (ASYMMETRIC_UINT8, SYMMETRIC_INT8)
 
 
@@ -61,10 +63,10 @@ def test_the_graph_computes_what_the_simulation_does(
 
     result = compare(simulated, candidate, EmbeddedPhotos(8, seed=5), source.preprocessing)
 
-    assert result.sqnr_db > 22
+    assert result.sqnr_db > 20
 
 
-def test_every_convolution_but_the_gates_reads_integers(
+def test_every_convolution_reads_integers(
     source: Source,
     quantized: dict[QuantizationScheme, QuantizedNetwork],
     scheme: QuantizationScheme,
@@ -76,24 +78,25 @@ def test_every_convolution_but_the_gates_reads_integers(
     makers = {output: node for node in graph.node for output in node.output}
     initializers = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
     readers = [node for node in graph.node if node.op_type in {"Conv", "Gemm"}]
+    assert len(readers) == CONVOLUTIONS + 1
 
     for node in readers:
-        if ".se." in node.name:
-            continue
         for name in node.input[:2]:
             assert makers[name].op_type == "DequantizeLinear", node.name
         weight = makers[node.input[1]]
         assert initializers[weight.input[0]].dtype == np.int8
         assert not initializers[weight.input[2]].any()
     zero_points = [
-        initializers[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"
+        initializers[node.input[2]]
+        for node in graph.node
+        if node.op_type == "QuantizeLinear" and not node.name.startswith("preprocess")
     ]
     assert {each.dtype for each in zero_points} == {np.dtype(scheme.dtype)}
     if scheme.symmetric:
         assert not any(each.any() for each in zero_points)
 
 
-def test_openvino_runs_depthwise_and_pointwise_in_int8_with_silu_inside(
+def test_openvino_runs_every_convolution_in_int8_with_silu_inside(
     source: Source, quantized: dict[QuantizationScheme, QuantizedNetwork]
 ) -> None:
     network = quantized[ASYMMETRIC_UINT8]
@@ -107,15 +110,13 @@ def test_openvino_runs_depthwise_and_pointwise_in_int8_with_silu_inside(
         if info["layerType"].astype(str) == "Convolution"
     ]
 
-    in_float = [names for kernel, names in kernels if not kernel.endswith("I8")]
-    outside_the_gates = [names for names in in_float if ".se." not in names]
-    assert all("stem.conv" in names for names in outside_the_gates)
-    assert len(outside_the_gates) <= 1
+    assert len(kernels) == CONVOLUTIONS
+    assert [name for kernel, name in kernels if not kernel.endswith("I8")] == []
     silus = {
         name
         for info in infos
         if info["layerType"].astype(str) in {"Subgraph", "Eltwise", "Swish"}
         for name in info["originalLayersNames"].astype(str).split(",")
-        if name.endswith(".act") and ".se." not in name
+        if name.endswith(".act")
     }
     assert silus == set()
