@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import torch
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import track
@@ -32,6 +31,8 @@ from effnet_edge.parity.classifiers import TorchClassifier
 from effnet_export.network import load_source
 
 if TYPE_CHECKING:
+    import torch
+
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_calibration.statistics import TensorStatistics
     from effnet_edge.image import Preprocessing
