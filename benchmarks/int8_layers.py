@@ -1,0 +1,143 @@
+"""Where an OpenVINO model's time goes, and how much of it is SiLU's exponential.
+
+    python benchmarks/int8_layers.py b0-openvino-int8/model.xml [OTHER.xml …]
+
+For each model: the time of every kind of node, from OpenVINO's own counters; in turns with the
+model itself, the same model with every SiLU replaced by a ReLU, which is wrong, and shows what no
+choice of precision or of Q/DQ positions can save; and the throughput at several batch sizes.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import click
+import numpy as np
+import openvino
+from openvino import opset13
+from rich.console import Console
+from rich.table import Table
+
+from effnet_edge.bench import compare
+
+KINDS = ("stem", "depthwise", "se.reduce", "se.expand", "expand", "project", "head", "classifier")
+BATCHES = (1, 4, 16)
+SECONDS = 3.0
+
+
+def read(path: str, batch: int = 1) -> openvino.Model:
+    """The model, for that batch size."""
+    model = openvino.Core().read_model(path)
+    shape = model.input(0).partial_shape
+    shape[0] = batch
+    model.reshape(shape)
+    return model
+
+
+def without_exponential(model: openvino.Model) -> openvino.Model:
+    """Replace every SiLU by a ReLU."""
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "Swish":
+            relu = opset13.relu(node.input_value(0))
+            relu.set_friendly_name(node.get_friendly_name())
+            openvino.utils.replace_node(node, relu)
+    return model
+
+
+def compiled(model: openvino.Model, **config: str | bool | int) -> openvino.CompiledModel:
+    """For the CPU, for latency unless told otherwise."""
+    return openvino.Core().compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY", **config})
+
+
+def noise(engine: openvino.CompiledModel) -> np.ndarray:
+    """Random input; values do not change the time."""
+    port = engine.input(0)
+    generator = np.random.default_rng(0)
+    if port.get_element_type() == openvino.Type.u8:
+        return generator.integers(0, 256, tuple(port.shape), np.uint8)
+    return generator.standard_normal(tuple(port.shape), np.float32)
+
+
+def kind_of(node: openvino.ProfilingInfo) -> str:
+    """Convolutions by their place in the block, all else by type."""
+    if node.node_type in {"Convolution", "GroupConvolution", "FullyConnected", "MatMul"}:
+        return next((kind for kind in KINDS if kind in node.node_name), node.node_type)
+    return str(node.node_type)
+
+
+def node_times(path: str, runs: int) -> dict[tuple[str, str], float]:
+    """Milliseconds an inference by kind of node and kernel, medians of `runs`."""
+    engine = compiled(read(path), PERF_COUNT=True)
+    request, pixels = engine.create_infer_request(), noise(engine)
+    times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    for _ in range(runs):
+        request.infer([pixels])
+        total: defaultdict[tuple[str, str], float] = defaultdict(float)
+        for node in request.profiling_info:
+            total[kind_of(node), node.exec_type] += node.real_time.total_seconds() * 1e3
+        for key, value in total.items():
+            times[key].append(value)
+    medians = {key: statistics.median(values) for key, values in times.items()}
+    return {key: value for key, value in medians.items() if value > 0}
+
+
+def images_a_second(path: str, batch: int) -> float:
+    """With as many requests in flight as the throughput hint asks for."""
+    engine = compiled(read(path, batch), PERFORMANCE_HINT="THROUGHPUT")
+    queue = openvino.AsyncInferQueue(engine)
+    pixels = noise(engine)
+    for _ in range(len(queue)):
+        queue.start_async([pixels])
+    queue.wait_all()
+    done, started = 0, time.perf_counter()
+    while time.perf_counter() - started < SECONDS:
+        queue.start_async([pixels])
+        done += batch
+    queue.wait_all()
+    return done / (time.perf_counter() - started)
+
+
+def report(paths: tuple[str, ...], runs: int) -> None:
+    """Print the tables of every model."""
+    console = Console()
+    for path in paths:
+        table = Table("node", "kernel", "ms", title=path, title_justify="left")
+        rows = sorted(node_times(path, runs).items(), key=lambda row: -row[1])
+        for (kind, kernel), milliseconds in rows:
+            table.add_row(kind, kernel, f"{milliseconds:.3f}")
+        console.print(table)
+    calls = {}
+    for path in paths:
+        for suffix, model in (
+            ("", read(path)),
+            (", ReLU for SiLU", without_exponential(read(path))),
+        ):
+            engine = compiled(model)
+            request, pixels = engine.create_infer_request(), noise(engine)
+            calls[Path(path).parent.name + "/" + Path(path).name + suffix] = (
+                lambda request=request, pixels=pixels: request.infer([pixels])
+            )
+    timings = compare(calls, runs, 20)
+    table = Table("model", "median ms", "ratio", title="batch 1, in turns", title_justify="left")
+    for timing in timings:
+        table.add_row(timing.name, f"{timing.median * 1e3:.3f}", f"{timing.ratio:.3f}")
+    console.print(table)
+    table = Table("model", *(f"batch {batch}" for batch in BATCHES), title="images a second")
+    for path in paths:
+        table.add_row(path, *(f"{images_a_second(path, batch):.0f}" for batch in BATCHES))
+    console.print(table)
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True)
+@click.option("--runs", default=200, show_default=True)
+def main(models: tuple[str, ...], runs: int) -> None:
+    """Profile MODELS, each an OpenVINO .xml file."""
+    report(models, runs)
+
+
+if __name__ == "__main__":
+    main()
