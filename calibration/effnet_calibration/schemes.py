@@ -62,29 +62,9 @@ class QuantizationScheme:
         """Steps between the smallest and the largest integer."""
         return self.maximum - self.minimum
 
-    def for_range(self, low: float, high: float) -> TensorQuantization:
-        """The finest grid that covers [min(low, 0), max(high, 0)] to within half a step.
-
-        An empty range, or one too narrow for float32, gives scale 1. Raises `ValueError` for a
-        range that is not finite.
-        """
-        low, high = min(float(low), 0.0), max(float(high), 0.0)
-        if not (-float("inf") < low and high < float("inf")):
-            raise ValueError(f"the range [{low}, {high}] is not finite")
-        if self.symmetric:
-            scale = max(high / self.maximum, -low / -self.minimum)
-            return self.on_grid(_usable(scale), 0)
-        scale = _usable((high - low) / self.levels)
-        zero_point = self.minimum + round(-low / scale)
-        return self.on_grid(scale, min(max(zero_point, self.minimum), self.maximum))
-
     def on_grid(self, scale: float, zero_point: int) -> TensorQuantization:
         """The grid of this type with that scale and zero point."""
         return TensorQuantization(scale, zero_point, self.minimum, self.maximum)
-
-
-def _usable(scale: float) -> float:
-    return scale if scale > SMALLEST_SCALE else 1.0
 
 
 ASYMMETRIC_UINT8 = QuantizationScheme("asymmetric-uint8", 0, 255, symmetric=False)
