@@ -1,4 +1,4 @@
-"""What each tensor's quantization costs, and which tensors to keep in 16 bit for a budget."""
+"""What each tensor's quantization costs: one layer rounded, and all others exact."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from effnet_calibration.quantized import apply_quantization
-from effnet_calibration.sites import CLASSIFIER, blocks, channels_last, sites
+from effnet_calibration.quantized import apply_quantization, equalized
+from effnet_calibration.sites import (
+    CLASSIFIER,
+    HEAD,
+    STEM,
+    blocks,
+    channels_last,
+    layer,
+    quantized_layers,
+    sites,
+)
 from effnet_edge.parity.metrics import kl_divergence
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from effnet_calibration.calibrate import Progress
     from effnet_calibration.table import Quantization
@@ -22,26 +31,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TensorCost:
-    """One layer: the KL divergence, nats, of quantizing its input and weights and nothing else."""
-
-    name: str
-    kl: float
-
-
-@dataclass(frozen=True)
-class MixedPrecision:
-    """A choice of layers left in 16 bit.
+    """What quantizing one layer's input and weights, and nothing else, costs.
 
     Attributes:
-        quantization: with `kept` set.
-        cost: what was measured with it, in the measure's unit.
-        within_budget: whether the cost is at most the budget. Where it is not, nothing is
-            quantized any more and the rest of the chain is to blame.
+        name: of the layer that reads the tensor.
+        kind: a site's kind, or "stem": of the stem only the weights are quantized.
+        depth: the layer's place in the order of execution.
+        kl: divergence of the class probabilities from the exact network's, nats, mean over the
+            pictures. The layer's bias makes up for its mean error, as it does in the finished
+            model.
+        snr_db: the signal to noise that calibration promised, decibels; None for the stem.
+        rule: how its range was chosen; None for the stem.
     """
 
-    quantization: Quantization
-    cost: float
-    within_budget: bool
+    name: str
+    kind: str
+    depth: int
+    kl: float
+    snr_db: float | None = None
+    rule: str | None = None
+
+    @property
+    def block(self) -> str:
+        """Where it is: "1.0" in stages.1.0, "stem", "head", "classifier"."""
+        parts = self.name.removeprefix("stages.").split(".")
+        return ".".join(parts[:2]) if self.name.startswith("stages.") else parts[0]
+
+    @property
+    def short_name(self) -> str:
+        """The name as far as it tells something: "1.0.depthwise"."""
+        return self.name.removeprefix("stages.").removesuffix(".conv")
 
 
 def sensitivity(
@@ -58,66 +77,75 @@ def sensitivity(
         progress: told after each batch.
     """
     # Corrected biases are for a network that is quantized before the layer too.
-    quantized = apply_quantization(network, replace(quantization, biases={}, logit_gain=1.0))
-    exact, rounded = channels_last(quantized.network), quantized.simulated()
-    names = [site.name for site in sites(network) if site.name not in quantization.kept]
+    bare = replace(quantization, biases={}, logit_gain=1.0)
+    # The quantized network before rounding will not do: its biases are for rounded weights.
+    exact = channels_last(equalized(network, bare))
+    rounded = apply_quantization(network, bare).simulated()
+    names = [name for name in quantized_layers(network) if name not in quantization.kept]
+    batches = [batch.contiguous(memory_format=torch.channels_last) for batch in batches]
     exact_logits: list[Tensor] = []
     logits: dict[str, list[Tensor]] = {name: [] for name in names}
     with torch.inference_mode():
+        _remove_mean_errors(exact, rounded, names, batches)
         for done, batch in enumerate(batches):
             run = _Alternatives(exact, rounded, names)
-            run.pass_through(batch.contiguous(memory_format=torch.channels_last))
+            run.pass_through(batch)
             exact_logits.append(run.exact_logits)
             for name, alternative in run.logits.items():
                 logits[name].append(alternative)
             if progress is not None:
                 progress("sensitivity", done + 1, len(batches))
     reference = torch.cat(exact_logits).numpy()
-    costs = [
-        TensorCost(name, kl_divergence(reference, torch.cat(each).numpy()))
-        for name, each in logits.items()
-    ]
-    return sorted(costs, key=lambda cost: cost.kl, reverse=True)
+    kls = {name: kl_divergence(reference, torch.cat(each).numpy()) for name, each in logits.items()}
+    return sorted(_costs(network, quantization, kls), key=lambda cost: cost.kl, reverse=True)
 
 
-def least_kept(
-    quantization: Quantization,
-    costs: Sequence[TensorCost],
-    correct: Callable[[Quantization], Quantization],
-    measure: Callable[[Quantization], float],
-    budget: float,
-) -> MixedPrecision:
-    """The fewest of the dearest layers whose staying in 16 bit meets the budget.
+def _costs(
+    network: EfficientNet, quantization: Quantization, kls: dict[str, float]
+) -> list[TensorCost]:
+    kinds = {site.name: site.kind for site in sites(network)}
+    costs = []
+    for depth, name in enumerate(quantized_layers(network)):
+        if name not in kls:
+            continue
+        entry = quantization.tensors.get(name)
+        costs.append(
+            TensorCost(
+                name,
+                kinds.get(name, "stem"),
+                depth,
+                kls[name],
+                entry.snr_db if entry else None,
+                entry.rule if entry else None,
+            )
+        )
+    return costs
 
-    Bisects over how many, dearest first, and so assumes that keeping more does not cost more.
 
-    Args:
-        costs: what `sensitivity` gives.
-        correct: gives a quantization the biases that go with its kept layers, see
-            `calibrate.correct`.
-        measure: the loss of a quantized network, in the budget's unit: top-1 points lost on a
-            labelled set, or KL.
-    """
+def _remove_mean_errors(
+    exact: EfficientNet, rounded: EfficientNet, names: Sequence[str], batches: Sequence[Tensor]
+) -> None:
+    """Take from the bias of every rounded layer its output's mean error on exact inputs."""
+    errors: dict[str, Tensor] = {}
 
-    def attempt(count: int) -> MixedPrecision:
-        kept = tuple(sorted({*quantization.kept, *(cost.name for cost in costs[:count])}))
-        candidate = quantization if count == 0 else correct(replace(quantization, kept=kept))
-        cost = measure(candidate)
-        return MixedPrecision(candidate, cost, cost <= budget)
+    def watch(name: str) -> torch.utils.hooks.RemovableHandle:
+        def add(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            error = layer(rounded, name)(*inputs) - output
+            total = error.flatten(2).mean(2).sum(0) if error.dim() == 4 else error.sum(0)
+            errors[name] = errors.get(name, torch.zeros_like(total)) + total
 
-    fewest = attempt(0)
-    if fewest.within_budget:
-        return fewest
-    best = attempt(len(costs))
-    low, high = 0, len(costs)
-    while best.within_budget and high - low > 1:
-        middle = (low + high) // 2
-        tried = attempt(middle)
-        if tried.within_budget:
-            best, high = tried, middle
-        else:
-            low = middle
-    return best
+        return layer(exact, name).register_forward_hook(add)
+
+    handles = [watch(name) for name in names]
+    for batch in batches:
+        exact(batch)
+    for handle in handles:
+        handle.remove()
+    images = sum(len(batch) for batch in batches)
+    for name, error in errors.items():
+        module = layer(rounded, name)
+        bias = cast("Tensor", module.bias) - error / images
+        module.bias = nn.Parameter(bias, requires_grad=False)
 
 
 class _Alternatives:
@@ -132,6 +160,10 @@ class _Alternatives:
     def pass_through(self, batch: Tensor) -> None:
         """Fill `logits`, and `exact_logits`."""
         steps: list[tuple[str, nn.Module]] = [*blocks(self._exact)]
+        if STEM in self._names:
+            with _swapped(self._exact, self._rounded, STEM):
+                y = self._exact.stem(batch)
+            self.logits[STEM] = self._finish(y, [module for _, module in steps])
         x = self._exact.stem(batch)
         for index, (name, block) in enumerate(steps):
             rest = [module for _, module in steps[index + 1 :]]
@@ -140,7 +172,7 @@ class _Alternatives:
                     y = block(x)
                 self.logits[layer_name] = self._finish(y, rest)
             x = block(x)
-        for layer_name in sorted(self._names & {"head.conv", CLASSIFIER}):
+        for layer_name in sorted(self._names & {HEAD, CLASSIFIER}):
             with _swapped(self._exact, self._rounded, layer_name):
                 self.logits[layer_name] = self._finish(x, [])
         self.exact_logits = self._finish(x, [])

@@ -263,6 +263,8 @@ def _numbers(value: object) -> bool:
 def _short(value: object) -> str:
     if value is None:
         return "nothing"
+    if isinstance(value, tuple) and value and all(isinstance(each, str) for each in value):
+        return ", ".join(value)
     if isinstance(value, (tuple, dict)):
         return f"{len(value)} values"
     return str(value)

@@ -185,6 +185,15 @@ def test_a_difference_names_what_changed(table: CalibrationTable) -> None:
     assert any("depthwise.stages.0.0: changed by up to" in line for line in lines)
 
 
+def test_a_difference_of_kept_layers_names_them(table: CalibrationTable) -> None:
+    name = ASYMMETRIC_UINT8.name
+    kept = replace(table.quantization(name), kept=("classifier", "head.conv"))
+    other = replace(table, quantizations={**table.quantizations, name: kept})
+    assert difference(table, other) == [
+        f"quantizations.{name}.kept: 0 values → classifier, head.conv"
+    ]
+
+
 def test_a_scheme_that_the_table_lacks_is_named(table: CalibrationTable) -> None:
     only = replace(
         table, quantizations={ASYMMETRIC_UINT8.name: table.quantization(ASYMMETRIC_UINT8.name)}

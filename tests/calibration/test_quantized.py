@@ -12,12 +12,11 @@ from effnet_calibration.bias_correction import correct_biases, images_in_memory
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.quantized import QuantizedWeight, apply, apply_quantization
 from effnet_calibration.schemes import ASYMMETRIC_UINT8, SCHEMES, SYMMETRIC_INT8, QuantizationScheme
-from effnet_calibration.sensitivity import TensorCost, least_kept, sensitivity
 from effnet_calibration.sites import quantized_layers, sites
 from effnet_calibration.table import CalibrationTable, Quantization
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
-from effnet_edge.parity.metrics import kl_divergence, sqnr_db
+from effnet_edge.parity.metrics import sqnr_db
 
 both_schemes = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=lambda scheme: scheme.name)
 
@@ -170,61 +169,6 @@ def test_keeping_every_layer_gives_the_network_back(
     names = ("stem.conv", *(site.name for site in sites(network)))
     bare = replace(part, kept=names, biases={}, logit_gain=1.0)
     assert fidelity(network, apply_quantization(network, bare).simulated()) > 80
-
-
-def test_sensitivity_finds_the_layer_with_a_planted_bad_grid(
-    network: EfficientNet, table: CalibrationTable
-) -> None:
-    part = table.quantization(ASYMMETRIC_UINT8.name)
-    name = "stages.4.1.project.conv"
-    coarse = replace(part.tensors[name], scale=part.tensors[name].scale * 60)
-    broken = replace(part, tensors={**part.tensors, name: coarse}, biases={}, logit_gain=1.0)
-    costs = sensitivity(network, broken, [normalized(8), normalized(8, seed=1)])
-    assert costs[0].name == name
-    assert {cost.name for cost in costs} == {site.name for site in sites(network)}
-
-
-def test_sensitivity_is_what_quantizing_that_layer_alone_costs(
-    network: EfficientNet, table: CalibrationTable
-) -> None:
-    part = replace(table.quantization(ASYMMETRIC_UINT8.name), biases={}, logit_gain=1.0)
-    batch = normalized(8)
-    cost = {each.name: each.kl for each in sensitivity(network, part, [batch])}
-    name = "stages.5.2.depthwise.conv"
-    others = tuple({"stem.conv", *(site.name for site in sites(network))} - {name})
-    alone = apply_quantization(network, replace(part, kept=others)).simulated()
-    with torch.no_grad():
-        direct = kl_divergence(network(batch), alone(batch))
-    assert cost[name] == pytest.approx(direct, rel=0.05, abs=1e-6)
-
-
-def parts_and_costs() -> tuple[Quantization, list[TensorCost]]:
-    costs = [TensorCost(f"layer{index}", 2.0**-index) for index in range(20)]
-    return Quantization(ASYMMETRIC_UINT8.name, {}), costs
-
-
-@pytest.mark.parametrize("needed", [0, 1, 7, 20])
-def test_the_least_set_that_meets_the_budget_is_kept(needed: int) -> None:
-    part, costs = parts_and_costs()
-
-    def measure(candidate: Quantization) -> float:
-        return 20.0 - len(candidate.kept)
-
-    def corrected(candidate: Quantization) -> Quantization:
-        return replace(candidate, logit_gain=0.5)
-
-    mixed = least_kept(part, costs, corrected, measure, budget=20.0 - needed)
-    assert set(mixed.quantization.kept) == {cost.name for cost in costs[:needed]}
-    assert mixed.within_budget
-    assert mixed.cost == 20.0 - needed
-    assert mixed.quantization.logit_gain == (0.5 if needed else 1.0)
-
-
-def test_a_budget_that_nothing_meets_is_told() -> None:
-    part, costs = parts_and_costs()
-    mixed = least_kept(part, costs, lambda same: same, lambda _: 1.0, budget=0.5)
-    assert not mixed.within_budget
-    assert len(mixed.quantization.kept) == 20
 
 
 def test_a_table_of_other_weights_is_refused(table: CalibrationTable) -> None:

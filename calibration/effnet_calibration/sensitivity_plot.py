@@ -1,0 +1,118 @@
+"""A picture of what each tensor's quantization costs."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+from effnet_calibration.errors import CalibrationError
+from effnet_edge.errors import BackendError, UsageError, first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.patches import Patch
+
+    from effnet_calibration.sensitivity import TensorCost
+
+FORMATS = (".png", ".svg", ".pdf")
+HIGHLIGHTED = 5
+COLOURS = {"expand": "#2f6db5", "depthwise": "#d9730d", "project": "#2b8a57"}
+OTHER_COLOUR = "#6b7280"
+OTHERS = "stem, head, classifier"
+
+
+def plot_sensitivity(costs: Sequence[TensorCost], path: Path, title: str) -> None:
+    """Draw a bar a tensor, in the order of execution, and write it as PNG, SVG or PDF.
+
+    Args:
+        costs: as `sensitivity` gives them; those of least cost may be missing.
+
+    Raises:
+        UsageError: the file's suffix is none of `FORMATS`, or its folder does not exist.
+        BackendError: matplotlib is not installed.
+        CalibrationError: the file cannot be written.
+    """
+    check_plot(path)
+    from matplotlib.figure import Figure
+
+    in_order = sorted(costs, key=lambda cost: cost.depth)
+    width = min(max(9.0, 0.2 * len(in_order)), 18.0)
+    figure = Figure(figsize=(width, 4.8), layout="constrained")
+    axes = figure.subplots()
+    _draw(axes, in_order)
+    axes.set_title(title, loc="left", fontsize=11)
+    figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False)
+    staging = path.with_name(f".{path.name}.tmp{path.suffix}")
+    try:
+        figure.savefig(staging, dpi=150)
+        staging.replace(path)
+    except OSError as error:
+        staging.unlink(missing_ok=True)
+        raise CalibrationError(f"{path} cannot be written: {first_line(error)}") from error
+
+
+def check_plot(path: Path) -> None:
+    """Refuse what cannot be drawn; raises what `plot_sensitivity` does."""
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(f"--plot {path}: the name must end in {', '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise UsageError(f"--plot {path}: the folder {path.parent} does not exist")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise BackendError(
+            "a plot needs matplotlib, which is not installed: pip install 'effnet-edge[report]'"
+        )
+
+
+def _draw(axes: Axes, costs: Sequence[TensorCost]) -> None:
+    dearest = sorted(range(len(costs)), key=lambda index: costs[index].kl)[-HIGHLIGHTED:]
+    total = sum(cost.kl for cost in costs)
+    for index, cost in enumerate(costs):
+        colour = COLOURS.get(cost.kind, OTHER_COLOUR)
+        axes.bar(index, cost.kl, width=0.85, color=colour, alpha=1 if index in dearest else 0.45)
+    for index in dearest:
+        share = costs[index].kl / total if total else 0.0
+        axes.annotate(
+            f"{costs[index].short_name}  {100 * share:.0f} %",
+            (index, costs[index].kl),
+            xytext=(0, 4),
+            textcoords="offset points",
+            rotation=60,
+            fontsize=9,
+            ha="left" if index < 0.9 * len(costs) else "center",
+            va="bottom",
+        )
+    _label_blocks(axes, costs)
+    axes.set_ylabel("KL of quantizing it alone, nats")
+    # The labels of the dearest stand above their bars.
+    axes.set_ylim(0, 1.7 * max(cost.kl for cost in costs) or 1.0)
+    axes.margins(x=0.01)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+
+
+def _legend() -> list[Patch]:
+    from matplotlib.patches import Patch
+
+    named = {**COLOURS, OTHERS: OTHER_COLOUR}
+    return [Patch(color=colour, label=kind) for kind, colour in named.items()]
+
+
+def _label_blocks(axes: Axes, costs: Sequence[TensorCost]) -> None:
+    """One label a block, in the middle of its bars, and a line between blocks."""
+    places: dict[str, list[int]] = {}
+    for index, cost in enumerate(costs):
+        places.setdefault(cost.block, []).append(index)
+    axes.set_xticks(
+        [sum(indices) / len(indices) for indices in places.values()],
+        list(places),
+        rotation=90,
+        fontsize=9,
+    )
+    for indices in list(places.values())[1:]:
+        axes.axvline(indices[0] - 0.5, color="0.9", linewidth=0.8, zorder=0)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlabel("block (stage.index), from the input to the classifier")

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import accuracy_score
+from tiny_networks import PREPROCESSING, Smooth, normalized
+
+from effnet_calibration.mixed_precision import (
+    Attempt,
+    LossMeter,
+    MixedPrecision,
+    fewest,
+    keep_for_budget,
+)
+from effnet_calibration.quantized import apply_quantization
+from effnet_calibration.schemes import ASYMMETRIC_UINT8
+from effnet_calibration.sites import sites
+from effnet_calibration.table import Quantization
+from effnet_edge.errors import UsageError
+from effnet_edge.parity import Comparison, Gate
+from effnet_edge.parity.metrics import kl_divergence
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from effnet_calibration.table import CalibrationTable
+    from effnet_edge.image import Preprocessing
+    from effnet_edge.image_set import Batch
+    from effnet_edge.model.network import EfficientNet
+
+BAD = ("stages.4.1.project.conv", "stages.1.0.depthwise.conv")
+
+
+class Labelled(Smooth):
+    """Pictures with the labels given."""
+
+    def __init__(self, count: int, labels: np.ndarray) -> None:
+        super().__init__(count)
+        self.classes = labels
+
+    def batches(
+        self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
+    ) -> Iterator[Batch]:
+        start = 0
+        for pixels, _ in super().batches(preprocessing, batch_size, skipped):
+            yield pixels, self.classes[start : start + len(pixels)]
+            start += len(pixels)
+
+
+def loss_of(kl: float) -> Attempt:
+    """An attempt with nothing in it but the KL."""
+    comparison = Comparison("a", "b", "FP32", "INT8")
+    comparison.update(np.eye(2), np.eye(2))
+    return Attempt(Quantization(ASYMMETRIC_UINT8.name, {}), replace(comparison.result(), kl=kl))
+
+
+@given(st.integers(2, 170), st.data())
+def test_the_fewest_that_meet_the_budget_are_found_in_few_attempts(
+    layers: int, data: st.DataObject
+) -> None:
+    needed = data.draw(st.integers(1, layers - 1))
+    dearest = [f"layer{index}" for index in range(layers)]
+    tried: list[int] = []
+
+    def attempt(kept: Sequence[str]) -> Attempt:
+        assert list(kept) == dearest[: len(kept)]
+        tried.append(len(kept))
+        return loss_of(float(layers - len(kept)))
+
+    found = fewest(dearest, attempt, lambda each: each.loss.kl <= layers - needed)
+
+    assert found.loss.kl == layers - needed
+    assert len(tried) == len(set(tried)) <= 2 * np.log2(layers) + 2
+    if needed <= 2:
+        assert tried == list(range(1, needed + 1))
+
+
+@given(st.integers(2, 170))
+def test_one_layer_stays_quantized_where_nothing_meets_the_budget(layers: int) -> None:
+    dearest = [f"layer{index}" for index in range(layers)]
+    tried: list[int] = []
+
+    def attempt(kept: Sequence[str]) -> Attempt:
+        tried.append(len(kept))
+        return loss_of(float(len(kept)))
+
+    found = fewest(dearest, attempt, lambda _: False)
+
+    assert found.loss.kl == tried[-1] == layers - 1
+
+
+@pytest.fixture(scope="module")
+def broken(table: CalibrationTable) -> Quantization:
+    """A quantization with two grids that are much too coarse."""
+    part = table.quantization(ASYMMETRIC_UINT8.name)
+    coarse = {
+        name: replace(part.tensors[name], scale=part.tensors[name].scale * 30) for name in BAD
+    }
+    return replace(part, tensors={**part.tensors, **coarse})
+
+
+@pytest.fixture(scope="module")
+def mixed(network: EfficientNet, table: CalibrationTable, broken: Quantization) -> MixedPrecision:
+    good = LossMeter(network, Smooth(40), PREPROCESSING).measure(
+        table.quantization(ASYMMETRIC_UINT8.name)
+    )
+    budget = Gate(max_kl=1.2 * good.kl)
+    return keep_for_budget(network, broken, Smooth(40), PREPROCESSING, budget)
+
+
+def test_the_planted_bad_tensors_are_kept_and_no_others(mixed: MixedPrecision) -> None:
+    assert mixed.within_budget
+    assert set(mixed.best.quantization.kept) == set(BAD)
+    assert mixed.all_int8.quantization.kept == ()
+    assert mixed.all_int8.loss.kl > 2 * mixed.best.loss.kl
+    assert mixed.attempts == 3  # none, one, two
+
+
+def test_what_is_reported_is_what_the_quantization_gives_again(
+    network: EfficientNet, mixed: MixedPrecision
+) -> None:
+    simulated = apply_quantization(network, mixed.best.quantization).simulated()
+    with torch.no_grad():
+        exact, candidate = (each(normalized(40)) for each in (network, simulated))
+    # Another order of summation moves some values across the edge between two integers.
+    assert mixed.best.loss.kl == pytest.approx(kl_divergence(exact, candidate), rel=0.2)
+
+
+def test_biases_are_corrected_for_what_is_kept(broken: Quantization, mixed: MixedPrecision) -> None:
+    best = mixed.best.quantization
+    assert best.biases != broken.biases
+    after = "stages.6.0.project.conv"
+    assert best.biases[after] != broken.biases[after]
+
+
+def test_a_budget_that_is_met_already_keeps_nothing(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    part = table.quantization(ASYMMETRIC_UINT8.name)
+    found = keep_for_budget(network, part, Smooth(10), PREPROCESSING, Gate(max_kl=10.0))
+    assert found.best.quantization is part
+    assert (found.attempts, found.within_budget) == (1, True)
+    assert found.tensors == len(sites(network))
+
+
+def test_the_drop_is_counted_on_the_labels(network: EfficientNet, broken: Quantization) -> None:
+    with torch.no_grad():
+        exact = network(normalized(40)).argmax(1).numpy()
+        quantized = apply_quantization(network, broken).simulated()(normalized(40)).argmax(1)
+    labels = np.where(np.arange(40) < 30, exact, 0)
+
+    loss = LossMeter(network, Labelled(40, labels), PREPROCESSING).measure(broken)
+
+    expected = accuracy_score(labels, exact) - accuracy_score(labels, quantized.numpy())
+    assert loss.accuracy is not None
+    assert loss.accuracy.top1.points == pytest.approx(100 * expected)
+    low, high = loss.accuracy.top1.interval
+    assert low < loss.accuracy.top1.points < high
+
+
+def test_a_drop_without_labels_is_bad_use(network: EfficientNet, table: CalibrationTable) -> None:
+    part = table.quantization(ASYMMETRIC_UINT8.name)
+    with pytest.raises(UsageError, match="label"):
+        keep_for_budget(network, part, Smooth(10), PREPROCESSING, Gate(max_drop=1.0))
+
+
+def test_a_label_that_is_no_class_is_bad_use(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    pictures = Labelled(10, np.full(10, 99))
+    part = table.quantization(ASYMMETRIC_UINT8.name)
+    with pytest.raises(UsageError, match="label 99 is outside the model's 10 classes"):
+        keep_for_budget(network, part, pictures, PREPROCESSING, Gate(max_drop=1.0))
+
+
+def test_progress_names_the_attempt_and_ends(network: EfficientNet, broken: Quantization) -> None:
+    seen: dict[str, tuple[int, int]] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        seen[stage] = (done, total)
+
+    pictures = Smooth(10)
+    never = Gate(max_kl=0.0)
+    found = keep_for_budget(network, broken, pictures, PREPROCESSING, never, progress)
+    assert not found.within_budget
+    assert len(found.best.quantization.kept) == found.tensors - 1
+    assert all(done == total for done, total in seen.values())
+    assert "attempt 1, 0 in 16 bit, loss" in seen
+    assert f"attempt {found.attempts}, {found.tensors - 1} in 16 bit, bias correction" in seen
+    assert "sensitivity" in seen

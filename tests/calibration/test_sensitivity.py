@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import pytest
+import torch
+from tiny_networks import normalized, random_network
+
+from effnet_calibration.bias_correction import correct_biases
+from effnet_calibration.errors import CalibrationError
+from effnet_calibration.quantized import apply_quantization
+from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8
+from effnet_calibration.sensitivity import TensorCost, sensitivity
+from effnet_calibration.sensitivity_plot import plot_sensitivity
+from effnet_calibration.sites import layer, quantized_layers
+from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.parity.metrics import kl_divergence
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from effnet_calibration.table import CalibrationTable
+    from effnet_edge.model.network import EfficientNet
+
+BATCHES = [normalized(8), normalized(8, seed=1)]
+
+
+@pytest.fixture(scope="module")
+def costs(network: EfficientNet, table: CalibrationTable) -> list[TensorCost]:
+    return sensitivity(network, table.quantization(SYMMETRIC_INT8.name), BATCHES)
+
+
+def test_every_quantized_layer_has_a_cost_dearest_first(
+    network: EfficientNet, table: CalibrationTable, costs: list[TensorCost]
+) -> None:
+    assert {cost.name for cost in costs} == set(quantized_layers(network))
+    assert [cost.kl for cost in costs] == sorted((cost.kl for cost in costs), reverse=True)
+    in_order = sorted(costs, key=lambda cost: cost.depth)
+    assert [cost.name for cost in in_order] == list(quantized_layers(network))
+    entries = table.quantization(SYMMETRIC_INT8.name).tensors
+    for cost in in_order[1:]:
+        assert (cost.rule, cost.snr_db) == (entries[cost.name].rule, entries[cost.name].snr_db)
+    assert (in_order[0].kind, in_order[0].rule) == ("stem", None)
+
+
+def test_the_layer_with_a_planted_bad_grid_is_the_dearest(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    part = table.quantization(ASYMMETRIC_UINT8.name)
+    name = "stages.4.1.project.conv"
+    coarse = replace(part.tensors[name], scale=part.tensors[name].scale * 60)
+    broken = replace(part, tensors={**part.tensors, name: coarse})
+
+    dearest = sensitivity(network, broken, BATCHES)[0]
+
+    assert (dearest.name, dearest.kind) == (name, "project")
+    assert (dearest.block, dearest.short_name) == ("4.1", "4.1.project")
+
+
+@pytest.mark.parametrize(
+    "name", ["stem.conv", "stages.5.2.depthwise.conv", "head.conv", "classifier"]
+)
+def test_a_cost_is_that_of_quantizing_the_layer_alone_with_its_bias_corrected(
+    network: EfficientNet, table: CalibrationTable, costs: list[TensorCost], name: str
+) -> None:
+    part = replace(table.quantization(SYMMETRIC_INT8.name), biases={}, logit_gain=1.0)
+    others = tuple(set(quantized_layers(network)) - {name})
+    alone = apply_quantization(network, replace(part, kept=others)).simulated()
+    found = correct_biases(network, alone, BATCHES)
+    for other in others:  # only the quantized layer's own bias may make up for it
+        bias = layer(alone, other).bias
+        layer(alone, other).bias = torch.nn.Parameter(
+            bias - found.biases[other], requires_grad=False
+        )
+    pictures = torch.cat(BATCHES)
+    with torch.no_grad():
+        direct = kl_divergence(network(pictures), alone(pictures))
+
+    (cost,) = [each.kl for each in costs if each.name == name]
+    assert cost == pytest.approx(direct, rel=0.05, abs=1e-7)
+
+
+def test_kept_layers_have_no_cost(network: EfficientNet, table: CalibrationTable) -> None:
+    kept = ("stages.6.0.project.conv", "stem.conv")
+    part = replace(table.quantization(ASYMMETRIC_UINT8.name), kept=kept)
+    names = {cost.name for cost in sensitivity(network, part, BATCHES[:1])}
+    assert names == set(quantized_layers(network)) - set(kept)
+
+
+def test_measuring_changes_nothing(network: EfficientNet, table: CalibrationTable) -> None:
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    sensitivity(network, table.quantization(ASYMMETRIC_UINT8.name), BATCHES[:1])
+    assert not any(module._forward_hooks for module in network.modules())
+    assert all(torch.equal(before[name], each) for name, each in network.state_dict().items())
+
+
+def test_the_plot_is_a_picture_with_the_dearest_named(
+    costs: list[TensorCost], tmp_path: Path
+) -> None:
+    plot_sensitivity(costs, tmp_path / "costs.png", "title")
+    header = (tmp_path / "costs.png").read_bytes()[:24]
+    assert header.startswith(b"\x89PNG")
+    width, height = struct.unpack(">II", header[16:])
+    assert width > 1000
+    assert height > 500
+
+    plot_sensitivity(costs, tmp_path / "costs.svg", "what it costs")
+    text = (tmp_path / "costs.svg").read_text()
+    ET.fromstring(text)
+    for cost in costs[:5]:
+        assert f"<!-- {cost.short_name}  " in text
+    assert "<!-- what it costs -->" in text
+    assert {path.name for path in tmp_path.iterdir()} == {"costs.png", "costs.svg"}
+
+
+def test_the_largest_variant_can_be_drawn(tmp_path: Path) -> None:
+    network = random_network("b7")
+    costs = [
+        TensorCost(name, "depthwise", depth, 0.0)
+        for depth, name in enumerate(quantized_layers(network))
+    ]
+    plot_sensitivity(costs, tmp_path / "costs.pdf", "all of them free")
+    assert (tmp_path / "costs.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_plot_that_cannot_be_is_refused(
+    costs: list[TensorCost], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=r"costs\.txt: the name must end in \.png, \.svg, \.pdf"):
+        plot_sensitivity(costs, tmp_path / "costs.txt", "title")
+    with pytest.raises(UsageError, match="nowhere does not exist"):
+        plot_sensitivity(costs, tmp_path / "nowhere" / "costs.png", "title")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(CalibrationError, match=r"folder\.png cannot be written"):
+        plot_sensitivity(costs, tmp_path / "folder.png", "title")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(BackendError, match=r"matplotlib.*pip install 'effnet-edge\[report\]'"):
+        plot_sensitivity(costs, tmp_path / "costs.png", "title")
