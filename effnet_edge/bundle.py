@@ -122,7 +122,8 @@ class Calibration:
     """What an INT8 model was calibrated on.
 
     `table` is the bundle's file of ranges and factors, `scheme` the integers of the activations;
-    `source`, `size` and `sha256` tell the pictures (the hash is of their prepared pixels).
+    `source`, `size` and `sha256` tell the pictures (the hash is of their prepared pixels); `kept`
+    are the names of the layers that were left in 16-bit floating point.
     """
 
     table: str
@@ -130,6 +131,7 @@ class Calibration:
     source: str
     size: int
     sha256: str
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

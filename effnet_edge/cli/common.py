@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import click
 
@@ -78,6 +79,32 @@ def say(line: str) -> None:
     """A remark on standard error; silent with --quiet and --json."""
     if not (settings().quiet or settings().json):
         click.echo(line, err=True)
+
+
+@contextmanager
+def calibration_warnings() -> Iterator[None]:
+    """Print what the calibration warns of as one line each; silent with --quiet."""
+    from effnet_calibration.errors import CalibrationWarning
+
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def tell(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, CalibrationWarning):
+                show(message, category, filename, lineno, file, line)
+            elif not settings().quiet:
+                click.echo(f"effnet-edge: warning: {message}", err=True)
+
+        warnings.showwarning = tell
+        warnings.simplefilter("always", CalibrationWarning)
+        yield
 
 
 @contextmanager

@@ -117,9 +117,6 @@ def _torch(
 
 
 def _classes(runner: EngineRunner | None) -> dict[str, int]:
-    from effnet_export.labels import imagenet_labels
+    from effnet_export.labels import class_indices, imagenet_labels
 
-    labels = imagenet_labels() if runner is None else runner.labels or ()
-    by_name = {label.name: index for index, label in enumerate(labels)}
-    by_wnid = {label.wnid: index for index, label in enumerate(labels) if label.wnid}
-    return by_name | by_wnid
+    return class_indices(imagenet_labels() if runner is None else runner.labels or ())

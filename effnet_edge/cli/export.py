@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from effnet_edge.cli.common import common_options, console, print_json, say, settings, stage_display
+from effnet_edge.cli.common import (
+    calibration_warnings,
+    common_options,
+    console,
+    print_json,
+    say,
+    settings,
+    stage_display,
+)
+from effnet_edge.cli.network import calibration_options, network_options
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -16,6 +26,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from effnet_edge.bundle import Bundle
+    from effnet_edge.parity import ParityResult
     from effnet_export.pipeline import ExportResult
 
 
@@ -51,13 +62,7 @@ class BatchType(click.ParamType[tuple[int, int, int]]):
 
 @click.command("export", short_help="Export a variant to a verified bundle.")
 @click.argument("variant")
-@click.option(
-    "--target",
-    type=click.Choice(["openvino", "onnxruntime"]),
-    default="openvino",
-    show_default=True,
-    help="The engine that will run the model.",
-)
+@network_options
 @click.option("--fp32", "precision", flag_value="fp32", help="Weights and arithmetic in FP32.")
 @click.option(
     "--fp16",
@@ -72,27 +77,9 @@ class BatchType(click.ParamType[tuple[int, int, int]]):
     help="Weights and activations of every convolution and the classifier in 8 bit.",
 )
 @click.option(
-    "--weights",
-    metavar="NAME|FILE",
-    help="'imagenet' (bundled with b0, the default), a .safetensors or .pth file, or 'random'.",
-)
-@click.option("--num-classes", type=click.IntRange(1), default=1000, show_default=True)
-@click.option(
     "--labels",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="Class names, one a line or a JSON list. [default: ImageNet's for 1000 classes]",
-)
-@click.option(
-    "--resolution",
-    type=click.IntRange(32, 2048),
-    help="Side of the input in pixels. [default: the variant's]",
-)
-@click.option(
-    "--padding",
-    type=click.Choice(["same", "symmetric"]),
-    default="same",
-    show_default=True,
-    help="'same' for weights trained in TensorFlow or ported from it, 'symmetric' for PyTorch's.",
 )
 @click.option(
     "--input",
@@ -109,18 +96,19 @@ class BatchType(click.ParamType[tuple[int, int, int]]):
     show_default=True,
     help="Images a call: a fixed number, or a range such as 1:8:32.",
 )
+@calibration_options
 @click.option(
-    "--calibration",
-    type=click.Path(exists=True, path_type=Path),
-    metavar="DIR|CSV|TABLE.json",
-    help="For --int8: your own pictures, or a table to reuse. [default: embedded photos]",
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="For INT8: keep the fewest tensors in 16 bit that hold the top-1 drop on the calibration "
+    "pictures, which must be labelled, to so many points.",
 )
 @click.option(
-    "--calibration-size",
-    type=click.IntRange(1),
-    default=200,
-    show_default=True,
-    help="For --int8: at most so many pictures.",
+    "--max-kl",
+    type=click.FloatRange(min=0),
+    metavar="NATS",
+    help="The same for the KL divergence from FP32; needs no labels.",
 )
 @click.option(
     "-o",
@@ -143,6 +131,8 @@ def command(
     batch: tuple[int, int, int],
     calibration: Path | None,
     calibration_size: int,
+    max_drop: float | None,
+    max_kl: float | None,
     output: Path | None,
 ) -> None:
     """Export VARIANT (b0 … b7) to a bundle, checking it against PyTorch at every step.
@@ -165,6 +155,8 @@ def command(
         batch=BatchRange(*batch),
         calibration=calibration,
         calibration_size=calibration_size,
+        max_drop=max_drop,
+        max_kl=max_kl,
         output=output,
     )
     if precision == "int8" and calibration is None:
@@ -172,7 +164,7 @@ def command(
             "calibrating on embedded photos: your own are better (--calibration DIR), "
             "the more like those of the device"
         )
-    with stage_display() as display:
+    with stage_display() as display, calibration_warnings():
         result = pipeline.export_bundle(
             request, lambda stage: display.stage(STAGES[stage]), display.progress
         )
@@ -187,6 +179,7 @@ STAGES = {
     "simplify": "simplifying and comparing with PyTorch",
     "openvino": "converting to OpenVINO and comparing with PyTorch",
     "onnxruntime": "writing for onnxruntime and comparing with PyTorch",
+    "latency": "timing against the model with every tensor in INT8",
 }
 
 
@@ -211,16 +204,81 @@ def _report(result: ExportResult) -> None:
                 "bytes": _bytes(bundle),
                 "seconds": {stage: round(time, 3) for stage, time in result.seconds.items()},
                 "parity": json.loads(bundle.manifest.to_json())["parity"],
+                "kept": _kept(bundle),
+                "mixed_precision": _mixed_document(result),
             }
         )
         return
     console().print(_parity_table(bundle))
+    _report_kept(result)
     console().print(
         f"{_display_path(bundle)}: {_bytes(bundle) / 1e6:.1f} MB, "
         f"{sum(result.seconds.values()):.1f} s",
         markup=False,
     )
     say(f"Next: effnet-edge predict {_display_path(bundle)} PHOTO")
+
+
+def _kept(bundle: Bundle) -> list[str]:
+    calibration = bundle.manifest.calibration
+    return list(calibration.kept) if calibration else []
+
+
+def _mixed_document(result: ExportResult) -> dict[str, object] | None:
+    if result.mixed is None:
+        return None
+    return {
+        "tensors": result.mixed.tensors,
+        "attempts": result.mixed.attempts,
+        "loss": result.mixed.best.loss.to_dict(),
+        "loss_all_int8": result.mixed.all_int8.loss.to_dict(),
+        "latency": result.latency
+        and {
+            "ratio": result.latency[1].timing.ratio,
+            "all_int8": asdict(result.latency[0].timing),
+            "bundle": asdict(result.latency[1].timing),
+        },
+    }
+
+
+def _report_kept(result: ExportResult) -> None:
+    kept, mixed = _kept(result.bundle), result.mixed
+    if mixed is not None:
+        click.echo(
+            f"{len(kept) or 'None'} of {mixed.tensors} tensors had to stay in 16 bit "
+            f"({mixed.attempts} choices tried){':' if kept else '.'}"
+        )
+    elif kept:
+        click.echo("In 16 bit, as the calibration table says:")
+    for name in kept:
+        click.echo(f"  {name}")
+    if mixed is None:
+        return
+    if kept:
+        click.echo(f"All in INT8: {_loss(mixed.all_int8.loss)}")
+    click.echo(f"{'With these' if kept else 'So'}: {_loss(mixed.best.loss)}")
+    say(
+        f"Both the choice and the loss are from the calibration pictures, simulated: "
+        f"confirm with effnet-edge parity {_display_path(result.bundle)} on other pictures"
+    )
+    if result.latency is not None:
+        timing = result.latency[1].timing
+        click.echo(
+            f"Latency: {timing.ratio:.2f} of that with all in INT8 "
+            f"(medians of {timing.runs} calls in turns: a short measurement)"
+        )
+
+
+def _loss(loss: ParityResult) -> str:
+    told = f"KL {loss.kl:.2g} nats, agreement {100 * loss.top1_agreement:.1f} %"
+    if loss.accuracy is not None:
+        drop = loss.accuracy.top1
+        low, high = drop.interval
+        told += (
+            f", top-1 drop {drop.points:.2f} points "
+            f"(95 % interval {low:.2f} to {high:.2f}, {drop.images} pictures)"
+        )
+    return told
 
 
 def _bytes(bundle: Bundle) -> int:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from effnet_edge import __version__
-from effnet_edge.cli import bench, doctor, export, info, listing, parity, predict
+from effnet_edge.cli import (
+    bench,
+    calibration,
+    doctor,
+    export,
+    info,
+    listing,
+    parity,
+    predict,
+    sensitivity,
+)
 from effnet_edge.cli.common import Settings, complain
 from effnet_edge.errors import EffnetEdgeError
 
@@ -37,7 +47,17 @@ def cli() -> None:
     """Hold the commands."""
 
 
-for module in (export, predict, parity, bench, info, listing, doctor):
+for module in (
+    export,
+    predict,
+    parity,
+    bench,
+    sensitivity,
+    calibration,
+    info,
+    listing,
+    doctor,
+):
     cli.add_command(module.command)
 
 

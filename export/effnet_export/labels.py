@@ -11,6 +11,7 @@ from effnet_edge.errors import UsageError
 from effnet_edge.model.variants import IMAGENET_CLASSES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -61,3 +62,10 @@ def _label(entry: object) -> Label:
 def default_labels(classes: int) -> list[Label] | None:
     """ImageNet's for a network of 1000 classes; none for another."""
     return imagenet_labels() if classes == IMAGENET_CLASSES else None
+
+
+def class_indices(labels: Sequence[Label]) -> dict[str, int]:
+    """Where each class stands in the logits, by its name and by its WordNet id."""
+    by_name = {label.name: index for index, label in enumerate(labels)}
+    by_wnid = {label.wnid: index for index, label in enumerate(labels) if label.wnid}
+    return by_name | by_wnid

@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeAlias
 
-from effnet_calibration.calibrate import calibrate, no_progress
+from effnet_calibration.calibrate import no_progress
 from effnet_calibration.embedded import EmbeddedPhotos
 from effnet_calibration.image_sets import DEFAULT_IMAGES
-from effnet_calibration.quantized import apply
-from effnet_calibration.table import CalibrationTable
+from effnet_calibration.mixed_precision import keep_for_budget
+from effnet_calibration.quantized import apply, apply_quantization
 from effnet_edge import __version__
+from effnet_edge.bench import bench_bundles
 from effnet_edge.bundle import (
     BatchRange,
     Bundle,
@@ -29,13 +31,16 @@ from effnet_edge.bundle import (
     StageParity,
     utc_now,
 )
+from effnet_edge.errors import GateError, UsageError
 from effnet_edge.image_set import ImageSet
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.variants import IMAGENET_CLASSES
+from effnet_edge.parity import Gate
 from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
 from effnet_edge.runtime import EngineRunner
+from effnet_export.calibration import calibration_table, is_table, named_pictures
 from effnet_export.gate import SIMULATED, ParityGate
-from effnet_export.labels import default_labels, read_labels
+from effnet_export.labels import class_indices, default_labels, read_labels
 from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import INPUT_NAME, OUTPUT_NAME, export_onnx
 from effnet_export.qdq import quantize_graph
@@ -46,6 +51,9 @@ if TYPE_CHECKING:
     import onnx
 
     from effnet_calibration.calibrate import Progress
+    from effnet_calibration.mixed_precision import MixedPrecision
+    from effnet_calibration.table import CalibrationTable
+    from effnet_edge.bench import BundleTiming
     from effnet_edge.image import Preprocessing
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.variants import Padding
@@ -56,7 +64,11 @@ GATE_PICTURES = 16
 CALIBRATION_FILE = "calibration.json"
 TOOLS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino", "numpy", "pillow")
 
+LATENCY_RUNS = 100
+
 OnStage = Callable[[str], None]
+CalibratedOn: TypeAlias = Path | ImageSet | EmbeddedPhotos
+"""A table, or pictures."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +83,9 @@ class ExportRequest:
         calibration: for INT8: a folder or CSV of pictures, or a table (`.json`) to reuse; crops of
             the embedded photos if None.
         calibration_size: at most so many pictures.
+        max_drop: for INT8: keep the fewest tensors in 16 bit that hold the top-1 drop on the
+            calibration pictures, which must be labelled, to so many points.
+        max_kl: the same for the KL divergence in nats; no labels are needed.
         output: the bundle's directory; `VARIANT-TARGET-PRECISION` here if None.
     """
 
@@ -86,15 +101,34 @@ class ExportRequest:
     batch: BatchRange = field(default_factory=lambda: BatchRange(1, 1, 1))
     calibration: Path | None = None
     calibration_size: int = DEFAULT_IMAGES
+    max_drop: float | None = None
+    max_kl: float | None = None
     output: Path | None = None
+
+    @property
+    def budget(self) -> Gate | None:
+        """What INT8 may lose at most; raises `UsageError` for a limit out of its range."""
+        if self.max_drop is None and self.max_kl is None:
+            return None
+        return Gate(max_drop=self.max_drop, max_kl=self.max_kl)
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """The finished bundle, and how long each stage took, in seconds."""
+    """What came of an export.
+
+    Attributes:
+        bundle: finished.
+        seconds: how long each stage took.
+        mixed: how the tensors in 16 bit were found, where a budget was set.
+        latency: the model with all tensors in INT8 and the bundle, timed in turns, where a budget
+            was set and it left something in 16 bit.
+    """
 
     bundle: Bundle
     seconds: dict[str, float]
+    mixed: MixedPrecision | None = None
+    latency: tuple[BundleTiming, BundleTiming] | None = None
 
 
 def export_bundle(
@@ -121,7 +155,7 @@ def export_bundle(
         run = _ExportRun(request, target, precision, labels, on_stage, on_progress)
         draft = run.write_model(writer.staging)
         bundle = writer.commit(draft, labels)
-    return ExportResult(bundle, run.seconds)
+    return ExportResult(bundle, run.seconds, run.mixed, run.latency(bundle))
 
 
 def _labels(request: ExportRequest) -> list[Label] | None:
@@ -143,6 +177,7 @@ class _ExportRun:
         on_progress: Progress,
     ) -> None:
         self.seconds: dict[str, float] = {}
+        self.mixed: MixedPrecision | None = None
         self._request = request
         self._target = target
         self._precision = precision
@@ -150,7 +185,10 @@ class _ExportRun:
         self._on_stage = on_stage
         self._on_progress = on_progress
         self._table: CalibrationTable | None = None
+        self._all_int8: onnx.ModelProto | None = None
         self._parity: list[StageParity] = []
+        self._calibrated_on = self._named() if precision == "int8" else None
+        self._check_budget()
 
     def write_model(self, staging: Path) -> Manifest:
         """Run all stages; the files in `staging` are then complete but for the manifest."""
@@ -167,8 +205,8 @@ class _ExportRun:
         pictures = EmbeddedPhotos(GATE_PICTURES)
         reference = TorchClassifier(source.network, source.preprocessing)
         gate = ParityGate(reference, pictures, source.preprocessing)
-        if self._precision == "int8":
-            graph = self._make_int8_graph(folded, source, pictures, staging)
+        if self._calibrated_on is not None:
+            graph = self._make_int8_graph(self._calibrated_on, folded, source, pictures, staging)
         else:
             graph = self._make_graph(folded, source, gate)
         with self._stage(self._target.name):
@@ -198,19 +236,28 @@ class _ExportRun:
         return simplified
 
     def _make_int8_graph(
-        self, folded: EfficientNet, source: Source, pictures: PictureSet, staging: Path
+        self,
+        calibrated_on: CalibratedOn,
+        folded: EfficientNet,
+        source: Source,
+        pictures: PictureSet,
+        staging: Path,
     ) -> onnx.ModelProto:
         """Calibrate, export the equalized network, write the pairs; each step has its own gate."""
         preprocessing = source.preprocessing
         with self._stage("calibrate"):
-            self._table = self._calibration_table(folded, preprocessing)
-            self._table.save(staging / CALIBRATION_FILE)
-            quantized = apply(folded, self._table, self._target.scheme)
+            table = self._table_within_budget(calibrated_on, folded, preprocessing)
+            table.save(staging / CALIBRATION_FILE)
+            quantized = apply(folded, table, self._target.scheme)
+        self._table = table
         changed = TorchClassifier(quantized.network, preprocessing, "equalized torch")
         graph = self._make_graph(
             quantized.network, source, ParityGate(changed, pictures, preprocessing)
         )
         with self._stage("quantize"):
+            if self.mixed is not None and self.mixed.best.quantization.kept:
+                all_int8 = apply_quantization(folded, self.mixed.all_int8.quantization)
+                self._all_int8 = quantize_graph(graph, all_int8, preprocessing)
             graph = quantize_graph(graph, quantized, preprocessing)
             simulated = TorchClassifier(quantized.simulated(), preprocessing, "simulated INT8")
             gate = ParityGate(simulated, pictures, preprocessing)
@@ -218,20 +265,61 @@ class _ExportRun:
             self._parity.append(gate.check("quantize", candidate, SIMULATED))
         return graph
 
-    def _calibration_table(
-        self, folded: EfficientNet, preprocessing: Preprocessing
+    def _named(self) -> CalibratedOn:
+        """What to calibrate on: a table, or pictures, labelled where they can be."""
+        request = self._request
+        if request.calibration is not None and is_table(request.calibration):
+            return request.calibration
+        classes = class_indices(self._labels or ())
+        return named_pictures(request.calibration, request.calibration_size, classes)
+
+    def _check_budget(self) -> None:
+        named, request = self._calibrated_on, self._request
+        if request.budget is None:
+            return
+        option = "--max-drop" if request.max_drop is not None else "--max-kl"
+        if named is None:
+            raise UsageError(f"{option} goes with --int8: nothing else is quantized")
+        if isinstance(named, Path):
+            raise UsageError(
+                f"{option} needs pictures to measure on: give --calibration DIR or CSV, "
+                f"or leave {option} out to use {named} as it is"
+            )
+        if request.max_drop is not None and named.labels is None:
+            raise UsageError(
+                f"--max-drop needs the class of every picture, which {named.source} does not "
+                "tell: name the folders by class or WordNet id, give a CSV, or use --max-kl"
+            )
+
+    def _table_within_budget(
+        self,
+        named: CalibratedOn,
+        folded: EfficientNet,
+        preprocessing: Preprocessing,
     ) -> CalibrationTable:
-        asked, size = self._request.calibration, self._request.calibration_size
-        if asked is not None and asked.suffix == ".json":
-            return CalibrationTable.load(asked)
-        if asked is None:
-            pictures: PictureSet = EmbeddedPhotos(size)
-        elif asked.is_dir():
-            pictures = ImageSet.from_folder(asked).subset(size)
-        else:
-            pictures = ImageSet.from_csv(asked).subset(size)
-        schemes = (self._target.scheme,)
-        return calibrate(folded, pictures, preprocessing, schemes, progress=self._on_progress)
+        scheme, budget = self._target.scheme, self._request.budget
+        table = calibration_table(folded, named, preprocessing, scheme, self._on_progress)
+        if budget is None or isinstance(named, Path):
+            return table
+        quantization = table.quantization(scheme.name)
+        self.mixed = keep_for_budget(
+            folded, quantization, named, preprocessing, budget, self._on_progress
+        )
+        if not self.mixed.within_budget:
+            raise GateError(_budget_missed(self.mixed, budget))
+        return replace(table, quantizations={scheme.name: self.mixed.best.quantization})
+
+    def latency(self, bundle: Bundle) -> tuple[BundleTiming, BundleTiming] | None:
+        """Time the model with all tensors in INT8 and the finished bundle in turns."""
+        graph, batch = self._all_int8, self._request.batch
+        if graph is None:
+            return None
+        with self._stage("latency"), TemporaryDirectory() as folder:
+            with BundleWriter(Path(folder) / "all-int8") as writer:
+                self._target.write(graph, writer.staging, self._precision, batch)
+                all_int8 = writer.commit(replace(bundle.manifest, calibration=None), None)
+            first, second = bench_bundles([all_int8.path, bundle.path], batch.optimum, LATENCY_RUNS)
+        return first, second
 
     def _check_engine(self, draft: Manifest, staging: Path, gate: ParityGate) -> None:
         bundle = Bundle(staging, draft, tuple(self._labels) if self._labels else None)
@@ -266,9 +354,14 @@ class _ExportRun:
     def _calibration(self) -> Calibration | None:
         if self._table is None:
             return None
-        images = self._table.images
+        images, scheme = self._table.images, self._target.scheme.name
         return Calibration(
-            CALIBRATION_FILE, self._target.scheme.name, images.source, images.size, images.sha256
+            table=CALIBRATION_FILE,
+            scheme=scheme,
+            source=images.source,
+            size=images.size,
+            sha256=images.sha256,
+            kept=self._table.quantization(scheme).kept,
         )
 
     @contextmanager
@@ -277,6 +370,14 @@ class _ExportRun:
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started
+
+
+def _budget_missed(mixed: MixedPrecision, budget: Gate) -> str:
+    kept = len(mixed.best.quantization.kept)
+    return (
+        f"the budget ({budget.describe()}) cannot be met: with {kept} of {mixed.tensors} tensors "
+        f"in 16 bit, {'; '.join(budget.check(mixed.best.loss))}: allow more, or use --fp16"
+    )
 
 
 def tool_versions() -> dict[str, str]:

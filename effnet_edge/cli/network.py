@@ -1,0 +1,62 @@
+"""The options of every command that starts from a network and calibrates it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+_TARGET = click.option(
+    "--target",
+    type=click.Choice(["openvino", "onnxruntime"]),
+    default="openvino",
+    show_default=True,
+    help="The engine that will run the model.",
+)
+_WEIGHTS = click.option(
+    "--weights",
+    metavar="NAME|FILE",
+    help="'imagenet' (bundled with b0, the default), a .safetensors or .pth file, or 'random'.",
+)
+_NUM_CLASSES = click.option(
+    "--num-classes", type=click.IntRange(1), default=1000, show_default=True
+)
+_RESOLUTION = click.option(
+    "--resolution",
+    type=click.IntRange(32, 2048),
+    help="Side of the input in pixels. [default: the variant's]",
+)
+_PADDING = click.option(
+    "--padding",
+    type=click.Choice(["same", "symmetric"]),
+    default="same",
+    show_default=True,
+    help="'same' for weights trained in TensorFlow or ported from it, 'symmetric' for PyTorch's.",
+)
+_CALIBRATION = click.option(
+    "--calibration",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="DIR|CSV|TABLE.json",
+    help="For INT8: your own pictures, or a table to reuse. [default: embedded photos]",
+)
+_CALIBRATION_SIZE = click.option(
+    "--calibration-size",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="For INT8: at most so many pictures.",
+)
+
+
+def network_options(command: Command) -> Command:
+    """Add --target, --weights, --num-classes, --resolution and --padding."""
+    return _TARGET(_WEIGHTS(_NUM_CLASSES(_RESOLUTION(_PADDING(command)))))
+
+
+def calibration_options(command: Command) -> Command:
+    """Add --calibration and --calibration-size."""
+    return _CALIBRATION(_CALIBRATION_SIZE(command))

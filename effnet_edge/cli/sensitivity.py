@@ -1,0 +1,156 @@
+"""`effnet-edge sensitivity`: which tensor's quantization costs how much?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from effnet_edge.cli.common import (
+    calibration_warnings,
+    common_options,
+    console,
+    print_json,
+    say,
+    settings,
+    stage_display,
+)
+from effnet_edge.cli.network import calibration_options, network_options
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from rich.table import Table
+
+    from effnet_export.sensitivity import SensitivityResult
+
+
+@click.command("sensitivity", short_help="Say what each tensor's INT8 costs.")
+@click.argument("model", metavar="VARIANT|BUNDLE")
+@click.option(
+    "--images",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="DIR|CSV",
+    help="Pictures to measure on. [default: those of --calibration, or embedded photos]",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Measure on so many pictures.",
+)
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Also draw it, as .png, .svg or .pdf.",
+)
+@calibration_options
+@network_options
+@common_options
+def command(
+    model: str,
+    images: Path | None,
+    limit: int,
+    plot: Path | None,
+    calibration: Path | None,
+    calibration_size: int,
+    target: str,
+    weights: str | None,
+    num_classes: int,
+    resolution: int | None,
+    padding: str,
+) -> None:
+    """Measure what quantizing each tensor alone costs, dearest first.
+
+    The cost is the KL divergence of the answers from those of the FP32 network. Of an INT8 bundle,
+    its own calibration is measured; a variant (b0 … b7) is calibrated first, and only then do the
+    options from --calibration to --padding matter.
+    """
+    module = _module()
+    if plot is not None:
+        _check_plot(plot)
+    request = module.SensitivityRequest(
+        model=model,
+        images=images,
+        limit=limit,
+        calibration=calibration,
+        calibration_size=calibration_size,
+        target=target,
+        weights=weights,
+        num_classes=num_classes,
+        resolution=resolution,
+        padding=padding,
+    )
+    with stage_display() as display, calibration_warnings():
+        display.stage("measuring the cost of each tensor")
+        result = module.measure_sensitivity(request, display.progress)
+    if plot is not None:
+        from effnet_calibration.sensitivity_plot import plot_sensitivity
+
+        plot_sensitivity(result.costs, plot, _title(result))
+    _report(result, plot)
+
+
+def _module() -> ModuleType:
+    from effnet_edge.errors import BackendError
+
+    try:
+        from effnet_export import sensitivity
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f"sensitivity needs {error.name}, which is not installed: "
+            "pip install 'effnet-edge[export]'"
+        ) from error
+    return sensitivity
+
+
+def _check_plot(plot: Path) -> None:
+    """Refuse before the work what cannot be drawn after it."""
+    from effnet_calibration.sensitivity_plot import check_plot
+
+    check_plot(plot)
+
+
+def _title(result: SensitivityResult) -> str:
+    return (
+        f"EfficientNet-{result.variant.upper()}, {result.scheme}: "
+        f"what quantizing each tensor alone costs ({result.images} pictures)"
+    )
+
+
+def _report(result: SensitivityResult, plot: Path | None) -> None:
+    if settings().json:
+        print_json({**asdict(result), "plot": None if plot is None else str(plot)})
+        return
+    console().print(_table(result))
+    if result.kept:
+        click.echo(f"In 16 bit, and so without a cost: {', '.join(result.kept)}")
+    say(f"measured in {result.seconds:.0f} s on {result.image_source}")
+    if plot is not None:
+        say(f"drawn in {plot}")
+
+
+def _table(result: SensitivityResult) -> Table:
+    from rich.table import Table
+
+    table = Table(title=_title(result), title_justify="left")
+    table.add_column("input of", no_wrap=True)
+    table.add_column("kind")
+    for heading in ("KL, nats", "share", "SNR"):
+        table.add_column(heading, justify="right")
+    table.add_column("range rule")
+    total = sum(cost.kl for cost in result.costs)
+    for cost in result.costs:
+        table.add_row(
+            cost.short_name,
+            cost.kind,
+            f"{cost.kl:.2e}",
+            f"{100 * cost.kl / total if total else 0:.1f} %",
+            "" if cost.snr_db is None else f"{cost.snr_db:.1f} dB",
+            cost.rule or "weights only",
+        )
+    return table

@@ -1,0 +1,61 @@
+"""The pictures or the table that a person names for INT8, and the table that comes of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effnet_calibration.calibrate import calibrate, no_progress
+from effnet_calibration.embedded import EmbeddedPhotos
+from effnet_calibration.table import CalibrationTable
+from effnet_edge.image_set import ImageSet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from effnet_calibration.calibrate import Progress
+    from effnet_calibration.image_sets import Pictures
+    from effnet_calibration.schemes import QuantizationScheme
+    from effnet_edge.image import Preprocessing
+    from effnet_edge.model.network import EfficientNet
+
+
+def is_table(path: Path) -> bool:
+    """Whether the path names a calibration table rather than pictures."""
+    return path.suffix == ".json"
+
+
+def named_pictures(
+    path: Path | None, size: int, classes: Mapping[str, int]
+) -> ImageSet | EmbeddedPhotos:
+    """At most `size` pictures of a folder or a CSV file, or crops of the embedded photos.
+
+    Args:
+        classes: class index by name or WordNet id, to label the pictures with.
+
+    Raises:
+        UsageError: what `ImageSet` refuses.
+    """
+    if path is None:
+        return EmbeddedPhotos(size)
+    read = ImageSet.from_folder if path.is_dir() else ImageSet.from_csv
+    return read(path, classes).subset(size)
+
+
+def calibration_table(
+    folded: EfficientNet,
+    named: Path | Pictures,
+    preprocessing: Preprocessing,
+    scheme: QuantizationScheme,
+    progress: Progress = no_progress,
+) -> CalibrationTable:
+    """The table in a file, checked to be the network's, or one made on pictures.
+
+    Raises:
+        CalibrationError: see `CalibrationTable.load`, `check_model` and `calibrate`.
+    """
+    if isinstance(named, Path):
+        table = CalibrationTable.load(named)
+        table.check_model(folded)
+        return table
+    return calibrate(folded, named, preprocessing, (scheme,), progress=progress)
