@@ -79,9 +79,9 @@ def _draw(axes: Axes, costs: Sequence[TensorCost]) -> None:
             (index, costs[index].kl),
             xytext=(0, 4),
             textcoords="offset points",
-            rotation=60,
+            rotation=90,
             fontsize=9,
-            ha="left" if index < 0.9 * len(costs) else "center",
+            ha="center",
             va="bottom",
         )
     _label_blocks(axes, costs)

@@ -60,5 +60,12 @@ def onnxruntime_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def openvino_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """At a small resolution and on few pictures, to be quick."""
+    folder = tmp_path_factory.mktemp("openvino-int8")
+    return exported(folder, "--int8", "--resolution", "160", "--calibration-size", "40")
+
+
+@pytest.fixture(scope="session")
 def espresso() -> Path:
     return Path(__file__).parents[2] / "examples" / "espresso.jpg"
