@@ -1,6 +1,7 @@
 """Biases that give every layer's output its mean back, layer by layer from the first.
 
-The squeeze-excitation has none: what its gate is off by in the mean, the projection takes back.
+The squeeze-excitation gets none: with its biases corrected too, B0's KL is 0.008 instead of 0.006;
+what the gate is off by in the mean, the projection's bias takes back.
 
 Rounding and clipping move the mean of each output channel. Each layer is corrected with everything
 before it quantized and corrected already (Nagel et al. 2019, "Data-free quantization through

@@ -18,6 +18,7 @@ from effnet_calibration.sites import (
     layer,
     quantized_layers,
     sites,
+    squeeze_excitations,
 )
 from effnet_edge.parity.metrics import kl_divergence
 
@@ -86,7 +87,8 @@ def sensitivity(
     exact_logits: list[Tensor] = []
     logits: dict[str, list[Tensor]] = {name: [] for name in names}
     with torch.inference_mode():
-        _remove_mean_errors(exact, rounded, names, batches)
+        corrected = [name for name in names if name not in squeeze_excitations(network)]
+        _remove_mean_errors(exact, rounded, corrected, batches)
         for done, batch in enumerate(batches):
             run = _Alternatives(exact, rounded, names)
             run.pass_through(batch)

@@ -51,6 +51,11 @@ def sites(network: EfficientNet) -> list[Site]:
     return [*found, Site(HEAD, "head"), Site(CLASSIFIER, "classifier")]
 
 
+def squeeze_excitations(network: EfficientNet) -> set[str]:
+    """Names of the gates' layers. Measured on B0, correcting their biases does harm."""
+    return {site.name for site in sites(network) if site.kind in {"squeeze", "excite"}}
+
+
 def quantized_layers(network: EfficientNet) -> dict[str, Layer]:
     """Every layer with 8-bit weights, by name: the stem's and the readers of all sites."""
     names = [STEM, *(site.name for site in sites(network))]

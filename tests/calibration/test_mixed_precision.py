@@ -100,7 +100,7 @@ def broken(table: CalibrationTable) -> Quantization:
     """A quantization with two grids that are much too coarse."""
     part = table.quantization(ASYMMETRIC_UINT8.name)
     coarse = {
-        name: replace(part.tensors[name], scale=part.tensors[name].scale * 30) for name in BAD
+        name: replace(part.tensors[name], scale=part.tensors[name].scale * 300) for name in BAD
     }
     return replace(part, tensors={**part.tensors, **coarse})
 
