@@ -342,3 +342,11 @@ def _session(model: onnx.ModelProto, name: str) -> Any:
         )
     except Exception as error:
         raise BackendError(f"{name}: onnxruntime: {first_line(error)}") from error
+
+
+def onnx_input_shape(path: str | os.PathLike[str]) -> list[int]:
+    """The first input's shape, 0 for a dimension that is not fixed; raises as `OnnxClassifier`."""
+    graph = _load(path).graph
+    constants = {each.name for each in graph.initializer}
+    values = [value for value in graph.input if value.name not in constants]
+    return [dim.dim_value for dim in values[0].type.tensor_type.shape.dim] if values else []

@@ -254,3 +254,22 @@ def _filled(values: NDArray[np.generic], missing: int) -> NDArray[np.generic]:
     if not missing:
         return np.ascontiguousarray(values)
     return np.concatenate([values, np.zeros((missing, *values.shape[1:]), values.dtype)])
+
+
+def openvino_input_shape(path: str | os.PathLike[str]) -> list[int]:
+    """The first input's shape, 0 for a dimension that is not fixed.
+
+    Raises:
+        BackendError: OpenVINO is not installed, or cannot read the model.
+    """
+    try:
+        import openvino
+
+        shape = openvino.Core().read_model(path).input(0).get_partial_shape()
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f"OpenVINO is not installed: {ROOMS['openvino'].install_hint}"
+        ) from error
+    except RuntimeError as error:
+        raise BackendError(f"{path}: OpenVINO cannot read it: {one_line(error)}") from error
+    return [int(size.get_length()) if size.is_static else 0 for size in shape]
