@@ -146,7 +146,13 @@ class _Search:
         if kernel.precision == "INT8" and self._reference_kernels[name].precision != "INT8":
             return _FLOOR_DB["INT8"]
         # What an INT8 engine computes in FP32 may still have taken in a rounding to integers.
-        return _SAME_GRID_DB if running == "INT8" else _FLOOR_DB.get(running, _FLOOR_DB["FP32"])
+        if running == "INT8":
+            return _SAME_GRID_DB
+        return min(
+            _FLOOR_DB[each]
+            for each in (running, self._candidate.stored_precision)
+            if each in _FLOOR_DB
+        )
 
     def _missing_before(self, name: str) -> Fault | None:
         """What the candidate leaves out just before a node, if that explains the node's output."""

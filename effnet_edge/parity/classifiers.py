@@ -42,6 +42,7 @@ class TorchClassifier:
     """The reference: an `EfficientNet` in evaluation mode, float32."""
 
     execution_precision = "FP32"
+    stored_precision = "FP32"
 
     def __init__(
         self, network: EfficientNet, preprocessing: Preprocessing, name: str = "torch"
@@ -219,6 +220,11 @@ class OnnxClassifier:
             for part in self._parts({self._input_name: self._input(batch)})
         ]
         return np.concatenate(outputs)[: len(batch)].astype(np.float32)
+
+    @property
+    def stored_precision(self) -> str:
+        """Of the weights: "FP16" where any is stored so, otherwise "FP32"."""
+        return self._graph.stored_precision
 
     def kernels(self) -> list[Kernel]:
         """The nodes."""

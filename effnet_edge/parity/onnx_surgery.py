@@ -31,6 +31,12 @@ class OnnxGraph:
         self._output = graph.output[0].name
         self._makers = {name: node for node in graph.node for name in node.output if name}
 
+    @property
+    def stored_precision(self) -> str:
+        """Of the constants: "FP16" where any is stored so, otherwise "FP32"."""
+        halves = (value.dtype == np.float16 for value in self._constants.values())
+        return "FP16" if any(halves) else "FP32"
+
     def kernels(self) -> list[Kernel]:
         """The nodes whose output depends on the input, in topological order."""
         return [

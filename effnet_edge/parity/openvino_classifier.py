@@ -84,6 +84,16 @@ class OpenVinoClassifier:
         ]
         return np.concatenate(logits)[: len(batch)]
 
+    @cached_property
+    def stored_precision(self) -> str:
+        """Of the weights: "FP16" where any is stored so, otherwise "FP32"."""
+        stored = (
+            node.get_element_type().get_type_name()
+            for node in self._model.get_ops()
+            if node.get_type_name() == "Constant"
+        )
+        return "FP16" if "f16" in stored else "FP32"
+
     def kernels(self) -> list[Kernel]:
         """The kernels that the nodes were fused into, as OpenVINO tells of its compiled graph."""
         compiled = self._compile(self._model)

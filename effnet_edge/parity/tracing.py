@@ -90,6 +90,10 @@ class Traceable(Protocol):
     def execution_precision(self) -> str:
         """What most of it computes in."""
 
+    @property
+    def stored_precision(self) -> str:
+        """What its weights are stored in where that is not INT8: "FP32" or "FP16"."""
+
     def kernels(self) -> Sequence[Kernel]:
         """Its steps, in the order of execution."""
 

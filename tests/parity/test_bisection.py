@@ -142,19 +142,23 @@ def sound_models(
     """Pairs that are the same model, each made by other tools than the other."""
     folder = tmp_path_factory.mktemp("sound")
 
-    def intermediate_representation(model: onnx.ModelProto, name: str) -> Path:
+    def intermediate_representation(
+        model: onnx.ModelProto, name: str, *, fp16_weights: bool = False
+    ) -> Path:
         path = folder / f"{name}.xml"
         converted = openvino.Core().read_model(model.SerializeToString())
-        openvino.save_model(converted, path, compress_to_fp16=False)
+        openvino.save_model(converted, path, compress_to_fp16=fp16_weights)
         return path
 
     integers = OnnxClassifier(quantized, preprocessing)
     float_ir = intermediate_representation(exported, "float")
+    half_ir = intermediate_representation(exported, "half", fp16_weights=True)
     int8_ir = intermediate_representation(quantized, "int8")
     return {
         "ONNX": (network, OnnxClassifier(exported, preprocessing)),
         "OpenVINO": (network, OpenVinoClassifier(float_ir, preprocessing, precision="fp32")),
         "BF16": (network, OpenVinoClassifier(float_ir, preprocessing, precision="bf16")),
+        "FP16 weights": (network, OpenVinoClassifier(half_ir, preprocessing, precision="fp32")),
         "Q/DQ": (integers, OnnxClassifier(quantized, preprocessing)),
         "INT8": (integers, OpenVinoClassifier(int8_ir, preprocessing, precision="fp32")),
         "PyTorch": (network, network),
@@ -162,7 +166,9 @@ def sound_models(
 
 
 @pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("pair", ["ONNX", "OpenVINO", "BF16", "Q/DQ", "INT8", "PyTorch"])
+@pytest.mark.parametrize(
+    "pair", ["ONNX", "OpenVINO", "BF16", "FP16 weights", "Q/DQ", "INT8", "PyTorch"]
+)
 def test_sound_models_have_no_fault(sound_models, photos: np.ndarray, pair: str, seed: int) -> None:
     reference, candidate = sound_models[pair]
     random = np.random.default_rng(1000 + seed)
