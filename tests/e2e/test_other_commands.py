@@ -213,7 +213,7 @@ def test_parity_of_several_candidates_with_layers_and_a_report(
         "parity", ir, *common, "--min-sqnr", "500", "--compare", "report.json", "--bisect"
     )
     assert again.returncode == 1
-    assert "is below the 500 dB asked for" in again.stdout
+    assert "is below the 500.00 dB asked for" in again.stdout
     assert "changed: model.xml: fails now" in again.stdout
     assert "nodes is at fault by itself" in again.stdout
 

@@ -137,7 +137,6 @@ _COMPARED = (
     ("kl", "KL divergence", 1.0, " nats"),
     ("sqnr_db", "SQNR", 1.0, " dB"),
     ("relative_error", "relative error", 1.0, ""),
-    ("seconds_per_image", "time per picture", 1000.0, " ms"),
 )
 
 
