@@ -99,11 +99,26 @@ def compare_parameters(
         told = _weight_difference(expected.weight, found.weight, tolerance)
     if told is None and not integer_weights:  # calibration may have corrected the bias
         told = _bias_difference(expected.bias, found.bias)
+    if told is None and (expected.pads is None) != (found.pads is None):
+        return Diagnosis("padding", _padded_elsewhere(expected.pads, found.pads))
     return told
 
 
+def _padded_elsewhere(expected: tuple[int, ...] | None, found: tuple[int, ...] | None) -> str:
+    """Weights and strides are the same, so that only the padding is left to differ."""
+    if expected is None:
+        return (
+            f"its pads (top, left, bottom, right) are {_list(found)}, other amounts than the "
+            "reference's node before the convolution pads"
+        )
+    return (
+        "the node before the convolution pads other amounts than the pads (top, left, bottom, "
+        f"right) {_list(expected)} of the reference"
+    )
+
+
 def _geometry_difference(expected: Parameters, found: Parameters) -> Diagnosis | None:
-    if expected.pads != found.pads:
+    if None not in (expected.pads, found.pads) and expected.pads != found.pads:
         return Diagnosis(
             "padding",
             f"its pads (top, left, bottom, right) are {_list(found.pads)} "

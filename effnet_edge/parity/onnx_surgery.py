@@ -71,7 +71,10 @@ class OnnxGraph:
         if node.op_type != "Conv":
             transposed = "transB" in attributes and attributes["transB"].i
             return Parameters(weight if transposed else weight.T, bias, None, None)
-        pads = tuple(attributes["pads"].ints) if "pads" in attributes else _DEFAULT_PADS
+        maker = self._makers.get(node.input[0])
+        padded_before = maker is not None and maker.op_type == "Pad"
+        own_pads = tuple(attributes["pads"].ints) if "pads" in attributes else _DEFAULT_PADS
+        pads = None if padded_before else own_pads
         strides = tuple(attributes["strides"].ints) if "strides" in attributes else _DEFAULT_STRIDES
         return Parameters(weight, bias, pads, strides)
 

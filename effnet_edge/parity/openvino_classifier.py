@@ -148,13 +148,15 @@ class OpenVinoClassifier:
             for part, missing in pieces(len(batch), self._batch)
         ]
         return {
-            name: np.concatenate([np.atleast_1d(part[index]) for part in parts])[: len(batch)]
+            name: _joined([part[index] for part in parts])[: len(batch)]
             for index, name in enumerate(names)
         }
 
     def _run(self, compiled: Any, feeds: list[NDArray[np.generic]]) -> list[NDArray[np.float32]]:
         try:
-            results = compiled(feeds, share_inputs=True)
+            # A request of its own, so that its buffers are the results and end with them.
+            request = compiled.create_infer_request()
+            results = request.infer(feeds, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise BackendError(f"{self.name}: OpenVINO: {one_line(error)}") from error
         return [np.asarray(results[index]) for index in range(len(compiled.outputs))]
@@ -258,6 +260,10 @@ def _constant(port: Any) -> NDArray[np.float32] | None:
 
 def _text(info: Any, key: str) -> str:
     return str(info[key].astype(str)) if key in info else ""
+
+
+def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _filled(values: NDArray[np.generic], missing: int) -> NDArray[np.generic]:

@@ -69,7 +69,8 @@ class Parameters:
     Attributes:
         weight: float32, output channels first, dequantized where it is stored as integers.
         bias: float32 (output channels,), or None.
-        pads: top, left, bottom, right in pixels; None for a dense layer.
+        pads: top, left, bottom, right in pixels; None for a dense layer, and where another node
+            before the convolution pads.
         strides: rows, columns; None for a dense layer.
     """
 
