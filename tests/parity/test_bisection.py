@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import openvino
 import pytest
+import torch
 from onnxruntime import quantization
 from planted_faults import FLOAT_FAULTS, INTEGER_FAULTS, Planted, activation_pairs
 
@@ -21,6 +22,7 @@ from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import export_onnx
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from effnet_edge.image import Preprocessing
@@ -28,6 +30,15 @@ if TYPE_CHECKING:
 
 RESOLUTION = 64
 PLACES = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Feature maps this small take longer to share between threads than to compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
