@@ -1,22 +1,30 @@
-"""Opens the two models of a comparison: the PyTorch network, ONNX files, bundles."""
+"""Opens the models of a comparison: the PyTorch network, ONNX files, OpenVINO IRs, bundles."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime import EngineRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from contextlib import ExitStack
 
-    from effnet_edge.bundle import Manifest
+    from effnet_edge.bundle import Bundle, Label, Manifest
     from effnet_edge.image import Preprocessing
+    from effnet_edge.parity.classifiers import OnnxClassifier
     from effnet_edge.parity.comparison import Classifier
+    from effnet_edge.parity.openvino_classifier import OpenVinoClassifier
+    from effnet_edge.parity.tracing import Traceable
+    from effnet_export.network import Source
+
+    FileModel = OnnxClassifier | OpenVinoClassifier
 
 TORCH = "torch"
+CHECKPOINTS = (".safetensors", ".pth", ".pt", ".bin")
 
 
 @dataclass(frozen=True)
@@ -36,23 +44,96 @@ class Openings:
     precision: str | None
 
 
-@dataclass(frozen=True)
-class Compared:
-    """Two open models, the preprocessing that both get, and class index by name or WordNet id."""
+@dataclass
+class Models:
+    """The open models of a comparison, and the preprocessing that all of them get."""
 
-    reference: Classifier
-    candidate: Classifier
+    openings: Openings
     preprocessing: Preprocessing
-    classes: Mapping[str, int]
+    bundles: Mapping[str, Bundle]
+    reference: Classifier
+    candidates: Sequence[Classifier]
+    reference_spec: str
+    candidate_specs: Sequence[str]
+    _tracers: dict[str, Traceable] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Of the first bundle; ImageNet's where there is none."""
+        if self.bundles:
+            return next(iter(self.bundles.values())).labels or ()
+        from effnet_export.labels import imagenet_labels
+
+        return tuple(imagenet_labels())
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """Class index by name or WordNet id."""
+        by_name = {label.name: index for index, label in enumerate(self.labels)}
+        by_wnid = {label.wnid: index for index, label in enumerate(self.labels) if label.wnid}
+        return by_name | by_wnid
+
+    def layer_pair(self, candidate_index: int) -> tuple[Traceable, Traceable]:
+        """Reference and candidate as models whose inner tensors can be seen.
+
+        PyTorch comes with its batch norm folded and, against an INT8 bundle, with the factors of
+        the bundle's calibration: the same function, with the tensors that the engine has.
+        """
+        spec = self.candidate_specs[candidate_index]
+        candidate = self._tracer(spec, self.candidates[candidate_index])
+        if self.reference_spec == TORCH:
+            return self._folded(spec), candidate
+        return self._tracer(self.reference_spec, self.reference), candidate
+
+    def _tracer(self, spec: str, classifier: Classifier) -> Traceable:
+        if spec not in self._tracers:
+            self._tracers[spec] = self._open_tracer(spec, classifier)
+        return self._tracers[spec]
+
+    def _open_tracer(self, spec: str, classifier: Classifier) -> Traceable:
+        if spec == TORCH or spec.endswith(CHECKPOINTS):
+            return self._folded(None if spec == TORCH else spec)
+        if spec in self.bundles:
+            bundle = self.bundles[spec]
+            precision = self.openings.precision
+            if precision is None and bundle.manifest.precision == "fp32":
+                precision = "fp32"
+            return _open_file(
+                bundle.model_path, self.preprocessing, self.openings, precision, classifier.name
+            )
+        return classifier  # type: ignore[return-value]  # ONNX files and IRs show their tensors
+
+    def _folded(self, spec: str | None) -> Traceable:
+        from effnet_edge.model.folding import fold_batch_norm
+        from effnet_edge.parity.classifiers import TorchClassifier
+
+        checkpoint = spec if spec is not None and spec.endswith(CHECKPOINTS) else None
+        source = _source(self._manifest(), self.preprocessing, self.openings, checkpoint)
+        network = fold_batch_norm(source.network)
+        bundle = self.bundles.get(spec or "")
+        if bundle is not None and bundle.manifest.calibration is not None:
+            from effnet_calibration.quantized import equalized
+            from effnet_calibration.table import CalibrationTable
+
+            calibration = bundle.manifest.calibration
+            table = CalibrationTable.load(bundle.path / calibration.table)
+            network = equalized(network, table.quantization(calibration.scheme))
+        return TorchClassifier(network, self.preprocessing, self.reference.name)
+
+    def _manifest(self) -> Manifest | None:
+        return next((bundle.manifest for bundle in self.bundles.values()), None)
 
 
-def open_models(reference: str, candidate: str, openings: Openings, stack: ExitStack) -> Compared:
-    """Open both; engines are closed with `stack`.
+def open_models(
+    reference: str, candidates: Sequence[str], openings: Openings, stack: ExitStack
+) -> Models:
+    """Open all; engines are closed with `stack`.
 
     Raises:
-        UsageError: a model does not exist, or the two want different pixels.
+        UsageError: a model does not exist, or two want different pixels.
         BundleError, BackendError, CheckpointError: as their texts say.
     """
+    specs = list(dict.fromkeys((*candidates, reference)))
     runners = {
         spec: stack.enter_context(
             EngineRunner.load(
@@ -62,43 +143,116 @@ def open_models(reference: str, candidate: str, openings: Openings, stack: ExitS
                 precision=openings.precision,
             )
         )
-        for spec in dict.fromkeys((candidate, reference))
-        if spec != TORCH and not spec.endswith(".onnx")
+        for spec in specs
+        if _is_bundle(spec)
     }
     manifests = [runner.manifest for runner in runners.values()]
-    preprocessing = _common_preprocessing(manifests, openings)
+    preprocessing = _common_preprocessing(manifests, specs, openings)
 
     def opened(spec: str) -> Classifier:
         if spec in runners:
             return runners[spec]
-        if spec == TORCH:
-            return _torch(manifests[0] if manifests else None, preprocessing, openings)
-        from effnet_edge.parity.classifiers import OnnxClassifier
+        if spec == TORCH or spec.endswith(CHECKPOINTS):
+            checkpoint = None if spec == TORCH else spec
+            manifest = manifests[0] if manifests else None
+            return _torch(manifest, preprocessing, openings, checkpoint)
+        return _open_file(Path(spec), preprocessing, openings, openings.precision, None)
 
-        return OnnxClassifier(spec, preprocessing)
+    open_by_spec = {spec: opened(spec) for spec in specs}
+    return Models(
+        openings=openings,
+        preprocessing=preprocessing,
+        bundles={spec: runner.bundle for spec, runner in runners.items()},
+        reference=open_by_spec[reference],
+        candidates=[open_by_spec[spec] for spec in candidates],
+        reference_spec=reference,
+        candidate_specs=list(candidates),
+    )
 
-    classes = _classes(next(iter(runners.values()), None))
-    return Compared(opened(reference), opened(candidate), preprocessing, classes)
+
+def _is_bundle(spec: str) -> bool:
+    return spec != TORCH and not spec.endswith((".onnx", ".xml", *CHECKPOINTS))
 
 
-def _common_preprocessing(manifests: list[Manifest], openings: Openings) -> Preprocessing:
+def _open_file(
+    path: Path,
+    preprocessing: Preprocessing,
+    openings: Openings,
+    precision: str | None,
+    name: str | None,
+) -> FileModel:
+    if path.suffix == ".xml":
+        from effnet_edge.parity.openvino_classifier import OpenVinoClassifier
+
+        return OpenVinoClassifier(
+            path,
+            preprocessing,
+            name,
+            device=openings.device,
+            threads=openings.threads,
+            precision=precision,
+        )
+    from effnet_edge.parity.classifiers import OnnxClassifier
+
+    return OnnxClassifier(path, preprocessing, name)
+
+
+def _common_preprocessing(
+    manifests: list[Manifest], specs: Sequence[str], openings: Openings
+) -> Preprocessing:
     if not manifests:
         from effnet_edge.model.preprocessing import variant_preprocessing
         from effnet_edge.model.variants import get_variant
 
-        return variant_preprocessing(get_variant(openings.variant or "b0"))
+        variant = get_variant(openings.variant or "b0")
+        sides = [side for spec in specs if (side := _input_side(Path(spec))) is not None]
+        return variant_preprocessing(variant, sides[0] if sides else None)
     first = manifests[0].preprocessing
     if any(manifest.preprocessing != first for manifest in manifests):
         raise UsageError(
-            "the two bundles prepare pictures differently (resolution, crop or normalization): "
+            "the bundles prepare pictures differently (resolution, crop or normalization): "
             "compare each with torch instead"
         )
     return first
 
 
+def _input_side(path: Path) -> int | None:
+    """The pixels of a side of what a model file takes; None where it does not say."""
+    if not path.is_file():
+        return None
+    shape: list[int] = []
+    if path.suffix == ".onnx":
+        from effnet_edge.parity.classifiers import onnx_input_shape
+
+        shape = onnx_input_shape(path)
+    elif path.suffix == ".xml":
+        from effnet_edge.parity.openvino_classifier import openvino_input_shape
+
+        shape = openvino_input_shape(path)
+    sides = [size for size in shape[1:] if size > 3]
+    return sides[0] if sides else None
+
+
 def _torch(
-    manifest: Manifest | None, preprocessing: Preprocessing, openings: Openings
+    manifest: Manifest | None,
+    preprocessing: Preprocessing,
+    openings: Openings,
+    checkpoint: str | None,
 ) -> Classifier:
+    source = _source(manifest, preprocessing, openings, checkpoint)
+    from effnet_edge.parity.classifiers import TorchClassifier
+
+    name = TORCH if checkpoint is None else Path(checkpoint).name
+    return TorchClassifier(source.network, preprocessing, name)
+
+
+def _source(
+    manifest: Manifest | None,
+    preprocessing: Preprocessing,
+    openings: Openings,
+    checkpoint: str | None,
+) -> Source:
+    """The bundle's own network, or the variant with a checkpoint."""
     try:
         from effnet_export.network import load_source, load_source_of
     except ModuleNotFoundError as error:
@@ -106,17 +260,11 @@ def _torch(
             f"comparing with PyTorch needs {error.name}: pip install 'effnet-edge[export]', "
             "or compare with another bundle: --reference BUNDLE"
         ) from error
-    from effnet_edge.parity.classifiers import TorchClassifier
-
-    source = (
-        load_source_of(manifest, openings.weights)
-        if manifest
-        else load_source(openings.variant or "b0", weights=openings.weights)
+    if manifest is not None and checkpoint is None:
+        return load_source_of(manifest, openings.weights)
+    variant = manifest.variant if manifest is not None else openings.variant or "b0"
+    return load_source(
+        variant,
+        weights=checkpoint or openings.weights,
+        resolution=preprocessing.resolution,
     )
-    return TorchClassifier(source.network, preprocessing)
-
-
-def _classes(runner: EngineRunner | None) -> dict[str, int]:
-    from effnet_export.labels import class_indices, imagenet_labels
-
-    return class_indices(imagenet_labels() if runner is None else runner.labels or ())

@@ -6,6 +6,7 @@ Engines in a bundle are run by `effnet_edge.runtime.EngineRunner`, which has the
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,19 @@ import numpy as np
 
 from effnet_edge.errors import BackendError, UsageError, first_line
 from effnet_edge.image import Preprocessing, normalize
+from effnet_edge.parity.onnx_surgery import OnnxGraph
+from effnet_edge.parity.tracing import (
+    LOGITS,
+    PREPROCESSED,
+    Activations,
+    Grid,
+    Kernel,
+    Parameters,
+    pieces,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Mapping, Sequence
 
     import onnx
     import torch
@@ -23,13 +34,15 @@ if TYPE_CHECKING:
 
     from effnet_edge.model.network import EfficientNet
 
-Activations = dict[str, "NDArray[np.float32]"]
+# The module that gives the logits; what holds only numbers has no layer of its own.
+_CLASSIFIER = "classifier"
 
 
 class TorchClassifier:
     """The reference: an `EfficientNet` in evaluation mode, float32."""
 
     execution_precision = "FP32"
+    stored_precision = "FP32"
 
     def __init__(
         self, network: EfficientNet, preprocessing: Preprocessing, name: str = "torch"
@@ -46,37 +59,127 @@ class TorchClassifier:
             logits: NDArray[np.float32] = self._network(self._input(batch)).numpy()
         return logits
 
-    def tensor_names(self) -> list[str]:
-        """Paths of the modules, in the order in which the network defines them."""
-        return [name for name, _ in self._network.named_modules() if name]
+    def kernels(self) -> list[Kernel]:
+        """The modules that compute something, in the order of execution.
+
+        Containers and no-ops give what another module gave already, and are left out.
+        """
+        return [
+            Kernel((name,), operation, "FP32") for name, operation in self._executed_modules.items()
+        ]
+
+    def grids(self) -> list[Grid]:
+        """None: nothing is rounded."""
+        return []
+
+    def parameters(self, tensor: str) -> Parameters | None:
+        """Of the convolution or dense layer with this path; batch norm is not folded in."""
+        import torch
+
+        module = None if tensor == PREPROCESSED else self._module(tensor)
+        if not isinstance(module, (torch.nn.Conv2d, torch.nn.Linear)):
+            return None
+        weight = module.weight.detach().numpy()
+        bias = None if module.bias is None else module.bias.detach().numpy()
+        if isinstance(module, torch.nn.Linear):
+            return Parameters(weight, bias, None, None)
+        return Parameters(weight, bias, _pads(module), tuple(module.stride))
 
     def activations(self, batch: NDArray[np.uint8], names: Sequence[str]) -> Activations:
         """The outputs of the modules with these paths."""
+        return self._traced(batch, names, {})
+
+    def isolated(
+        self,
+        batch: NDArray[np.uint8],
+        names: Sequence[str],
+        given: Mapping[str, NDArray[np.generic]],
+    ) -> Activations:
+        """The modules' outputs, each computed from the given ones; see `Traceable`."""
+        return self._traced(batch, names, given)
+
+    def _traced(
+        self,
+        batch: NDArray[np.uint8],
+        names: Sequence[str],
+        given: Mapping[str, NDArray[np.generic]],
+    ) -> Activations:
         import torch
 
-        found: Activations = {}
+        wanted, found = set(names), {}
 
-        def keep(name: str) -> Any:
-            def hook(_module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
-                found[name] = output.numpy()
+        def hook(name: str) -> Any:
+            def keep(_module: object, _inputs: object, output: torch.Tensor) -> torch.Tensor | None:
+                if name in wanted:
+                    found[name] = output.numpy()
+                return torch.from_numpy(given[name].copy()) if name in given else None
 
-            return hook
+            return keep
 
+        pixels = self._input(batch)
+        if PREPROCESSED in wanted:
+            found[PREPROCESSED] = pixels.numpy()
+        if PREPROCESSED in given:
+            pixels = torch.from_numpy(given[PREPROCESSED].copy())
         hooks = [
-            self._network.get_submodule(name).register_forward_hook(keep(name)) for name in names
+            self._module(name).register_forward_hook(hook(name))
+            for name in wanted.union(given) - {PREPROCESSED}
         ]
         try:
             with torch.inference_mode():
-                self._network(self._input(batch))
+                self._network(pixels)
         finally:
-            for hook in hooks:
-                hook.remove()
+            for each in hooks:
+                each.remove()
         return found
+
+    @cached_property
+    def _executed_modules(self) -> dict[str, str]:
+        """Name and kind of each module whose output nothing gave before it."""
+        import torch
+
+        executed = {PREPROCESSED: "Normalize"}
+        latest: list[torch.Tensor] = []
+
+        def hook(name: str) -> Any:
+            def record(module: object, _inputs: object, output: torch.Tensor) -> None:
+                if not latest or output is not latest[-1]:
+                    executed[name] = type(module).__name__
+                latest[:] = [output]
+
+            return record
+
+        modules = {name: each for name, each in self._network.named_modules() if name}
+        hooks = [
+            module.register_forward_hook(hook(LOGITS if name == _CLASSIFIER else name))
+            for name, module in modules.items()
+        ]
+        side = self._preprocessing.resolution
+        try:
+            with torch.inference_mode():
+                self._network(self._input(np.zeros((1, side, side, 3), np.uint8)))
+        finally:
+            for each in hooks:
+                each.remove()
+        return executed
+
+    def _module(self, name: str) -> torch.nn.Module:
+        return self._network.get_submodule(_CLASSIFIER if name == LOGITS else name)
 
     def _input(self, batch: NDArray[np.uint8]) -> torch.Tensor:
         import torch
 
         return torch.from_numpy(normalize(batch, self._preprocessing))
+
+
+def _pads(module: torch.nn.Conv2d) -> tuple[int, ...]:
+    """Top, left, bottom, right; the network's own convolutions pad unevenly by themselves."""
+    explicit = getattr(module, "explicit_padding", None)
+    if explicit is not None:
+        left, right, top, bottom = explicit
+        return (top, left, bottom, right)
+    rows, columns = (int(each) for each in module.padding)
+    return (rows, columns, rows, columns)
 
 
 class OnnxClassifier:
@@ -106,53 +209,113 @@ class OnnxClassifier:
         self._preprocessing = preprocessing
         self._model = _load(model) if isinstance(model, (str, os.PathLike)) else model
         self._session = _session(self._model, self.name)
-        self._batch = self._session.get_inputs()[0].shape[0]
+        self._traces: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
+        size = self._session.get_inputs()[0].shape[0]
+        self._batch = size if isinstance(size, int) else None
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """uint8 images (N, H, W, 3) → float32 logits (N, classes)."""
         outputs = [
-            self._run(self._session, None, chunk)[0][:used] for chunk, used in self._chunks(batch)
+            self._run(self._session, part)[0]
+            for part in self._parts({self._input_name: self._input(batch)})
         ]
-        return np.concatenate(outputs).astype(np.float32)
+        return np.concatenate(outputs)[: len(batch)].astype(np.float32)
 
-    def tensor_names(self) -> list[str]:
-        """The outputs of all nodes, in topological order."""
-        return [output for node in self._model.graph.node for output in node.output if output]
+    @property
+    def stored_precision(self) -> str:
+        """Of the weights: "FP16" where any is stored so, otherwise "FP32"."""
+        return self._graph.stored_precision
 
-    def op_type(self, tensor_name: str) -> str:
-        """The operation that makes this tensor, with its padding where it has one."""
-        node = next(node for node in self._model.graph.node if tensor_name in node.output)
-        pads = [list(attribute.ints) for attribute in node.attribute if attribute.name == "pads"]
-        return f"{node.op_type}, pads {pads[0]}" if pads else node.op_type
+    def kernels(self) -> list[Kernel]:
+        """The nodes."""
+        return self._graph.kernels()
+
+    def grids(self) -> list[Grid]:
+        """Of the graph's QuantizeLinear nodes that have one scale for the whole tensor."""
+        return self._graph.grids()
+
+    def parameters(self, tensor: str) -> Parameters | None:
+        """Of the Conv, Gemm or MatMul node that gives this tensor, where they are constants."""
+        return self._graph.parameters(tensor)
 
     def activations(self, batch: NDArray[np.uint8], names: Sequence[str]) -> Activations:
         """The tensors with these names, by name."""
-        session = _session(_with_outputs(self._model, names), self.name)
-        parts = [
-            [value[:used] if value.ndim else value for value in self._run(session, names, chunk)]
-            for chunk, used in self._chunks(batch)
-        ]
+        return self._traced(batch, names, {})
+
+    def isolated(
+        self,
+        batch: NDArray[np.uint8],
+        names: Sequence[str],
+        given: Mapping[str, NDArray[np.generic]],
+    ) -> Activations:
+        """The tensors, each computed from the given ones; see `Traceable`."""
+        return self._traced(batch, names, given)
+
+    def _traced(
+        self,
+        batch: NDArray[np.uint8],
+        names: Sequence[str],
+        given: Mapping[str, NDArray[np.generic]],
+    ) -> Activations:
+        key = (tuple(names), tuple(given))
+        if key not in self._traces:
+            # Of the two ways to trace, with values given and without, each is kept once.
+            self._traces = {
+                each: v for each, v in self._traces.items() if bool(each[1]) != bool(given)
+            }
+            self._traces[key] = _session(self._graph.traced(*key), self.name)
+        session = self._traces[key]
+        feeds = {self._graph.given_input(name): value for name, value in given.items()}
+        feeds[self._input_name] = self._input(batch)
+        taken = {each.name: each.type for each in session.get_inputs()}
+        feeds = {
+            name: _as_type(value, taken[name]) for name, value in feeds.items() if name in taken
+        }
+        outputs = [self._run(session, part) for part in self._parts(feeds)]
         return {
-            name: np.concatenate([np.atleast_1d(part[index]) for part in parts])
+            name: np.concatenate([np.atleast_1d(output[index]) for output in outputs])[: len(batch)]
             for index, name in enumerate(names)
         }
 
-    def _chunks(self, batch: NDArray[np.uint8]) -> Iterator[tuple[NDArray[np.uint8], int]]:
-        """The batch in pieces of the model's own size, the last one filled up, and each's use."""
-        size = self._batch if isinstance(self._batch, int) else len(batch)
-        for start in range(0, len(batch), size):
-            chunk = batch[start : start + size]
-            filling = np.zeros((size - len(chunk), *chunk.shape[1:]), chunk.dtype)
-            yield np.concatenate([chunk, filling]), len(chunk)
+    @cached_property
+    def _graph(self) -> OnnxGraph:
+        return OnnxGraph(self._model)
 
-    def _run(self, session: Any, names: Sequence[str] | None, batch: NDArray[np.uint8]) -> Any:
-        model_input = session.get_inputs()[0]
-        takes_pixels = model_input.type == "tensor(uint8)"
-        value = batch if takes_pixels else normalize(batch, self._preprocessing)
+    @property
+    def _input_name(self) -> str:
+        return str(self._session.get_inputs()[0].name)
+
+    def _input(self, batch: NDArray[np.uint8]) -> NDArray[np.generic]:
+        takes_pixels = self._session.get_inputs()[0].type == "tensor(uint8)"
+        return batch if takes_pixels else normalize(batch, self._preprocessing)
+
+    def _parts(
+        self, feeds: Mapping[str, NDArray[np.generic]]
+    ) -> list[dict[str, NDArray[np.generic]]]:
+        """The feeds in pieces of the model's own batch, the last one filled up with zeros."""
+        length = len(next(iter(feeds.values())))
+        return [
+            {name: _filled(value[part], missing) for name, value in feeds.items()}
+            for part, missing in pieces(length, self._batch)
+        ]
+
+    def _run(self, session: Any, feeds: Mapping[str, NDArray[np.generic]]) -> Any:
         try:
-            return session.run(names, {model_input.name: value})
+            return session.run(None, feeds)
         except Exception as error:
             raise BackendError(f"{self.name}: onnxruntime: {first_line(error)}") from error
+
+
+def _filled(values: NDArray[np.generic], missing: int) -> NDArray[np.generic]:
+    if not missing:
+        return np.ascontiguousarray(values)
+    return np.concatenate([values, np.zeros((missing, *values.shape[1:]), values.dtype)])
+
+
+def _as_type(values: NDArray[np.generic], onnx_type: str) -> NDArray[np.generic]:
+    types = {"float": np.float32, "float16": np.float16, "double": np.float64}
+    wanted = types.get(onnx_type.removeprefix("tensor(").removesuffix(")"))
+    return values if wanted is None else values.astype(wanted, copy=False)
 
 
 def _load(path: str | os.PathLike[str]) -> onnx.ModelProto:
@@ -177,6 +340,8 @@ def _session(model: onnx.ModelProto, name: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
+    # Two models take turns: threads that wait busily for work take the cores from the other one.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -185,11 +350,9 @@ def _session(model: onnx.ModelProto, name: str) -> Any:
         raise BackendError(f"{name}: onnxruntime: {first_line(error)}") from error
 
 
-def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    import onnx
-
-    extended = onnx.ModelProto()
-    extended.CopyFrom(model)
-    del extended.graph.output[:]
-    extended.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return extended
+def onnx_input_shape(path: str | os.PathLike[str]) -> list[int]:
+    """The first input's shape, 0 for a dimension that is not fixed; raises as `OnnxClassifier`."""
+    graph = _load(path).graph
+    constants = {each.name for each in graph.initializer}
+    values = [value for value in graph.input if value.name not in constants]
+    return [dim.dim_value for dim in values[0].type.tensor_type.shape.dim] if values else []

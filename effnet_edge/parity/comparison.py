@@ -232,13 +232,14 @@ def compare(
     skipped: list[str] = []
     total = len(image_set)
     for pixels, labels in image_set.batches(preprocessing, batch_size, skipped):
-        comparison.update(_logits(reference, pixels), _logits(candidate, pixels), labels)
+        comparison.update(logits_of(reference, pixels), logits_of(candidate, pixels), labels)
         if progress:
             progress(comparison.images + len(skipped), total)
     return comparison.result(image_set.source, tuple(skipped))
 
 
-def _logits(model: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def logits_of(model: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """One row of logits for each image; raises BackendError where the model gives anything else."""
     logits = model.infer(pixels)
     if logits.ndim != 2 or len(logits) != len(pixels):
         raise BackendError(

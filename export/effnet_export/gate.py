@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from effnet_edge.bundle import StageParity
 from effnet_edge.errors import GateError
 from effnet_edge.parity import EXACT, Comparison, Gate
+from effnet_edge.parity.bisection import find_faults
 from effnet_edge.parity.classifiers import OnnxClassifier
-from effnet_edge.parity.locate import Traceable, first_divergence
 
 if TYPE_CHECKING:
     from effnet_edge.image import Preprocessing
     from effnet_edge.parity.comparison import Classifier, ParityResult, PictureSet
+    from effnet_edge.parity.tracing import Traceable
 
 # An engine that computes in 16 bit keeps 8 (BF16) or 11 (FP16) significant bits an operation. On
 # the bundled B0, BF16 is at 30 dB; a wrong padding, the least fault known, is at 14 dB.
@@ -24,9 +25,6 @@ SIMULATED = Gate(min_sqnr_db=20.0, max_kl=0.05)
 
 # The INT8 engine against the FP32 network. What people get from other tools starts at KL 0.09.
 INT8 = Gate(min_sqnr_db=8.0, max_kl=0.2)
-
-# Layers are compared one by one, where rounding has had less room to grow than in the logits.
-LAYER_TOLERANCE = 1e-3
 
 BATCH_SIZE = 8
 
@@ -88,8 +86,8 @@ class ParityGate:
         if before is None or not isinstance(candidate, OnnxClassifier):
             return ""
         first_picture = self._batches[0][0][:1]
-        divergence = first_divergence(before, candidate, first_picture, LAYER_TOLERANCE)
-        return f"; first wrong node: {divergence}" if divergence else ""
+        fault = find_faults(before, candidate, first_picture).first
+        return f"; first wrong node: {fault}" if fault else ""
 
 
 def _stage_parity(stage: str, result: ParityResult, gate: Gate) -> StageParity:

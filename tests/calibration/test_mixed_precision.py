@@ -118,7 +118,7 @@ def test_the_planted_bad_tensors_are_kept_and_no_others(mixed: MixedPrecision) -
     assert mixed.within_budget
     assert set(mixed.best.quantization.kept) == set(BAD)
     assert mixed.all_int8.quantization.kept == ()
-    assert mixed.all_int8.loss.kl > 2 * mixed.best.loss.kl
+    assert mixed.all_int8.loss.kl > 1.5 * mixed.best.loss.kl
     assert mixed.attempts == 3  # none, one, two
 
 

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
     from conftest import Run
 
-SMALL = ("--int8", "--resolution", "64")
-TENSORS = 49
+SMALL = ("--int8", "--resolution", "96")
+TENSORS = 81
 
 
 def photos(folder: Path, count: int) -> Path:
     """`count` crops of the embedded photos as files."""
     folder.mkdir()
     crops = EmbeddedPhotos(count, seed=3)
-    for batch, _ in crops.batches(variant_preprocessing(VARIANTS["b0"], 64), count):
+    for batch, _ in crops.batches(variant_preprocessing(VARIANTS["b0"], 96), count):
         for index, pixels in enumerate(batch):
             Image.fromarray(pixels).save(folder / f"{index:02}.png")
     return folder
@@ -77,7 +77,7 @@ def test_a_kl_budget_keeps_tensors_and_their_names_make_the_model_again(
     effnet_edge: Run, tmp_path: Path
 ) -> None:
     pictures = photos(tmp_path / "pictures", 32)
-    options = (*SMALL, "--calibration", pictures, "--max-kl", "0.005", "-o", "mixed")
+    options = (*SMALL, "--calibration", pictures, "--max-kl", "0.008", "-o", "mixed")
 
     completed = effnet_edge("export", "b0", *options, "--json")
 
@@ -85,7 +85,7 @@ def test_a_kl_budget_keeps_tensors_and_their_names_make_the_model_again(
     document = json.loads(completed.stdout)
     mixed, kept = document["mixed_precision"], document["kept"]
     assert 0 < len(kept) < mixed["tensors"] == TENSORS
-    assert mixed["loss"]["kl"] <= 0.005 < mixed["loss_all_int8"]["kl"]
+    assert mixed["loss"]["kl"] <= 0.008 < mixed["loss_all_int8"]["kl"]
     assert mixed["loss"]["accuracy"] is None
     assert mixed["latency"]["ratio"] > 0
     assert Bundle.load(tmp_path / "mixed").manifest.calibration.kept == tuple(kept)

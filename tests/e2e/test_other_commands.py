@@ -136,9 +136,10 @@ def test_parity_with_torch_and_its_gates(effnet_edge: Run, openvino_fp32: Path) 
         *("parity", openvino_fp32, "--limit", "12", "--min-agreement", "100", "--json")
     )
 
-    result = json.loads(completed.stdout)
+    report = json.loads(completed.stdout)
+    result = report["candidates"][0]
     assert completed.returncode == 0
-    assert result["passed"]
+    assert report["passed"]
     assert result["top1_agreement"] == 1.0
     assert result["relative_error"] < 1e-3
     assert result["candidate_precision"] == "FP32"
@@ -148,12 +149,12 @@ def test_parity_of_two_engines_and_of_a_foreign_onnx(
     effnet_edge: Run, openvino_fp32: Path, onnxruntime_fp32: Path
 ) -> None:
     between = effnet_edge("parity", openvino_fp32, "--reference", onnxruntime_fp32, "--json")
-    assert json.loads(between.stdout)["sqnr_db"] > 80
+    assert json.loads(between.stdout)["candidates"][0]["sqnr_db"] > 80
 
     foreign = effnet_edge(
         "parity", onnxruntime_fp32 / "model.onnx", "--reference", "torch", "--limit", "4", "--json"
     )
-    assert json.loads(foreign.stdout)["relative_error"] < 1e-4
+    assert json.loads(foreign.stdout)["candidates"][0]["relative_error"] < 1e-4
 
 
 def test_parity_fails_between_different_weights(effnet_edge: Run, openvino_fp32: Path) -> None:
@@ -164,7 +165,8 @@ def test_parity_fails_between_different_weights(effnet_edge: Run, openvino_fp32:
     )
 
     assert completed.returncode == 1
-    assert "FAILED: top-1 agreement" in completed.stdout
+    assert "FAILED: other: top-1 agreement" in completed.stdout
+    assert "other: first node at fault: stem.act (Convolution)" in completed.stdout
 
 
 def test_parity_on_labelled_pictures(
@@ -182,11 +184,51 @@ def test_parity_on_labelled_pictures(
     assert completed.returncode == 0, completed.stderr
     assert result["images"] == 4
     assert len(result["skipped"]) == 1
-    assert result["accuracy"]["top1"]["drop_points"] == 0.0
+    assert result["candidates"][0]["accuracy"]["top1"]["drop_points"] == 0.0
 
     unlabelled = effnet_edge("parity", openvino_fp16, "--limit", "2", "--max-drop", "1")
     assert unlabelled.returncode == 2
     assert "labels" in unlabelled.stderr
+
+
+def test_parity_of_several_candidates_with_layers_and_a_report(
+    effnet_edge: Run, openvino_fp16: Path, openvino_fp32: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "gates.toml").write_text("[gate]\nmin-agreement = 50\nmin-sqnr = 15\n")
+    ir = openvino_fp32 / "model.xml"
+    common = ("--limit", "4", "--gates", "gates.toml")
+
+    completed = effnet_edge(
+        "parity", openvino_fp16, ir, "torch", *common, "--layers", "--report", "report.html"
+    )
+
+    assert completed.returncode == 0, completed.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [each["candidate"] for each in report["candidates"]] == ["bundle", "model.xml", "torch"]
+    assert all(len(each["layers"]) > 100 for each in report["candidates"])
+    assert report["gate"] == "top-1 agreement ≥ 50 %, SQNR ≥ 15 dB"
+    assert (tmp_path / "report.html").stat().st_size > 50_000
+
+    again = effnet_edge(
+        "parity", ir, *common, "--min-sqnr", "500", "--compare", "report.json", "--bisect"
+    )
+    assert again.returncode == 1
+    assert "is below the 500.00 dB asked for" in again.stdout
+    assert "changed: model.xml: fails now" in again.stdout
+    assert "nodes is at fault by itself" in again.stdout
+
+
+def test_a_checkpoint_is_a_model_too(effnet_edge: Run, openvino_fp32: Path, tmp_path: Path) -> None:
+    from importlib import resources
+
+    checkpoint = resources.files("effnet_edge") / "data" / "b0.safetensors"
+    (tmp_path / "mine.safetensors").write_bytes(checkpoint.read_bytes())
+
+    completed = effnet_edge(
+        "parity", "mine.safetensors", "--reference", openvino_fp32, "--limit", "4", "--json"
+    )
+
+    assert json.loads(completed.stdout)["candidates"][0]["sqnr_db"] > 80
 
 
 def test_list_and_info_describe_the_family(effnet_edge: Run, openvino_fp16: Path) -> None:

@@ -102,6 +102,7 @@ def test_the_corrupting_simplifier_is_stopped_at_the_first_wrong_node(
     with pytest.raises(GateError, match=r"simplify changed the model: .*") as caught:
         gate.check("simplify", candidate, before=before)
     assert f"first wrong node: {wrong_before_the_culprit} (Conv" in str(caught.value)
+    assert "other amounts than the reference's node before" in str(caught.value)
 
 
 def first_conv_with_other_padding(model: onnx.ModelProto, network: EfficientNet) -> str:

@@ -1,0 +1,180 @@
+"""Everything that a comparison found, as JSON values; HTML and JUnit XML are views of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from effnet_edge.bundle import Machine, utc_now
+from effnet_edge.parity.statistics import (
+    bootstrap_drop_interval,
+    images_to_tell,
+    mcnemar_exact,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from effnet_edge.parity.accuracy import Drop
+    from effnet_edge.parity.bisection import Findings
+    from effnet_edge.parity.layers import LayerError
+    from effnet_edge.parity.study import Study
+
+SCHEMA_VERSION = 1
+TOLD_DROP_POINTS = 0.5
+_PACKAGES = ("effnet-edge", "numpy", "pillow", "onnx", "onnxruntime", "openvino", "torch")
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A candidate with all that was looked at; `layers` and `findings` where asked for."""
+
+    study: Study
+    failures: list[str]
+    layers: list[LayerError] | None = None
+    findings: Findings | None = None
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What the numbers belong to: the command, its gate in words, the class names by index."""
+
+    command: str
+    gate: str
+    labels: Sequence[str] = field(default=())
+
+
+def build_document(examined: Sequence[Examined], circumstances: Circumstances) -> Document:
+    """Put everything into JSON values; at least one candidate."""
+    first = examined[0].study.result
+    return {
+        "schema": SCHEMA_VERSION,
+        "created": utc_now(),
+        "command": circumstances.command,
+        "environment": environment(),
+        "images": first.images,
+        "image_source": first.image_source,
+        "skipped": list(first.skipped),
+        "reference": first.reference,
+        "reference_precision": first.reference_precision,
+        "gate": circumstances.gate,
+        "passed": not any(each.failures for each in examined),
+        "candidates": [_candidate(each, circumstances.labels) for each in examined],
+    }
+
+
+def environment() -> dict[str, str]:
+    """The machine, and the versions of what had a hand in the numbers."""
+    machine = Machine.here()
+    versions = {"platform": machine.platform, "processor": machine.processor}
+    versions["python"] = machine.python
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _candidate(examined: Examined, labels: Sequence[str]) -> Document:
+    study = examined.study
+    accuracy = study.result.accuracy
+    flips = []
+    for flip in study.flips:
+        names = {
+            f"{side}_label": _name(labels, index)
+            for side, index in (
+                ("reference", flip.reference),
+                ("candidate", flip.candidate),
+                ("true", flip.label),
+            )
+        }
+        flips.append({**flip.to_dict(), **names})
+    by_class = [{**row, "label": _name(labels, row["class"])} for row in study.answers.by_class()]
+    return {
+        **study.result.to_dict(),
+        "failures": examined.failures,
+        "passed": not examined.failures,
+        "seconds_per_image": study.seconds_per_image,
+        "statistics": None if accuracy is None else _statistics(accuracy.top1),
+        "calibration_error": study.answers.calibration_errors(),
+        "by_confidence": study.answers.by_confidence(),
+        "by_class": by_class,
+        "flipped": len(study.answers.flipped()),
+        "flips": flips,
+        "layers": None
+        if examined.layers is None
+        else [layer.to_dict() for layer in examined.layers],
+        "faults": None
+        if examined.findings is None
+        else [fault.to_dict() for fault in examined.findings.faults],
+        "nodes_judged": None if examined.findings is None else examined.findings.nodes,
+    }
+
+
+def _statistics(drop: Drop) -> Document:
+    low, high = bootstrap_drop_interval(drop.lost, drop.gained, drop.images)
+    discordant = (drop.lost + drop.gained + 1) / (drop.images + 2)
+    return {
+        "mcnemar_p": mcnemar_exact(drop.lost, drop.gained),
+        "bootstrap_interval_95_points": [100 * low, 100 * high],
+        "told_drop_points": TOLD_DROP_POINTS,
+        "images_to_tell_it": images_to_tell(TOLD_DROP_POINTS / 100, discordant),
+    }
+
+
+def _name(labels: Sequence[str], index: object) -> str | None:
+    if not isinstance(index, int):
+        return None
+    return labels[index] if index < len(labels) else f"class {index}"
+
+
+_COMPARED = (
+    ("top1_agreement", "top-1 agreement", 100.0, " %"),
+    ("kl", "KL divergence", 1.0, " nats"),
+    ("sqnr_db", "SQNR", 1.0, " dB"),
+    ("relative_error", "relative error", 1.0, ""),
+)
+
+
+def changes(old: Document, new: Document) -> list[str]:
+    """What differs between two reports, a line each; candidates are matched by name."""
+    before = {each["candidate"]: each for each in old["candidates"]}
+    after = {each["candidate"]: each for each in new["candidates"]}
+    lines = [f"{name}: was not in the old report" for name in after.keys() - before.keys()]
+    lines += [f"{name}: is no longer compared" for name in before.keys() - after.keys()]
+    if old["image_source"] != new["image_source"] or old["images"] != new["images"]:
+        lines.append(
+            f"the pictures are others: {old['images']} of {old['image_source']}, "
+            f"now {new['images']} of {new['image_source']}"
+        )
+    for name in (name for name in after if name in before):
+        lines += [f"{name}: {line}" for line in _candidate_changes(before[name], after[name])]
+    lines += [
+        f"environment: {key} {old['environment'].get(key, 'absent')} → {value}"
+        for key, value in new["environment"].items()
+        if old["environment"].get(key) != value
+    ]
+    return lines
+
+
+def _candidate_changes(old: Document, new: Document) -> list[str]:
+    lines = []
+    if old["passed"] != new["passed"]:
+        lines.append("passes now" if new["passed"] else "fails now")
+    if old["candidate_precision"] != new["candidate_precision"]:
+        lines.append(f"ran in {old['candidate_precision']}, now in {new['candidate_precision']}")
+    for key, title, factor, unit in _COMPARED:
+        was, now = (
+            f"{factor * each[key]:.4g}" if each[key] is not None else "∞" for each in (old, new)
+        )
+        if was != now:
+            lines.append(f"{title} {was}{unit} → {now}{unit}")
+    if old["accuracy"] and new["accuracy"]:
+        was, now = (each["accuracy"]["top1"]["drop_points"] for each in (old, new))
+        if was != now:
+            lines.append(f"top-1 drop {was:.2f} → {now:.2f} points")
+    return lines

@@ -1,0 +1,117 @@
+"""The report as files: HTML, and JSON and JUnit XML beside it for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.parity.report import plots
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from effnet_edge.parity.report.document import Document
+
+
+def write_report(
+    document: Document, html: str | os.PathLike[str], changed: Sequence[str] = ()
+) -> list[Path]:
+    """Write FILE.html, FILE.json and FILE.xml; each appears whole or not at all.
+
+    Args:
+        changed: lines about an earlier report; see `changes`.
+
+    Raises:
+        BackendError: the libraries of the extra [report] are not installed.
+        UsageError: the folder does not exist or cannot be written.
+    """
+    page = Path(html)
+    texts = {
+        page: render_html(document, changed),
+        page.with_suffix(".json"): json.dumps(document, indent=1, ensure_ascii=False),
+        page.with_suffix(".xml"): junit_xml(document),
+    }
+    for path, text in texts.items():
+        _write(path, text)
+    return list(texts)
+
+
+def read_document(path: str | os.PathLike[str]) -> Document:
+    """A report's JSON.
+
+    Raises:
+        UsageError: there is no such file, or it is no report.
+    """
+    file = Path(path)
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        known = document["schema"] == 1 and bool(document["candidates"])
+    except OSError as error:
+        raise UsageError(f"{str(file)!r} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{str(file)!r} is no parity report in JSON") from error
+    if not known:
+        raise UsageError(f"{str(file)!r} is a parity report of another version")
+    return dict(document)
+
+
+def render_html(document: Document, changed: Sequence[str] = ()) -> str:
+    """One page that asks for nothing from outside; raises BackendError without [report]."""
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f"a report needs {error.name}: pip install 'effnet-edge[report]'"
+        ) from error
+    environment = Environment(
+        loader=PackageLoader("effnet_edge.parity.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    candidates = document["candidates"]
+    return environment.get_template("report.html.j2").render(
+        report=document,
+        changed=changed,
+        depth_plot=plots.error_by_depth(candidates),
+        speed_plot=plots.speed_against_drop(candidates),
+        range_plots=[plots.ranges(each) for each in candidates],
+    )
+
+
+def junit_xml(document: Document) -> str:
+    """A test suite with a test case a candidate, as CI servers read it."""
+    candidates = document["candidates"]
+    suite = ElementTree.Element(
+        "testsuite",
+        name="effnet-edge parity",
+        tests=str(len(candidates)),
+        failures=str(sum(not each["passed"] for each in candidates)),
+    )
+    for each in candidates:
+        case = ElementTree.SubElement(
+            suite,
+            "testcase",
+            classname=f"parity with {document['reference']}",
+            name=f"{each['candidate']} ({each['candidate_precision']})",
+        )
+        if not each["passed"]:
+            faults = [f"{fault['node']}: {fault['problem']}" for fault in each["faults"] or []]
+            failure = ElementTree.SubElement(case, "failure", message="; ".join(each["failures"]))
+            failure.text = "\n".join([*each["failures"], *faults])
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}") from error

@@ -1,0 +1,126 @@
+"""The report's pictures, as SVG text that needs nothing from outside."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING, Any
+
+from effnet_edge.errors import BackendError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from effnet_edge.parity.report.document import Document
+
+_SHOWN_HISTOGRAMS = 6
+_TOP_DB = 140.0
+
+
+def error_by_depth(candidates: Sequence[Document]) -> str | None:
+    """SQNR of every compared tensor in the order of execution, a line a candidate."""
+    compared = [each for each in candidates if each["layers"]]
+    if not compared:
+        return None
+    figure, axes = _figure(7.2, 3.4)
+    for index, each in enumerate(compared):
+        colour = f"C{index}"
+        layers = each["layers"]
+        axes.plot(_decibels(layers, "sqnr_db"), color=colour, label=each["candidate"])
+        axes.plot(_decibels(layers, "added_sqnr_db"), ".", color=colour, markersize=3)
+    axes.set_xlabel("tensors in the order of execution")
+    axes.set_ylabel("SQNR, dB")
+    axes.legend(frameon=False, title="line: as it is; dots: added by the tensor's own nodes")
+    return _svg(figure)
+
+
+def ranges(candidate: Document) -> str | None:
+    """Histograms of the tensors that are rounded with the largest added error, and their grids."""
+    rounded = [
+        (layer, saturation)
+        for layer in candidate["layers"] or []
+        for saturation in layer["saturation"]
+        if saturation["histogram"]["counts"]
+    ]
+    if not rounded:
+        return None
+    worst = sorted(rounded, key=lambda pair: _finite(pair[0]["sqnr_db"]))[:_SHOWN_HISTOGRAMS]
+    rows = math.ceil(len(worst) / 2)
+    figure, _ = _figure(7.2, 1.9 * rows, empty=True)
+    for position, (layer, saturation) in enumerate(worst):
+        _range(figure.add_subplot(rows, 2, position + 1), layer, saturation)
+    return _svg(figure)
+
+
+def speed_against_drop(candidates: Sequence[Document]) -> str | None:
+    """Time per picture against the top-1 drop with its interval, or against disagreement."""
+    if len(candidates) < 2:
+        return None
+    figure, axes = _figure(7.2, 3.0)
+    labelled = all(each["accuracy"] for each in candidates)
+    for each in candidates:
+        milliseconds = 1000 * each["seconds_per_image"]
+        if labelled:
+            top1 = each["accuracy"]["top1"]
+            value, (low, high) = top1["drop_points"], top1["drop_interval_95_points"]
+            bar = [[max(value - low, 0)], [max(high - value, 0)]]
+            axes.errorbar([milliseconds], [value], bar, fmt="o", capsize=3)
+        else:
+            value = 100 * (1 - each["top1_agreement"])
+            axes.plot([milliseconds], [value], "o")
+        axes.annotate(
+            each["candidate"], (milliseconds, value), xytext=(6, 4), textcoords="offset points"
+        )
+    axes.set_xlabel("ms per picture in this run")
+    axes.set_ylabel("top-1 drop, points (95 % interval)" if labelled else "other answers, %")
+    axes.margins(x=0.25)
+    return _svg(figure)
+
+
+def _range(axes: Axes, layer: Document, saturation: Document) -> None:
+    histogram = saturation["histogram"]
+    counts, low, high = histogram["counts"], histogram["low"], histogram["high"]
+    width = (high - low) / len(counts) or 1.0
+    centres = [low + (index + 0.5) * width for index in range(len(counts))]
+    axes.bar(centres, counts, width, color="C0", log=True)
+    for end in (saturation["low"], saturation["high"]):
+        axes.axvline(end, color="C3", linewidth=1)
+    axes.set_title(f"{layer['name']}: {100 * saturation['clipped']:.2g} % clipped", fontsize=8)
+    axes.set_yticks([])
+
+
+def _decibels(layers: Sequence[Document], key: str) -> list[float]:
+    return [_finite(layer[key]) for layer in layers]
+
+
+def _finite(decibels: float | str | None) -> float:
+    """What a plot can show: equal tensors at the top, no number at the bottom."""
+    if decibels is None:
+        return _TOP_DB
+    return min(decibels, _TOP_DB) if isinstance(decibels, (int, float)) else 0.0
+
+
+def _figure(width: float, height: float, *, empty: bool = False) -> tuple[Figure, Any]:
+    """A figure in inches, without the global state of pyplot."""
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f"a report needs {error.name}: pip install 'effnet-edge[report]'"
+        ) from error
+    mpl.rc("font", size=9)
+    mpl.rc("svg", fonttype="none", hashsalt="effnet-edge")
+    mpl.rc("axes.spines", top=False, right=False)
+    figure = Figure((width, height), layout="constrained")
+    return figure, None if empty else figure.add_subplot()
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

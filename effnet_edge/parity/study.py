@@ -1,0 +1,95 @@
+"""Several candidates against one reference, on the same pictures in one run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from effnet_edge.parity.answers import Answers, Flip, FlipCollector
+from effnet_edge.parity.comparison import Comparison, logits_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from effnet_edge.image import Preprocessing
+    from effnet_edge.parity.comparison import Classifier, ParityResult, PictureSet, Progress
+
+
+@dataclass(frozen=True)
+class Study:
+    """One candidate: the measures, each answer, the flipped pictures, and its speed here.
+
+    `seconds_per_image` is the median over the batches of this very run, in which the models take
+    turns; `effnet-edge bench` measures speed properly.
+    """
+
+    result: ParityResult
+    answers: Answers
+    flips: list[Flip]
+    seconds_per_image: float
+
+
+def study(
+    reference: Classifier,
+    candidates: Sequence[Classifier],
+    image_set: PictureSet,
+    preprocessing: Preprocessing,
+    *,
+    batch_size: int = 8,
+    progress: Progress | None = None,
+) -> list[Study]:
+    """Run the reference once and every candidate over the same pixels, a batch at a time.
+
+    Raises:
+        UsageError, BackendError: as `effnet_edge.parity.compare`.
+    """
+    runs = [_Run(reference, candidate) for candidate in candidates]
+    skipped: list[str] = []
+    done, total = 0, len(image_set)
+    for pixels, labels in image_set.batches(preprocessing, batch_size, skipped):
+        expected = logits_of(reference, pixels)
+        for run in runs:
+            run.add(pixels, expected, labels)
+        done += len(pixels)
+        if progress:
+            progress(done + len(skipped), total)
+    return [run.finish(image_set.source, tuple(skipped)) for run in runs]
+
+
+class _Run:
+    """One candidate under way."""
+
+    def __init__(self, reference: Classifier, candidate: Classifier) -> None:
+        self._candidate = candidate
+        self._comparison = Comparison(
+            reference.name,
+            candidate.name,
+            reference.execution_precision,
+            candidate.execution_precision,
+        )
+        self._answers: list[Answers] = []
+        self._flips = FlipCollector()
+        self._seconds: list[float] = []
+
+    def add(
+        self,
+        pixels: NDArray[np.uint8],
+        expected: NDArray[np.float32],
+        labels: NDArray[np.int64] | None,
+    ) -> None:
+        started = time.perf_counter()
+        logits = logits_of(self._candidate, pixels)
+        self._seconds.append((time.perf_counter() - started) / len(pixels))
+        self._comparison.update(expected, logits, labels)
+        answers = Answers.of(expected, logits, labels)
+        self._answers.append(answers)
+        self._flips.add(pixels, answers)
+
+    def finish(self, source: str, skipped: tuple[str, ...]) -> Study:
+        result = self._comparison.result(source, skipped)
+        middle = sorted(self._seconds)[len(self._seconds) // 2]
+        return Study(result, Answers.joined(self._answers), self._flips.flips(), middle)

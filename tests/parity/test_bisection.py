@@ -1,0 +1,205 @@
+"""Faults planted in an exported B0 are found at their node; sound models have none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import openvino
+import pytest
+import torch
+from onnxruntime import quantization
+from planted_faults import FLOAT_FAULTS, INTEGER_FAULTS, Planted, activation_pairs
+
+from effnet_calibration.embedded import EmbeddedPhotos
+from effnet_edge.bundle import BatchRange
+from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.parity.bisection import find_faults
+from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.parity.openvino_classifier import OpenVinoClassifier
+from effnet_export.network import Source, load_source
+from effnet_export.onnx_graph import export_onnx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from effnet_edge.image import Preprocessing
+    from effnet_edge.parity.bisection import Fault
+
+RESOLUTION = 64
+PLACES = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Feature maps this small take longer to share between threads than to compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def source() -> Source:
+    return load_source("b0", resolution=RESOLUTION)
+
+
+@pytest.fixture(scope="module")
+def preprocessing(source: Source) -> Preprocessing:
+    return source.preprocessing
+
+
+@pytest.fixture(scope="module")
+def network(source: Source) -> TorchClassifier:
+    return TorchClassifier(fold_batch_norm(source.network), source.preprocessing)
+
+
+@pytest.fixture(scope="module")
+def exported(source: Source) -> onnx.ModelProto:
+    return export_onnx(
+        fold_batch_norm(source.network),
+        source.preprocessing,
+        input_kind="uint8-nhwc",
+        batch=BatchRange(1, 2, 16),
+    )
+
+
+@pytest.fixture(scope="module")
+def photos(preprocessing: Preprocessing) -> np.ndarray:
+    return np.concatenate([pixels for pixels, _ in EmbeddedPhotos(32).batches(preprocessing, 32)])
+
+
+@pytest.fixture(scope="module")
+def quantized(
+    exported: onnx.ModelProto, photos: np.ndarray, tmp_path_factory: pytest.TempPathFactory
+) -> onnx.ModelProto:
+    """In INT8 with Q/DQ pairs, by onnxruntime's own quantizer."""
+    folder = tmp_path_factory.mktemp("quantized")
+
+    class Reader(quantization.CalibrationDataReader):
+        batches = iter([photos])
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self.batches, None)
+            return None if batch is None else {"image": batch}
+
+    onnx.save(exported, folder / "float.onnx")
+    quantization.quantize_static(
+        folder / "float.onnx",
+        folder / "int8.onnx",
+        Reader(),
+        op_types_to_quantize=["Conv"],
+        per_channel=True,
+    )
+    return onnx.load(folder / "int8.onnx")
+
+
+def planted_faults() -> list[tuple[str, int]]:
+    return [(kind, place) for kind in (*FLOAT_FAULTS, *INTEGER_FAULTS) for place in range(PLACES)]
+
+
+@pytest.fixture(scope="module")
+def searched(
+    network: TorchClassifier,
+    exported: onnx.ModelProto,
+    quantized: onnx.ModelProto,
+    photos: np.ndarray,
+    preprocessing: Preprocessing,
+) -> dict[tuple[str, int], tuple[Planted, Fault | None]]:
+    """What was planted, and what was found."""
+    sound = OnnxClassifier(quantized, preprocessing, "sound Q/DQ")
+    results = {}
+    for seed, (kind, place) in enumerate(planted_faults()):
+        random = np.random.default_rng(seed)
+        if kind in FLOAT_FAULTS:
+            reference, planted = network, FLOAT_FAULTS[kind](exported, random)
+        else:
+            reference, planted = sound, INTEGER_FAULTS[kind](quantized, random)
+        candidate = OnnxClassifier(planted.model, preprocessing, "broken")
+        batch = photos[random.choice(len(photos), 2, replace=False)]
+        results[kind, place] = planted, find_faults(reference, candidate, batch).first
+    return results
+
+
+@pytest.mark.parametrize("fault", planted_faults(), ids=lambda fault: f"{fault[0]} {fault[1]}")
+def test_each_planted_fault_is_detected_and_explained(searched, fault) -> None:
+    planted, found = searched[fault]
+
+    assert found is not None
+    assert found.kind in planted.kinds, str(found)
+
+
+def test_nearly_all_are_located_at_the_very_node(searched) -> None:
+    elsewhere = {
+        fault: (planted.node, str(found))
+        for fault, (planted, found) in searched.items()
+        if found is None or found.node != planted.node
+    }
+
+    assert len(searched) >= 30
+    assert len(elsewhere) <= 2, elsewhere
+
+
+@pytest.fixture(scope="module")
+def sound_models(
+    exported: onnx.ModelProto,
+    quantized: onnx.ModelProto,
+    network: TorchClassifier,
+    preprocessing: Preprocessing,
+    tmp_path_factory: pytest.TempPathFactory,
+):
+    """Pairs that are the same model, each made by other tools than the other."""
+    folder = tmp_path_factory.mktemp("sound")
+
+    def intermediate_representation(
+        model: onnx.ModelProto, name: str, *, fp16_weights: bool = False
+    ) -> Path:
+        path = folder / f"{name}.xml"
+        converted = openvino.Core().read_model(model.SerializeToString())
+        openvino.save_model(converted, path, compress_to_fp16=fp16_weights)
+        return path
+
+    integers = OnnxClassifier(quantized, preprocessing)
+    float_ir = intermediate_representation(exported, "float")
+    half_ir = intermediate_representation(exported, "half", fp16_weights=True)
+    int8_ir = intermediate_representation(quantized, "int8")
+    return {
+        "ONNX": (network, OnnxClassifier(exported, preprocessing)),
+        "OpenVINO": (network, OpenVinoClassifier(float_ir, preprocessing, precision="fp32")),
+        "BF16": (network, OpenVinoClassifier(float_ir, preprocessing, precision="bf16")),
+        "FP16 weights": (network, OpenVinoClassifier(half_ir, preprocessing, precision="fp32")),
+        "Q/DQ": (integers, OnnxClassifier(quantized, preprocessing)),
+        "INT8": (integers, OpenVinoClassifier(int8_ir, preprocessing, precision="fp32")),
+        "PyTorch": (network, network),
+    }
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    "pair", ["ONNX", "OpenVINO", "BF16", "FP16 weights", "Q/DQ", "INT8", "PyTorch"]
+)
+def test_sound_models_have_no_fault(sound_models, photos: np.ndarray, pair: str, seed: int) -> None:
+    reference, candidate = sound_models[pair]
+    random = np.random.default_rng(1000 + seed)
+    batch = photos[random.choice(len(photos), 1 + seed, replace=False)]
+
+    findings = find_faults(reference, candidate, batch)
+
+    assert [str(fault) for fault in findings.faults] == []
+    assert findings.nodes > 80
+
+
+def test_a_far_too_small_grid_is_seen_against_the_float_network(
+    network: TorchClassifier, quantized: onnx.ModelProto, photos, preprocessing: Preprocessing
+) -> None:
+    pair = next(n for n in activation_pairs(quantized) if n.input[0] == "stages.3.1.se")
+    broken = onnx.ModelProto()
+    broken.CopyFrom(quantized)
+    scale = next(each for each in broken.graph.initializer if each.name == pair.input[1])
+    scale.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(scale) / 16, scale.name))
+
+    found = find_faults(network, OnnxClassifier(broken, preprocessing), photos[:2]).faults
+
+    assert ("saturation", pair.output[0]) in {(fault.kind, fault.node) for fault in found}
