@@ -121,8 +121,8 @@ def _failures(
 
 def accuracy_table(rows: Sequence[Judged], *, with_settings: bool) -> list[str]:
     """Markdown, a line an item."""
-    headings = ("", *(("settings",) if with_settings else ()), *_HEADINGS)
-    lines = [_row(headings), _row(["---"] + ["---:"] * (len(headings) - 1))]
+    names = ("", "settings") if with_settings else ("",)
+    lines = [_row((*names, *_HEADINGS)), _row(["---"] * len(names) + ["---:"] * len(_HEADINGS))]
     for each in rows:
         settings = (each.candidate.method.text or "defaults",) if with_settings else ()
         lines.append(_row((each.candidate.label, *settings, *_cells(each))))

@@ -91,8 +91,8 @@ def methods(openvino_hints: tuple[str, ...]) -> list[Method]:
             for preset in PRESETS
             for method in (
                 _onnx_in_openvino(_Options(preset), openvino_hints),
-                _onnx_in_openvino(_Options(preset, fast_bias_correction=False), openvino_hints),
-                _onnx_in_onnxruntime(_Options(preset)),
+                _onnx_backend_in_openvino(_Options(preset), openvino_hints),
+                _onnx_backend_in_onnxruntime(_Options(preset)),
             )
         ),
     ]
@@ -126,20 +126,35 @@ def _onnx_in_openvino(options: _Options, hints: tuple[str, ...]) -> Method:
     return Method(group, options.settings(), make, "openvino", _ONNX_TOOLS, hints)
 
 
-def _onnx_in_onnxruntime(options: _Options) -> Method:
+def _onnx_backend_in_openvino(options: _Options, hints: tuple[str, ...]) -> Method:
     def make(subject: Subject, folder: Path) -> Product:
-        inputs = [{"image": image} for image in subject.calibration_inputs]
-        quantized = nncf.quantize(
-            exported_onnx(subject),
-            nncf.Dataset(inputs),
-            **options.arguments(len(inputs)),
-            advanced_parameters=options.advanced(),
-        )
-        onnx.save(quantized, folder / "model.onnx")
+        quantized = _quantize_onnx(options, subject)
+        model = openvino.Core().read_model(quantized.SerializeToString())
+        return _save(model, subject, folder)
+
+    settings = {**options.settings(), "quantized as": "ONNX"}
+    group = f"{_ON_ONNX}, {options.preset}, OpenVINO"
+    return Method(group, settings, make, "openvino", _ONNX_TOOLS, hints)
+
+
+def _onnx_backend_in_onnxruntime(options: _Options) -> Method:
+    def make(subject: Subject, folder: Path) -> Product:
+        onnx.save(_quantize_onnx(options, subject), folder / "model.onnx")
         return Product("model.onnx")
 
     group = f"{_ON_ONNX}, {options.preset}, onnxruntime"
     return Method(group, options.settings(), make, "onnxruntime", _ONNX_TOOLS)
+
+
+def _quantize_onnx(options: _Options, subject: Subject) -> onnx.ModelProto:
+    """By NNCF's own ONNX backend."""
+    inputs = [{"image": image} for image in subject.calibration_inputs]
+    return nncf.quantize(
+        exported_onnx(subject),
+        nncf.Dataset(inputs),
+        **options.arguments(len(inputs)),
+        advanced_parameters=options.advanced(),
+    )
 
 
 def _from_torch(subject: Subject) -> openvino.Model:

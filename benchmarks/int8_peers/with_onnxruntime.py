@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,31 +100,23 @@ class _Options:
 
 
 def methods() -> list[Method]:
-    """Every calibration with every type and placement."""
+    """Every calibration with every placement, and on the first what is not worth more tries."""
     shared = _SharedRanges()
-    return [_method(options, shared) for options in _all_options()]
-
-
-def _all_options() -> list[_Options]:
     calibrations = [
         _Options("MinMax"),
         _Options("MinMax", moving_average=True),
         _Options("Entropy"),
         *(_Options("Percentile", percentile) for percentile in _PERCENTILES),
     ]
-    variants: list[dict[str, Any]] = [
+    placements: list[dict[str, Any]] = [
         {"where": EVERYTHING},
         {"where": AROUND},
-        {"where": AROUND, "reduce_range": True},
-        {"where": AROUND, "symmetric": True},
         {"where": BEFORE},
         {"where": BEFORE, "symmetric": True},
     ]
-    return [
-        _Options(each.calibration, each.percentile, each.moving_average, **variant)
-        for each in calibrations
-        for variant in variants
-    ]
+    options = [replace(each, **where) for each in calibrations for where in placements]
+    options += [_Options("MinMax", symmetric=True), _Options("MinMax", reduce_range=True)]
+    return [_method(each, shared) for each in options]
 
 
 def _method(options: _Options, shared: _SharedRanges) -> Method:
