@@ -102,7 +102,7 @@ def test_scaled_logits_are_scaled(network: EfficientNet) -> None:
     changed, batch = copy.deepcopy(network), normalized(2)
     scale_logits(changed, 1.25)
     with torch.no_grad():
-        torch.testing.assert_close(changed(batch), network(batch) * 1.25, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(changed(batch), network(batch) * 1.25, rtol=1e-4, atol=1e-3)
 
 
 @pytest.fixture(scope="module")
