@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SMALL = ("--int8", "--resolution", "96")
 TENSORS = 81
+# Half of what all of INT8 loses here: how much that is varies with the threads that round the sums.
+TIGHT_KL = 0.004
 
 
 def photos(folder: Path, count: int) -> Path:
@@ -77,7 +79,7 @@ def test_a_kl_budget_keeps_tensors_and_their_names_make_the_model_again(
     effnet_edge: Run, tmp_path: Path
 ) -> None:
     pictures = photos(tmp_path / "pictures", 32)
-    options = (*SMALL, "--calibration", pictures, "--max-kl", "0.008", "-o", "mixed")
+    options = (*SMALL, "--calibration", pictures, "--max-kl", str(TIGHT_KL), "-o", "mixed")
 
     completed = effnet_edge("export", "b0", *options, "--json")
 
@@ -85,7 +87,7 @@ def test_a_kl_budget_keeps_tensors_and_their_names_make_the_model_again(
     document = json.loads(completed.stdout)
     mixed, kept = document["mixed_precision"], document["kept"]
     assert 0 < len(kept) < mixed["tensors"] == TENSORS
-    assert mixed["loss"]["kl"] <= 0.008 < mixed["loss_all_int8"]["kl"]
+    assert mixed["loss"]["kl"] <= TIGHT_KL < mixed["loss_all_int8"]["kl"]
     assert mixed["loss"]["accuracy"] is None
     assert mixed["latency"]["ratio"] > 0
     assert Bundle.load(tmp_path / "mixed").manifest.calibration.kept == tuple(kept)
