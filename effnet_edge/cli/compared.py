@@ -74,7 +74,7 @@ class Models:
         return by_name | by_wnid
 
     def layer_pair(self, candidate_index: int) -> tuple[Traceable, Traceable]:
-        """Reference and candidate as models whose inner tensors can be seen.
+        """Reference and candidate as models whose inner tensors can be seen, under common names.
 
         PyTorch comes with its batch norm folded and, against an INT8 bundle, with the factors of
         the bundle's calibration: the same function, with the tensors that the engine has.
@@ -82,8 +82,8 @@ class Models:
         spec = self.candidate_specs[candidate_index]
         candidate = self._tracer(spec, self.candidates[candidate_index])
         if self.reference_spec == TORCH:
-            return self._folded(spec), candidate
-        return self._tracer(self.reference_spec, self.reference), candidate
+            return _named_alike(self._folded(spec), candidate)
+        return _named_alike(self._tracer(self.reference_spec, self.reference), candidate)
 
     def _tracer(self, spec: str, classifier: Classifier) -> Traceable:
         if spec not in self._tracers:
@@ -122,6 +122,20 @@ class Models:
 
     def _manifest(self) -> Manifest | None:
         return next((bundle.manifest for bundle in self.bundles.values()), None)
+
+
+def _named_alike(reference: Traceable, candidate: Traceable) -> tuple[Traceable, Traceable]:
+    """Rename the tensors of the one that is a foreign ONNX model."""
+    from effnet_edge.parity.alignment import shares_layers
+    from effnet_edge.parity.classifiers import OnnxClassifier
+
+    if shares_layers(reference, candidate):
+        return reference, candidate
+    if isinstance(candidate, OnnxClassifier):
+        return reference, candidate.named_like(reference)
+    if isinstance(reference, OnnxClassifier):
+        return reference.named_like(candidate), candidate
+    return reference, candidate
 
 
 def open_models(

@@ -14,6 +14,7 @@ import numpy as np
 
 from effnet_edge.errors import BackendError, UsageError, first_line
 from effnet_edge.image import Preprocessing, normalize
+from effnet_edge.parity.alignment import names_like, renamed
 from effnet_edge.parity.onnx_surgery import OnnxGraph
 from effnet_edge.parity.tracing import (
     LOGITS,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from effnet_edge.model.network import EfficientNet
+    from effnet_edge.parity.tracing import Traceable
 
 # The module that gives the logits; what holds only numbers has no layer of its own.
 _CLASSIFIER = "classifier"
@@ -250,6 +252,11 @@ class OnnxClassifier:
     ) -> Activations:
         """The tensors, each computed from the given ones; see `Traceable`."""
         return self._traced(batch, names, given)
+
+    def named_like(self, reference: Traceable) -> OnnxClassifier:
+        """The same model with the reference's names for the tensors that are recognized."""
+        names = names_like(self._model, self, reference)
+        return OnnxClassifier(renamed(self._model, names), self._preprocessing, self.name)
 
     def _traced(
         self,
