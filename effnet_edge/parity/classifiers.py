@@ -15,6 +15,7 @@ import numpy as np
 from effnet_edge.errors import BackendError, UsageError, first_line
 from effnet_edge.image import Preprocessing, normalize
 from effnet_edge.parity.alignment import names_like, renamed
+from effnet_edge.parity.onnx_rounding import with_rounding
 from effnet_edge.parity.onnx_surgery import OnnxGraph
 from effnet_edge.parity.tracing import (
     LOGITS,
@@ -193,23 +194,29 @@ class OnnxClassifier:
 
     Args:
         model: a file, or a model in memory.
+        rounding: run a graph in FP16 as hardware with FP16 does; see `with_rounding`.
 
     Raises:
         UsageError: there is no such file.
         BackendError: the file is no ONNX model, or not one that onnxruntime can run.
     """
 
-    execution_precision = "FP32"
-
     def __init__(
         self,
         model: onnx.ModelProto | str | os.PathLike[str],
         preprocessing: Preprocessing,
         name: str | None = None,
+        *,
+        rounding: bool = False,
     ) -> None:
         self.name = name or (Path(model).name if isinstance(model, (str, os.PathLike)) else "onnx")
         self._preprocessing = preprocessing
         self._model = _load(model) if isinstance(model, (str, os.PathLike)) else model
+        self.execution_precision = "FP32"
+        if rounding and self.stored_precision == "FP16":
+            self._model = with_rounding(self._model)
+            self.execution_precision = "FP16"
+            del self._graph
         self._session = _session(self._model, self.name)
         self._traces: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
         size = self._session.get_inputs()[0].shape[0]
