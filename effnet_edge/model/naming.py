@@ -25,6 +25,7 @@ class NamingScheme:
             `{index}` (within the network).
         modules: our module path → theirs; inside a block, the part after the block's prefix.
         modules_without_expansion: the same for blocks whose expansion ratio is 1, where it differs.
+        modules_fused, modules_single: the same for fused blocks and for single convolutions.
         batch_norm_folded: the checkpoint has a convolution bias instead of batch norms.
     """
 
@@ -32,6 +33,8 @@ class NamingScheme:
     block: str
     modules: Mapping[str, str]
     modules_without_expansion: Mapping[str, str] = field(default_factory=dict)
+    modules_fused: Mapping[str, str] = field(default_factory=dict)
+    modules_single: Mapping[str, str] = field(default_factory=dict)
     batch_norm_folded: bool = False
 
 
@@ -114,6 +117,13 @@ NAMING_SCHEMES = (
             "project.conv": "conv_pw",
             "project.bn": "bn2",
         },
+        modules_fused={
+            "expand.conv": "conv_exp",
+            "expand.bn": "bn1",
+            "project.conv": "conv_pwl",
+            "project.bn": "bn2",
+        },
+        modules_single={"project.conv": "conv", "project.bn": "bn1"},
     ),
 )
 
@@ -126,13 +136,12 @@ def translate(own_names: Iterable[str], scheme: NamingScheme) -> dict[str, str]:
     """
     names = [name for name in own_names if not name.endswith("num_batches_tracked")]
     block_indices: dict[tuple[str, str], int] = {}
-    expanded = set()
+    parts: dict[tuple[str, str], set[str]] = {}
     for name in names:
         if match := OWN_BLOCK.fullmatch(name):
             key = (match["stage"], match["block"])
             block_indices.setdefault(key, len(block_indices))
-            if match["rest"].startswith("expand."):
-                expanded.add(key)
+            parts.setdefault(key, set()).add(match["rest"].partition(".")[0])
 
     translated = {}
     for name in names:
@@ -141,10 +150,16 @@ def translate(own_names: Iterable[str], scheme: NamingScheme) -> dict[str, str]:
             key = (match["stage"], match["block"])
             prefix = scheme.block.format(stage=key[0], block=key[1], index=block_indices[key]) + "."
             rest = match["rest"]
-            if key not in expanded:
-                modules = {**modules, **scheme.modules_without_expansion}
+            modules = {**modules, **_differing_modules(scheme, parts[key])}
         module, _, tensor = rest.rpartition(".")
         if scheme.batch_norm_folded and module.endswith("bn") and tensor != "bias":
             continue
         translated[name] = f"{prefix}{modules[module]}.{tensor}"
     return translated
+
+
+def _differing_modules(scheme: NamingScheme, parts: set[str]) -> Mapping[str, str]:
+    """What a block of these parts calls otherwise than a whole MBConv."""
+    if "depthwise" in parts:
+        return {} if "expand" in parts else scheme.modules_without_expansion
+    return scheme.modules_fused if "expand" in parts else scheme.modules_single
