@@ -19,7 +19,7 @@ from effnet_calibration.equalization import (
 )
 from effnet_calibration.image_sets import BATCH, CalibrationPictures, Pictures
 from effnet_calibration.quantized import apply_quantization
-from effnet_calibration.ranges import ACTIVATION_MINIMUM, SILU_MINIMUM
+from effnet_calibration.ranges import ACTIVATION_BOUNDS, SILU_MINIMUM
 from effnet_calibration.selection import Reader, TensorChoice, choose
 from effnet_calibration.sites import (
     Site,
@@ -226,17 +226,17 @@ def _choose(
 ) -> TensorChoice:
     reads = layer(network, site.name)
     energy = input_channel_energy(reads)
-    activation_minimum = ACTIVATION_MINIMUM[network.variant.family.activation]
+    lowest, highest = ACTIVATION_BOUNDS[network.variant.family.activation]
     if site.kind == "depthwise":
         block_name = site.name.removesuffix(".depthwise.conv")
         projection = layer(network, f"{block_name}.project.conv")
-        reader = Reader(energy * input_channel_energy(projection), lowest=activation_minimum)
+        reader = Reader(energy * input_channel_energy(projection), lowest=lowest, highest=highest)
         return choose(statistics, scheme, reader, equalize=settings.equalize_depthwise)
     if site.kind == "project":
         block = network.get_submodule(site.name.removesuffix(".project.conv"))
         gated = isinstance(block.se, SqueezeExcitation)
-        lowest = None if gated else activation_minimum
-        reader = Reader(energy, reads.weight.detach().flatten(1), lowest, zero_is_free=True)
+        bounds = (None, None) if gated else (lowest, highest)
+        reader = Reader(energy, reads.weight.detach().flatten(1), *bounds, zero_is_free=True)
         return choose(statistics, scheme, reader, equalize=settings.equalize_projection)
     reads_silu = site.kind in {"squeeze", "excite"}
     reader = Reader(energy, lowest=SILU_MINIMUM if reads_silu else None)
