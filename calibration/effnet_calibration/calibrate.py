@@ -235,8 +235,9 @@ def _choose(
     if site.kind == "project":
         block = network.get_submodule(site.name.removesuffix(".project.conv"))
         gated = isinstance(block.se, SqueezeExcitation)
-        bounds = (None, None) if gated else (lowest, highest)
-        reader = Reader(energy, reads.weight.detach().flatten(1), *bounds, zero_is_free=True)
+        reader = Reader(energy, reads.weight.detach().flatten(1), zero_is_free=True)
+        if not gated:
+            reader = replace(reader, lowest=lowest, highest=highest)
         return choose(statistics, scheme, reader, equalize=settings.equalize_projection)
     reads_silu = site.kind in {"squeeze", "excite"}
     reader = Reader(energy, lowest=SILU_MINIMUM if reads_silu else None)

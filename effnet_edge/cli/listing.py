@@ -41,6 +41,7 @@ def command() -> None:
 def _row(variant: Variant) -> dict[str, object]:
     return {
         **asdict(variant),
+        "family": variant.family.name,
         "parameters": variant.parameter_count(),
         "multiply_adds": variant.multiply_adds(),
     }
