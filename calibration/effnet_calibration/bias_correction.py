@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from effnet_calibration.sites import CLASSIFIER, HEAD, STEM, blocks, layer
-from effnet_edge.model.network import ConvBnAct, EfficientNet, MBConv
+from effnet_edge.model.network import Block, ConvBnAct, EfficientNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -44,9 +44,10 @@ def images_in_memory(network: EfficientNet, cache_bytes: int = CACHE_BYTES) -> i
     side = -(-network.resolution // 2)
     largest = network.stem.conv.out_channels * side * side
     for _, block in blocks(network):
-        conv = block.depthwise.conv
-        side = -(-side // conv.stride[0])
-        channels = conv.out_channels + block.project.conv.out_channels
+        channels = block.project.conv.in_channels + block.project.conv.out_channels
+        for part in (block.expand, block.depthwise, block.project):
+            if isinstance(part, ConvBnAct):
+                side = -(-side // part.conv.stride[0])
         largest = max(largest, channels * side * side)
     return max(FEWEST_IMAGES, cache_bytes // (2 * 4 * largest))
 
@@ -114,11 +115,12 @@ class _Flow:
             self.pairs[index] = (acts[0](a), acts[1](b.add_(added.view(shape))))
 
 
-def _through_block(flow: _Flow, name: str, block: MBConv) -> None:
+def _through_block(flow: _Flow, name: str, block: Block) -> None:
     shortcut = list(flow.pairs) if block.has_shortcut else None
     if isinstance(block.expand, ConvBnAct):
         flow.correct(f"{name}.expand.conv", f"{name}.expand")
-    flow.correct(f"{name}.depthwise.conv", f"{name}.depthwise")
+    if isinstance(block.depthwise, ConvBnAct):
+        flow.correct(f"{name}.depthwise.conv", f"{name}.depthwise")
     flow.step(f"{name}.se")
     flow.correct(f"{name}.project.conv", f"{name}.project")
     if shortcut is not None:

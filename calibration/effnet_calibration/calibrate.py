@@ -12,10 +12,14 @@ import numpy as np
 import torch
 
 from effnet_calibration.bias_correction import correct_biases, images_in_memory
-from effnet_calibration.equalization import has_scalable_depthwise_input, stream_readers
+from effnet_calibration.equalization import (
+    has_linear_stream,
+    has_scalable_depthwise_input,
+    stream_readers,
+)
 from effnet_calibration.image_sets import BATCH, CalibrationPictures, Pictures
 from effnet_calibration.quantized import apply_quantization
-from effnet_calibration.ranges import SILU_MINIMUM
+from effnet_calibration.ranges import ACTIVATION_BOUNDS, SILU_MINIMUM
 from effnet_calibration.selection import Reader, TensorChoice, choose
 from effnet_calibration.sites import (
     Site,
@@ -23,6 +27,7 @@ from effnet_calibration.sites import (
     channels_last,
     check_network,
     input_channel_energy,
+    is_expanded,
     layer,
     quantized_layers,
     sites,
@@ -35,6 +40,7 @@ from effnet_calibration.table import (
     TensorRange,
     identify,
 )
+from effnet_edge.model.network import SqueezeExcitation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -220,13 +226,18 @@ def _choose(
 ) -> TensorChoice:
     reads = layer(network, site.name)
     energy = input_channel_energy(reads)
+    lowest, highest = ACTIVATION_BOUNDS[network.variant.family.activation]
     if site.kind == "depthwise":
         block_name = site.name.removesuffix(".depthwise.conv")
         projection = layer(network, f"{block_name}.project.conv")
-        reader = Reader(energy * input_channel_energy(projection), lowest=SILU_MINIMUM)
+        reader = Reader(energy * input_channel_energy(projection), lowest=lowest, highest=highest)
         return choose(statistics, scheme, reader, equalize=settings.equalize_depthwise)
     if site.kind == "project":
+        block = network.get_submodule(site.name.removesuffix(".project.conv"))
+        gated = isinstance(block.se, SqueezeExcitation)
         reader = Reader(energy, reads.weight.detach().flatten(1), zero_is_free=True)
+        if not gated:
+            reader = replace(reader, lowest=lowest, highest=highest)
         return choose(statistics, scheme, reader, equalize=settings.equalize_projection)
     reads_silu = site.kind in {"squeeze", "excite"}
     reader = Reader(energy, lowest=SILU_MINIMUM if reads_silu else None)
@@ -257,7 +268,8 @@ def _equalized_streams(network: EfficientNet, settings: Settings) -> dict[str, i
     for stage in range(len(network.stages)):
         readers = stream_readers(network, stage)
         depthwise = any(name.endswith(".depthwise.conv") for name in readers)
-        if settings.equalize_stream or (depthwise and settings.equalize_depthwise):
+        wanted = settings.equalize_stream or (depthwise and settings.equalize_depthwise)
+        if wanted and has_linear_stream(network, stage):
             found |= dict.fromkeys(readers, stage)
     return found
 
@@ -272,9 +284,10 @@ def _quantization(
     depthwise, projection, centres = {}, {}, {}
     tensors = {name: _entry(choice.grid, choice) for name, choice in choices.items()}
     for name, block in blocks(network):
-        choice = choices[f"{name}.depthwise.conv"]
         if settings.equalize_depthwise and has_scalable_depthwise_input(name, block):
-            depthwise[name] = _floats(choice.factors)
+            depthwise[name] = _floats(choices[f"{name}.depthwise.conv"].factors)
+        if not is_expanded(block):
+            continue
         choice = choices[f"{name}.project.conv"]
         projection[name] = _floats(choice.factors)
         if scheme.symmetric:

@@ -2,10 +2,11 @@
 
 Three tensors of an EfficientNet have channels that may be scaled for free:
 
-- the input of a depthwise convolution, which never mixes channels: the factor multiplies the SiLU
-  before it and divides the depthwise weights;
+- the input of a depthwise convolution, which never mixes channels: the factor multiplies the
+  activation before it and divides the depthwise weights;
 - the input of a projection, through the squeeze-excitation gate, a per-channel multiplier already:
-  the factor multiplies the gate and divides the projection's input weights;
+  the factor multiplies the gate and divides the projection's input weights. Where there is no gate,
+  the factor multiplies the activation: SiLU and ReLU6 do not let it pass to the layer before;
 - a stage's residual stream, which is linear between a projection and the layers that read it: the
   factor multiplies every projection of the stage and divides every reader's input weights.
 
@@ -20,24 +21,27 @@ import torch
 from torch import Tensor, nn
 
 from effnet_calibration.sites import CLASSIFIER, HEAD, blocks, layer
-from effnet_edge.model.network import ConvBnAct
+from effnet_edge.model.network import ConvBnAct, SqueezeExcitation
 
 if TYPE_CHECKING:
-    from effnet_edge.model.network import EfficientNet, MBConv, SqueezeExcitation
+    from effnet_edge.model.network import Block, EfficientNet
 
 
-class ScaledSiLU(nn.Module):
-    """SiLU times a factor a channel: float32 (N, C, H, W)."""
+class ScaledActivation(nn.Module):
+    """An activation times a factor a channel, less a constant: float32 (N, C, H, W)."""
 
     factors: Tensor
 
-    def __init__(self, factors: Tensor) -> None:
+    def __init__(self, original: nn.Module, factors: Tensor, centre: float = 0.0) -> None:
         super().__init__()
+        self.original = original
         self.register_buffer("factors", factors.view(1, -1, 1, 1))
+        self.centre = centre
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 (N, C, H, W) → the same shape."""
-        return nn.functional.silu(x) * self.factors
+        scaled: Tensor = self.original(x) * self.factors
+        return scaled - self.centre if self.centre else scaled
 
 
 class ScaledSqueezeExcitation(nn.Module):
@@ -65,21 +69,23 @@ class ScaledSqueezeExcitation(nn.Module):
         return scaled - self.centre if self.centre else scaled
 
 
-def has_scalable_depthwise_input(block_name: str, block: MBConv) -> bool:
-    """Whether a SiLU that a factor can follow comes before the depthwise convolution.
+def has_scalable_depthwise_input(block_name: str, block: Block) -> bool:
+    """Whether there is a depthwise convolution, after an activation that a factor can follow.
 
     Not so in the blocks of the first stage after its first: there the depthwise convolution reads
     the residual stream.
     """
-    return isinstance(block.expand, ConvBnAct) or block_name == "stages.0.0"
+    after_activation = isinstance(block.expand, ConvBnAct) or block_name == "stages.0.0"
+    return isinstance(block.depthwise, ConvBnAct) and after_activation
 
 
 def equalize_depthwise(network: EfficientNet, block_name: str, factors: Tensor) -> None:
     """Scale the input channels of a block's depthwise convolution by `factors`, float32 (C,)."""
-    block = cast("MBConv", network.get_submodule(block_name))
+    block = cast("Block", network.get_submodule(block_name))
     producer = block.expand if isinstance(block.expand, ConvBnAct) else network.stem
-    cast("nn.Module", producer).act = ScaledSiLU(factors)
-    _divide(block.depthwise.conv, factors.view(-1, 1, 1, 1))
+    producer.act = ScaledActivation(producer.act, factors)
+    reader = cast("nn.Conv2d", layer(network, f"{block_name}.depthwise.conv"))
+    _divide(reader, factors.view(-1, 1, 1, 1))
 
 
 def equalize_projection(
@@ -92,8 +98,13 @@ def equalize_projection(
         centre: a value of the scaled tensor; subtracted from all of it, and given back through
             the projection's bias.
     """
-    block = cast("MBConv", network.get_submodule(block_name))
-    block.se = ScaledSqueezeExcitation(block.se, factors, centre)  # type: ignore[assignment]
+    block = cast("Block", network.get_submodule(block_name))
+    if isinstance(block.se, SqueezeExcitation):
+        block.se = ScaledSqueezeExcitation(block.se, factors, centre)
+    else:
+        before = block.depthwise if isinstance(block.depthwise, ConvBnAct) else block.expand
+        producer = cast("ConvBnAct", before)
+        producer.act = ScaledActivation(producer.act, factors, centre)
     conv = block.project.conv
     _divide(conv, factors.view(1, -1, 1, 1))
     if centre:
@@ -138,9 +149,16 @@ def _projections(network: EfficientNet, stage_index: int) -> list[nn.Conv2d]:
 
 
 def _first_convolution(network: EfficientNet, block_name: str) -> str:
-    block = cast("MBConv", network.get_submodule(block_name))
-    part = "expand" if isinstance(block.expand, ConvBnAct) else "depthwise"
-    return f"{block_name}.{part}.conv"
+    block = network.get_submodule(block_name)
+    parts = ("expand", "depthwise", "project")
+    first = next(part for part in parts if isinstance(getattr(block, part), ConvBnAct))
+    return f"{block_name}.{first}.conv"
+
+
+def has_linear_stream(network: EfficientNet, stage_index: int) -> bool:
+    """Whether nothing but additions stands between a stage's projections and their readers."""
+    stage = cast("nn.Sequential", network.stages[stage_index])
+    return all(isinstance(cast("Block", block).project.act, nn.Identity) for block in stage)
 
 
 def _divide(conv: nn.Conv2d, factors: Tensor) -> None:

@@ -60,7 +60,7 @@ class QuantizedNetwork:
 
     Attributes:
         network: folded, equalized and bias-corrected, in float32. Its modules have the original's
-            names; equalization put `ScaledSiLU` and `ScaledSqueezeExcitation` in some places.
+            names; equalization put `ScaledActivation` and `ScaledSqueezeExcitation` in some places.
         scheme: of the activations.
         inputs: the grid of each quantized layer's input, by layer name. The stem has none: its
             input are 8-bit pixels already.

@@ -21,6 +21,7 @@ NEGATIVE, POSITIVE = 0, 1
 
 # SiLU is never below this: min x·sigmoid(x), at x ≈ −1.2785.
 SILU_MINIMUM = -0.2784645
+ACTIVATION_BOUNDS = {"silu": (SILU_MINIMUM, None), "relu": (0.0, None), "relu6": (0.0, 6.0)}
 
 ENTROPY_LEVELS = 128
 

@@ -82,7 +82,7 @@ class Reader:
         energy: by how much each channel's squared error counts, float32 (C,).
         weight: float32 (O, C) where dividing it by the factors makes its own rounding coarser;
             None where every channel's weights have a scale of their own.
-        lowest: a bound that no value of the tensor can be below, if there is one.
+        lowest, highest: bounds that no value of the tensor can pass, where there are any.
         zero_is_free: whether a constant may be subtracted from the tensor, which a symmetric grid
             then needs not waste half its steps.
     """
@@ -90,6 +90,7 @@ class Reader:
     energy: Tensor
     weight: Tensor | None = None
     lowest: float | None = None
+    highest: float | None = None
     zero_is_free: bool = False
 
 
@@ -176,9 +177,12 @@ class _Trial:
 
     def _reach(self, rule: RangeRule, statistics: ChannelStatistics) -> ChannelRanges:
         ranges = rule.ranges(statistics)
-        if self._reader.lowest is None:
-            return ranges
-        return ChannelRanges(torch.full_like(ranges.low, -self._reader.lowest), ranges.high)
+        low, high = ranges.low, ranges.high
+        if self._reader.lowest is not None:
+            low = torch.full_like(low, -self._reader.lowest)
+        if self._reader.highest is not None:
+            high = high.clamp(max=self._reader.highest)
+        return ChannelRanges(low, high)
 
     def _zeros(self, reach: ChannelRanges) -> list[int]:
         """Candidate positions of real 0 in the grid, in steps above its smallest integer."""

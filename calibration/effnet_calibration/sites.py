@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from effnet_calibration.errors import CalibrationError
-from effnet_edge.model.network import ConvBnAct, EfficientNet, MBConv
+from effnet_edge.model.network import Block, ConvBnAct, EfficientNet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +31,16 @@ class Site:
     kind: SiteKind
 
 
-def blocks(network: EfficientNet) -> Iterator[tuple[str, MBConv]]:
+def blocks(network: EfficientNet) -> Iterator[tuple[str, Block]]:
     """Every block with its module name ("stages.1.0"), first to last."""
     for stage_index, stage in enumerate(network.stages):
         for block_index, block in enumerate(cast("nn.Sequential", stage)):
-            yield f"stages.{stage_index}.{block_index}", cast("MBConv", block)
+            yield f"stages.{stage_index}.{block_index}", cast("Block", block)
+
+
+def is_expanded(block: Block) -> bool:
+    """Whether the projection reads an activation or a gate, not the residual stream."""
+    return isinstance(block.expand, ConvBnAct) or isinstance(block.depthwise, ConvBnAct)
 
 
 def sites(network: EfficientNet) -> list[Site]:
@@ -44,10 +49,12 @@ def sites(network: EfficientNet) -> list[Site]:
     for name, block in blocks(network):
         if isinstance(block.expand, ConvBnAct):
             found.append(Site(f"{name}.expand.conv", "expand"))
-        found.append(Site(f"{name}.depthwise.conv", "depthwise"))
-        found.append(Site(f"{name}.se.reduce", "squeeze"))
-        found.append(Site(f"{name}.se.expand", "excite"))
-        found.append(Site(f"{name}.project.conv", "project"))
+        if isinstance(block.depthwise, ConvBnAct):
+            found.append(Site(f"{name}.depthwise.conv", "depthwise"))
+        if not isinstance(block.se, nn.Identity):
+            found.append(Site(f"{name}.se.reduce", "squeeze"))
+            found.append(Site(f"{name}.se.expand", "excite"))
+        found.append(Site(f"{name}.project.conv", "project" if is_expanded(block) else "expand"))
     return [*found, Site(HEAD, "head"), Site(CLASSIFIER, "classifier")]
 
 

@@ -126,7 +126,7 @@ def command(
     num_classes: int,
     labels: Path | None,
     resolution: int | None,
-    padding: str,
+    padding: str | None,
     input_kind: str,
     batch: tuple[int, int, int],
     calibration: Path | None,
@@ -135,7 +135,7 @@ def command(
     max_kl: float | None,
     output: Path | None,
 ) -> None:
-    """Export VARIANT (b0 … b7) to a bundle, checking it against PyTorch at every step.
+    """Export VARIANT (see effnet-edge list) to a bundle, checking it against PyTorch at every step.
 
     `effnet-edge export b0` needs nothing else: B0's ImageNet weights are in the package.
     """

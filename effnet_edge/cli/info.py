@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="VARIANT|BUNDLE")
 @common_options
 def command(name: str) -> None:
-    """Describe a variant (b0 … b7) or a bundle, whose files are checked on the way."""
+    """Describe a variant (see effnet-edge list) or a bundle, whose files are checked on the way."""
     if name.lower() in VARIANTS and not Path(name).exists():
         _variant(get_variant(name))
         return
@@ -41,6 +41,7 @@ def _variant(variant: Variant) -> None:
             {
                 **asdict(variant),
                 "parameters": variant.parameter_count(),
+                "multiply_adds": variant.multiply_adds(),
                 "stem_channels": variant.stem_channels,
                 "head_channels": variant.head_channels,
                 "stages": [[asdict(block) for block in stage] for stage in stages],
@@ -51,9 +52,11 @@ def _variant(variant: Variant) -> None:
 
     out = console()
     out.print(
-        f"EfficientNet-{variant.name.upper()}: {variant.resolution} px, "
-        f"{variant.parameter_count() / 1e6:.2f} M parameters, dropout {variant.dropout:g}, "
-        f"bundled weights: {variant.bundled_weights or 'none'}",
+        f"{variant.title}: {variant.resolution} px, "
+        f"{variant.parameter_count() / 1e6:.2f} M parameters, "
+        f"{variant.multiply_adds() / 1e9:.2f} G multiply-adds, dropout {variant.dropout:g}, "
+        f"top-1 {variant.published.top1:g} % ({variant.published.source}), "
+        f"named weights: {variant.named_weights or 'none'}",
         markup=False,
     )
     table = Table()
@@ -87,7 +90,7 @@ def _bundle(bundle: Bundle) -> None:
     size = sum(record.bytes for record in manifest.files.values())
     batch = manifest.batch
     rows = {
-        "model": f"EfficientNet-{manifest.variant.upper()}, {manifest.output.classes} classes",
+        "model": f"{get_variant(manifest.variant).title}, {manifest.output.classes} classes",
         "target": f"{manifest.target}, {manifest.precision}",
         "size": f"{size / 1e6:.1f} MB in {len(manifest.files)} files",
         "input": (

@@ -13,7 +13,7 @@ from effnet_edge.model.variants import VARIANTS, Variant
 @click.command("list", short_help="List the variants.")
 @common_options
 def command() -> None:
-    """List the variants: resolution, scaling factors, parameters, bundled weights."""
+    """List the variants: resolution, parameters, multiply-adds, accuracy, weights."""
     if settings().json:
         print_json([_row(variant) for variant in VARIANTS.values()])
         return
@@ -21,21 +21,27 @@ def command() -> None:
 
     table = Table()
     table.add_column("variant")
-    for heading in ("resolution", "width", "depth", "dropout", "parameters"):
+    for heading in ("resolution", "parameters", "multiply-adds", "top-1"):
         table.add_column(heading, justify="right")
-    table.add_column("bundled weights")
+    table.add_column("published in")
+    table.add_column("named weights")
     for variant in VARIANTS.values():
         table.add_row(
             variant.name,
             f"{variant.resolution} px",
-            f"{variant.width:g}",
-            f"{variant.depth:g}",
-            f"{variant.dropout:g}",
             f"{variant.parameter_count() / 1e6:.2f} M",
-            variant.bundled_weights or "",
+            f"{variant.multiply_adds() / 1e9:.2f} G",
+            f"{variant.published.top1:.1f} %",
+            variant.published.source,
+            variant.named_weights or "",
         )
     console().print(table)
 
 
 def _row(variant: Variant) -> dict[str, object]:
-    return {**asdict(variant), "parameters": variant.parameter_count()}
+    return {
+        **asdict(variant),
+        "family": variant.family.name,
+        "parameters": variant.parameter_count(),
+        "multiply_adds": variant.multiply_adds(),
+    }

@@ -20,7 +20,7 @@ _TARGET = click.option(
 _WEIGHTS = click.option(
     "--weights",
     metavar="NAME|FILE",
-    help="'imagenet' (bundled with b0, the default), a .safetensors or .pth file, or 'random'.",
+    help="'imagenet' (b0 and lite0 to lite2, their default), a checkpoint file, or 'random'.",
 )
 _NUM_CLASSES = click.option(
     "--num-classes", type=click.IntRange(1), default=1000, show_default=True
@@ -33,9 +33,8 @@ _RESOLUTION = click.option(
 _PADDING = click.option(
     "--padding",
     type=click.Choice(["same", "symmetric"]),
-    default="same",
-    show_default=True,
-    help="'same' for weights trained in TensorFlow or ported from it, 'symmetric' for PyTorch's.",
+    help="'same' for weights trained in TensorFlow or ported from it, 'symmetric' for PyTorch's. "
+    "[default: what the naming in the checkpoint tells, else 'same']",
 )
 _CALIBRATION = click.option(
     "--calibration",

@@ -62,13 +62,13 @@ def command(
     weights: str | None,
     num_classes: int,
     resolution: int | None,
-    padding: str,
+    padding: str | None,
 ) -> None:
     """Measure what quantizing each tensor alone costs, dearest first.
 
     The cost is the KL divergence of the answers from those of the FP32 network. Of an INT8 bundle,
-    its own calibration is measured; a variant (b0 … b7) is calibrated first, and only then do the
-    options from --calibration to --padding matter.
+    its own calibration is measured; a variant (see effnet-edge list) is calibrated first, and only
+    then do the options from --calibration to --padding matter.
     """
     module = _module()
     if plot is not None:

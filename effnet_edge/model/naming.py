@@ -9,8 +9,12 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from effnet_edge.model.variants import VARIANTS
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
+
+    from effnet_edge.model.variants import Padding
 
 OWN_BLOCK = re.compile(r"stages\.(?P<stage>\d+)\.(?P<block>\d+)\.(?P<rest>.+)")
 
@@ -21,18 +25,27 @@ class NamingScheme:
 
     Attributes:
         name: what a person calls the format.
-        block: format string of a block's prefix, with `{stage}`, `{block}` (within its stage) and
-            `{index}` (within the network).
-        modules: our module path → theirs; inside a block, the part after the block's prefix.
+        block: format string of a block's prefix, with `{stage}`, `{layer}` (the stage counted from
+            1), `{block}` (within its stage) and `{index}` (within the network).
+        modules: our module path → theirs, with `{after}` for the layer after the last stage; inside
+            a block, the part after the block's prefix.
         modules_without_expansion: the same for blocks whose expansion ratio is 1, where it differs.
+        modules_fused, modules_single: the same for fused blocks and for single convolutions.
         batch_norm_folded: the checkpoint has a convolution bias instead of batch norms.
+        padding: what the code base pads with, where it is always the same.
+        pytorch_eps: the variants whose batch norms have PyTorch's ε of 1e-5, not TensorFlow's 1e-3,
+            where the padding is symmetric.
     """
 
     name: str
     block: str
     modules: Mapping[str, str]
     modules_without_expansion: Mapping[str, str] = field(default_factory=dict)
+    modules_fused: Mapping[str, str] = field(default_factory=dict)
+    modules_single: Mapping[str, str] = field(default_factory=dict)
     batch_norm_folded: bool = False
+    padding: Padding | None = None
+    pytorch_eps: Collection[str] = ()
 
 
 _OWN_MODULES = {
@@ -114,6 +127,45 @@ NAMING_SCHEMES = (
             "project.conv": "conv_pw",
             "project.bn": "bn2",
         },
+        modules_fused={
+            "expand.conv": "conv_exp",
+            "expand.bn": "bn1",
+            "project.conv": "conv_pwl",
+            "project.bn": "bn2",
+        },
+        modules_single={"project.conv": "conv", "project.bn": "bn1"},
+        pytorch_eps=frozenset(VARIANTS),
+    ),
+    NamingScheme(
+        "torchvision",
+        "features.{layer}.{block}.block",
+        {
+            "stem.conv": "features.0.0",
+            "stem.bn": "features.0.1",
+            "expand.conv": "0.0",
+            "expand.bn": "0.1",
+            "depthwise.conv": "1.0",
+            "depthwise.bn": "1.1",
+            "se.reduce": "2.fc1",
+            "se.expand": "2.fc2",
+            "project.conv": "3.0",
+            "project.bn": "3.1",
+            "head.conv": "features.{after}.0",
+            "head.bn": "features.{after}.1",
+            "classifier": "classifier.1",
+        },
+        modules_without_expansion={
+            "depthwise.conv": "0.0",
+            "depthwise.bn": "0.1",
+            "se.reduce": "1.fc1",
+            "se.expand": "1.fc2",
+            "project.conv": "2.0",
+            "project.bn": "2.1",
+        },
+        modules_fused={"project.conv": "1.0", "project.bn": "1.1"},
+        modules_single={"project.conv": "0.0", "project.bn": "0.1"},
+        padding="symmetric",
+        pytorch_eps=("b0", "b1", "b2", "b3", "b4"),
     ),
 )
 
@@ -126,25 +178,34 @@ def translate(own_names: Iterable[str], scheme: NamingScheme) -> dict[str, str]:
     """
     names = [name for name in own_names if not name.endswith("num_batches_tracked")]
     block_indices: dict[tuple[str, str], int] = {}
-    expanded = set()
+    parts: dict[tuple[str, str], set[str]] = {}
     for name in names:
         if match := OWN_BLOCK.fullmatch(name):
             key = (match["stage"], match["block"])
             block_indices.setdefault(key, len(block_indices))
-            if match["rest"].startswith("expand."):
-                expanded.add(key)
+            parts.setdefault(key, set()).add(match["rest"].partition(".")[0])
 
+    after = 1 + max(int(stage) for stage, _ in block_indices) + 1
     translated = {}
     for name in names:
         prefix, modules, rest = "", scheme.modules, name
         if match := OWN_BLOCK.fullmatch(name):
             key = (match["stage"], match["block"])
-            prefix = scheme.block.format(stage=key[0], block=key[1], index=block_indices[key]) + "."
+            prefix = scheme.block.format(
+                stage=key[0], layer=int(key[0]) + 1, block=key[1], index=block_indices[key]
+            )
+            prefix += "."
             rest = match["rest"]
-            if key not in expanded:
-                modules = {**modules, **scheme.modules_without_expansion}
+            modules = {**modules, **_differing_modules(scheme, parts[key])}
         module, _, tensor = rest.rpartition(".")
         if scheme.batch_norm_folded and module.endswith("bn") and tensor != "bias":
             continue
-        translated[name] = f"{prefix}{modules[module]}.{tensor}"
+        translated[name] = f"{prefix}{modules[module].format(after=after)}.{tensor}"
     return translated
+
+
+def _differing_modules(scheme: NamingScheme, parts: set[str]) -> Mapping[str, str]:
+    """What a block of these parts calls otherwise than a whole MBConv."""
+    if "depthwise" in parts:
+        return {} if "expand" in parts else scheme.modules_without_expansion
+    return scheme.modules_fused if "expand" in parts else scheme.modules_single

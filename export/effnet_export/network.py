@@ -38,26 +38,30 @@ def load_source(
     weights: str | None = None,
     num_classes: int = IMAGENET_CLASSES,
     resolution: int | None = None,
-    padding: Padding = "same",
+    padding: Padding | None = None,
 ) -> Source:
     """Build a variant and fill it.
 
     Args:
-        weights: a bundled name, a checkpoint file, or "random"; the bundled ImageNet weights if
-            not given.
+        weights: "imagenet", a checkpoint file, or "random"; "imagenet" if not given.
+        padding: what the weights were trained with; if None, as the checkpoint's naming tells, and
+            SAME where it tells nothing.
 
     Raises:
-        UsageError: an unknown variant, or a variant without bundled weights and none given.
+        UsageError: an unknown variant, or a variant without named weights and none given.
         CheckpointError: the checkpoint does not fit.
     """
     variant = get_variant(variant_name)
     name = _default_weights(variant) if weights is None else weights
     torch.manual_seed(0)
     network = EfficientNet(
-        variant, num_classes=num_classes, resolution=resolution, padding=padding
+        variant, num_classes=num_classes, resolution=resolution, padding=padding or "same"
     ).eval()
     return Source(
-        network, variant_preprocessing(variant, resolution), num_classes, _fill(network, name)
+        network,
+        variant_preprocessing(variant, resolution),
+        num_classes,
+        _fill(network, name, padding),
     )
 
 
@@ -73,7 +77,7 @@ def load_source_of(manifest: Manifest, weights: str | None = None) -> Source:
     """
     recorded = manifest.weights
     variant = get_variant(manifest.variant)
-    named = recorded.name in (RANDOM_WEIGHTS, variant.bundled_weights)
+    named = recorded.name in (RANDOM_WEIGHTS, variant.named_weights)
     where = weights or (recorded.name if named else recorded.source)
     if not named and not Path(where).is_file():
         raise UsageError(
@@ -96,15 +100,15 @@ def load_source_of(manifest: Manifest, weights: str | None = None) -> Source:
 
 
 def _default_weights(variant: Variant) -> str:
-    if variant.bundled_weights is None:
+    if variant.named_weights is None:
         raise UsageError(
-            f"{variant.name} has no bundled weights: give --weights FILE, "
+            f"{variant.name} has no named weights: give --weights FILE, "
             f"or --weights {RANDOM_WEIGHTS} to try the chain without a trained model"
         )
-    return variant.bundled_weights
+    return variant.named_weights
 
 
-def _fill(network: EfficientNet, weights: str) -> Weights:
+def _fill(network: EfficientNet, weights: str, padding: Padding | None) -> Weights:
     if weights == RANDOM_WEIGHTS:
         digest = hashlib.sha256()
         for tensor in network.state_dict().values():
@@ -112,5 +116,5 @@ def _fill(network: EfficientNet, weights: str) -> Weights:
         return Weights(
             RANDOM_WEIGHTS, "untrained: random initialization, seed 0", digest.hexdigest(), None
         )
-    origin = load_weights(network, weights)
+    origin = load_weights(network, weights, padding=padding)
     return Weights(origin.name, origin.source, origin.sha256, origin.licence)

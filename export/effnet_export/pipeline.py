@@ -96,7 +96,7 @@ class ExportRequest:
     num_classes: int = IMAGENET_CLASSES
     labels: Path | None = None
     resolution: int | None = None
-    padding: Padding = "same"
+    padding: Padding | None = None
     input_kind: InputKind = "uint8-nhwc"
     batch: BatchRange = field(default_factory=lambda: BatchRange(1, 1, 1))
     calibration: Path | None = None
@@ -342,7 +342,7 @@ class _ExportRun:
             batch=request.batch,
             output=OutputSpec(OUTPUT_NAME, source.classes),
             preprocessing=preprocessing,
-            padding=request.padding,
+            padding=source.network.padding,
             tools=tool_versions(),
             machine=Machine.here(),
             weights=source.weights,

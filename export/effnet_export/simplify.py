@@ -1,4 +1,4 @@
-"""onnxsim as the simplifier, less the pass that corrupts TensorFlow-padded models."""
+"""onnxsim as the simplifier, less the passes that do harm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 # onnxsim 0.8.1 adds Pad's amounts to the wrong sides of a convolution in graphs whose batch is
 # dynamic, and its own check then reports success. The exporter has folded the pads by then.
-SKIPPED_PASSES = ("fuse_pad_into_conv",)
+# Equalization's factors are there for the quantization after them: moved on into the weights, they
+# leave the same model in float and another one in INT8.
+SKIPPED_PASSES = ("fuse_pad_into_conv", "fuse_preceding_mul_into_conv")
 
 
 def simplify(model: onnx.ModelProto) -> onnx.ModelProto:

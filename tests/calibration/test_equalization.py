@@ -14,17 +14,19 @@ from effnet_calibration.equalization import (
     equalize_depthwise,
     equalize_projection,
     equalize_stream,
+    has_linear_stream,
     has_scalable_depthwise_input,
     scale_logits,
     stream_readers,
 )
 from effnet_calibration.quantized import equalized
-from effnet_calibration.schemes import SYMMETRIC_INT8
-from effnet_calibration.sites import blocks, layer
+from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8
+from effnet_calibration.sites import blocks, is_expanded, layer, sites
 from effnet_calibration.statistics import StatisticsCollector, TensorStatistics
 from effnet_edge.parity.metrics import sqnr_db
 
 if TYPE_CHECKING:
+    from effnet_calibration.schemes import QuantizationScheme
     from effnet_edge.model.network import EfficientNet
 
 # Reordering float32 operations in untrained blocks leaves 75 dB and more; a wrong factor far less.
@@ -130,3 +132,59 @@ def test_each_switch_leaves_the_float_output_unchanged(
     assert bool(grids.depthwise) == switched.equalize_depthwise
     assert len(grids.stream) == (7 if switched.equalize_stream else switched.equalize_depthwise)
     assert_same(network, equalized(network, grids))
+
+
+STRUCTURES = ["b2", "b4", "lite0", "es", "v2-b0"]
+
+
+@pytest.mark.parametrize("variant", STRUCTURES)
+def test_factors_and_centres_leave_every_kind_of_block_unchanged(variant: str) -> None:
+    network = random_network(variant)
+    changed = copy.deepcopy(network)
+    for seed, (name, block) in enumerate(blocks(network)):
+        if has_scalable_depthwise_input(name, block):
+            channels = block.depthwise.conv.in_channels
+            equalize_depthwise(changed, name, factors(channels, seed))
+        if is_expanded(block):
+            channels = block.project.conv.in_channels
+            equalize_projection(changed, name, factors(channels, seed + 1), centre=0.5)
+    assert_same(network, changed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["b3", "b5", "b6", "b7", "lite4", "el", "v2-s", "v2-b3"])
+def test_factors_and_centres_leave_large_variants_unchanged(variant: str) -> None:
+    test_factors_and_centres_leave_every_kind_of_block_unchanged(variant)
+
+
+@pytest.mark.parametrize(
+    ("variant", "scheme"),
+    [("lite0", SYMMETRIC_INT8), ("es", ASYMMETRIC_UINT8), ("v2-b0", SYMMETRIC_INT8)],
+)
+def test_what_is_chosen_for_other_blocks_leaves_the_float_output_unchanged(
+    variant: str, scheme: QuantizationScheme
+) -> None:
+    network = random_network(variant)
+    with StatisticsCollector(network) as collector:
+        collector.run(normalized(8))
+    grids = choose_grids(network, collector.statistics(), scheme)
+    assert set(grids.tensors) == {site.name for site in sites(network)}
+    assert grids.projection
+    assert_same(network, equalized(network, grids))
+
+
+def test_no_step_of_a_relu6_grid_lies_above_6() -> None:
+    network = random_network("lite0")
+    with StatisticsCollector(network) as collector:
+        collector.run(normalized(8))
+    grids = choose_grids(network, collector.statistics(), ASYMMETRIC_UINT8)
+    for name, per_channel in grids.projection.items():
+        entry = grids.tensors[f"{name}.project.conv"]
+        top = entry.scale * (255 - entry.zero_point)
+        # A grid's ends lie half a step, and its zero position some steps, off the range itself.
+        assert top / max(per_channel) < 6.0 * 1.15, name
+
+
+def test_a_stream_with_activations_on_it_is_not_equalized() -> None:
+    network = random_network("v2-b0")
+    assert [has_linear_stream(network, index) for index in range(3)] == [False, True, True]

@@ -18,6 +18,7 @@ from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import apply_state
 
 TOLERANCE = 1e-4
+PAPER_VARIANTS = [f"b{index}" for index in range(8)]
 
 
 def assert_same_logits(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> None:
@@ -28,7 +29,7 @@ def assert_same_logits(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> N
     assert (expected - found).abs().max().item() <= TOLERANCE * max(1.0, scale)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", PAPER_VARIANTS)
 def test_logits_are_those_of_efficientnet_pytorch(name: str) -> None:
     x = picture(VARIANTS[name].resolution)
     theirs = randomized(efficientnet_pytorch_model(name), x)
@@ -38,11 +39,66 @@ def test_logits_are_those_of_efficientnet_pytorch(name: str) -> None:
     assert_same_logits(ours, theirs, x)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [*PAPER_VARIANTS, "b8"])
 def test_logits_are_those_of_geffnet(name: str) -> None:
-    x = picture(150)
+    assert_as_geffnet(name, 150)
+
+
+# 150 px make both even and odd feature maps, and so both kinds of SAME padding at stride 2.
+@pytest.mark.parametrize("name", [f"lite{index}" for index in range(5)] + ["es", "em", "el"])
+def test_logits_of_lite_and_edgetpu_are_those_of_geffnet(name: str) -> None:
+    assert_as_geffnet(name, 150)
+
+
+@pytest.mark.slow
+def test_logits_of_l2_are_those_of_geffnet() -> None:
+    assert_as_geffnet("l2", 96)
+
+
+@pytest.mark.parametrize("name", ["es", "em", "el", "b8", "lite3"])
+def test_multiply_adds_are_those_of_geffnets_layers(name: str) -> None:
+    side = 64
+    theirs, counts = geffnet.create_model(f"efficientnet_{name}").eval(), []
+
+    def count(module: nn.Module, _: object, output: torch.Tensor) -> None:
+        positions = output[0, 0].numel() if output.dim() == 4 else 1
+        counts.append(module.weight.numel() * positions)
+
+    for module in theirs.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        theirs(picture(side))
+
+    ours = VARIANTS[name].multiply_adds(side)
+    # geffnet computes EdgeTPU's fused convolutions at full resolution and skips pixels afterwards.
+    assert (ours < sum(counts)) if name.startswith("e") else (ours == sum(counts))
+    parameters = sum(parameter.numel() for parameter in theirs.parameters())
+    assert VARIANTS[name].parameter_count() == parameters
+
+
+@pytest.mark.parametrize("name", ["lite1", "em", "v2-s", "v2-b3"])
+def test_a_network_has_the_tables_parameters_and_multiply_adds(name: str) -> None:
+    network, counts = EfficientNet(VARIANTS[name], resolution=75).eval(), []
+
+    def count(module: nn.Module, _: object, output: torch.Tensor) -> None:
+        counts.append(module.weight.numel() * (output[0, 0].numel() if output.dim() == 4 else 1))
+
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        network(picture(75))
+
+    assert sum(counts) == VARIANTS[name].multiply_adds(75)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    assert parameters == VARIANTS[name].parameter_count()
+
+
+def assert_as_geffnet(name: str, resolution: int) -> None:
+    x = picture(resolution)
     theirs = randomized(geffnet_model(name), x)
-    ours = EfficientNet(VARIANTS[name], resolution=150).eval()
+    ours = EfficientNet(VARIANTS[name], resolution=resolution).eval()
     apply_state(ours, theirs.state_dict(), origin="test")
 
     assert_same_logits(ours, theirs, x)
@@ -60,7 +116,7 @@ def test_same_padding_is_right_at_other_resolutions_too(resolution: int) -> None
 
 def test_symmetric_padding_is_that_of_geffnets_pytorch_models() -> None:
     x = picture(240)
-    theirs = randomized(geffnet.create_model("efficientnet_b1", bn_eps=1e-3), x)
+    theirs = randomized(geffnet.create_model("efficientnet_b1"), x)
     ours = EfficientNet(VARIANTS["b1"], padding="symmetric").eval()
     apply_state(ours, theirs.state_dict(), origin="test")
 

