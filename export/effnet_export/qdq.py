@@ -3,6 +3,12 @@
 A pair stands at the input of every convolution and of the classifier, and nowhere else:
 there the backends fuse the activation and the requantization before it into the producing
 convolution. Weights are int8 with a scale an output channel and zero point 0.
+
+These are also TensorRT's rules (NVIDIA TensorRT documentation, "Working with Quantized Types",
+"Q/DQ Layer-Placement Recommendations"): quantize all inputs of weighted operations; leave their
+outputs alone; quantize both inputs of a residual addition or, as here, neither. SiLU and the gate
+stay between the DequantizeLinear of one convolution and the QuantizeLinear of the next. TensorRT
+takes activations with one scale a tensor and zero point 0 only, which is the symmetric scheme.
 """
 
 from __future__ import annotations
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from effnet_calibration.quantized import QuantizedNetwork
-    from effnet_calibration.schemes import TensorQuantization
+    from effnet_calibration.schemes import QuantizationScheme, TensorQuantization
     from effnet_edge.image import Preprocessing
 
 STEM = "stem.conv"
@@ -36,21 +42,32 @@ def quantize_graph(
     """The Q/DQ form of the graph that `quantized.network` was exported to.
 
     Nodes are found by the names that the export gave them, those of the modules. Where the graph
-    takes uint8 pixels, the stem reads them as they are.
+    takes uint8 pixels and the zero point may move, the stem reads them as they are. In a symmetric
+    scheme it reads normalized pixels on a grid that reaches as far as they can.
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(model.graph)
     writer = _Writer(graph)
     weights = dict(quantized.weights)
     takes_pixels = graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    if takes_pixels and STEM in weights:
+    inputs = dict(quantized.inputs)
+    if STEM in weights and quantized.scheme.symmetric:
+        inputs[STEM] = image_grid(preprocessing, quantized.scheme)
+    elif STEM in weights and takes_pixels:
         weights[STEM] = writer.pixels_to_stem(quantized, preprocessing)
     for node in list(graph.node):
         if node.name in weights:
             writer.quantize_weight(node, weights[node.name])
-        if node.name in quantized.inputs:
-            writer.quantize_input(node, quantized.inputs[node.name])
+        if node.name in inputs:
+            writer.quantize_input(node, inputs[node.name])
     return writer.finish(model)
+
+
+def image_grid(preprocessing: Preprocessing, scheme: QuantizationScheme) -> TensorQuantization:
+    """The symmetric grid that reaches to the largest normalized pixel, |p/255 − m|/s."""
+    mean, std = np.asarray(preprocessing.mean), np.asarray(preprocessing.std)
+    largest = float((np.maximum(mean, 1 - mean) / std).max())
+    return scheme.on_grid(largest / scheme.maximum, 0)
 
 
 class _Writer:
