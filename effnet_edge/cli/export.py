@@ -68,7 +68,8 @@ class BatchType(click.ParamType[tuple[int, int, int]]):
     "--fp16",
     "precision",
     flag_value="fp16",
-    help="Weights in FP16, arithmetic as the device does it fastest (OpenVINO's default).",
+    help="Weights in FP16, arithmetic as the device does it fastest (the default but for "
+    "onnxruntime).",
 )
 @click.option(
     "--int8",
@@ -177,6 +178,9 @@ STAGES = {
     "quantize": "writing INT8 and comparing with the simulation",
     "export": "exporting to ONNX and comparing with PyTorch",
     "simplify": "simplifying and comparing with PyTorch",
+    "type": "typing the graph and comparing with PyTorch",
+    "tensorrt": "writing for TensorRT",
+    "tensorrt-rtx": "writing for TensorRT-RTX",
     "openvino": "converting to OpenVINO and comparing with PyTorch",
     "onnxruntime": "writing for onnxruntime and comparing with PyTorch",
     "latency": "timing against the model with every tensor in INT8",

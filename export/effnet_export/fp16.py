@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import onnx
+from google.protobuf.message import Message as AnyMessage
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from effnet_edge.errors import EffnetEdgeError
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from effnet_calibration.image_sets import Pictures
     from effnet_edge.image import Preprocessing
+
+Message = TypeVar("Message", bound=AnyMessage)
 
 # QuantizeLinear and DequantizeLinear take FP16 from opset 19 on; TensorRT 10.0 parses up to 20.
 OPSET = 19
@@ -116,8 +119,7 @@ def measure_ranges(
     names = [name for name, kind in _element_types(model).items() if kind == TensorProto.FLOAT]
     made = {name for node in model.graph.node for name in node.output}
     names = [name for name in names if name in made]
-    measuring = onnx.ModelProto()
-    measuring.CopyFrom(model)
+    measuring = copied(model)
     graph = measuring.graph
     del graph.output[:]
     for name in names:
@@ -137,8 +139,7 @@ def measure_ranges(
 
 def write_types(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     """The graph in FP16, but for the nodes called `kept`; inputs and outputs keep their types."""
-    typed = onnx.ModelProto()
-    typed.CopyFrom(model)
+    typed = copied(model)
     _TypeWriter(typed, kept).write()
     del typed.graph.value_info[:]
     inferred = onnx.shape_inference.infer_shapes(typed, check_type=True, strict_mode=True)
@@ -153,8 +154,7 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
     them: an activation beyond 65504 passes unnoticed. Here each FP16 tensor is rounded by a pair
     of Casts of its own. A fused kernel of a GPU rounds less often, never more.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copied(model)
     graph = result.graph
     types = _element_types(model)
     for initializer in graph.initializer:
@@ -174,7 +174,7 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
             node.output[0] = raw
             nodes.append(helper.make_node("Cast", [raw], [half], to=TensorProto.FLOAT16))
         nodes.append(helper.make_node("Cast", [half], [name], to=TensorProto.FLOAT))
-    nodes = [_copy(node) for node in nodes]
+    nodes = [copied(node) for node in nodes]
     del graph.node[:]
     graph.node.extend(nodes)
     del graph.value_info[:]
@@ -217,7 +217,7 @@ class _TypeWriter:
             self._nodes.append(node)
             self._nodes.extend(self._output_casts)
             self._output_casts.clear()
-        nodes = [_copy(node) for node in self._nodes]
+        nodes = [copied(node) for node in self._nodes]
         del graph.node[:]
         graph.node.extend(nodes)
         self._drop_unread()
@@ -259,12 +259,13 @@ class _TypeWriter:
     def _drop_unread(self) -> None:
         read = {name for node in self._graph.node for name in node.input}
         kept = [each for each in self._graph.initializer if each.name in read]
-        kept = [_copy(each) for each in kept]
+        kept = [copied(each) for each in kept]
         del self._graph.initializer[:]
         self._graph.initializer.extend(kept)
 
 
-def _copy(message: Any) -> Any:
+def copied(message: Message) -> Message:
+    """A deep copy of a protobuf message, which a list that is cleared cannot take away."""
     duplicate = type(message)()
     duplicate.CopyFrom(message)
     return duplicate

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from effnet_calibration.quantized import QuantizedNetwork
-    from effnet_calibration.schemes import QuantizationScheme, TensorQuantization
+    from effnet_calibration.schemes import TensorQuantization
     from effnet_edge.image import Preprocessing
 
 STEM = "stem.conv"
@@ -43,31 +43,24 @@ def quantize_graph(
 
     Nodes are found by the names that the export gave them, those of the modules. Where the graph
     takes uint8 pixels and the zero point may move, the stem reads them as they are. In a symmetric
-    scheme it reads normalized pixels on a grid that reaches as far as they can.
+    scheme the stem is left as it was: no grid with zero point 0 holds the pixels and the padding,
+    and rounding them costs B0 a point of agreement.
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(model.graph)
     writer = _Writer(graph)
     weights = dict(quantized.weights)
     takes_pixels = graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    inputs = dict(quantized.inputs)
-    if STEM in weights and quantized.scheme.symmetric:
-        inputs[STEM] = image_grid(preprocessing, quantized.scheme)
+    if quantized.scheme.symmetric:
+        weights.pop(STEM, None)
     elif STEM in weights and takes_pixels:
         weights[STEM] = writer.pixels_to_stem(quantized, preprocessing)
     for node in list(graph.node):
         if node.name in weights:
             writer.quantize_weight(node, weights[node.name])
-        if node.name in inputs:
-            writer.quantize_input(node, inputs[node.name])
+        if node.name in quantized.inputs:
+            writer.quantize_input(node, quantized.inputs[node.name])
     return writer.finish(model)
-
-
-def image_grid(preprocessing: Preprocessing, scheme: QuantizationScheme) -> TensorQuantization:
-    """The symmetric grid that reaches to the largest normalized pixel, |p/255 − m|/s."""
-    mean, std = np.asarray(preprocessing.mean), np.asarray(preprocessing.std)
-    largest = float((np.maximum(mean, 1 - mean) / std).max())
-    return scheme.on_grid(largest / scheme.maximum, 0)
 
 
 class _Writer:
