@@ -266,7 +266,7 @@ class _TypeWriter:
 
 def copied(message: Message) -> Message:
     """A deep copy of a protobuf message, which a list that is cleared cannot take away."""
-    duplicate = type(message)()
+    duplicate: Message = type(message)()
     duplicate.CopyFrom(message)
     return duplicate
 

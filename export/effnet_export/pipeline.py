@@ -31,13 +31,14 @@ from effnet_edge.bundle import (
     StageParity,
     utc_now,
 )
-from effnet_edge.errors import GateError, UsageError
+from effnet_edge.errors import BackendError, EffnetEdgeError, GateError, UsageError
 from effnet_edge.image_set import ImageSet
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.variants import IMAGENET_CLASSES
 from effnet_edge.parity import Gate
 from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
 from effnet_edge.runtime import EngineRunner
+from effnet_edge.runtime.tensorrt.build import BuildOptions, build_engine, can_build
 from effnet_export.calibration import calibration_table, is_table, named_pictures
 from effnet_export.fp16 import type_fp16
 from effnet_export.gate import SIMULATED, ParityGate
@@ -88,6 +89,8 @@ class ExportRequest:
         max_drop: for INT8: keep the fewest tensors in 16 bit that hold the top-1 drop on the
             calibration pictures, which must be labelled, to so many points.
         max_kl: the same for the KL divergence in nats; no labels are needed.
+        require_engine: fail where the engine can only be built on the device.
+        compute_capabilities: GPU generations to compile for with TensorRT-RTX ("8.6").
         output: the bundle's directory; `VARIANT-TARGET-PRECISION` here if None.
     """
 
@@ -105,6 +108,8 @@ class ExportRequest:
     calibration_size: int = DEFAULT_IMAGES
     max_drop: float | None = None
     max_kl: float | None = None
+    require_engine: bool = False
+    compute_capabilities: tuple[str, ...] = ()
     output: Path | None = None
 
     @property
@@ -152,11 +157,14 @@ def export_bundle(
     target = TARGETS[request.target]
     precision = target.precision(request.precision)
     output = request.output or Path(f"{request.variant.lower()}-{target.name}-{precision}")
+    if request.require_engine and not (target.built_on_device and can_build(target.name)):
+        raise _no_engine(target)
     labels = _labels(request)
     with BundleWriter(output) as writer:
         run = _ExportRun(request, target, precision, labels, on_stage, on_progress)
         draft = run.write_model(writer.staging)
         bundle = writer.commit(draft, labels)
+    bundle = run.with_engine(bundle)
     return ExportResult(bundle, run.seconds, run.mixed, run.latency(bundle))
 
 
@@ -332,6 +340,17 @@ class _ExportRun:
             raise GateError(_budget_missed(self.mixed, budget))
         return replace(table, quantizations={scheme.name: self.mixed.best.quantization})
 
+    def with_engine(self, bundle: Bundle) -> Bundle:
+        """The bundle with an engine in it, where the target has one and this machine can make it.
+
+        The device builds its own from the graph otherwise.
+        """
+        if not (self._target.built_on_device and can_build(self._target.name)):
+            return bundle
+        options = BuildOptions(compute_capabilities=self._request.compute_capabilities)
+        with self._stage("build"):
+            return build_engine(bundle, options, self._on_progress)
+
     def latency(self, bundle: Bundle) -> tuple[BundleTiming, BundleTiming] | None:
         """Time the model with all tensors in INT8 and the finished bundle in turns."""
         graph, batch = self._all_int8, self._request.batch
@@ -393,6 +412,17 @@ class _ExportRun:
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started
+
+
+def _no_engine(target: Target) -> EffnetEdgeError:
+    if not target.built_on_device:
+        return UsageError(
+            f"--require-engine goes with tensorrt and tensorrt-rtx: {target.name} has no engine"
+        )
+    return BackendError(
+        f"--require-engine: no {target.name} engine can be built here: it needs the library "
+        f"(pip install 'effnet-edge[{target.name}]') and, for tensorrt, an NVIDIA GPU"
+    )
 
 
 def _budget_missed(mixed: MixedPrecision, budget: Gate) -> str:

@@ -1,4 +1,4 @@
-"""The portable ONNX graph of a TensorRT bundle: strongly typed, the same for TensorRT 10.0 to 11."""
+"""The portable ONNX graph of a TensorRT bundle: strongly typed, one for TensorRT 10.0 to 11."""
 
 from __future__ import annotations
 
