@@ -135,6 +135,28 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class EngineRecord:
+    """An engine that was compiled from the bundle's portable graph, and what it runs on.
+
+    `file` is the bundle's; `library` is "tensorrt" or "tensorrt-rtx"; `compute_capability` names
+    every GPU generation that it was built for ("8.7"). `gpu`, `cuda` and `jetpack` describe the
+    machine that built it, None where it has none.
+    """
+
+    file: str
+    library: str
+    library_version: str
+    compute_capability: tuple[str, ...]
+    gpu: str | None
+    cuda: str | None
+    jetpack: str | None
+    batch: BatchRange
+    version_compatible: bool
+    hardware_compatible: bool
+    dla_core: int | None
+
+
+@dataclass(frozen=True)
 class FileRecord:
     """What a file of the bundle must be: lower-case hexadecimal SHA-256 and size in bytes."""
 
@@ -171,6 +193,7 @@ class Manifest:
     parity_images: str | None = None
     calibration: Calibration | None = None
     labels: str | None = None
+    engines: tuple[EngineRecord, ...] = ()
     files: dict[str, FileRecord] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
@@ -495,6 +518,11 @@ def _check_consistency(manifest: Manifest, source: str | os.PathLike[str]) -> No
         problems.append(f"model: {manifest.model!r} is not among the files")
     if manifest.labels is not None and manifest.labels not in manifest.files:
         problems.append(f"labels: {manifest.labels!r} is not among the files")
+    problems += [
+        f"engines: {engine.file!r} is not among the files"
+        for engine in manifest.engines
+        if engine.file not in manifest.files
+    ]
     if not batch.minimum <= batch.optimum <= batch.maximum:
         problems.append("batch: needs minimum <= optimum <= maximum")
     if (side.dtype, side.layout) not in (("uint8", "NHWC"), ("float32", "NCHW")):

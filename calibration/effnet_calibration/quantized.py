@@ -17,7 +17,13 @@ from effnet_calibration.equalization import (
 )
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.schemes import QuantizationScheme, TensorQuantization, get_scheme
-from effnet_calibration.sites import channels_last, layer, quantized_layers, sites
+from effnet_calibration.sites import (
+    channels_last,
+    layer,
+    quantized_layers,
+    sites,
+    squeeze_excitations,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -64,7 +70,8 @@ class QuantizedNetwork:
         scheme: of the activations.
         inputs: the grid of each quantized layer's input, by layer name. The stem has none: its
             input are 8-bit pixels already.
-        weights: of the stem and of every layer in `inputs`.
+        weights: of the stem and of every layer in `inputs`. Neither holds the gates'
+            layers where the scheme leaves them alone.
     """
 
     network: EfficientNet
@@ -106,6 +113,8 @@ def apply_quantization(network: EfficientNet, quantization: Quantization) -> Qua
         _add_bias(changed, name, added)
     scale_logits(changed, 1 / quantization.logit_gain)
     kept = set(quantization.kept)
+    if not scheme.quantizes_gates:
+        kept |= squeeze_excitations(changed)
     inputs = {}
     for site in sites(changed):
         if site.name in kept:

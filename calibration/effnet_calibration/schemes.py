@@ -45,12 +45,15 @@ class QuantizationScheme:
     """An integer type and whether its zero point may move.
 
     `minimum` and `maximum` are the integers of the type. A symmetric scheme has zero point 0.
+    `quantizes_gates` tells whether the squeeze-excitation's two layers are quantized, too: TensorRT
+    fuses the gate as a whole where no pair is inside.
     """
 
     name: str
     minimum: int
     maximum: int
     symmetric: bool
+    quantizes_gates: bool = True
 
     @property
     def dtype(self) -> str:
@@ -68,7 +71,9 @@ class QuantizationScheme:
 
 
 ASYMMETRIC_UINT8 = QuantizationScheme("asymmetric-uint8", 0, 255, symmetric=False)
-SYMMETRIC_INT8 = QuantizationScheme("symmetric-int8", -128, 127, symmetric=True)
+SYMMETRIC_INT8 = QuantizationScheme(
+    "symmetric-int8", -128, 127, symmetric=True, quantizes_gates=False
+)
 
 SCHEMES = {scheme.name: scheme for scheme in (ASYMMETRIC_UINT8, SYMMETRIC_INT8)}
 

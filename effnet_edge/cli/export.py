@@ -18,6 +18,7 @@ from effnet_edge.cli.common import (
     settings,
     stage_display,
 )
+from effnet_edge.cli.engine_options import BatchType, capabilities
 from effnet_edge.cli.network import calibration_options, network_options
 
 if TYPE_CHECKING:
@@ -30,36 +31,6 @@ if TYPE_CHECKING:
     from effnet_export.pipeline import ExportResult
 
 
-class BatchType(click.ParamType[tuple[int, int, int]]):
-    """`N` or `MIN:OPT:MAX`, as (min, opt, max)."""
-
-    name = "N|MIN:OPT:MAX"
-
-    def convert(
-        self,
-        value: object,
-        param: click.Parameter | None,
-        ctx: click.Context | None,
-    ) -> tuple[int, int, int]:
-        """Parse and check the order."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            sizes = [int(part) for part in str(value).split(":")]
-        except ValueError:
-            sizes = []
-        if len(sizes) == 1:
-            sizes *= 3
-        if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
-            self.fail(
-                f"'{value}' is neither a number of images nor MIN:OPT:MAX with "
-                "1 ≤ MIN ≤ OPT ≤ MAX, such as 1:8:32",
-                param,
-                ctx,
-            )
-        return sizes[0], sizes[1], sizes[2]
-
-
 @click.command("export", short_help="Export a variant to a verified bundle.")
 @click.argument("variant")
 @network_options
@@ -68,7 +39,8 @@ class BatchType(click.ParamType[tuple[int, int, int]]):
     "--fp16",
     "precision",
     flag_value="fp16",
-    help="Weights in FP16, arithmetic as the device does it fastest (OpenVINO's default).",
+    help="Weights in FP16, arithmetic as the device does it fastest (the default but for "
+    "onnxruntime).",
 )
 @click.option(
     "--int8",
@@ -111,6 +83,16 @@ class BatchType(click.ParamType[tuple[int, int, int]]):
     help="The same for the KL divergence from FP32; needs no labels.",
 )
 @click.option(
+    "--require-engine",
+    is_flag=True,
+    help="For TensorRT: fail where the engine cannot be built here.",
+)
+@click.option(
+    "--compute-capability",
+    metavar="X.Y,…",
+    help="For TensorRT-RTX: the GPU generations to build for. [default: 8.6,8.9,12.0]",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
@@ -133,6 +115,8 @@ def command(
     calibration_size: int,
     max_drop: float | None,
     max_kl: float | None,
+    require_engine: bool,
+    compute_capability: str | None,
     output: Path | None,
 ) -> None:
     """Export VARIANT (see effnet-edge list) to a bundle, checking it against PyTorch at every step.
@@ -157,6 +141,8 @@ def command(
         calibration_size=calibration_size,
         max_drop=max_drop,
         max_kl=max_kl,
+        require_engine=require_engine,
+        compute_capabilities=capabilities(compute_capability),
         output=output,
     )
     if precision == "int8" and calibration is None:
@@ -177,6 +163,10 @@ STAGES = {
     "quantize": "writing INT8 and comparing with the simulation",
     "export": "exporting to ONNX and comparing with PyTorch",
     "simplify": "simplifying and comparing with PyTorch",
+    "type": "typing the graph and comparing with PyTorch",
+    "tensorrt": "writing for TensorRT",
+    "tensorrt-rtx": "writing for TensorRT-RTX",
+    "build": "building the engine",
     "openvino": "converting to OpenVINO and comparing with PyTorch",
     "onnxruntime": "writing for onnxruntime and comparing with PyTorch",
     "latency": "timing against the model with every tensor in INT8",
@@ -216,7 +206,14 @@ def _report(result: ExportResult) -> None:
         f"{sum(result.seconds.values()):.1f} s",
         markup=False,
     )
-    say(f"Next: effnet-edge predict {_display_path(bundle)} PHOTO")
+    say(_next_step(bundle))
+
+
+def _next_step(bundle: Bundle) -> str:
+    path, manifest = _display_path(bundle), bundle.manifest
+    if manifest.target in {"tensorrt", "tensorrt-rtx"} and not manifest.engines:
+        return f"No engine was built here. Next, on the device: effnet-edge build {path}"
+    return f"Next: effnet-edge predict {path} PHOTO"
 
 
 def _kept(bundle: Bundle) -> list[str]:

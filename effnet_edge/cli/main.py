@@ -12,6 +12,7 @@ import click
 from effnet_edge import __version__
 from effnet_edge.cli import (
     bench,
+    build,
     calibration,
     doctor,
     export,
@@ -49,6 +50,7 @@ def cli() -> None:
 
 for module in (
     export,
+    build,
     predict,
     parity,
     bench,

@@ -12,7 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 _TARGET = click.option(
     "--target",
-    type=click.Choice(["openvino", "onnxruntime"]),
+    type=click.Choice(["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]),
     default="openvino",
     show_default=True,
     help="The engine that will run the model.",
@@ -40,7 +40,8 @@ _CALIBRATION = click.option(
     "--calibration",
     type=click.Path(exists=True, path_type=Path),
     metavar="DIR|CSV|TABLE.json",
-    help="For INT8: your own pictures, or a table to reuse. [default: embedded photos]",
+    help="For INT8 and TensorRT's FP16: your own pictures; for INT8 also a table to reuse. "
+    "[default: embedded photos]",
 )
 _CALIBRATION_SIZE = click.option(
     "--calibration-size",

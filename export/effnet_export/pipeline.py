@@ -31,14 +31,16 @@ from effnet_edge.bundle import (
     StageParity,
     utc_now,
 )
-from effnet_edge.errors import GateError, UsageError
+from effnet_edge.errors import BackendError, EffnetEdgeError, GateError, UsageError
 from effnet_edge.image_set import ImageSet
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.variants import IMAGENET_CLASSES
 from effnet_edge.parity import Gate
 from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
 from effnet_edge.runtime import EngineRunner
+from effnet_edge.runtime.tensorrt.build import BuildOptions, build_engine, can_build
 from effnet_export.calibration import calibration_table, is_table, named_pictures
+from effnet_export.fp16 import type_fp16
 from effnet_export.gate import SIMULATED, ParityGate
 from effnet_export.labels import class_indices, default_labels, read_labels
 from effnet_export.network import Source, load_source
@@ -46,6 +48,7 @@ from effnet_export.onnx_graph import INPUT_NAME, OUTPUT_NAME, export_onnx
 from effnet_export.qdq import quantize_graph
 from effnet_export.simplify import simplify
 from effnet_export.targets import TARGETS, Target
+from effnet_export.tensorrt_graph import SimulatedEngine, cast_pixels_first
 
 if TYPE_CHECKING:
     import onnx
@@ -80,12 +83,14 @@ class ExportRequest:
         weights: a bundled name, a checkpoint file or "random"; the bundled ones if None.
         labels: a file of class names; ImageNet's for 1000 classes if None.
         resolution: input side in pixels; the variant's own if None.
-        calibration: for INT8: a folder or CSV of pictures, or a table (`.json`) to reuse; crops of
-            the embedded photos if None.
+        calibration: for INT8 and for TensorRT's FP16: a folder or CSV of pictures, or for INT8 a
+            table (`.json`) to reuse; crops of the embedded photos if None.
         calibration_size: at most so many pictures.
         max_drop: for INT8: keep the fewest tensors in 16 bit that hold the top-1 drop on the
             calibration pictures, which must be labelled, to so many points.
         max_kl: the same for the KL divergence in nats; no labels are needed.
+        require_engine: fail where the engine can only be built on the device.
+        compute_capabilities: GPU generations to compile for with TensorRT-RTX ("8.6").
         output: the bundle's directory; `VARIANT-TARGET-PRECISION` here if None.
     """
 
@@ -103,6 +108,8 @@ class ExportRequest:
     calibration_size: int = DEFAULT_IMAGES
     max_drop: float | None = None
     max_kl: float | None = None
+    require_engine: bool = False
+    compute_capabilities: tuple[str, ...] = ()
     output: Path | None = None
 
     @property
@@ -150,11 +157,14 @@ def export_bundle(
     target = TARGETS[request.target]
     precision = target.precision(request.precision)
     output = request.output or Path(f"{request.variant.lower()}-{target.name}-{precision}")
+    if request.require_engine and not (target.built_on_device and can_build(target.name)):
+        raise _no_engine(target)
     labels = _labels(request)
     with BundleWriter(output) as writer:
         run = _ExportRun(request, target, precision, labels, on_stage, on_progress)
         draft = run.write_model(writer.staging)
         bundle = writer.commit(draft, labels)
+    bundle = run.with_engine(bundle)
     return ExportResult(bundle, run.seconds, run.mixed, run.latency(bundle))
 
 
@@ -209,10 +219,13 @@ class _ExportRun:
             graph = self._make_int8_graph(self._calibrated_on, folded, source, pictures, staging)
         else:
             graph = self._make_graph(folded, source, gate)
+        if self._target.built_on_device:
+            graph = self._make_typed_graph(graph, source, gate)
         with self._stage(self._target.name):
             model_file = self._target.write(graph, staging, self._precision, request.batch)
-            draft = self._manifest(source, model_file, pictures.source)
-            self._check_engine(draft, staging, gate)
+            if not self._target.built_on_device:
+                draft = self._manifest(source, model_file, pictures.source)
+                self._check_engine(draft, staging, gate)
         return self._manifest(source, model_file, pictures.source)
 
     def _make_graph(
@@ -265,6 +278,24 @@ class _ExportRun:
             self._parity.append(gate.check("quantize", candidate, SIMULATED))
         return graph
 
+    def _make_typed_graph(
+        self, graph: onnx.ModelProto, source: Source, gate: ParityGate
+    ) -> onnx.ModelProto:
+        """What TensorRT gets, judged by what onnxruntime says it computes."""
+        preprocessing = source.preprocessing
+        with self._stage("type"):
+            graph = cast_pixels_first(graph)
+            if self._precision != "fp32":
+                graph = type_fp16(graph, self._typing_pictures(), preprocessing).model
+            simulated = SimulatedEngine(graph, preprocessing, self._precision)
+            self._parity.append(gate.check("type", simulated, self._target.gate(self._precision)))
+        return graph
+
+    def _typing_pictures(self) -> ImageSet | EmbeddedPhotos:
+        """Those of the calibration, whatever the precision; a table has none."""
+        named = self._calibrated_on or self._named()
+        return EmbeddedPhotos(self._request.calibration_size) if isinstance(named, Path) else named
+
     def _named(self) -> CalibratedOn:
         """What to calibrate on: a table, or pictures, labelled where they can be."""
         request = self._request
@@ -309,10 +340,21 @@ class _ExportRun:
             raise GateError(_budget_missed(self.mixed, budget))
         return replace(table, quantizations={scheme.name: self.mixed.best.quantization})
 
+    def with_engine(self, bundle: Bundle) -> Bundle:
+        """The bundle with an engine in it, where the target has one and this machine can make it.
+
+        The device builds its own from the graph otherwise.
+        """
+        if not (self._target.built_on_device and can_build(self._target.name)):
+            return bundle
+        options = BuildOptions(compute_capabilities=self._request.compute_capabilities)
+        with self._stage("build"):
+            return build_engine(bundle, options, self._on_progress)
+
     def latency(self, bundle: Bundle) -> tuple[BundleTiming, BundleTiming] | None:
         """Time the model with all tensors in INT8 and the finished bundle in turns."""
         graph, batch = self._all_int8, self._request.batch
-        if graph is None:
+        if graph is None or self._target.built_on_device:
             return None
         with self._stage("latency"), TemporaryDirectory() as folder:
             with BundleWriter(Path(folder) / "all-int8") as writer:
@@ -370,6 +412,17 @@ class _ExportRun:
         started = time.perf_counter()
         yield
         self.seconds[name] = time.perf_counter() - started
+
+
+def _no_engine(target: Target) -> EffnetEdgeError:
+    if not target.built_on_device:
+        return UsageError(
+            f"--require-engine goes with tensorrt and tensorrt-rtx: {target.name} has no engine"
+        )
+    return BackendError(
+        f"--require-engine: no {target.name} engine can be built here: it needs the library "
+        f"(pip install 'effnet-edge[{target.name}]') and, for tensorrt, an NVIDIA GPU"
+    )
 
 
 def _budget_missed(mixed: MixedPrecision, budget: Gate) -> str:

@@ -3,6 +3,12 @@
 A pair stands at the input of every convolution and of the classifier, and nowhere else:
 there the backends fuse the activation and the requantization before it into the producing
 convolution. Weights are int8 with a scale an output channel and zero point 0.
+
+These are also TensorRT's rules (NVIDIA TensorRT documentation, "Working with Quantized Types",
+"Q/DQ Layer-Placement Recommendations"): quantize all inputs of weighted operations; leave their
+outputs alone; quantize both inputs of a residual addition or, as here, neither. SiLU and the gate
+stay between the DequantizeLinear of one convolution and the QuantizeLinear of the next. TensorRT
+takes activations with one scale a tensor and zero point 0 only, which is the symmetric scheme.
 """
 
 from __future__ import annotations
@@ -36,14 +42,18 @@ def quantize_graph(
     """The Q/DQ form of the graph that `quantized.network` was exported to.
 
     Nodes are found by the names that the export gave them, those of the modules. Where the graph
-    takes uint8 pixels, the stem reads them as they are.
+    takes uint8 pixels and the zero point may move, the stem reads them as they are. In a symmetric
+    scheme the stem is left as it was: no grid with zero point 0 holds the pixels and the padding,
+    and rounding them costs B0 a point of agreement.
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(model.graph)
     writer = _Writer(graph)
     weights = dict(quantized.weights)
     takes_pixels = graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    if takes_pixels and STEM in weights:
+    if quantized.scheme.symmetric:
+        weights.pop(STEM, None)
+    elif STEM in weights and takes_pixels:
         weights[STEM] = writer.pixels_to_stem(quantized, preprocessing)
     for node in list(graph.node):
         if node.name in weights:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from effnet_calibration.schemes import ASYMMETRIC_UINT8, QuantizationScheme
+from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8, QuantizationScheme
 from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import UsageError
 from effnet_edge.parity import EXACT, Gate
@@ -30,6 +30,8 @@ class Target:
         refusal: why not in another one.
         scheme: of INT8 activations.
         write: writes the model file(s) into a folder and gives the main one's name.
+        built_on_device: whether the bundle holds a portable, strongly typed graph, from which
+            `effnet-edge build` makes the engine.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Target:
     refusal: str
     scheme: QuantizationScheme
     write: WriteModel
+    built_on_device: bool = False
 
     def precision(self, asked: str | None) -> str:
         """The precision to export in.
@@ -80,6 +83,17 @@ TARGETS = {
             "onnxruntime's CPU provider has no FP16 convolutions: use --fp32 or --int8",
             ASYMMETRIC_UINT8,
             _write_onnx,
+        ),
+        *(
+            Target(
+                name,
+                ("fp16", "fp32", "int8"),
+                "choose --fp16, --int8 or --fp32",
+                SYMMETRIC_INT8,
+                _write_onnx,
+                built_on_device=True,
+            )
+            for name in ("tensorrt", "tensorrt-rtx")
         ),
     )
 }

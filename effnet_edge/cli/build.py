@@ -1,0 +1,73 @@
+"""`effnet-edge build`: compile a bundle's engine on the machine that will run it."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import click
+
+from effnet_edge.cli.common import common_options, print_json, say, settings, stage_display
+from effnet_edge.cli.engine_options import BatchType, capabilities
+
+
+@click.command("build", short_help="Compile a TensorRT bundle's engine on this machine.")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--batch", type=BatchType(), help="Images a call, within the bundle's range.")
+@click.option("--workspace", type=click.IntRange(1), metavar="MIB", help="Memory for a layer.")
+@click.option(
+    "--optimization-level",
+    type=click.IntRange(0, 5),
+    help="0 builds fastest, 5 runs fastest. [default: the library's]",
+)
+@click.option(
+    "--dla", type=click.IntRange(0), metavar="CORE", help="Run on this DLA core of an Orin."
+)
+@click.option("--version-compatible", is_flag=True, help="Runs on newer TensorRT versions, too.")
+@click.option("--hardware-compatible", is_flag=True, help="Runs on every GPU from Ampere on.")
+@click.option(
+    "--compute-capability",
+    metavar="X.Y,…",
+    help="TensorRT-RTX: the GPU generations to build for. [default: 8.6,8.9,12.0]",
+)
+@common_options
+def command(
+    bundle: Path,
+    batch: tuple[int, int, int] | None,
+    workspace: int | None,
+    optimization_level: int | None,
+    dla: int | None,
+    version_compatible: bool,
+    hardware_compatible: bool,
+    compute_capability: str | None,
+) -> None:
+    """Compile the engine of BUNDLE into it: engines belong to one GPU and TensorRT version."""
+    from effnet_edge.bundle import BatchRange, Bundle
+    from effnet_edge.runtime.tensorrt.build import BuildOptions, build_engine
+
+    options = BuildOptions(
+        batch=BatchRange(*batch) if batch else None,
+        workspace_mib=workspace,
+        optimization_level=optimization_level,
+        dla_core=dla,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        compute_capabilities=capabilities(compute_capability),
+    )
+    started = time.perf_counter()
+    with stage_display() as display:
+        display.stage("building the engine")
+        built = build_engine(Bundle.load(bundle), options, display.progress)
+    seconds = time.perf_counter() - started
+    record = built.manifest.engines[-1]
+    size = built.manifest.files[record.file].bytes
+    if settings().json:
+        engine = json.loads(built.manifest.to_json())["engines"][-1]
+        print_json({**engine, "bundle": str(built.path), "bytes": size, "seconds": seconds})
+        return
+    click.echo(
+        f"{bundle / record.file}: {size / 1e6:.1f} MB, {seconds:.1f} s, for compute capability "
+        f"{', '.join(record.compute_capability)}, {record.library} {record.library_version}"
+    )
+    say(f"Next: effnet-edge predict {bundle} PHOTO")

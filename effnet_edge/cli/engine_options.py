@@ -1,0 +1,52 @@
+"""Values of options that several commands read: batch ranges and compute capabilities."""
+
+from __future__ import annotations
+
+import click
+
+
+class BatchType(click.ParamType[tuple[int, int, int]]):
+    """`N` or `MIN:OPT:MAX`, as (min, opt, max)."""
+
+    name = "N|MIN:OPT:MAX"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[int, int, int]:
+        """Parse and check the order."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            sizes = [int(part) for part in str(value).split(":")]
+        except ValueError:
+            sizes = []
+        if len(sizes) == 1:
+            sizes *= 3
+        if len(sizes) != 3 or not 1 <= sizes[0] <= sizes[1] <= sizes[2]:
+            self.fail(
+                f"'{value}' is neither a number of images nor MIN:OPT:MAX with "
+                "1 ≤ MIN ≤ OPT ≤ MAX, such as 1:8:32",
+                param,
+                ctx,
+            )
+        return sizes[0], sizes[1], sizes[2]
+
+
+def capabilities(text: str | None) -> tuple[str, ...]:
+    """The parts of "8.6,8.9".
+
+    Raises:
+        click.BadParameter: not a list of such numbers.
+    """
+    parts = tuple(each.strip() for each in text.split(",")) if text is not None else ()
+    for each in parts:
+        major, _, minor = each.partition(".")
+        if not (major.isdigit() and minor.isdigit()):
+            raise click.BadParameter(
+                f"'{each}' is not a compute capability such as 8.6",
+                param_hint="--compute-capability",
+            )
+    return parts

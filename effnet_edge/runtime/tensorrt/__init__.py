@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: compiling engines on the machine that runs them."""

@@ -1,0 +1,116 @@
+"""FP16 typing: what overflows or loses too much stays in FP32, found by measuring."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from effnet_calibration.embedded import EmbeddedPhotos
+from effnet_edge.bundle import BatchRange
+from effnet_edge.image import Preprocessing
+from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.parity import compare
+from effnet_edge.parity.classifiers import OnnxClassifier
+from effnet_export.fp16 import emulated, type_fp16, write_types
+from effnet_export.network import Source, load_source
+from effnet_export.onnx_graph import export_onnx
+from effnet_export.simplify import simplify
+from effnet_export.tensorrt_graph import cast_pixels_first
+
+SIDE = 8
+PREPROCESSING = Preprocessing(SIDE, 1.0, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def chain(*factors: float) -> onnx.ModelProto:
+    """Convolutions of one weight each, a to b to c, and the mean of what comes out."""
+    nodes, initializers, last = [], [], "image"
+    for index, factor in enumerate(factors):
+        name = f"part{index}"
+        weight = np.zeros((3, 3, 1, 1), np.float32)
+        weight[range(3), range(3)] = factor
+        initializers.append(numpy_helper.from_array(weight, f"{name}.weight"))
+        nodes.append(helper.make_node("Conv", [last, f"{name}.weight"], [name], name=name))
+        last = name
+    initializers.append(numpy_helper.from_array(np.array([2, 3]), "axes"))
+    nodes.append(
+        helper.make_node("ReduceMean", [last, "axes"], ["logits"], name="mean", keepdims=0)
+    )
+    graph = helper.make_graph(
+        nodes,
+        "chain",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3])],
+        initializers,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def test_what_overflows_stays_in_fp32_and_right() -> None:
+    model = chain(1.0, 3e5, 1e-5, 1.0)
+    pictures = EmbeddedPhotos(4)
+
+    naive = OnnxClassifier(emulated(write_types(model, ())), PREPROCESSING, "naive")
+    typed = type_fp16(model, pictures, PREPROCESSING)
+
+    exact = OnnxClassifier(model, PREPROCESSING, "exact")
+    assert {"part1", "part2"} <= set(typed.overflowing)
+    assert "part0" not in typed.overflowing
+    assert typed.largest < 65504
+    pixels, _ = next(iter(pictures.batches(PREPROCESSING, 4)))
+    assert not np.isfinite(naive.infer(pixels)).all()
+    candidate = OnnxClassifier(emulated(typed.model), PREPROCESSING, "typed")
+    assert compare(exact, candidate, pictures, PREPROCESSING).sqnr_db > 50
+
+
+def test_the_emulation_rounds_as_numpy_does() -> None:
+    typed = write_types(chain(1.1), ())
+    image = np.random.default_rng(0).normal(size=(1, 3, SIDE, SIDE)).astype(np.float32)
+
+    import onnxruntime
+
+    model = emulated(typed)
+    model.graph.output.append(helper.make_tensor_value_info("part0", TensorProto.FLOAT, None))
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    convolved = session.run(["part0"], {"image": image})[0]
+
+    halves = image.astype(np.float16).astype(np.float32)
+    expected = (halves * np.float32(np.float16(1.1))).astype(np.float16).astype(np.float32)
+    np.testing.assert_array_equal(convolved, expected)
+
+
+@pytest.fixture(scope="module")
+def source() -> Source:
+    return load_source("b0", resolution=96)
+
+
+@pytest.mark.parametrize("input_kind", ["uint8-nhwc", "float32-nchw"])
+def test_b0_keeps_its_answers_inputs_and_outputs(source: Source, input_kind: str) -> None:
+    batch = BatchRange(1, 2, 4)
+    preprocessing = source.preprocessing
+    exported = simplify(
+        export_onnx(
+            fold_batch_norm(source.network), preprocessing, input_kind=input_kind, batch=batch
+        )
+    )
+    pictures = EmbeddedPhotos(8)
+
+    typed = type_fp16(cast_pixels_first(exported), pictures, preprocessing)
+
+    exact = OnnxClassifier(exported, preprocessing, "FP32")
+    candidate = OnnxClassifier(emulated(typed.model), preprocessing, "FP16")
+    result = compare(exact, candidate, pictures, preprocessing)
+    assert result.sqnr_db > 45
+    assert result.top1_agreement == 1
+    assert typed.overflowing == ()
+    for before, after in (
+        (exported.graph.input[0], typed.model.graph.input[0]),
+        (exported.graph.output[0], typed.model.graph.output[0]),
+    ):
+        assert before.type == after.type
+    weights = [each for each in typed.model.graph.initializer if each.name.endswith("fp16")]
+    assert len(weights) > 100
+    assert {each.data_type for each in weights} == {TensorProto.FLOAT16}
