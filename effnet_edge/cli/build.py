@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from effnet_edge.cli.common import common_options, print_json, say, settings, stage_display
+from effnet_edge.cli.common import common_options, print_json, settings, stage_display
 from effnet_edge.cli.engine_options import BatchType, capabilities
 
 
@@ -70,4 +70,3 @@ def command(
         f"{bundle / record.file}: {size / 1e6:.1f} MB, {seconds:.1f} s, for compute capability "
         f"{', '.join(record.compute_capability)}, {record.library} {record.library_version}"
     )
-    say(f"Next: effnet-edge predict {bundle} PHOTO")

@@ -6,14 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from effnet_edge.bundle import Bundle
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime import EngineRunner
+from effnet_edge.runtime.backend import ROOMS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import ExitStack
 
-    from effnet_edge.bundle import Bundle, Label, Manifest
+    from effnet_edge.bundle import Label, Manifest
     from effnet_edge.image import Preprocessing
     from effnet_edge.parity.classifiers import OnnxClassifier
     from effnet_edge.parity.comparison import Classifier
@@ -93,7 +95,7 @@ class Models:
     def _open_tracer(self, spec: str, classifier: Classifier) -> Traceable:
         if spec == TORCH or spec.endswith(CHECKPOINTS):
             return self._folded(None if spec == TORCH else spec)
-        if spec in self.bundles:
+        if spec in self.bundles and not _is_simulated(self.bundles[spec]):
             bundle = self.bundles[spec]
             precision = self.openings.precision
             if precision is None and bundle.manifest.precision == "fp32":
@@ -148,24 +150,13 @@ def open_models(
         BundleError, BackendError, CheckpointError: as their texts say.
     """
     specs = list(dict.fromkeys((*candidates, reference)))
-    runners = {
-        spec: stack.enter_context(
-            EngineRunner.load(
-                spec,
-                device=openings.device,
-                threads=openings.threads,
-                precision=openings.precision,
-            )
-        )
-        for spec in specs
-        if _is_bundle(spec)
-    }
-    manifests = [runner.manifest for runner in runners.values()]
+    bundles = {spec: Bundle.load(spec) for spec in specs if _is_bundle(spec)}
+    manifests = [bundle.manifest for bundle in bundles.values()]
     preprocessing = _common_preprocessing(manifests, specs, openings)
 
     def opened(spec: str) -> Classifier:
-        if spec in runners:
-            return runners[spec]
+        if spec in bundles:
+            return _open_bundle(bundles[spec], openings, stack)
         if spec == TORCH or spec.endswith(CHECKPOINTS):
             checkpoint = None if spec == TORCH else spec
             manifest = manifests[0] if manifests else None
@@ -176,12 +167,32 @@ def open_models(
     return Models(
         openings=openings,
         preprocessing=preprocessing,
-        bundles={spec: runner.bundle for spec, runner in runners.items()},
+        bundles=bundles,
         reference=open_by_spec[reference],
         candidates=[open_by_spec[spec] for spec in candidates],
         reference_spec=reference,
         candidate_specs=list(candidates),
     )
+
+
+def _open_bundle(bundle: Bundle, openings: Openings, stack: ExitStack) -> Classifier:
+    """The bundle's engine; for TensorRT, whose engines need a GPU, a simulation of its graph."""
+    if _is_simulated(bundle):
+        from effnet_edge.parity.classifiers import OnnxClassifier
+
+        manifest, name = bundle.manifest, bundle.path.name
+        return OnnxClassifier(bundle.model_path, manifest.preprocessing, name, rounding=True)
+    runner = EngineRunner.of(
+        bundle,
+        device=openings.device,
+        threads=openings.threads,
+        precision=openings.precision,
+    )
+    return stack.enter_context(runner)
+
+
+def _is_simulated(bundle: Bundle) -> bool:
+    return bundle.manifest.target not in ROOMS
 
 
 def _is_bundle(spec: str) -> bool:

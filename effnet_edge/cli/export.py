@@ -211,7 +211,9 @@ def _report(result: ExportResult) -> None:
 
 def _next_step(bundle: Bundle) -> str:
     path, manifest = _display_path(bundle), bundle.manifest
-    if manifest.target in {"tensorrt", "tensorrt-rtx"} and not manifest.engines:
+    if manifest.engines:
+        return f"Next: copy {path} to the device, whose program loads {manifest.engines[-1].file}"
+    if manifest.target in {"tensorrt", "tensorrt-rtx"}:
         return f"No engine was built here. Next, on the device: effnet-edge build {path}"
     return f"Next: effnet-edge predict {path} PHOTO"
 

@@ -15,7 +15,14 @@ import numpy as np
 
 from effnet_edge.parity.diagnosis import Diagnosis, diagnose
 from effnet_edge.parity.metrics import sqnr_db
-from effnet_edge.parity.tracing import Activations, Grid, Kernel, Traceable, shared_tensors
+from effnet_edge.parity.tracing import (
+    SIMULATED,
+    Activations,
+    Grid,
+    Kernel,
+    Traceable,
+    shared_tensors,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,7 +149,7 @@ class _Search:
 
     def _floor(self, name: str, kernel: Kernel) -> float:
         """The decibels that the node must hold by itself."""
-        running = self._candidate.execution_precision
+        running = self._candidate.execution_precision.removesuffix(SIMULATED)
         if kernel.precision == "INT8" and self._reference_kernels[name].precision != "INT8":
             return _FLOOR_DB["INT8"]
         # What an INT8 engine computes in FP32 may still have taken in a rounding to integers.

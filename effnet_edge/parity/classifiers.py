@@ -20,6 +20,7 @@ from effnet_edge.parity.onnx_surgery import OnnxGraph
 from effnet_edge.parity.tracing import (
     LOGITS,
     PREPROCESSED,
+    SIMULATED,
     Activations,
     Grid,
     Kernel,
@@ -213,9 +214,9 @@ class OnnxClassifier:
         self._preprocessing = preprocessing
         self._model = _load(model) if isinstance(model, (str, os.PathLike)) else model
         self.execution_precision = "FP32"
-        if rounding and self.stored_precision == "FP16":
+        if rounding:
+            self.execution_precision = f"{self._graph.written_precision}{SIMULATED}"
             self._model = with_rounding(self._model)
-            self.execution_precision = "FP16"
             del self._graph
         self._session = _session(self._model, self.name)
         self._traces: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}

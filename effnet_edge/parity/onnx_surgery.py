@@ -37,6 +37,12 @@ class OnnxGraph:
         halves = (value.dtype == np.float16 for value in self._constants.values())
         return "FP16" if any(halves) else "FP32"
 
+    @property
+    def written_precision(self) -> str:
+        """What a strongly typed engine computes in: "INT8" with Q/DQ pairs, or as it is stored."""
+        quantizes = any(node.op_type == "QuantizeLinear" for node in self._model.graph.node)
+        return "INT8" if quantizes else self.stored_precision
+
     def kernels(self) -> list[Kernel]:
         """The nodes whose output depends on the input, in topological order."""
         return [

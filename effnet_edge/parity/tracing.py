@@ -21,6 +21,9 @@ Activations: TypeAlias = "dict[str, NDArray[np.float32]]"
 LOGITS = "logits"
 PREPROCESSED = "preprocess"
 
+SIMULATED = " (simulated)"
+"""After the precision of a model that another engine is to compute in."""
+
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "FakeQuantize"})
 
 

@@ -127,7 +127,14 @@ class EngineRunner:
             precision=precision or ("fp32" if manifest.precision == "fp32" else None),
             throughput=throughput,
         )
-        return cls(bundle, ROOMS[manifest.target].load(spec))
+        room = ROOMS.get(manifest.target)
+        if room is None:
+            raise BackendError(
+                f"{bundle.path}: this version of effnet-edge does not run engines of "
+                f"{manifest.target}: load the .plan file in your own program, or see what its "
+                f"graph computes with effnet-edge parity {bundle.path}"
+            )
+        return cls(bundle, room.load(spec))
 
     def infer(self, batch: Batch) -> Logits:
         """Give the float32 logits (N, classes) of N images, N ≥ 0, in an array of their own.

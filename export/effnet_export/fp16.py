@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from effnet_edge.errors import EffnetEdgeError
 from effnet_edge.image import normalize
+from effnet_edge.parity.onnx_rounding import with_rounding
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -145,40 +146,6 @@ def write_types(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProt
     inferred = onnx.shape_inference.infer_shapes(typed, check_type=True, strict_mode=True)
     onnx.checker.check_model(inferred)
     return inferred
-
-
-def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A float32 graph that rounds, and overflows, wherever the typed graph does.
-
-    onnxruntime's CPU provider computes FP16 nodes in FP32 and leaves out the rounding between
-    them: an activation beyond 65504 passes unnoticed. Here each FP16 tensor is rounded by a pair
-    of Casts of its own. A fused kernel of a GPU rounds less often, never more.
-    """
-    result = copied(model)
-    graph = result.graph
-    types = _element_types(model)
-    for initializer in graph.initializer:
-        if initializer.data_type == TensorProto.FLOAT16:
-            value = numpy_helper.to_array(initializer).astype(np.float32)
-            initializer.CopyFrom(numpy_helper.from_array(value, initializer.name))
-    nodes = []
-    for node in graph.node:
-        name = node.output[0]
-        nodes.append(node)
-        if types.get(name) != TensorProto.FLOAT16:
-            continue
-        half, raw = f"{name}/half", f"{name}/exact"
-        if node.op_type == "Cast":
-            node.output[0] = half
-        else:
-            node.output[0] = raw
-            nodes.append(helper.make_node("Cast", [raw], [half], to=TensorProto.FLOAT16))
-        nodes.append(helper.make_node("Cast", [half], [name], to=TensorProto.FLOAT))
-    nodes = [copied(node) for node in nodes]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    del graph.value_info[:]
-    return result
 
 
 class _TypeWriter:
@@ -318,7 +285,7 @@ def _lossy_parts(
     errors = {}
     for name in dict.fromkeys(map(part, nodes)):
         others = {node for node in nodes if part(node) != name}
-        alone = emulated(write_types(model, others | overflowing))
+        alone = with_rounding(write_types(model, others | overflowing))
         errors[name] = float(np.square(_logits(alone, feeds) - exact).sum())
     limit = SHARES * sum(errors.values()) / len(errors)
     return [name for name, error in errors.items() if not error <= limit]

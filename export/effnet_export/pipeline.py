@@ -48,7 +48,7 @@ from effnet_export.onnx_graph import INPUT_NAME, OUTPUT_NAME, export_onnx
 from effnet_export.qdq import quantize_graph
 from effnet_export.simplify import simplify
 from effnet_export.targets import TARGETS, Target
-from effnet_export.tensorrt_graph import SimulatedEngine, cast_pixels_first
+from effnet_export.tensorrt_graph import cast_pixels_first
 
 if TYPE_CHECKING:
     import onnx
@@ -287,7 +287,7 @@ class _ExportRun:
             graph = cast_pixels_first(graph)
             if self._precision != "fp32":
                 graph = type_fp16(graph, self._typing_pictures(), preprocessing).model
-            simulated = SimulatedEngine(graph, preprocessing, self._precision)
+            simulated = OnnxClassifier(graph, preprocessing, "typed ONNX, simulated", rounding=True)
             self._parity.append(gate.check("type", simulated, self._target.gate(self._precision)))
         return graph
 

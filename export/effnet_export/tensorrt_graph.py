@@ -7,23 +7,10 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import TensorProto, helper
 
-from effnet_edge.parity.classifiers import OnnxClassifier
-from effnet_export.fp16 import copied, emulated
+from effnet_export.fp16 import copied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from effnet_edge.image import Preprocessing
-
-
-class SimulatedEngine(OnnxClassifier):
-    """The typed graph in onnxruntime, every FP16 tensor rounded to FP16; no engine has run."""
-
-    def __init__(
-        self, model: onnx.ModelProto, preprocessing: Preprocessing, precision: str
-    ) -> None:
-        super().__init__(emulated(model), preprocessing, "typed ONNX, simulated")
-        self.execution_precision = f"{precision.upper()} (simulated)"
 
 
 def cast_pixels_first(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -22,7 +22,9 @@ needs_no_engine = pytest.mark.skipif(
 
 
 @needs_no_engine
-def test_without_the_library_the_bundle_says_what_to_run(effnet_edge: Run, tmp_path: Path) -> None:
+def test_without_the_library_the_bundle_says_what_to_run(
+    effnet_edge: Run, espresso: Path, tmp_path: Path
+) -> None:
     options = ("--target", "tensorrt", "--resolution", "64", "--calibration-size", "8")
     completed = effnet_edge("export", "b0", *options)
 
@@ -33,6 +35,17 @@ def test_without_the_library_the_bundle_says_what_to_run(effnet_edge: Run, tmp_p
     assert manifest["engines"] == []
     assert manifest["parity"][-1]["execution_precision"] == "FP16 (simulated)"
     assert {"model.onnx", "labels.json"} <= set(manifest["files"])
+
+    compared = effnet_edge("parity", "b0-tensorrt-fp16", "--limit", "8", "--bisect", "--json")
+    assert compared.returncode == 0, compared.stderr
+    (candidate,) = json.loads(compared.stdout)["candidates"]
+    assert candidate["candidate_precision"] == "FP16 (simulated)"
+    assert candidate["faults"] == []
+    assert 40 < candidate["sqnr_db"] < 80
+
+    predicted = effnet_edge("predict", "b0-tensorrt-fp16", espresso)
+    assert predicted.returncode == 1
+    assert "does not run engines of tensorrt" in predicted.stderr
 
     built = effnet_edge("build", "b0-tensorrt-fp16")
     assert built.returncode == 1

@@ -13,7 +13,8 @@ from effnet_edge.image import Preprocessing
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.parity import compare
 from effnet_edge.parity.classifiers import OnnxClassifier
-from effnet_export.fp16 import emulated, type_fp16, write_types
+from effnet_edge.parity.onnx_rounding import with_rounding
+from effnet_export.fp16 import type_fp16, write_types
 from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.simplify import simplify
@@ -51,7 +52,7 @@ def test_what_overflows_stays_in_fp32_and_right() -> None:
     model = chain(1.0, 3e5, 1e-5, 1.0)
     pictures = EmbeddedPhotos(4)
 
-    naive = OnnxClassifier(emulated(write_types(model, ())), PREPROCESSING, "naive")
+    naive = OnnxClassifier(with_rounding(write_types(model, ())), PREPROCESSING, "naive")
     typed = type_fp16(model, pictures, PREPROCESSING)
 
     exact = OnnxClassifier(model, PREPROCESSING, "exact")
@@ -60,7 +61,7 @@ def test_what_overflows_stays_in_fp32_and_right() -> None:
     assert typed.largest < 65504
     pixels, _ = next(iter(pictures.batches(PREPROCESSING, 4)))
     assert not np.isfinite(naive.infer(pixels)).all()
-    candidate = OnnxClassifier(emulated(typed.model), PREPROCESSING, "typed")
+    candidate = OnnxClassifier(with_rounding(typed.model), PREPROCESSING, "typed")
     assert compare(exact, candidate, pictures, PREPROCESSING).sqnr_db > 50
 
 
@@ -70,7 +71,7 @@ def test_the_emulation_rounds_as_numpy_does() -> None:
 
     import onnxruntime
 
-    model = emulated(typed)
+    model = with_rounding(typed)
     model.graph.output.append(helper.make_tensor_value_info("part0", TensorProto.FLOAT, None))
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
@@ -101,7 +102,7 @@ def test_b0_keeps_its_answers_inputs_and_outputs(source: Source, input_kind: str
     typed = type_fp16(cast_pixels_first(exported), pictures, preprocessing)
 
     exact = OnnxClassifier(exported, preprocessing, "FP32")
-    candidate = OnnxClassifier(emulated(typed.model), preprocessing, "FP16")
+    candidate = OnnxClassifier(with_rounding(typed.model), preprocessing, "FP16")
     result = compare(exact, candidate, pictures, preprocessing)
     assert result.sqnr_db > 45
     assert result.top1_agreement == 1
