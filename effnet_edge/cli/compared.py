@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from effnet_edge.bundle import Bundle
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime import EngineRunner
-from effnet_edge.runtime.backend import ROOMS
+from effnet_edge.runtime.tensorrt.library import MODULES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -95,7 +95,9 @@ class Models:
     def _open_tracer(self, spec: str, classifier: Classifier) -> Traceable:
         if spec == TORCH or spec.endswith(CHECKPOINTS):
             return self._folded(None if spec == TORCH else spec)
-        if spec in self.bundles and not _is_simulated(self.bundles[spec]):
+        if spec in self.bundles and _is_tensorrt(self.bundles[spec]):
+            return _simulation(self.bundles[spec])
+        if spec in self.bundles:
             bundle = self.bundles[spec]
             precision = self.openings.precision
             if precision is None and bundle.manifest.precision == "fp32":
@@ -176,12 +178,12 @@ def open_models(
 
 
 def _open_bundle(bundle: Bundle, openings: Openings, stack: ExitStack) -> Classifier:
-    """The bundle's engine; for TensorRT, whose engines need a GPU, a simulation of its graph."""
-    if _is_simulated(bundle):
-        from effnet_edge.parity.classifiers import OnnxClassifier
+    """The bundle's engine; for TensorRT where it cannot run, a simulation of its graph."""
+    if _is_tensorrt(bundle):
+        from effnet_edge.runtime.tensorrt.selection import can_run
 
-        manifest, name = bundle.manifest, bundle.path.name
-        return OnnxClassifier(bundle.model_path, manifest.preprocessing, name, rounding=True)
+        if not can_run(bundle.manifest.target):
+            return _simulation(bundle)
     runner = EngineRunner.of(
         bundle,
         device=openings.device,
@@ -191,8 +193,16 @@ def _open_bundle(bundle: Bundle, openings: Openings, stack: ExitStack) -> Classi
     return stack.enter_context(runner)
 
 
-def _is_simulated(bundle: Bundle) -> bool:
-    return bundle.manifest.target not in ROOMS
+def _is_tensorrt(bundle: Bundle) -> bool:
+    return bundle.manifest.target in MODULES
+
+
+def _simulation(bundle: Bundle) -> OnnxClassifier:
+    """The bundle's graph, with the rounding of its types: also shows the tensors inside."""
+    from effnet_edge.parity.classifiers import OnnxClassifier
+
+    manifest, name = bundle.manifest, bundle.path.name
+    return OnnxClassifier(bundle.model_path, manifest.preprocessing, name, rounding=True)
 
 
 def _is_bundle(spec: str) -> bool:

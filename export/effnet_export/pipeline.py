@@ -38,7 +38,8 @@ from effnet_edge.model.variants import IMAGENET_CLASSES
 from effnet_edge.parity import Gate
 from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
 from effnet_edge.runtime import EngineRunner
-from effnet_edge.runtime.tensorrt.build import BuildOptions, build_engine, can_build
+from effnet_edge.runtime.tensorrt.build import build_engine, can_build
+from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_export.calibration import calibration_table, is_table, named_pictures
 from effnet_export.fp16 import type_fp16
 from effnet_export.gate import SIMULATED, ParityGate
