@@ -87,6 +87,12 @@ class Engine:
         asked = getattr(context, "is_stream_capturable", None)
         return asked is None or bool(asked(stream))
 
+    def description(self) -> str:
+        """What the library's inspector tells of every layer, as JSON."""
+        inspector = self._engine.create_engine_inspector()
+        text = inspector.get_engine_information(self._library.LayerInformationFormat.JSON)
+        return str(text)
+
     def close(self) -> None:
         """Release the engine, then the runtime that it came from."""
         del self._engine
