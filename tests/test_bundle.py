@@ -166,7 +166,7 @@ def test_a_manifest_that_is_not_one_is_refused(bundle: Path, text: bytes, what: 
 
 
 def test_a_newer_schema_asks_for_an_upgrade_whatever_else_it_holds(bundle: Path) -> None:
-    (bundle / "manifest.json").write_text('{"schema_version": 2, "new": true}')
+    (bundle / "manifest.json").write_text('{"schema_version": 3, "new": true}')
     assert "newer effnet-edge" in refusal(bundle)
     assert "upgrade" in refusal(bundle)
 
@@ -181,12 +181,16 @@ def test_a_newer_schema_asks_for_an_upgrade_whatever_else_it_holds(bundle: Path)
         (lambda d: d.update(target="tensorflow"), "target"),
         (lambda d: d["input"].update(height="8"), "input.height"),
         (lambda d: d["input"].update(height=True), "input.height"),
-        (lambda d: d["input"].update(channels=4), "input.channels"),
+        (lambda d: d["input"].update(channels=17), "input.channels"),
+        (lambda d: d["input"].update(channels=4), "input: channels"),
+        (lambda d: d["output"].update(kind="softmax"), "output.kind"),
+        (lambda d: d["output"].update(kind="features"), "labels"),
         (lambda d: d["input"].update(layout="NCHW"), "input"),
         (lambda d: d["input"].update(width=9), "input"),
         (lambda d: d["batch"].update(minimum=0), "batch.minimum"),
         (lambda d: d["batch"].update(minimum=2), "batch"),
-        (lambda d: d["preprocessing"].update(mean=[0.5, 0.5]), "preprocessing.mean"),
+        (lambda d: d["preprocessing"].update(mean=[]), "preprocessing.mean"),
+        (lambda d: d["preprocessing"].update(mean=[0.5, 0.5]), "as many as of mean"),
         (lambda d: d["preprocessing"].update(std=[0, 1, 1]), "std"),
         (lambda d: d["weights"].update(sha256="ABC"), "weights.sha256"),
         (lambda d: d["files"]["model.bin"].pop("bytes"), "files.model.bin"),
