@@ -136,7 +136,7 @@ def label_set_agreement(reference: ArrayLike, candidate: ArrayLike) -> float:
 
 
 def label_agreement(reference: ArrayLike, candidate: ArrayLike) -> float:
-    """Share (0..1) of all decisions (one an image and label) that are the same: 1 − Hamming loss."""
+    """Share (0..1) of equal decisions, one a label of an image: 1 − Hamming loss."""
     return float(np.mean(label_overlap(reference, candidate)))
 
 

@@ -33,7 +33,7 @@ SIMULATED = HALF_PRECISION
 # The INT8 engine against the FP32 network. What people get from other tools starts at KL 0.09.
 INT8: dict[OutputKind, Gate] = {
     "single-label": Gate(min_sqnr_db=8.0, max_kl=0.2),
-    "multi-label": Gate(min_sqnr_db=8.0, max_kl=0.02),
+    "multi-label": Gate(min_sqnr_db=8.0, max_kl=0.05),
     "features": Gate(min_sqnr_db=8.0),
 }
 
