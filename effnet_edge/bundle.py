@@ -500,7 +500,7 @@ def _check_schema(
     try:
         validator(document)
     except fastjsonschema.JsonSchemaValueException as error:
-        what = re.sub(r"^data\.?", "", error.message).strip()
+        what = " ".join(re.sub(r"^data\.?", "", error.message).split())
         raise BundleError(f"{os.fspath(source)}: {what}: export the bundle again") from error
 
 

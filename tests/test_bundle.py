@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_bundles import LABELS, manifest
+from tiny_bundles import CLASSES, LABELS, manifest
 
 from effnet_edge.bundle import (
     BatchRange,
@@ -611,3 +611,32 @@ def test_reading_a_bundle_imports_no_engine(bundle: Path) -> None:
 def test_importing_the_module_imports_neither_schema_nor_structuring_library() -> None:
     code = "import sys, effnet_edge.bundle;print({'cattrs', 'fastjsonschema'} & set(sys.modules))"
     assert run_python(code).stdout == "set()\n"
+
+
+def test_a_bundle_of_the_first_schema_version_is_still_read(bundle: Path) -> None:
+    """As versions before independent labels and features wrote it."""
+
+    def older(document: dict[str, Any]) -> None:
+        document["schema_version"] = 1
+        del document["output"]["kind"]
+        del document["engines"]
+        for stage in document["parity"]:
+            del stage["label_set_agreement"]
+
+    edit(bundle, older)
+
+    manifest = Bundle.load(bundle).manifest
+    assert manifest.output.kind == "single-label"
+    assert manifest.schema_version == 1
+
+
+@pytest.mark.parametrize("kind", ["multi-label", "features"])
+def test_the_kind_of_output_survives(tmp_path: Path, kind: str) -> None:
+    labels = None if kind == "features" else LABELS
+    output = OutputSpec("output", CLASSES, kind)
+    stage = StageParity(
+        "onnx", "torch", "onnx", "FP32", 4, 0.1, 0.01, 30.0, None, None, True, "SQNR ≥ 20 dB", 0.5
+    )
+    written = write(tmp_path / "b", labels=labels, output=output, parity=(stage,))
+    assert Bundle.load(written.path).manifest.output == output
+    assert Bundle.load(written.path).manifest.parity == (stage,)
