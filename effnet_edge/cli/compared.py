@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.bundle import Bundle
 from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.image import MAX_CHANNELS
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.tensorrt.library import MODULES
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from effnet_edge.bundle import Label, Manifest
     from effnet_edge.image import Preprocessing
+    from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.classifiers import OnnxClassifier
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.openvino_classifier import OpenVinoClassifier
@@ -52,6 +54,7 @@ class Models:
 
     openings: Openings
     preprocessing: Preprocessing
+    output_kind: OutputKind
     bundles: Mapping[str, Bundle]
     reference: Classifier
     candidates: Sequence[Classifier]
@@ -169,6 +172,7 @@ def open_models(
     return Models(
         openings=openings,
         preprocessing=preprocessing,
+        output_kind=_common_output(manifests),
         bundles=bundles,
         reference=open_by_spec[reference],
         candidates=[open_by_spec[spec] for spec in candidates],
@@ -251,6 +255,14 @@ def _common_preprocessing(
     return first
 
 
+def _common_output(manifests: list[Manifest]) -> OutputKind:
+    """What the bundles give; without any, logits of classes that exclude each other."""
+    kinds: list[OutputKind] = list(dict.fromkeys(each.output.kind for each in manifests))
+    if len(kinds) > 1:
+        raise UsageError(f"the bundles give different things ({', '.join(kinds)}): compare others")
+    return kinds[0] if kinds else "single-label"
+
+
 def _input_side(path: Path) -> int | None:
     """The pixels of a side of what a model file takes; None where it does not say."""
     if not path.is_file():
@@ -264,7 +276,7 @@ def _input_side(path: Path) -> int | None:
         from effnet_edge.parity.openvino_classifier import openvino_input_shape
 
         shape = openvino_input_shape(path)
-    sides = [size for size in shape[1:] if size > 3]
+    sides = [size for size in shape[1:] if size > MAX_CHANNELS]
     return sides[0] if sides else None
 
 
@@ -298,8 +310,15 @@ def _source(
     if manifest is not None and checkpoint is None:
         return load_source_of(manifest, openings.weights)
     variant = manifest.variant if manifest is not None else openings.variant or "b0"
+    weights = checkpoint or openings.weights
+    if manifest is None:
+        return load_source(variant, weights=weights, resolution=preprocessing.resolution)
     return load_source(
         variant,
-        weights=checkpoint or openings.weights,
+        weights=weights,
+        num_classes=manifest.output.classes,
         resolution=preprocessing.resolution,
+        output_kind=manifest.output.kind,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
     )

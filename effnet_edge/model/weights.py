@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from effnet_edge.model.variants import Padding, Variant
 
 NAMED_AT_MOST = 3
+STEM = "stem.conv.weight"
 PYTORCH_EPS = 1e-5
 
 
@@ -108,6 +109,7 @@ def load_weights(
     weights: str | os.PathLike[str],
     *,
     padding: Padding | None = None,
+    take_in_channels: bool = False,
 ) -> WeightsOrigin:
     """Fill `network` with the weights of that name, or from that file.
 
@@ -116,6 +118,7 @@ def load_weights(
 
     Args:
         padding: what the weights were trained with, whatever the checkpoint looks like.
+        take_in_channels: let the network have as many input channels as the checkpoint's stem.
         weights: a name ("imagenet"), or a `.safetensors`, `.pth` or `.pt` file. A `.pth`
             is read with `weights_only=True`: nothing in it is executed.
 
@@ -137,7 +140,9 @@ def load_weights(
         name, source, licence = path.name, str(path.resolve()), None
         data = _read_file(path)
     state = _read_checkpoint(name, data)
-    scheme = apply_state(network, state, origin=name, padding=padding)
+    scheme = apply_state(
+        network, state, origin=name, padding=padding, take_in_channels=take_in_channels
+    )
     return WeightsOrigin(name, source, hashlib.sha256(data).hexdigest(), licence, scheme.name)
 
 
@@ -249,11 +254,12 @@ def apply_state(
     *,
     origin: str,
     padding: Padding | None = None,
+    take_in_channels: bool = False,
 ) -> NamingScheme:
     """Fill `network` from tensors named in any known scheme, and tell which one it was.
 
     Args:
-        padding: as in `load_weights`.
+        padding, take_in_channels: as in `load_weights`.
 
     Raises:
         CheckpointError: naming the first tensors that are missing, extra or of the wrong shape.
@@ -261,7 +267,11 @@ def apply_state(
     own = network.state_dict()
     scheme = detect_scheme(own, state, origin)
     theirs = translate(own, scheme)
-    if network.features_only:
+    stem = state.get(theirs[STEM])
+    if take_in_channels and stem is not None and stem.dim() == 4 and stem.shape[1] > 0:
+        network.set_in_channels(stem.shape[1])
+        own = network.state_dict()
+    if network.output_kind == "features":
         state = _without_head(state, scheme, own)
     _check_fit(own, theirs, state, scheme, origin, network.variant)
     values = {name: state[their_name] for name, their_name in theirs.items()}
@@ -288,7 +298,11 @@ def _without_head(
 ) -> dict[str, Tensor]:
     """The checkpoint less what a feature extractor has no place for."""
     after = 2 + max(int(name.split(".")[1]) for name in own if name.startswith("stages."))
-    modules = ("head.conv", "head.bn", "classifier")
+    modules = [
+        module
+        for module in ("head.conv", "head.bn", "classifier")
+        if not any(name.startswith(f"{module}.") for name in own)
+    ]
     head = tuple(f"{scheme.modules[module].format(after=after)}." for module in modules)
     return {name: tensor for name, tensor in state.items() if not name.startswith(head)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias, cast, overload
 
@@ -17,6 +17,7 @@ from effnet_edge.image import normalize, prepare
 from effnet_edge.runtime.backend import ROOMS, EngineSpec
 from effnet_edge.runtime.device_array import DeviceArray, ExportsDeviceArray, device_array
 from effnet_edge.runtime.in_flight import InFlight
+from effnet_edge.runtime.predictions import Classes, Prediction
 
 if TYPE_CHECKING:
     import os
@@ -33,16 +34,6 @@ Logits: TypeAlias = npt.NDArray[np.float32]
 
 EXECUTION_PRECISIONS = ("fp32", "fp16", "bf16")
 _QUEUED_PER_WORKER = 2
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One class of one image. `probability` is its softmax share, 0..1."""
-
-    index: int
-    label: str
-    wnid: str | None
-    probability: float
 
 
 class EngineRunner:
@@ -63,7 +54,7 @@ class EngineRunner:
         self._classes = bundle.manifest.output.classes
         self._dtype, self._image_shape = _engine_input(bundle.manifest)
         side = bundle.manifest.preprocessing.resolution
-        self._pixel_shape = (side, side, 3)
+        self._pixel_shape = (side, side, bundle.manifest.input.channels)
         self._in_flight = InFlight()
         self._executor = ThreadPoolExecutor(backend.parallelism, f"effnet-edge {self.name}")
         self._queue_room = threading.BoundedSemaphore(_QUEUED_PER_WORKER * backend.parallelism)
@@ -142,11 +133,12 @@ class EngineRunner:
     def infer(self, batch: Batch | ExportsDeviceArray) -> Logits:
         """Give the float32 logits (N, classes) of N images, N ≥ 0, in an array of their own.
 
-        `batch` is uint8 pixels (N, H, W, 3), RGB; bundles whose engine takes float32 also take
-        normalized values (N, 3, H, W). What the engine takes itself is not copied. More images
-        than the engine's batch are split; fewer than a static batch are padded. TensorRT bundles
-        also take such an array where it lies on the GPU, of any library that has DLPack or
-        `__cuda_array_interface__`; it is read in place and must stay as it is until the answer.
+        Bundles without a classifier give features (N, C). `batch` is uint8 pixels (N, H, W, C), RGB
+        or the bundle's own channels; bundles whose engine takes float32 also take normalized values
+        (N, C, H, W). What the engine takes itself is not copied. More images than the engine's batch
+        are split; fewer than a static batch are padded. TensorRT bundles also take such an array
+        where it lies on the GPU, of any library that has DLPack or `__cuda_array_interface__`; it is
+        read in place and must stay as it is until the answer.
 
         Raises:
             UsageError: another shape or type.
@@ -181,31 +173,38 @@ class EngineRunner:
 
     @overload
     def classify(  # type: ignore[overload-overlap]  # a str is a sequence, too
-        self, images: ImageSource, top: int = 5
+        self, images: ImageSource, top: int | None = None, threshold: float | None = None
     ) -> list[Prediction]: ...
 
     @overload
-    def classify(self, images: Sequence[ImageSource], top: int = 5) -> list[list[Prediction]]: ...
+    def classify(
+        self, images: Sequence[ImageSource], top: int | None = None, threshold: float | None = None
+    ) -> list[list[Prediction]]: ...
 
     def classify(
-        self, images: ImageSource | Sequence[ImageSource], top: int = 5
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        top: int | None = None,
+        threshold: float | None = None,
     ) -> list[Prediction] | list[list[Prediction]]:
         """The `top` most probable classes of an image, best first; a list of images gives a list.
+
+        Without `top` there are 5. Of a multi-label bundle all classes are given whose own
+        probability is `threshold` or more (0.5 if None), or the `top` best of them.
 
         An image is whatever `effnet_edge.image.decode` takes: a path, the bytes of a file, a
         Pillow image, or a uint8 array (H, W, 3).
 
         Raises:
-            UsageError: `top` is below 1.
+            UsageError: an option is out of its range or not for this bundle, or it has no classes.
             ImageError: a picture cannot be used.
             BackendError: the runner is closed, or the engine failed.
 
         """
-        if top < 1:
-            raise UsageError(f"top {top}: needs 1 or more")
+        classes = Classes(self.manifest.output.kind, self.labels, top, threshold)
         if isinstance(images, list | tuple):
-            return self._classify(images, top)
-        return self._classify([cast("ImageSource", images)], top)[0]
+            return self._classify(images, classes)
+        return self._classify([cast("ImageSource", images)], classes)[0]
 
     def warmup(self, runs: int = 3) -> None:
         """Run blank images, so that what an engine does once is done before it is timed."""
@@ -284,10 +283,11 @@ class EngineRunner:
         return batch
 
     def _refusal(self, batch: object) -> str:
-        side = self._pixel_shape[0]
-        takes = f"uint8 images ({side}, {side}, 3) as one array (N, {side}, {side}, 3)"
+        side, _, channels = self._pixel_shape
+        shape = f"{side}, {side}, {channels}"
+        takes = f"uint8 images ({shape}) as one array (N, {shape})"
         if self._dtype == np.float32:
-            takes += f", or float32 (N, 3, {side}, {side})"
+            takes += f", or float32 (N, {channels}, {side}, {side})"
         if not isinstance(batch, np.ndarray):
             return f"{self.name} takes {takes}, got {type(batch).__name__}"
         hint = ""
@@ -308,24 +308,13 @@ class EngineRunner:
         padded = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
         return self._backend.infer(padded)[: len(part)].copy()
 
-    def _classify(self, images: Sequence[ImageSource], top: int) -> list[list[Prediction]]:
+    def _classify(self, images: Sequence[ImageSource], classes: Classes) -> list[list[Prediction]]:
         predictions = []
         for start in range(0, len(images), self._batch.maximum):
             chunk = images[start : start + self._batch.maximum]
             pixels = [prepare(image, self.manifest.preprocessing) for image in chunk]
-            predictions += [self._top(logits, top) for logits in self.infer(np.stack(pixels))]
+            predictions += [classes.of(logits) for logits in self.infer(np.stack(pixels))]
         return predictions
-
-    def _top(self, logits: Logits, top: int) -> list[Prediction]:
-        probabilities = _softmax(logits)
-        best = np.argsort(-probabilities, kind="stable")[:top]
-        return [self._prediction(int(index), float(probabilities[index])) for index in best]
-
-    def _prediction(self, index: int, probability: float) -> Prediction:
-        if self.labels is None:
-            return Prediction(index, f"class {index}", None, probability)
-        label = self.labels[index]
-        return Prediction(index, label.name, label.wnid, probability)
 
 
 def _engine_input(manifest: Manifest) -> tuple[np.dtype[np.uint8 | np.float32], tuple[int, ...]]:
@@ -350,9 +339,3 @@ def _runnable(bundle: Bundle, device: str | None, rebuild: bool) -> tuple[Bundle
 def _split(batch: Batch | DeviceArray, size: int) -> Iterator[Batch | DeviceArray]:
     for start in range(0, len(batch), size):
         yield batch[start : start + size]
-
-
-def _softmax(logits: Logits) -> npt.NDArray[np.float64]:
-    exponentials = np.exp(logits.astype(np.float64) - logits.max())
-    shares: npt.NDArray[np.float64] = exponentials / exponentials.sum()
-    return shares

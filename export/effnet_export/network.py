@@ -12,12 +12,13 @@ import torch
 from effnet_edge.bundle import Manifest, Weights
 from effnet_edge.errors import UsageError
 from effnet_edge.model.network import EfficientNet
-from effnet_edge.model.preprocessing import variant_preprocessing
+from effnet_edge.model.preprocessing import variant_preprocessing, with_channels
 from effnet_edge.model.variants import IMAGENET_CLASSES, Padding, Variant, get_variant
 from effnet_edge.model.weights import load_weights
 
 if TYPE_CHECKING:
     from effnet_edge.image import Preprocessing
+    from effnet_edge.outputs import OutputKind
 
 RANDOM_WEIGHTS = "random"
 
@@ -28,7 +29,6 @@ class Source:
 
     network: EfficientNet
     preprocessing: Preprocessing
-    classes: int
     weights: Weights
 
 
@@ -39,30 +39,41 @@ def load_source(
     num_classes: int = IMAGENET_CLASSES,
     resolution: int | None = None,
     padding: Padding | None = None,
+    output_kind: OutputKind = "single-label",
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
 ) -> Source:
-    """Build a variant and fill it.
+    """Build a variant and fill it, with the input channels that the checkpoint has.
 
     Args:
         weights: "imagenet", a checkpoint file, or "random"; "imagenet" if not given.
+        output_kind: "features" leaves the classifier out, whatever `num_classes` says.
+        mean, std: one value a channel in units of pixel / 255; see `with_channels` for their
+            defaults. Random weights get as many channels as `mean` has values.
         padding: what the weights were trained with; if None, as the checkpoint's naming tells, and
             SAME where it tells nothing.
 
     Raises:
-        UsageError: an unknown variant, or a variant without named weights and none given.
+        UsageError: an unknown variant, a variant without named weights and none given, or a mean
+            or deviation that does not fit the channels.
         CheckpointError: the checkpoint does not fit.
     """
     variant = get_variant(variant_name)
     name = _default_weights(variant) if weights is None else weights
     torch.manual_seed(0)
     network = EfficientNet(
-        variant, num_classes=num_classes, resolution=resolution, padding=padding or "same"
+        variant,
+        num_classes=0 if output_kind == "features" else num_classes,
+        multi_label=output_kind == "multi-label",
+        in_channels=len(mean) if name == RANDOM_WEIGHTS and mean is not None else 3,
+        resolution=resolution,
+        padding=padding or "same",
     ).eval()
-    return Source(
-        network,
-        variant_preprocessing(variant, resolution),
-        num_classes,
-        _fill(network, name, padding),
+    filled = _fill(network, name, padding)
+    preprocessing = with_channels(
+        variant_preprocessing(variant, resolution), network.stem.conv.in_channels, mean, std
     )
+    return Source(network, preprocessing, filled)
 
 
 def load_source_of(manifest: Manifest, weights: str | None = None) -> Source:
@@ -89,6 +100,9 @@ def load_source_of(manifest: Manifest, weights: str | None = None) -> Source:
         num_classes=manifest.output.classes,
         resolution=manifest.preprocessing.resolution,
         padding=manifest.padding,
+        output_kind=manifest.output.kind,
+        mean=manifest.preprocessing.mean,
+        std=manifest.preprocessing.std,
     )
     if source.weights.sha256 != recorded.sha256:
         raise UsageError(
@@ -116,5 +130,5 @@ def _fill(network: EfficientNet, weights: str, padding: Padding | None) -> Weigh
         return Weights(
             RANDOM_WEIGHTS, "untrained: random initialization, seed 0", digest.hexdigest(), None
         )
-    origin = load_weights(network, weights, padding=padding)
+    origin = load_weights(network, weights, padding=padding, take_in_channels=True)
     return Weights(origin.name, origin.source, origin.sha256, origin.licence)
