@@ -135,10 +135,10 @@ class EngineRunner:
 
         Bundles without a classifier give features (N, C). `batch` is uint8 pixels (N, H, W, C), RGB
         or the bundle's own channels; bundles whose engine takes float32 also take normalized values
-        (N, C, H, W). What the engine takes itself is not copied. More images than the engine's batch
-        are split; fewer than a static batch are padded. TensorRT bundles also take such an array
-        where it lies on the GPU, of any library that has DLPack or `__cuda_array_interface__`; it is
-        read in place and must stay as it is until the answer.
+        (N, C, H, W). What the engine takes itself is not copied. More images than the engine's
+        batch are split; fewer than a static batch are padded. TensorRT bundles also take such an
+        array where it lies on the GPU, of any library that has DLPack or
+        `__cuda_array_interface__`; it is read in place and must stay as it is until the answer.
 
         Raises:
             UsageError: another shape or type.

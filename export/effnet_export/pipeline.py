@@ -37,8 +37,9 @@ from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_edge.parity import Gate
 from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
 from effnet_edge.runtime import EngineRunner
-from effnet_edge.runtime.tensorrt.build import build_engine, can_build
+from effnet_edge.runtime.tensorrt.build import can_build, compile_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
+from effnet_edge.runtime.tensorrt.selection import runs_here
 from effnet_export.calibration import calibration_table
 from effnet_export.fp16 import type_fp16
 from effnet_export.gate import SIMULATED, ParityGate
@@ -167,9 +168,8 @@ def export_bundle(
     labels = _labels(request)
     with BundleWriter(output) as writer:
         run = _ExportRun(request, target, precision, labels, on_stage, on_progress)
-        draft = run.write_model(writer.staging)
+        draft = run.write_model(writer.staging, Path(f"{output}.timing-cache"))
         bundle = writer.commit(draft, labels)
-    bundle = run.with_engine(bundle)
     return ExportResult(bundle, run.seconds, run.mixed, run.latency(bundle))
 
 
@@ -207,8 +207,11 @@ class _ExportRun:
         self._all_int8: onnx.ModelProto | None = None
         self._parity: list[StageParity] = []
 
-    def write_model(self, staging: Path) -> Manifest:
-        """Run all stages; the files in `staging` are then complete but for the manifest."""
+    def write_model(self, staging: Path, timing_cache: Path) -> Manifest:
+        """Run all stages; the files in `staging` are then complete but for the manifest.
+
+        TensorRT's timing cache, where TensorRT is here, outlives the export.
+        """
         request = self._request
         with self._stage("load"):
             source = load_source(
@@ -236,10 +239,12 @@ class _ExportRun:
             graph = self._make_typed_graph(graph, source, gate, chosen)
         with self._stage(self._target.name):
             model_file = self._target.write(graph, staging, self._precision, request.batch)
+            draft = self._manifest(source, model_file, pictures.source)
             if not self._target.built_on_device:
-                draft = self._manifest(source, model_file, pictures.source)
                 self._check_engine(draft, staging, gate)
-        return self._manifest(source, model_file, pictures.source)
+        if self._target.built_on_device and can_build(self._target.name):
+            draft = self._with_engine(draft, staging, gate, timing_cache)
+        return replace(draft, parity=tuple(self._parity))
 
     def _make_graph(
         self, folded: EfficientNet, source: Source, gate: ParityGate
@@ -324,16 +329,22 @@ class _ExportRun:
             raise GateError(_budget_missed(self.mixed, budget))
         return replace(table, quantizations={scheme.name: self.mixed.best.quantization})
 
-    def with_engine(self, bundle: Bundle) -> Bundle:
-        """The bundle with an engine in it, where the target has one and this machine can make it.
+    def _with_engine(
+        self, draft: Manifest, staging: Path, gate: ParityGate, timing_cache: Path
+    ) -> Manifest:
+        """Compile the engine here, and check what it computes if this machine can run it.
 
         The device builds its own from the graph otherwise.
         """
-        if not (self._target.built_on_device and can_build(self._target.name)):
-            return bundle
         options = BuildOptions(compute_capabilities=self._request.compute_capabilities)
         with self._stage("build"):
-            return build_engine(bundle, options, self._on_progress)
+            bundle = Bundle(staging, draft, None)
+            record, plan = compile_engine(bundle, timing_cache, options, self._on_progress)
+            (staging / record.file).write_bytes(plan)
+            built = replace(draft, engines=(record,))
+            if runs_here(record):
+                self._check_engine(built, staging, gate)
+        return built
 
     def latency(self, bundle: Bundle) -> tuple[BundleTiming, BundleTiming] | None:
         """Time the model with all tensors in INT8 and the finished bundle in turns."""

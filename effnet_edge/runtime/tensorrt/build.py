@@ -17,6 +17,8 @@ from effnet_edge.runtime.tensorrt.library import MODULES, library_of
 from effnet_edge.runtime.tensorrt.plan import BuildOptions, OnProgress, Source, build_plan
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from effnet_edge.runtime.tensorrt.gpu import Gpu
 
 # GeForce RTX 30, 40 and 50: what TensorRT-RTX compiles for where nothing is asked for.
@@ -47,6 +49,25 @@ def build_engine(
         BackendError: the library or the GPU is missing, or the library refuses the graph.
         BundleError: the bundle cannot be written.
     """
+    timing_cache = bundle.path.with_name(f"{bundle.path.name}.timing-cache")
+    record, plan = compile_engine(bundle, timing_cache, options, on_progress)
+    return _with_engine(bundle, record, plan)
+
+
+def compile_engine(
+    bundle: Bundle,
+    timing_cache: Path,
+    options: BuildOptions | None = None,
+    on_progress: OnProgress = lambda _phase, _done, _total: None,
+) -> tuple[EngineRecord, bytes]:
+    """An engine of a bundle's graph: what it runs on, and the plan.
+
+    Args:
+        timing_cache: TensorRT's, read if it is there and written after.
+
+    Raises:
+        UsageError, BackendError: as for `build_engine`.
+    """
     options = options or BuildOptions()
     target = bundle.manifest.target
     if target not in MODULES:
@@ -55,14 +76,13 @@ def build_engine(
     library = library_of(target)
     gpu = find_gpu()
     generations = _generations(target, options, gpu)
-    cache = bundle.path.with_name(f"{bundle.path.name}.timing-cache")
     plan = build_plan(
         target,
         _source(bundle, batch),
         generations,
         options,
         on_progress,
-        cache if target == "tensorrt" else None,
+        timing_cache if target == "tensorrt" else None,
     )
     suffix = "-".join("sm" + each.replace(".", "") for each in generations)
     dla = "" if options.dla_core is None else f"-dla{options.dla_core}"
@@ -79,7 +99,7 @@ def build_engine(
         hardware_compatible=options.hardware_compatible,
         dla_core=options.dla_core,
     )
-    return _with_engine(bundle, record, plan)
+    return record, plan
 
 
 def _batch(bundle: Bundle, options: BuildOptions) -> BatchRange:

@@ -26,6 +26,14 @@ def can_run(target: str) -> bool:
     return find_gpu() is not None
 
 
+def runs_here(engine: EngineRecord) -> bool:
+    """Whether this machine has the library and the GPU that an engine was built for."""
+    gpu = find_gpu()
+    if gpu is None or not can_run(engine.library):
+        return False
+    return misfit(engine, gpu, str(library_of(engine.library).__version__)) is None
+
+
 def with_engine(
     bundle: Bundle, device: str | None = None, *, rebuild: bool = False
 ) -> tuple[Bundle, EngineRecord]:
