@@ -115,6 +115,7 @@ def test_four_channels_in_onnxruntime_from_files_of_numpys(tmp_path: Path) -> No
     assert load_source_of(bundle.manifest).network.stem.conv.in_channels == 4
 
 
+@pytest.mark.slow
 def test_four_channels_in_int8_for_tensorrt(tmp_path: Path) -> None:
     pictures = four_channel_pictures(tmp_path / "pictures", 32, 128)
     bundle = exported(
