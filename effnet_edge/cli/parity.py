@@ -20,6 +20,7 @@ from effnet_edge.cli.common import (
     settings,
 )
 from effnet_edge.cli.engine import engine_options
+from effnet_edge.outputs import OUTPUT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -171,17 +172,22 @@ def _examine(
     from effnet_edge.parity.bisection import find_faults
     from effnet_edge.parity.layers import compare_layers
     from effnet_edge.parity.report.document import Examined
+    from effnet_edge.parity.tracing import LOGITS
 
     failures = gate.check(result.result)
     layer_errors = findings = None
     if layers:
         with progress_bar(f"layers of {result.result.candidate}") as progress:
-            layer_errors = compare_layers(
+            compared = compare_layers(
                 *models.layer_pair(index),
                 _few(pictures, LAYER_PICTURES),
                 models.preprocessing,
                 progress=progress,
             )
+        output = OUTPUT_NAMES[models.output_kind]
+        layer_errors = [
+            replace(each, name=output) if each.name == LOGITS else each for each in compared
+        ]
     if bisect or failures:
         say(f"looking for the node at fault in {result.result.candidate}")
         few = _few(pictures, BISECTED_PICTURES)

@@ -50,9 +50,16 @@ def named_pictures(
 
 
 def pictures_to_calibrate_on(
-    path: Path | None, size: int, classes: Mapping[str, int] | None, channels: int
+    path: Path | None,
+    size: int,
+    classes: Mapping[str, int] | None,
+    channels: int,
+    option: str = "--calibration",
 ) -> ImageSet | EmbeddedPhotos:
     """`named_pictures`, where the embedded photos have the channels.
+
+    Args:
+        option: by which a person names pictures.
 
     Raises:
         UsageError: they do not, or what `ImageSet` refuses.
@@ -60,7 +67,7 @@ def pictures_to_calibrate_on(
     if path is None and channels not in {1, 3}:
         raise UsageError(
             f"the network takes {channels} channels, which the embedded photos do not have: "
-            "give your own pictures with --calibration DIR"
+            f"give your own pictures with {option} DIR"
         )
     return named_pictures(path, size, classes, channels)
 

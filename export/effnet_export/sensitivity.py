@@ -186,4 +186,4 @@ def _pictures(request: SensitivityRequest, channels: int) -> Pictures:
     path = request.images
     if path is None and request.calibration is not None and not is_table(request.calibration):
         path = request.calibration
-    return pictures_to_calibrate_on(path, request.limit, None, channels)
+    return pictures_to_calibrate_on(path, request.limit, None, channels, "--images")

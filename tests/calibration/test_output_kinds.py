@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from tiny_networks import PREPROCESSING, Smooth, normalized, random_network
+from tiny_networks import PREPROCESSING, Smooth, normalized
 
 from effnet_calibration.calibrate import calibrate
 from effnet_calibration.mixed_precision import keep_for_budget
 from effnet_calibration.quantized import apply, apply_quantization
-from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8
+from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8, QuantizationScheme
 from effnet_calibration.sensitivity import sensitivity
 from effnet_calibration.sites import CLASSIFIER, HEAD, quantized_layers
-from effnet_calibration.table import CalibrationTable, identify
+from effnet_calibration.table import CalibrationTable, Quantization, identify
 from effnet_edge.parity import Gate
 from effnet_edge.parity.metrics import normalized_error, sigmoid_kl_divergence, sqnr_db
 
@@ -35,7 +36,7 @@ def features_network(network: EfficientNet) -> EfficientNet:
 
 @pytest.fixture(scope="module")
 def features_table(features_network: EfficientNet) -> CalibrationTable:
-    return calibrate(features_network, Smooth(32), PREPROCESSING, SCHEMES)
+    return calibrate(features_network, Smooth(40), PREPROCESSING, SCHEMES)
 
 
 def test_everything_but_the_classifier_is_quantized(
@@ -53,14 +54,36 @@ def test_everything_but_the_classifier_is_quantized(
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda each: each.name)
-def test_the_features_survive(
-    features_network: EfficientNet, features_table: CalibrationTable, scheme
+def test_all_before_the_classifier_is_quantized_as_with_it(
+    table: CalibrationTable, features_table: CalibrationTable, scheme: QuantizationScheme
 ) -> None:
-    quantized = apply(features_network, features_table, scheme).simulated()
-    batch = normalized(8, seed=5)
+    whole, bare = (each.quantization(scheme.name) for each in (table, features_table))
+    assert bare.tensors == {
+        name: entry for name, entry in whole.tensors.items() if name != CLASSIFIER
+    }
+    assert bare.biases.keys() == whole.biases.keys() - {CLASSIFIER}
+    for name, added in bare.biases.items():
+        assert added == pytest.approx(whole.biases[name], rel=1e-3, abs=1e-4), name
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda each: each.name)
+def test_the_quantized_network_gives_features(
+    network: EfficientNet,
+    table: CalibrationTable,
+    features_network: EfficientNet,
+    features_table: CalibrationTable,
+    scheme: QuantizationScheme,
+) -> None:
+    """Those that the whole quantized network makes its logits of."""
+    whole = apply(network, table, scheme).simulated()
+    bare = apply(features_network, features_table, scheme).simulated()
+    seen = []
+    whole.pool.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
     with torch.inference_mode():
-        exact, found = features_network(batch), quantized(batch)
-    assert sqnr_db(exact.numpy(), found.numpy()) > 10
+        whole(normalized(4, seed=5))
+        features = bare(normalized(4, seed=5))
+    assert features.shape == (4, 1280)
+    assert sqnr_db(seen[0].numpy(), features.numpy()) > 20
 
 
 def test_the_cost_of_a_tensor_is_its_share_of_the_features_energy(
@@ -80,35 +103,50 @@ def test_the_cost_of_a_tensor_is_its_share_of_the_features_energy(
     assert costs[HEAD] <= normalized_error(exact.numpy(), found.numpy()) * 1.5
 
 
-def independent(seed: int = 0) -> EfficientNet:
-    network = random_network(seed=seed)
-    network.output_kind = "multi-label"
-    return network
+@pytest.fixture(scope="module")
+def independent(network: EfficientNet) -> EfficientNet:
+    labelled = copy.deepcopy(network)
+    labelled.output_kind = "multi-label"
+    return labelled
 
 
-def test_a_kl_budget_of_independent_labels_is_measured_label_by_label() -> None:
-    network, pictures = independent(), Smooth(32)
-    table = calibrate(network, pictures, PREPROCESSING, (ASYMMETRIC_UINT8,))
-    part = table.quantization(ASYMMETRIC_UINT8.name)
-    found = keep_for_budget(network, part, pictures, PREPROCESSING, Gate(max_kl=10.0))
+@pytest.fixture(scope="module")
+def part(independent: EfficientNet) -> Quantization:
+    table = calibrate(independent, Smooth(32), PREPROCESSING, (ASYMMETRIC_UINT8,))
+    return table.quantization(ASYMMETRIC_UINT8.name)
+
+
+def test_a_kl_budget_of_independent_labels_is_measured_label_by_label(
+    independent: EfficientNet, part: Quantization
+) -> None:
+    found = keep_for_budget(independent, part, Smooth(32), PREPROCESSING, Gate(max_kl=10.0))
 
     assert part.logit_gain == 1.0
     assert CLASSIFIER in part.biases
     loss = found.best.loss
-    simulated = apply_quantization(network, part).simulated()
+    simulated = apply_quantization(independent, part).simulated()
     batch = normalized(32)
     with torch.inference_mode():
-        expected = sigmoid_kl_divergence(network(batch).numpy(), simulated(batch).numpy())
-    assert loss.kl == pytest.approx(expected, rel=0.05)
+        expected = sigmoid_kl_divergence(independent(batch).numpy(), simulated(batch).numpy())
+    # Other batches sum in another order, and values on an edge of the grid go the other way.
+    assert loss.kl == pytest.approx(expected, rel=0.3)
     assert (loss.output, loss.top1_agreement) == ("multi-label", None)
 
 
-def test_the_costs_of_independent_labels_are_their_own_divergence() -> None:
-    network = independent()
-    table = calibrate(network, Smooth(32), PREPROCESSING, (ASYMMETRIC_UINT8,))
-    part = table.quantization(ASYMMETRIC_UINT8.name)
-    many = {each.name: each.divergence for each in sensitivity(network, part, [normalized(4)])}
-    network.output_kind = "single-label"
-    one = {each.name: each.divergence for each in sensitivity(network, part, [normalized(4)])}
-    assert many.keys() == one.keys()
-    assert any(many[name] != pytest.approx(one[name], rel=0.01) for name in many)
+def test_the_costs_of_independent_labels_are_their_own_divergence(
+    independent: EfficientNet, part: Quantization
+) -> None:
+    batches = [normalized(4)]
+    many = {each.name: each.divergence for each in sensitivity(independent, part, batches)}
+    alone = copy.deepcopy(independent)
+    alone.classifier = (
+        apply_quantization(independent, replace(part, biases={}, logit_gain=1.0))
+        .simulated()
+        .classifier
+    )
+    with torch.inference_mode():
+        exact, found = independent(batches[0]), alone(batches[0])
+        # Sensitivity is measured without the mean error.
+        found = found - (found - exact).mean(0)
+    expected = sigmoid_kl_divergence(exact.numpy(), found.numpy())
+    assert many[CLASSIFIER] == pytest.approx(expected, rel=0.05)

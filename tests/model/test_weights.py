@@ -346,11 +346,15 @@ def test_unasked_the_channels_must_fit(tmp_path: Path) -> None:
         load_weights(small_network(), tmp_path / "grey.pth")
 
 
+@pytest.mark.parametrize("classifier", [True, False], ids=["dropped", "absent"])
 def test_without_a_classifier_the_pooled_features_are_those_of_the_reference(
-    tmp_path: Path,
+    tmp_path: Path, classifier: bool
 ) -> None:
     theirs = LukemelasEfficientNet.from_name("efficientnet-b0", num_classes=7, image_size=32).eval()
-    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    state = theirs.state_dict()
+    if not classifier:
+        state = {name: each for name, each in state.items() if not name.startswith("_fc")}
+    torch.save(state, tmp_path / "theirs.pth")
     network = EfficientNet(VARIANTS["b0"], num_classes=0, resolution=32).eval()
 
     load_weights(network, tmp_path / "theirs.pth")
