@@ -80,9 +80,9 @@ class ExportRequest:
 
     Attributes:
         precision: "fp32", "fp16" or "int8"; the target's default if None.
-        weights: a bundled name, a checkpoint file or "random"; the bundled ones if None.
+        weights: a name ("imagenet"), a checkpoint file or "random"; "imagenet" if None.
         labels: a file of class names; ImageNet's for 1000 classes if None.
-        resolution: input side in pixels; the variant's own if None.
+        resolution: input side in pixels; that of the weights, or the variant's own, if None.
         calibration: for INT8 and for TensorRT's FP16: a folder or CSV of pictures, or for INT8 a
             table (`.json`) to reuse; crops of the embedded photos if None.
         calibration_size: at most so many pictures.
@@ -210,6 +210,7 @@ class _ExportRun:
                 num_classes=request.num_classes,
                 resolution=request.resolution,
                 padding=request.padding,
+                on_progress=self._on_progress,
             )
             folded = fold_batch_norm(source.network)
         pictures = EmbeddedPhotos(GATE_PICTURES)

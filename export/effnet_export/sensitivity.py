@@ -157,6 +157,7 @@ def _calibrated(request: SensitivityRequest, on_progress: Progress) -> _Subject:
         num_classes=request.num_classes,
         resolution=request.resolution,
         padding=request.padding,
+        on_progress=on_progress,
     )
     folded, scheme = fold_batch_norm(source.network), TARGETS[request.target].scheme
     classes = class_indices(default_labels(request.num_classes) or ())
