@@ -144,6 +144,6 @@ def _is_right(path: Path, download: Download) -> bool:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     return digest.hexdigest().startswith(download.sha256_prefix)

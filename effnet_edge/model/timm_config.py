@@ -42,12 +42,12 @@ def read_timm_config(checkpoint: Path) -> TimmConfig | None:
         return None
     if not isinstance(document, dict) or not isinstance(document.get("architecture"), str):
         return None
-    config = document.get("pretrained_cfg", {})
+    config = document.get("pretrained_cfg", document)  # before timm 0.6 it was all one object
     try:
         pixels = _pixels(config)
     except (TypeError, ValueError, AttributeError, IndexError) as error:
         raise CheckpointError(
-            f"{path}: pretrained_cfg is not as timm writes it ({error}): remove the file, and say "
+            f"{path} is not as timm writes it ({error}): remove the file, and say "
             "how the weights were trained with --padding"
         ) from error
     is_ported = document["architecture"].startswith("tf_")
