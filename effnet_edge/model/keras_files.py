@@ -4,6 +4,8 @@ Three layouts hold the variables, https://github.com/keras-team/keras, keras/src
 `legacy_h5_format.py` (`LAYER/…/LAYER/kernel:0`, under `model_weights` in a whole model's file),
 `saving_lib.py` (`layers/…/vars/0`, the layer's name in an attribute), and the latter as
 `model.weights.h5` in the zip file of a `.keras`.
+
+The HDF5 library is known to loop for ever on some damaged files: nothing here can prevent that.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ZIP_MEMBER = "model.weights.h5"
 _CLASSIFIER = "predictions"
+_FLOAT_BYTES = (2, 4, 8)
 _BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 _NORMALIZATION = ("mean", "variance")
 
@@ -97,7 +100,7 @@ def _read_variables(name: str, data: bytes) -> Variables:
             variables: Variables = {}
             for path in _dataset_paths(root["layers"] if in_layers else root):
                 dataset = (root["layers"] if in_layers else root)[path]
-                if dataset.dtype.kind != "f":
+                if dataset.dtype.kind != "f" or dataset.dtype.itemsize not in _FLOAT_BYTES:
                     continue
                 key = _numbered_name(name, dataset) if in_layers else _legacy_name(path)
                 if key in variables:
@@ -105,7 +108,7 @@ def _read_variables(name: str, data: bytes) -> Variables:
                         f"{name} has two layers named {key[0]}: save the EfficientNet alone"
                     )
                 variables[key] = _values(name, dataset, len(data))
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError) as error:
         raise _damaged(name, error) from error
     return variables
 
@@ -157,7 +160,7 @@ def _values(name: str, dataset: h5py.Dataset, file_bytes: int) -> npt.NDArray[np
             f"{name} is truncated or damaged: {dataset.name} is not wholly in the file"
         )
     values: npt.NDArray[np.floating] = dataset[()]
-    return values
+    return values.astype(values.dtype.newbyteorder("="))
 
 
 def _pixels(variables: Variables) -> PixelConventions | None:
