@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
+from reference_models import geffnet_model
 from torchvision_source import torchvision_weights
 
 from effnet_edge.errors import CheckpointError
 from effnet_edge.model.download import cache_directory, fetch
+from effnet_edge.model.network import EfficientNet
+from effnet_edge.model.preprocessing import CENTRED
 from effnet_edge.model.registry import NAMED_WEIGHTS, Download, weight_names
 from effnet_edge.model.variants import VARIANTS, Published
+from effnet_edge.model.weights import load_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -171,6 +177,25 @@ def test_two_who_ask_at_once_get_the_same_file(server: Server) -> None:
     assert len(paths) == 4
     assert {path.read_bytes() for path in paths} == {CONTENT}
     assert server.ranges == [None]
+
+
+def test_what_the_registry_knows_goes_with_the_weights(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO()
+    torch.save(geffnet_model("b0", num_classes=3).state_dict(), buffer)
+    server.content = buffer.getvalue()
+    digest = hashlib.sha256(server.content).hexdigest()
+    advprop = NAMED_WEIGHTS["b0"]["advprop"]
+    file = replace(advprop, url=f"{server.url}/weights-{digest[:8]}.pth")
+    monkeypatch.setitem(NAMED_WEIGHTS["b0"], "advprop", file)
+    network = EfficientNet(VARIANTS["b0"], num_classes=3, resolution=32, padding="symmetric")
+
+    origin = load_weights(network, "advprop")
+
+    assert (origin.name, origin.source, origin.sha256) == ("advprop", file.url, digest)
+    assert origin.licence == "Apache-2.0"
+    assert (network.padding, origin.pixels.mean) == ("same", CENTRED)
 
 
 def test_every_variant_has_weights_and_every_download_a_hash() -> None:
