@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from effnet_edge.errors import CheckpointError
+from effnet_edge.errors import BackendError, CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +74,9 @@ def read_bundle(
     Raises:
         CheckpointError: a file is missing, truncated or damaged, or written as TensorFlow's own
             releases do not.
+        BackendError: google-crc32c is not installed.
     """
+    _require_checksums(index)
     try:
         entries, shards = _read_index(index.read_bytes())
         files = [_shard_path(index, number, shards) for number in range(shards)]
@@ -89,6 +91,16 @@ def read_bundle(
     except OSError as error:
         raise CheckpointError(f"{error.filename}: cannot be read: {error.strerror}") from error
     return tensors, [index, *files]
+
+
+def _require_checksums(index: Path) -> None:
+    try:
+        import google_crc32c  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f"{index.name} is a TensorFlow checkpoint, and reading it needs google-crc32c: "
+            "pip install 'effnet-edge[export]'"
+        ) from error
 
 
 def _shard_path(index: Path, number: int, shards: int) -> Path:

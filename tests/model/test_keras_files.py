@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effnet_edge.errors import CheckpointError
+from effnet_edge.errors import BackendError, CheckpointError
 from effnet_edge.model.checkpoint_files import parse_checkpoint
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -293,6 +294,14 @@ def test_a_size_beyond_the_file_is_never_allocated(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match=r"not wholly in the file"):
         load_weights(network_of(), path)
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = small_file()
+    monkeypatch.setitem(sys.modules, "h5py", None)
+
+    with pytest.raises(BackendError, match=r"b0.h5 is an HDF5 file.*needs h5py: pip install"):
+        parse_checkpoint("b0.h5", content)
 
 
 def small_file() -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from bundle_writer import write_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effnet_edge.errors import CheckpointError, UsageError
+from effnet_edge.errors import BackendError, CheckpointError, UsageError
 from effnet_edge.model.checkpoint_files import read_checkpoint
 from effnet_edge.model.naming import NAMING_SCHEMES, translate
 from effnet_edge.model.network import EfficientNet
@@ -63,6 +64,13 @@ def test_names_axes_and_moving_averages() -> None:
     depthwise = torch.arange(20.0).reshape(5, 1, 4, 1)
     assert torch.equal(tensors["blocks_0/depthwise_conv2d.weight"], depthwise.permute(2, 3, 0, 1))
     assert torch.equal(tensors["head/dense.weight"], torch.arange(6.0).reshape(2, 3).T)
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "google_crc32c", None)
+
+    with pytest.raises(BackendError, match=r"needs google-crc32c: pip install"):
+        read_bundle(TINY, lambda _: True)
 
 
 def copy_of_tiny(folder: Path) -> Path:
