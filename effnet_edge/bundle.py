@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING, Any
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.image import Preprocessing  # noqa: TC001 - cattrs resolves it at run time
 from effnet_edge.model.variants import Padding  # noqa: TC001 - as above
+from effnet_edge.outputs import OutputKind  # noqa: TC001 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 LABELS_FILE = "labels.json"
 
@@ -65,10 +66,14 @@ class BatchRange:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What the engine gives: logits (N, classes)."""
+    """What the engine gives, float32 (N, classes): logits, or the features of a picture.
+
+    `classes` is how many numbers there are a picture, also where these are no classes.
+    """
 
     name: str
     classes: int
+    kind: OutputKind = "single-label"
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,10 @@ class StageParity:
     """How one stage of the export compared with the model before it.
 
     `sqnr_db` is `math.inf` for equal outputs (null in JSON, which has no infinity); `kl` is in
-    nats; `top1_agreement` is a share, 0..1; `tolerance` is the gate's rule in words.
+    nats; `top1_agreement` is a share, 0..1; `tolerance` is the gate's rule in words. Where the
+    output is multi-label, `kl` is the mean over the labels, and `label_set_agreement` takes the
+    place of `top1_agreement`: the share of the pictures with the same labels at or above a
+    probability of 0.5. What an output does not have is None.
     """
 
     stage: str
@@ -87,10 +95,11 @@ class StageParity:
     max_abs_error: float
     relative_error: float
     sqnr_db: float
-    kl: float
-    top1_agreement: float
+    kl: float | None
+    top1_agreement: float | None
     passed: bool
     tolerance: str
+    label_set_agreement: float | None = None
 
 
 @dataclass(frozen=True)
@@ -491,7 +500,7 @@ def _check_schema(
     try:
         validator(document)
     except fastjsonschema.JsonSchemaValueException as error:
-        what = re.sub(r"^data\.?", "", error.message).strip()
+        what = " ".join(re.sub(r"^data\.?", "", error.message).split())
         raise BundleError(f"{os.fspath(source)}: {what}: export the bundle again") from error
 
 
@@ -516,6 +525,8 @@ def _check_consistency(manifest: Manifest, source: str | os.PathLike[str]) -> No
     ]
     if manifest.model not in manifest.files:
         problems.append(f"model: {manifest.model!r} is not among the files")
+    if manifest.labels is not None and manifest.output.kind == "features":
+        problems.append("labels: features have none")
     if manifest.labels is not None and manifest.labels not in manifest.files:
         problems.append(f"labels: {manifest.labels!r} is not among the files")
     problems += [
@@ -527,6 +538,8 @@ def _check_consistency(manifest: Manifest, source: str | os.PathLike[str]) -> No
         problems.append("batch: needs minimum <= optimum <= maximum")
     if (side.dtype, side.layout) not in (("uint8", "NHWC"), ("float32", "NCHW")):
         problems.append("input: must be uint8 NHWC or float32 NCHW")
+    if side.channels != manifest.preprocessing.channels:
+        problems.append("input: channels must be as many as of the preprocessing's mean")
     if not side.height == side.width == manifest.preprocessing.resolution:
         problems.append("input: height and width must be the preprocessing's resolution")
     if problems:

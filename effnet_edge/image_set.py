@@ -15,14 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from effnet_edge.errors import ImageError, UsageError
-from effnet_edge.image import FORMATS, Pixels, Preprocessing, prepare
+from effnet_edge.image import Pixels, Preprocessing, picture_extensions, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 Batch: TypeAlias = tuple[Pixels, npt.NDArray[np.int64] | None]
 
-_EXTENSIONS = frozenset(extension for group in FORMATS.values() for extension in group)
 _LABEL_COLUMNS = ("class_index", "wnid", "label")
 _CLASS_INDEX = re.compile(r"[0-9]{1,9}")
 
@@ -39,22 +38,29 @@ class ImageSet:
 
     @classmethod
     def from_folder(
-        cls, folder: str | os.PathLike[str], classes: Mapping[str, int] | None = None
+        cls,
+        folder: str | os.PathLike[str],
+        classes: Mapping[str, int] | None = None,
+        channels: int = 3,
     ) -> ImageSet:
         """Every picture below `folder`, by extension, sorted by relative path; none hidden.
 
         `classes` maps class names or WordNet ids to class indices. The set is labelled where it
-        holds the name of every picture's own folder.
+        holds the name of every picture's own folder. `channels` are those of the network; see
+        `effnet_edge.image.picture_extensions`.
 
         Raises `UsageError` where the folder does not exist, cannot be read or has no pictures.
         """
         root = Path(folder)
         if _is_file(root):
             raise UsageError(f"{str(root)!r} is a file; give a folder of pictures")
-        paths = sorted(_pictures_below(root), key=lambda path: path.relative_to(root).as_posix())
+        extensions = picture_extensions(channels)
+        found = _pictures_below(root, extensions)
+        paths = sorted(found, key=lambda path: path.relative_to(root).as_posix())
         if not paths:
+            wanted = "pictures" if channels in {1, 3} else f"pictures of {channels} channels"
             raise UsageError(
-                f"{str(root)!r} has no pictures; looked for {', '.join(sorted(_EXTENSIONS))}"
+                f"{str(root)!r} has no {wanted}; looked for {', '.join(sorted(extensions))}"
             )
         labels = None
         if classes is not None and all(path.parent.name in classes for path in paths):
@@ -122,7 +128,7 @@ class ImageSet:
     def batches(
         self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
     ) -> Iterator[Batch]:
-        """The network's inputs, uint8 (n, R, R, 3), with their labels, int64 (n,), or None.
+        """The network's inputs, uint8 (n, R, R, C), with their labels, int64 (n,), or None.
 
         Pictures are read as batches are asked for; n is `batch_size` for all but the last. A
         picture that cannot be read is left out and its error appended to `skipped`, where that is
@@ -160,7 +166,7 @@ class ImageSet:
         return np.stack(pixels), None if self.labels is None else np.asarray(labels, np.int64)
 
 
-def _pictures_below(root: Path) -> Iterator[Path]:
+def _pictures_below(root: Path, extensions: frozenset[str]) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         name = repr(str(error.filename))
         if isinstance(error, FileNotFoundError):
@@ -179,7 +185,7 @@ def _pictures_below(root: Path) -> Iterator[Path]:
         subfolders[:] = visit
         for name in files:
             path = Path(folder, name)
-            if not name.startswith(".") and path.suffix.lower() in _EXTENSIONS:
+            if not name.startswith(".") and path.suffix.lower() in extensions:
                 yield path
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_bundles import LABELS, manifest
+from tiny_bundles import CLASSES, LABELS, manifest
 
 from effnet_edge.bundle import (
     BatchRange,
@@ -166,7 +166,7 @@ def test_a_manifest_that_is_not_one_is_refused(bundle: Path, text: bytes, what: 
 
 
 def test_a_newer_schema_asks_for_an_upgrade_whatever_else_it_holds(bundle: Path) -> None:
-    (bundle / "manifest.json").write_text('{"schema_version": 2, "new": true}')
+    (bundle / "manifest.json").write_text('{"schema_version": 3, "new": true}')
     assert "newer effnet-edge" in refusal(bundle)
     assert "upgrade" in refusal(bundle)
 
@@ -181,12 +181,16 @@ def test_a_newer_schema_asks_for_an_upgrade_whatever_else_it_holds(bundle: Path)
         (lambda d: d.update(target="tensorflow"), "target"),
         (lambda d: d["input"].update(height="8"), "input.height"),
         (lambda d: d["input"].update(height=True), "input.height"),
-        (lambda d: d["input"].update(channels=4), "input.channels"),
+        (lambda d: d["input"].update(channels=17), "input.channels"),
+        (lambda d: d["input"].update(channels=4), "input: channels"),
+        (lambda d: d["output"].update(kind="softmax"), "output.kind"),
+        (lambda d: d["output"].update(kind="features"), "labels"),
         (lambda d: d["input"].update(layout="NCHW"), "input"),
         (lambda d: d["input"].update(width=9), "input"),
         (lambda d: d["batch"].update(minimum=0), "batch.minimum"),
         (lambda d: d["batch"].update(minimum=2), "batch"),
-        (lambda d: d["preprocessing"].update(mean=[0.5, 0.5]), "preprocessing.mean"),
+        (lambda d: d["preprocessing"].update(mean=[]), "preprocessing.mean"),
+        (lambda d: d["preprocessing"].update(mean=[0.5, 0.5]), "as many as of mean"),
         (lambda d: d["preprocessing"].update(std=[0, 1, 1]), "std"),
         (lambda d: d["weights"].update(sha256="ABC"), "weights.sha256"),
         (lambda d: d["files"]["model.bin"].pop("bytes"), "files.model.bin"),
@@ -607,3 +611,32 @@ def test_reading_a_bundle_imports_no_engine(bundle: Path) -> None:
 def test_importing_the_module_imports_neither_schema_nor_structuring_library() -> None:
     code = "import sys, effnet_edge.bundle;print({'cattrs', 'fastjsonschema'} & set(sys.modules))"
     assert run_python(code).stdout == "set()\n"
+
+
+def test_a_bundle_of_the_first_schema_version_is_still_read(bundle: Path) -> None:
+    """As versions before independent labels and features wrote it."""
+
+    def older(document: dict[str, Any]) -> None:
+        document["schema_version"] = 1
+        del document["output"]["kind"]
+        del document["engines"]
+        for stage in document["parity"]:
+            del stage["label_set_agreement"]
+
+    edit(bundle, older)
+
+    manifest = Bundle.load(bundle).manifest
+    assert manifest.output.kind == "single-label"
+    assert manifest.schema_version == 1
+
+
+@pytest.mark.parametrize("kind", ["multi-label", "features"])
+def test_the_kind_of_output_survives(tmp_path: Path, kind: str) -> None:
+    labels = None if kind == "features" else LABELS
+    output = OutputSpec("output", CLASSES, kind)
+    stage = StageParity(
+        "onnx", "torch", "onnx", "FP32", 4, 0.1, 0.01, 30.0, None, None, True, "SQNR ≥ 20 dB", 0.5
+    )
+    written = write(tmp_path / "b", labels=labels, output=output, parity=(stage,))
+    assert Bundle.load(written.path).manifest.output == output
+    assert Bundle.load(written.path).manifest.parity == (stage,)

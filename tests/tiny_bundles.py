@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import fake_nvidia
+import gpu_or_fake
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -13,6 +15,7 @@ from onnx.reference import ReferenceEvaluator
 from effnet_edge.bundle import (
     BatchRange,
     BundleWriter,
+    EngineRecord,
     InputSpec,
     Label,
     Machine,
@@ -22,6 +25,7 @@ from effnet_edge.bundle import (
     utc_now,
 )
 from effnet_edge.image import Preprocessing
+from effnet_edge.runtime.tensorrt.build import build_engine
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,17 +125,56 @@ def write_bundle(
     target: str,
     model: onnx.ModelProto,
     labels: list[Label] | None = LABELS,
+    *,
+    faulty: bool = False,
     **changes: Any,
 ) -> Path:
-    """Write `model` as a bundle at `path`; `changes` are the manifest's."""
+    """Write `model` as a bundle at `path`; `changes` are the manifest's.
+
+    A TensorRT bundle gets an engine: the real library's where it can run, else one of the fake,
+    where `faulty` makes its runs fail.
+    """
     file = "model.xml" if target == "openvino" else "model.onnx"
     with BundleWriter(path) as writer:
         if target == "openvino":
             _save_openvino(model, writer.staging / file, changes.get("precision") == "fp16")
         else:
             onnx.save(model, writer.staging / file)
-        writer.commit(manifest(target=target, model=file, **_interface(model), **changes), labels)
+        described = manifest(target=target, model=file, **(_interface(model) | changes))
+        if target == "tensorrt":
+            described = _with_fake_engine(described, model, writer.staging, faulty)
+        bundle = writer.commit(described, labels)
+    if target == "tensorrt" and gpu_or_fake.REAL:
+        build_engine(bundle)
     return path
+
+
+def _with_fake_engine(
+    described: Manifest, model: onnx.ModelProto, staging: Path, faulty: bool
+) -> Manifest:
+    if gpu_or_fake.REAL:
+        return described
+    plan = fake_nvidia.FAULTY_PLAN if faulty else fake_nvidia.PLAN
+    (staging / "engine.plan").write_bytes(plan + model.SerializeToString())
+    return replace(described, engines=(engine_record(batch=described.batch),))
+
+
+def engine_record(**changes: Any) -> EngineRecord:
+    """An engine for the fake GPU and the fake TensorRT, with `changes`."""
+    record = EngineRecord(
+        file="engine.plan",
+        library="tensorrt",
+        library_version=fake_nvidia.VERSION,
+        compute_capability=(fake_nvidia.GPU.compute_capability,),
+        gpu=fake_nvidia.GPU.name,
+        cuda=fake_nvidia.GPU.cuda,
+        jetpack=None,
+        batch=BatchRange(1, 1, 1),
+        version_compatible=False,
+        hardware_compatible=False,
+        dla_core=None,
+    )
+    return replace(record, **changes)
 
 
 def _save_openvino(model: onnx.ModelProto, path: Path, fp16_weights: bool) -> None:

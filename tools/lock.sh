@@ -10,6 +10,6 @@ echo "torch==2.13.0" >"$pins"
 {
   echo "# What the README and .ci/run install: exact versions for Python 3.10 to 3.13. Made with tools/lock.sh."
   uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 -c "$pins" \
-    --no-header --no-annotate --quiet | grep -vE '^(nvidia-|cuda-|triton)'
+    --no-header --no-annotate --quiet | grep -vE '^(nvidia-|cuda-toolkit|triton)'
 } >constraints.txt.new
 mv constraints.txt.new constraints.txt

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from effnet_calibration.sites import CLASSIFIER, HEAD, STEM, blocks, layer
+from effnet_calibration.sites import CLASSIFIER, HEAD, STEM, blocks, has_classifier, layer
 from effnet_edge.model.network import Block, ConvBnAct, EfficientNet
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ class Correction:
     """What was found: biases to add by layer name, float32 (C,), and the logits' gain.
 
     `logit_gain` is the slope of the quantized logits over the exact ones, each image's logits
-    less their mean: what is left of the spread. 1 where there is nothing to compare.
+    less their mean: what is left of the spread. 1 where there is nothing to compare, and where no
+    softmax weighs the logits of an image against each other.
     """
 
     biases: dict[str, Tensor]
@@ -74,8 +75,10 @@ def correct_biases(
         _through_block(flow, name, block)
     flow.correct(HEAD, "head")
     flow.step("pool")
-    flow.correct(CLASSIFIER, CLASSIFIER)
-    return Correction(flow.biases, _gain(flow.pairs), sum(len(a) for a, _ in flow.pairs))
+    if has_classifier(reference):
+        flow.correct(CLASSIFIER, CLASSIFIER)
+    gain = _gain(flow.pairs) if reference.output_kind == "single-label" else 1.0
+    return Correction(flow.biases, gain, sum(len(a) for a, _ in flow.pairs))
 
 
 class _Flow:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,18 +53,24 @@ SMALLEST_CROP = 0.35
 class EmbeddedPhotos:
     """`count` random square crops of the embedded photographs; the same for the same seed.
 
-    Has the interface of `effnet_edge.image_set.ImageSet`.
+    Has the interface of `effnet_edge.image_set.ImageSet`. For one channel the photographs are read
+    in grey. There are none for other channels than RGB: their grey stands in, which shows whether
+    two models compute the same, and is nothing to calibrate on.
     """
 
     count: int
     seed: int = 0
+    channels: int = 3
 
     labels = None
 
     @property
     def source(self) -> str:
         """How a person would name the set."""
-        return f"{self.count} crops of the photos in scikit-image and scikit-learn"
+        photos = f"{self.count} crops of the photos in scikit-image and scikit-learn"
+        if self.channels == 3:
+            return photos
+        return f"{photos}, {'in grey' if self.channels == 1 else 'their grey in every channel'}"
 
     def __len__(self) -> int:
         return self.count
@@ -72,13 +78,17 @@ class EmbeddedPhotos:
     def batches(
         self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
     ) -> Iterator[Batch]:
-        """The network's inputs, uint8 (n, R, R, 3), and None for their labels.
+        """The network's inputs, uint8 (n, R, R, channels), and None for their labels.
 
         Raises:
             UsageError: scikit-image or scikit-learn is not installed.
         """
         del skipped
-        photos = [decode(path) for path in embedded_photographs()]
+        read_as = 3 if self.channels == 3 else 1
+        photos = [
+            decode(path, read_as).repeat(self.channels // read_as, axis=2)
+            for path in embedded_photographs()
+        ]
         generator = random.Random(self.seed)
         for start in range(0, self.count, batch_size):
             indices = range(start, min(start + batch_size, self.count))
@@ -117,11 +127,5 @@ def _random_crop(photo: Pixels, preprocessing: Preprocessing, generator: random.
     share, down, right = generator.random(), generator.random(), generator.random()
     side = round(min(height, width) * (SMALLEST_CROP + (1 - SMALLEST_CROP) * share))
     top, left = round(down * (height - side)), round(right * (width - side))
-    whole = Preprocessing(
-        preprocessing.resolution,
-        1.0,
-        preprocessing.interpolation,
-        preprocessing.mean,
-        preprocessing.std,
-    )
+    whole = replace(preprocessing, crop_fraction=1.0)
     return crop_and_resize(photo[top : top + side, left : left + side], whole)

@@ -176,7 +176,9 @@ class LossMeter:
     def measure(self, quantization: Quantization, progress: Progress = no_progress) -> ParityResult:
         """The loss by one quantization, whose biases are taken as they are."""
         simulated = apply_quantization(self._network, quantization).simulated()
-        comparison = Comparison("torch", "simulated INT8", "FP32", "INT8")
+        comparison = Comparison(
+            "torch", "simulated INT8", "FP32", "INT8", self._network.output_kind
+        )
         batches = zip(self._exact, self._batches, self.normalized(self._images), strict=True)
         for exact, (_, labels), batch in batches:
             comparison.update(exact, _logits(simulated, batch), labels)

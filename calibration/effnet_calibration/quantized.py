@@ -111,7 +111,8 @@ def apply_quantization(network: EfficientNet, quantization: Quantization) -> Qua
     changed = equalized(network, quantization)
     for name, added in quantization.biases.items():
         _add_bias(changed, name, added)
-    scale_logits(changed, 1 / quantization.logit_gain)
+    if quantization.logit_gain != 1:
+        scale_logits(changed, 1 / quantization.logit_gain)
     kept = set(quantization.kept)
     if not scheme.quantizes_gates:
         kept |= squeeze_excitations(changed)

@@ -20,7 +20,7 @@ from effnet_calibration.sites import (
     sites,
     squeeze_excitations,
 )
-from effnet_edge.parity.metrics import kl_divergence
+from effnet_edge.parity.output_measures import OUTPUT_MEASURES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,9 +38,9 @@ class TensorCost:
         name: of the layer that reads the tensor.
         kind: a site's kind, or "stem": of the stem only the weights are quantized.
         depth: the layer's place in the order of execution.
-        kl: divergence of the class probabilities from the exact network's, nats, mean over the
-            pictures. The layer's bias makes up for its mean error, as it does in the finished
-            model.
+        divergence: of the answers from the exact network's, by the measure of `OUTPUT_MEASURES`:
+            KL of the probabilities, nats, or the normalized error of features. The layer's bias
+            makes up for its mean error, as it does in the finished model.
         snr_db: the signal to noise that calibration promised, decibels; None for the stem.
         rule: how its range was chosen; None for the stem.
     """
@@ -48,7 +48,7 @@ class TensorCost:
     name: str
     kind: str
     depth: int
-    kl: float
+    divergence: float
     snr_db: float | None = None
     rule: str | None = None
 
@@ -98,17 +98,21 @@ def sensitivity(
             if progress is not None:
                 progress("sensitivity", done + 1, len(batches))
     reference = torch.cat(exact_logits).numpy()
-    kls = {name: kl_divergence(reference, torch.cat(each).numpy()) for name, each in logits.items()}
-    return sorted(_costs(network, quantization, kls), key=lambda cost: cost.kl, reverse=True)
+    measure = OUTPUT_MEASURES[network.output_kind].divergence
+    divergences = {
+        name: measure(reference, torch.cat(each).numpy()) for name, each in logits.items()
+    }
+    costs = _costs(network, quantization, divergences)
+    return sorted(costs, key=lambda cost: cost.divergence, reverse=True)
 
 
 def _costs(
-    network: EfficientNet, quantization: Quantization, kls: dict[str, float]
+    network: EfficientNet, quantization: Quantization, divergences: dict[str, float]
 ) -> list[TensorCost]:
     kinds = {site.name: site.kind for site in sites(network)}
     costs = []
     for depth, name in enumerate(quantized_layers(network)):
-        if name not in kls:
+        if name not in divergences:
             continue
         entry = quantization.tensors.get(name)
         costs.append(
@@ -116,7 +120,7 @@ def _costs(
                 name,
                 kinds.get(name, "stem"),
                 depth,
-                kls[name],
+                divergences[name],
                 entry.snr_db if entry else None,
                 entry.rule if entry else None,
             )

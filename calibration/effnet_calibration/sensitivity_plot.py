@@ -24,11 +24,14 @@ OTHER_COLOUR = "#6b7280"
 OTHERS = "stem, head, classifier"
 
 
-def plot_sensitivity(costs: Sequence[TensorCost], path: Path, title: str) -> None:
+def plot_sensitivity(
+    costs: Sequence[TensorCost], path: Path, title: str, measure: str = "KL, nats"
+) -> None:
     """Draw a bar a tensor, in the order of execution, and write it as PNG, SVG or PDF.
 
     Args:
         costs: as `sensitivity` gives them; those of least cost may be missing.
+        measure: what their divergence is.
 
     Raises:
         UsageError: the file's suffix is none of `FORMATS`, or its folder does not exist.
@@ -43,6 +46,7 @@ def plot_sensitivity(costs: Sequence[TensorCost], path: Path, title: str) -> Non
     figure = Figure(figsize=(width, 4.8), layout="constrained")
     axes = figure.subplots()
     _draw(axes, in_order)
+    axes.set_ylabel(f"{measure}, of quantizing it alone")
     axes.set_title(title, loc="left", fontsize=11)
     figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False)
     staging = path.with_name(f".{path.name}.tmp{path.suffix}")
@@ -67,16 +71,18 @@ def check_plot(path: Path) -> None:
 
 
 def _draw(axes: Axes, costs: Sequence[TensorCost]) -> None:
-    dearest = sorted(range(len(costs)), key=lambda index: costs[index].kl)[-HIGHLIGHTED:]
-    total = sum(cost.kl for cost in costs)
+    dearest = sorted(range(len(costs)), key=lambda index: costs[index].divergence)[-HIGHLIGHTED:]
+    total = sum(cost.divergence for cost in costs)
     for index, cost in enumerate(costs):
         colour = COLOURS.get(cost.kind, OTHER_COLOUR)
-        axes.bar(index, cost.kl, width=0.85, color=colour, alpha=1 if index in dearest else 0.45)
+        axes.bar(
+            index, cost.divergence, width=0.85, color=colour, alpha=1 if index in dearest else 0.45
+        )
     for index in dearest:
-        share = costs[index].kl / total if total else 0.0
+        share = costs[index].divergence / total if total else 0.0
         axes.annotate(
             f"{costs[index].short_name}  {100 * share:.0f} %",
-            (index, costs[index].kl),
+            (index, costs[index].divergence),
             xytext=(0, 4),
             textcoords="offset points",
             rotation=90,
@@ -85,9 +91,8 @@ def _draw(axes: Axes, costs: Sequence[TensorCost]) -> None:
             va="bottom",
         )
     _label_blocks(axes, costs)
-    axes.set_ylabel("KL of quantizing it alone, nats")
     # The labels of the dearest stand above their bars.
-    axes.set_ylim(0, 1.7 * max(cost.kl for cost in costs) or 1.0)
+    axes.set_ylim(0, 1.7 * max(cost.divergence for cost in costs) or 1.0)
     axes.margins(x=0.01)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.3)

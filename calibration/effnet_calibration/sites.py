@@ -55,7 +55,13 @@ def sites(network: EfficientNet) -> list[Site]:
             found.append(Site(f"{name}.se.reduce", "squeeze"))
             found.append(Site(f"{name}.se.expand", "excite"))
         found.append(Site(f"{name}.project.conv", "project" if is_expanded(block) else "expand"))
-    return [*found, Site(HEAD, "head"), Site(CLASSIFIER, "classifier")]
+    found.append(Site(HEAD, "head"))
+    return [*found, Site(CLASSIFIER, "classifier")] if has_classifier(network) else found
+
+
+def has_classifier(network: EfficientNet) -> bool:
+    """Whether logits come out, and not the features that they are made of."""
+    return isinstance(network.classifier, nn.Linear)
 
 
 def squeeze_excitations(network: EfficientNet) -> set[str]:
@@ -87,11 +93,11 @@ def check_network(network: EfficientNet) -> None:
     """Refuse what cannot be quantized.
 
     Raises:
-        CalibrationError: the network has no classifier, batch norms, or a weight that is NaN or
-            infinite; the text names it.
+        CalibrationError: the network gives feature maps, has batch norms, or a weight that is NaN
+            or infinite; the text names it.
     """
     if network.features_only:
-        raise CalibrationError("a features-only network has no logits to calibrate by")
+        raise CalibrationError("a features-only network has no head to calibrate by")
     for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d):
             raise CalibrationError(f"{name} is not folded: call fold_batch_norm first")

@@ -207,7 +207,7 @@ def identify(network: EfficientNet) -> ModelIdentity:
         network.variant.name,
         network.resolution,
         network.padding,
-        network.classifier.out_features,
+        network.output_size,
         digest.hexdigest(),
     )
 

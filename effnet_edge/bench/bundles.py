@@ -67,6 +67,7 @@ def bench_bundles(
 
 
 def _call(runner: EngineRunner, batch: int) -> Callable[[], object]:
-    side = runner.manifest.preprocessing.resolution
-    pixels = np.random.default_rng(0).integers(0, 256, (batch, side, side, 3), np.uint8)
+    side = runner.manifest.input
+    shape = (batch, side.height, side.width, side.channels)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     return partial(runner.infer, pixels)

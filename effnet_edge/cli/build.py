@@ -44,7 +44,8 @@ def command(
 ) -> None:
     """Compile the engine of BUNDLE into it: engines belong to one GPU and TensorRT version."""
     from effnet_edge.bundle import BatchRange, Bundle
-    from effnet_edge.runtime.tensorrt.build import BuildOptions, build_engine
+    from effnet_edge.runtime.tensorrt.build import build_engine
+    from effnet_edge.runtime.tensorrt.plan import BuildOptions
 
     options = BuildOptions(
         batch=BatchRange(*batch) if batch else None,

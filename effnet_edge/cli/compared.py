@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.bundle import Bundle
 from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.image import MAX_CHANNELS
 from effnet_edge.runtime import EngineRunner
-from effnet_edge.runtime.backend import ROOMS
+from effnet_edge.runtime.tensorrt.library import MODULES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from effnet_edge.bundle import Label, Manifest
     from effnet_edge.image import Preprocessing
+    from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.classifiers import OnnxClassifier
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.openvino_classifier import OpenVinoClassifier
@@ -53,6 +55,7 @@ class Models:
 
     openings: Openings
     preprocessing: Preprocessing
+    output_kind: OutputKind
     bundles: Mapping[str, Bundle]
     reference: Classifier
     candidates: Sequence[Classifier]
@@ -96,7 +99,9 @@ class Models:
     def _open_tracer(self, spec: str, classifier: Classifier) -> Traceable:
         if spec == TORCH or spec.endswith(CHECKPOINTS):
             return self._folded(None if spec == TORCH else spec)
-        if spec in self.bundles and not _is_simulated(self.bundles[spec]):
+        if spec in self.bundles and _is_tensorrt(self.bundles[spec]):
+            return _simulation(self.bundles[spec])
+        if spec in self.bundles:
             bundle = self.bundles[spec]
             precision = self.openings.precision
             if precision is None and bundle.manifest.precision == "fp32":
@@ -168,6 +173,7 @@ def open_models(
     return Models(
         openings=openings,
         preprocessing=preprocessing,
+        output_kind=_common_output(manifests),
         bundles=bundles,
         reference=open_by_spec[reference],
         candidates=[open_by_spec[spec] for spec in candidates],
@@ -177,12 +183,12 @@ def open_models(
 
 
 def _open_bundle(bundle: Bundle, openings: Openings, stack: ExitStack) -> Classifier:
-    """The bundle's engine; for TensorRT, whose engines need a GPU, a simulation of its graph."""
-    if _is_simulated(bundle):
-        from effnet_edge.parity.classifiers import OnnxClassifier
+    """The bundle's engine; for TensorRT where it cannot run, a simulation of its graph."""
+    if _is_tensorrt(bundle):
+        from effnet_edge.runtime.tensorrt.selection import can_run
 
-        manifest, name = bundle.manifest, bundle.path.name
-        return OnnxClassifier(bundle.model_path, manifest.preprocessing, name, rounding=True)
+        if not can_run(bundle.manifest.target):
+            return _simulation(bundle)
     runner = EngineRunner.of(
         bundle,
         device=openings.device,
@@ -192,8 +198,16 @@ def _open_bundle(bundle: Bundle, openings: Openings, stack: ExitStack) -> Classi
     return stack.enter_context(runner)
 
 
-def _is_simulated(bundle: Bundle) -> bool:
-    return bundle.manifest.target not in ROOMS
+def _is_tensorrt(bundle: Bundle) -> bool:
+    return bundle.manifest.target in MODULES
+
+
+def _simulation(bundle: Bundle) -> OnnxClassifier:
+    """The bundle's graph, with the rounding of its types: also shows the tensors inside."""
+    from effnet_edge.parity.classifiers import OnnxClassifier
+
+    manifest, name = bundle.manifest, bundle.path.name
+    return OnnxClassifier(bundle.model_path, manifest.preprocessing, name, rounding=True)
 
 
 def _is_bundle(spec: str) -> bool:
@@ -249,7 +263,15 @@ def _preprocessing_of_weights(
     if TORCH not in specs and not checkpoints:
         return variant_preprocessing(get_variant(openings.variant or "b0"), side)
     checkpoint = None if TORCH in specs else checkpoints[0]
-    return _load_source(openings.variant or "b0", checkpoint, openings, side).preprocessing
+    return _load_source(checkpoint, openings, side).preprocessing
+
+
+def _common_output(manifests: list[Manifest]) -> OutputKind:
+    """What the bundles give; without any, logits of classes that exclude each other."""
+    kinds: list[OutputKind] = list(dict.fromkeys(each.output.kind for each in manifests))
+    if len(kinds) > 1:
+        raise UsageError(f"the bundles give different things ({', '.join(kinds)}): compare others")
+    return kinds[0] if kinds else "single-label"
 
 
 def _input_side(path: Path) -> int | None:
@@ -265,7 +287,7 @@ def _input_side(path: Path) -> int | None:
         from effnet_edge.parity.openvino_classifier import openvino_input_shape
 
         shape = openvino_input_shape(path)
-    sides = [size for size in shape[1:] if size > 3]
+    sides = [size for size in shape[1:] if size > MAX_CHANNELS]
     return sides[0] if sides else None
 
 
@@ -289,18 +311,29 @@ def _source(
     checkpoint: str | None,
 ) -> Source:
     """The bundle's own network, or the variant with a checkpoint."""
-    if manifest is None or checkpoint is not None:
-        variant = manifest.variant if manifest is not None else openings.variant or "b0"
-        return _load_source(variant, checkpoint, openings, preprocessing.resolution)
-    source: Source = _export_network().load_source_of(manifest, openings.weights)
+    network = _export_network()
+    source: Source
+    if manifest is None:
+        return _load_source(checkpoint, openings, preprocessing.resolution)
+    if checkpoint is None:
+        source = network.load_source_of(manifest, openings.weights)
+        return source
+    source = network.load_source(
+        manifest.variant,
+        weights=checkpoint,
+        num_classes=manifest.output.classes,
+        resolution=preprocessing.resolution,
+        output_kind=manifest.output.kind,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+    )
     return source
 
 
-def _load_source(
-    variant: str, checkpoint: str | None, openings: Openings, side: int | None
-) -> Source:
+def _load_source(checkpoint: str | None, openings: Openings, side: int | None) -> Source:
+    """The network where no bundle tells which."""
     source: Source = _export_network().load_source(
-        variant, weights=checkpoint or openings.weights, resolution=side
+        openings.variant or "b0", weights=checkpoint or openings.weights, resolution=side
     )
     return source
 

@@ -62,7 +62,7 @@ def command(context: click.Context) -> None:
         for heading in ("", "version", "works", "detail", "to install"):
             table.add_column(heading)
         for backend in backends:
-            hint = "" if backend.works else backend.install_hint
+            hint = backend.install_hint if backend.version is None else ""
             table.add_row(
                 backend.title, backend.version or "", _yes(backend.works), backend.detail, hint
             )

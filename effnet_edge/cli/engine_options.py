@@ -1,4 +1,4 @@
-"""Values of options that several commands read: batch ranges and compute capabilities."""
+"""Values of options that several commands read: batch ranges, channels, compute capabilities."""
 
 from __future__ import annotations
 
@@ -33,6 +33,26 @@ class BatchType(click.ParamType[tuple[int, int, int]]):
                 ctx,
             )
         return sizes[0], sizes[1], sizes[2]
+
+
+class ChannelValues(click.ParamType[tuple[float, ...]]):
+    """Numbers separated by commas, one a channel."""
+
+    name = "X,…"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[float, ...]:
+        """Parse; how many there must be is for the network to say."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"'{value}' is not a number a channel, such as 0.45,0.41,0.39", param, ctx)
 
 
 def capabilities(text: str | None) -> tuple[str, ...]:

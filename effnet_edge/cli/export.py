@@ -19,7 +19,7 @@ from effnet_edge.cli.common import (
     stage_display,
 )
 from effnet_edge.cli.engine_options import BatchType, capabilities
-from effnet_edge.cli.network import calibration_options, network_options
+from effnet_edge.cli.network import calibration_options, network_options, output_kind
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -106,9 +106,13 @@ def command(
     precision: str | None,
     weights: str | None,
     num_classes: int,
+    multi_label: bool,
+    features: bool,
     labels: Path | None,
     resolution: int | None,
     padding: str | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
     input_kind: str,
     batch: tuple[int, int, int],
     calibration: Path | None,
@@ -133,8 +137,11 @@ def command(
         weights=weights,
         num_classes=num_classes,
         labels=labels,
+        output_kind=output_kind(multi_label=multi_label, features=features),
         resolution=resolution,
         padding=padding,
+        mean=mean,
+        std=std,
         input_kind=input_kind,
         batch=BatchRange(*batch),
         calibration=calibration,
@@ -215,6 +222,8 @@ def _next_step(bundle: Bundle) -> str:
         return f"Next: copy {path} to the device, whose program loads {manifest.engines[-1].file}"
     if manifest.target in {"tensorrt", "tensorrt-rtx"}:
         return f"No engine was built here. Next, on the device: effnet-edge build {path}"
+    if manifest.output.kind == "features":
+        return f"Next: effnet-edge parity {path} --images PHOTOS; in Python, EngineRunner.infer"
     return f"Next: effnet-edge predict {path} PHOTO"
 
 
@@ -269,7 +278,10 @@ def _report_kept(result: ExportResult) -> None:
 
 
 def _loss(loss: ParityResult) -> str:
-    told = f"KL {loss.kl:.2g} nats, agreement {100 * loss.top1_agreement:.1f} %"
+    from effnet_edge.parity.output_measures import SHOWN_MEASURES
+
+    shown = SHOWN_MEASURES[loss.output]
+    told = ", ".join(f"{each.title} {each.tell(getattr(loss, each.key))}" for each in shown)
     if loss.accuracy is not None:
         drop = loss.accuracy.top1
         low, high = drop.interval
@@ -292,14 +304,17 @@ def _display_path(bundle: Bundle) -> str:
 def _parity_table(bundle: Bundle) -> Table:
     from rich.table import Table
 
-    pictures = bundle.manifest.parity_images
+    from effnet_edge.parity.output_measures import brief_measures
+
+    pictures, output = bundle.manifest.parity_images, bundle.manifest.output
+    shown = brief_measures(output.kind)
     table = Table(
-        title=f"Parity with PyTorch on {pictures}\n(max error: of the range of the logits)",
+        title=f"Parity with PyTorch on {pictures}\n(max error: of the range of the {output.name})",
         title_justify="left",
     )
     table.add_column("stage")
     table.add_column("ran in")
-    for heading in ("max error", "SQNR", "KL", "top-1 agreement"):
+    for heading in ("max error", "SQNR", *(measure.title for measure in shown)):
         table.add_column(heading, justify="right")
     table.add_column("gate")
     for stage in bundle.manifest.parity:
@@ -308,8 +323,7 @@ def _parity_table(bundle: Bundle) -> Table:
             stage.execution_precision,
             f"{stage.relative_error:.1e}",
             f"{stage.sqnr_db:.0f} dB",
-            f"{stage.kl:.1e}",
-            f"{100 * stage.top1_agreement:.1f} %",
+            *(measure.tell(getattr(stage, measure.key)) for measure in shown),
             "passed",
         )
     return table

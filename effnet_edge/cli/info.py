@@ -119,18 +119,25 @@ def _bundle(bundle: Bundle) -> None:
         return
     from rich.table import Table
 
+    from effnet_edge.outputs import OUTPUT_UNITS
+    from effnet_edge.parity.output_measures import brief_measures
+
     table = Table(
         title=f"{bundle.path} (all files intact)", title_justify="left", show_header=False
     )
     size = sum(record.bytes for record in manifest.files.values())
     batch = manifest.batch
     rows = {
-        "model": f"{get_variant(manifest.variant).title}, {manifest.output.classes} classes",
+        "model": (
+            f"{get_variant(manifest.variant).title}, {manifest.output.classes} "
+            f"{OUTPUT_UNITS[manifest.output.kind]}"
+        ),
         "target": f"{manifest.target}, {manifest.precision}",
         "size": f"{size / 1e6:.1f} MB in {len(manifest.files)} files",
         "input": (
             f"{manifest.input.name}: {manifest.input.dtype} {manifest.input.layout}, "
-            f"{manifest.input.width}×{manifest.input.height} px"
+            f"{manifest.input.width}×{manifest.input.height} px, "
+            f"{manifest.input.channels} channel{'s' if manifest.input.channels > 1 else ''}"
         ),
         "batch": (
             str(batch.maximum)
@@ -143,11 +150,11 @@ def _bundle(bundle: Bundle) -> None:
         "tools": ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items()),
         "parity": f"on {manifest.parity_images}" if manifest.parity else "not measured",
     }
+    shown = brief_measures(manifest.output.kind)
     for stage in manifest.parity:
-        rows[f"  {stage.stage}"] = (
-            f"{stage.execution_precision}, SQNR {stage.sqnr_db:.0f} dB, "
-            f"top-1 agreement {100 * stage.top1_agreement:.1f} %"
-        )
+        told = [f"{each.title} {each.tell(getattr(stage, each.key))}" for each in shown]
+        measures = [stage.execution_precision, f"SQNR {stage.sqnr_db:.0f} dB", *told]
+        rows[f"  {stage.stage}"] = ", ".join(measures)
     for heading, text in rows.items():
         table.add_row(heading, text)
     console().print(table, markup=False)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+
+from effnet_edge.cli.engine_options import ChannelValues
+
+if TYPE_CHECKING:
+    from effnet_edge.outputs import OutputKind
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -37,6 +42,27 @@ _PADDING = click.option(
     help="'same' for weights trained in TensorFlow or ported from it, 'symmetric' for PyTorch's. "
     "[default: what the naming in the checkpoint tells, else 'same']",
 )
+_MULTI_LABEL = click.option(
+    "--multi-label",
+    is_flag=True,
+    help="The classes do not exclude each other: a probability for each (sigmoid).",
+)
+_FEATURES = click.option(
+    "--features",
+    is_flag=True,
+    help="Leave the classifier out: the model gives the head's pooled features.",
+)
+_MEAN = click.option(
+    "--mean",
+    type=ChannelValues(),
+    help="Of each input channel, in units of pixel / 255. [default: the variant's; in grey their "
+    "average]",
+)
+_STD = click.option(
+    "--std",
+    type=ChannelValues(),
+    help="Standard deviation of each input channel, likewise.",
+)
 _CALIBRATION = click.option(
     "--calibration",
     type=click.Path(exists=True, path_type=Path),
@@ -54,10 +80,31 @@ _CALIBRATION_SIZE = click.option(
 
 
 def network_options(command: Command) -> Command:
-    """Add --target, --weights, --num-classes, --resolution and --padding."""
-    return _TARGET(_WEIGHTS(_NUM_CLASSES(_RESOLUTION(_PADDING(command)))))
+    """Add --target, --weights and what tells the network that the weights are for."""
+    options = (
+        *(_TARGET, _WEIGHTS, _NUM_CLASSES, _MULTI_LABEL, _FEATURES),
+        *(_RESOLUTION, _PADDING, _MEAN, _STD),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def calibration_options(command: Command) -> Command:
     """Add --calibration and --calibration-size."""
     return _CALIBRATION(_CALIBRATION_SIZE(command))
+
+
+def output_kind(*, multi_label: bool, features: bool) -> OutputKind:
+    """What --multi-label and --features say together.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    from effnet_edge.errors import UsageError
+
+    if multi_label and features:
+        raise UsageError("--multi-label and --features: a network without classifier has no labels")
+    if features:
+        return "features"
+    return "multi-label" if multi_label else "single-label"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from effnet_edge.cli.compared import Models
+    from effnet_edge.outputs import OutputKind
     from effnet_edge.parity import Gate
     from effnet_edge.parity.comparison import PictureSet
     from effnet_edge.parity.report.document import Document, Examined
@@ -126,7 +128,7 @@ def command(
     openings = Openings(variant, weights, device, threads, precision)
     with ExitStack() as stack:
         models = open_models(reference, candidates, openings, stack)
-        pictures = _pictures(images, labels, limit, models.classes)
+        pictures = _pictures(images, labels, limit, models)
         with progress_bar("comparing") as progress:
             studies = study(
                 models.reference,
@@ -134,6 +136,7 @@ def command(
                 pictures,
                 models.preprocessing,
                 batch_size=batch_size,
+                output=models.output_kind,
                 progress=progress,
             )
         examined = [
@@ -141,7 +144,8 @@ def command(
             for index, each in enumerate(studies)
         ]
         names = [label.name for label in models.labels]
-    circumstances = Circumstances(_command_line(), gate.describe(), names)
+    told_gate = gate.describe(models.output_kind)
+    circumstances = Circumstances(_command_line(), told_gate, names)
     document = build_document(examined, circumstances)
     _tell(document, old, report)
     context.exit(0 if document["passed"] else 1)
@@ -193,25 +197,34 @@ def _few(pictures: PictureSet, count: int) -> PictureSet:
         return pictures.subset(count)
     from effnet_calibration.embedded import EmbeddedPhotos
 
-    return EmbeddedPhotos(min(count, len(pictures)))
+    if isinstance(pictures, EmbeddedPhotos):
+        return replace(pictures, count=min(count, len(pictures)))
+    return pictures
 
 
 def _pictures(
-    images: Path | None, labels: Path | None, limit: int | None, classes: Mapping[str, int]
+    images: Path | None, labels: Path | None, limit: int | None, models: Models
 ) -> PictureSet:
     from effnet_edge.errors import UsageError
     from effnet_edge.image_set import ImageSet
 
     if images is not None and labels is not None:
         raise UsageError("--images and --labels each name a set of pictures: give one of them")
+    if labels is not None and models.output_kind != "single-label":
+        raise UsageError(
+            f"--labels {labels}: accuracy is measured for one class a picture, and the model is "
+            f"{models.output_kind}: give --images"
+        )
+    channels = models.preprocessing.channels
     if images is not None:
-        chosen = ImageSet.from_folder(images, classes)
+        classes = models.classes if models.output_kind == "single-label" else None
+        chosen = ImageSet.from_folder(images, classes, channels)
     elif labels is not None:
-        chosen = ImageSet.from_csv(labels, classes)
+        chosen = ImageSet.from_csv(labels, models.classes)
     else:
         from effnet_calibration.embedded import EmbeddedPhotos
 
-        return EmbeddedPhotos(limit or EMBEDDED_PICTURES)
+        return EmbeddedPhotos(limit or EMBEDDED_PICTURES, channels=channels)
     return chosen if limit is None else chosen.subset(limit)
 
 
@@ -268,13 +281,23 @@ def _tell_candidate(candidate: Document) -> None:
 
 
 def _verdict(document: Document) -> str:
-    lines = [
-        f"{each['candidate']} ({each['candidate_precision']}) agrees with "
-        f"{document['reference']} on {100 * each['top1_agreement']:.2f} % of "
-        f"{document['images']} pictures"
+    return "\n".join(
+        f"{each['candidate']} ({each['candidate_precision']}) {_agreement(document, each)}"
         for each in document["candidates"]
-    ]
-    return "\n".join(lines)
+    )
+
+
+def _agreement(document: Document, each: Document) -> str:
+    reference, pictures = document["reference"], f"{document['images']} pictures"
+    if document["output"] == "features":
+        return (
+            f"gives the features of {reference} with an SQNR of "
+            f"{_number(each['sqnr_db'], '.1f')} dB on {pictures}"
+        )
+    multi_label = document["output"] == "multi-label"
+    share = each["label_set_agreement" if multi_label else "top1_agreement"]
+    what = "on all labels of" if multi_label else "on"
+    return f"agrees with {reference} {what} {100 * share:.2f} % of {pictures}"
 
 
 def _table(document: Document) -> Table:
@@ -291,24 +314,26 @@ def _table(document: Document) -> Table:
     columns = []
     for each in document["candidates"]:
         table.add_column(f"{each['candidate']} ({each['candidate_precision']})", justify="right")
-        columns.append(_measures(each))
+        columns.append(_measures(each, document["output"]))
     for name in columns[0]:
         table.add_row(name, *(column[name] for column in columns))
     return table
 
 
-def _measures(each: Document) -> dict[str, str]:
-    rows = {
-        "top-1 agreement": f"{100 * each['top1_agreement']:.2f} %",
-        "top-5 agreement": f"{100 * each['top5_agreement']:.2f} %",
-        "KL divergence": f"{_number(each['kl'], '.3g')} nats",
+def _measures(each: Document, output: OutputKind) -> dict[str, str]:
+    from effnet_edge.parity.output_measures import SHOWN_MEASURES
+
+    rows = {shown.title: shown.tell(each[shown.key]) for shown in SHOWN_MEASURES[output]}
+    value = "feature" if output == "features" else "logit"
+    rows |= {
         "SQNR": f"{_number(each['sqnr_db'], '.1f')} dB",
         "cosine": _number(each["cosine"], ".6f"),
-        "max |Δlogit|": _number(each["max_abs_error"], ".3g"),
+        f"max |Δ{value}|": _number(each["max_abs_error"], ".3g"),
         "… of the range": _number(each["relative_error"], ".1e"),
-        "mean |Δlogit|": _number(each["mean_abs_error"], ".3g"),
-        "calibration error": f"{100 * each['calibration_error']['candidate']:.2f} %",
+        f"mean |Δ{value}|": _number(each["mean_abs_error"], ".3g"),
     }
+    if each["calibration_error"]:
+        rows["calibration error"] = f"{100 * each['calibration_error']['candidate']:.2f} %"
     for k, drop in (each["accuracy"] or {}).items():
         name = k.replace("top", "top-")
         low, high = drop["drop_interval_95_points"]

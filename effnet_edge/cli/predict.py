@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 @click.command("predict", short_help="Classify pictures with a bundle.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path())
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, help="Classes shown.")
+@click.option(
+    "--top",
+    type=click.IntRange(1),
+    help="Classes shown. [default: 5; of a multi-label bundle all at the threshold]",
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    help="Of a multi-label bundle: the least probability of a class. [default: 0.5]",
+)
 @engine_options
 @common_options
 @click.pass_context
@@ -33,7 +42,8 @@ def command(
     context: click.Context,
     bundle: Path,
     images: tuple[str, ...],
-    top: int,
+    top: int | None,
+    threshold: float | None,
     device: str | None,
     threads: int | None,
     precision: str | None,
@@ -45,13 +55,13 @@ def command(
     from effnet_edge.errors import ImageError
     from effnet_edge.runtime import EngineRunner
 
-    paths = _expand(images)
     answers: dict[str, list[Prediction]] = {}
     with EngineRunner.load(bundle, device=device, threads=threads, precision=precision) as runner:
+        paths = _expand(images, runner.manifest.input.channels)
         with progress_bar("classifying") as progress:
             for done, path in enumerate(paths, start=1):
                 try:
-                    answers[path] = runner.classify(path, top=top)
+                    answers[path] = runner.classify(path, top, threshold)
                 except ImageError as error:
                     complain(str(error))
                 progress(done, len(paths))
@@ -59,14 +69,14 @@ def command(
     context.exit(0 if len(answers) == len(paths) else 1)
 
 
-def _expand(images: tuple[str, ...]) -> list[str]:
+def _expand(images: tuple[str, ...], channels: int) -> list[str]:
     """Folders become the pictures in them; a path given twice counts once."""
     from effnet_edge.image_set import ImageSet
 
     paths: list[str] = []
     for image in images:
         if Path(image).is_dir():
-            paths += [str(path) for path in ImageSet.from_folder(image).paths]
+            paths += [str(path) for path in ImageSet.from_folder(image, channels=channels).paths]
         else:
             paths.append(image)
     return list(dict.fromkeys(paths))
@@ -77,6 +87,7 @@ def _report(runner: EngineRunner, answers: dict[str, list[Prediction]]) -> None:
         print_json(
             {
                 "bundle": str(runner.bundle.path),
+                "output": runner.manifest.output.kind,
                 "device": runner.device,
                 "execution_precision": runner.execution_precision,
                 "images": {
@@ -94,4 +105,6 @@ def _report(runner: EngineRunner, answers: dict[str, list[Prediction]]) -> None:
         table.add_column()
         for prediction in predictions:
             table.add_row(f"{100 * prediction.probability:.1f} %", prediction.label)
+        if not predictions:
+            table.add_row("", "no class reaches the threshold")
         console().print(table)

@@ -17,7 +17,7 @@ from effnet_edge.cli.common import (
     settings,
     stage_display,
 )
-from effnet_edge.cli.network import calibration_options, network_options
+from effnet_edge.cli.network import calibration_options, network_options, output_kind
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -61,14 +61,19 @@ def command(
     target: str,
     weights: str | None,
     num_classes: int,
+    multi_label: bool,
+    features: bool,
     resolution: int | None,
     padding: str | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
 ) -> None:
     """Measure what quantizing each tensor alone costs, dearest first.
 
-    The cost is the KL divergence of the answers from those of the FP32 network. Of an INT8 bundle,
-    its own calibration is measured; a variant (see effnet-edge list) is calibrated first, and only
-    then do the options from --calibration to --padding matter.
+    The cost is the KL divergence of the answers from those of the FP32 network (of features, the
+    error's share of their energy). Of an INT8 bundle, its own calibration is measured; a variant
+    (see effnet-edge list) is calibrated first, and only then do the options from --calibration to
+    --std matter.
     """
     module = _module()
     if plot is not None:
@@ -82,8 +87,11 @@ def command(
         target=target,
         weights=weights,
         num_classes=num_classes,
+        output_kind=output_kind(multi_label=multi_label, features=features),
         resolution=resolution,
         padding=padding,
+        mean=mean,
+        std=std,
     )
     with stage_display() as display, calibration_warnings():
         display.stage("measuring the cost of each tensor")
@@ -91,7 +99,7 @@ def command(
     if plot is not None:
         from effnet_calibration.sensitivity_plot import plot_sensitivity
 
-        plot_sensitivity(result.costs, plot, _title(result))
+        plot_sensitivity(result.costs, plot, _title(result), result.measure)
     _report(result, plot)
 
 
@@ -140,16 +148,16 @@ def _table(result: SensitivityResult) -> Table:
     table = Table(title=_title(result), title_justify="left")
     table.add_column("input of", no_wrap=True)
     table.add_column("kind")
-    for heading in ("KL, nats", "share", "SNR"):
+    for heading in (result.measure, "share", "SNR"):
         table.add_column(heading, justify="right")
     table.add_column("range rule")
-    total = sum(cost.kl for cost in result.costs)
+    total = sum(cost.divergence for cost in result.costs)
     for cost in result.costs:
         table.add_row(
             cost.short_name,
             cost.kind,
-            f"{cost.kl:.2e}",
-            f"{100 * cost.kl / total if total else 0:.1f} %",
+            f"{cost.divergence:.2e}",
+            f"{100 * cost.divergence / total if total else 0:.1f} %",
             "" if cost.snr_db is None else f"{cost.snr_db:.1f} dB",
             cost.rule or "weights only",
         )

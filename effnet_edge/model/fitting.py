@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from effnet_edge.model.variants import Padding, Variant
 
 NAMED_AT_MOST = 3
+STEM = "stem.conv.weight"
 PYTORCH_EPS = 1e-5
 
 
@@ -29,11 +30,13 @@ def apply_state(
     *,
     origin: str,
     padding: Padding | None = None,
+    take_in_channels: bool = False,
 ) -> NamingScheme:
     """Fill `network` from tensors named in any known scheme, and tell which one it was.
 
     Args:
         padding: what the weights were trained with, whatever the naming says.
+        take_in_channels: let the network have as many input channels as the checkpoint's stem.
 
     Raises:
         CheckpointError: naming the first tensors that are missing, extra or of the wrong shape.
@@ -41,7 +44,11 @@ def apply_state(
     own = network.state_dict()
     scheme = detect_scheme(own, state, origin)
     theirs = translate(own, scheme)
-    if network.features_only:
+    stem = state.get(theirs[STEM])
+    if take_in_channels and stem is not None and stem.dim() == 4 and stem.shape[1] > 0:
+        network.set_in_channels(stem.shape[1])
+        own = network.state_dict()
+    if network.output_kind == "features":
         state = _without_head(state, scheme, own)
     elif scheme.has_background:
         state = _without_background(state, scheme, network)
@@ -70,7 +77,11 @@ def _without_head(
 ) -> dict[str, Tensor]:
     """The checkpoint less what a feature extractor has no place for."""
     after = 2 + max(int(name.split(".")[1]) for name in own if name.startswith("stages."))
-    modules = ("head.conv", "head.bn", "classifier")
+    modules = [
+        module
+        for module in ("head.conv", "head.bn", "classifier")
+        if not any(name.startswith(f"{module}.") for name in own)
+    ]
     head = tuple(f"{scheme.modules[module].format(after=after)}." for module in modules)
     return {name: tensor for name, tensor in state.items() if not name.startswith(head)}
 
@@ -80,7 +91,7 @@ def _without_background(
 ) -> dict[str, Tensor]:
     """The checkpoint less the class before ImageNet's 1000, where the network has just these."""
     head = {f"{scheme.modules['classifier']}.{tensor}" for tensor in ("weight", "bias")}
-    classes = network.classifier.out_features
+    classes = network.output_size
     return {
         name: tensor[1:]
         if name in head and len(tensor) == classes + 1 == IMAGENET_CLASSES + 1

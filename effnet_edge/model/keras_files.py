@@ -176,18 +176,17 @@ def _pixels(variables: Variables) -> PixelConventions | None:
         for (_, leaf), values in variables.items()
         if leaf in _NORMALIZATION
     }
-    if len(statistics) != 2 or any(len(values) != 3 for values in statistics.values()):
+    if len(statistics) != 2:
         return None
     mean, variance = statistics["mean"], statistics["variance"]
-    is_published = np.allclose(variance, IMAGENET_STD, rtol=1e-5)
+    is_published = len(variance) == 3 and np.allclose(variance, IMAGENET_STD, rtol=1e-5)
     std = variance if is_published else np.sqrt(np.maximum(variance, 0))
-    return PixelConventions(mean=_triple(mean), std=_triple(std))
+    return PixelConventions(mean=_floats(mean), std=_floats(std))
 
 
-def _triple(values: npt.NDArray[np.floating]) -> tuple[float, float, float]:
+def _floats(values: npt.NDArray[np.floating]) -> tuple[float, ...]:
     # A float32 of 0.485 is 0.48500001430511475: give what was meant.
-    red, green, blue = (float(np.format_float_positional(np.float32(each))) for each in values)
-    return red, green, blue
+    return tuple(float(np.format_float_positional(np.float32(each))) for each in values)
 
 
 def _damaged(name: str, error: Exception) -> CheckpointError:

@@ -7,6 +7,7 @@ authors' TensorFlow reference implementation.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ from effnet_edge.model.variants import (
     Padding,
     Variant,
 )
+
+if TYPE_CHECKING:
+    from effnet_edge.outputs import OutputKind
 
 BATCH_NORM_EPS = 1e-3
 # The reference keeps 0.99 of the running statistics a step; PyTorch's momentum is the other part.
@@ -201,10 +205,13 @@ class Block(nn.Module):
 class EfficientNet(nn.Module):
     """EfficientNet for normalized images, float32 (N, in_channels, resolution, resolution).
 
-    `forward` gives logits, float32 (N, num_classes); with `features_only` the feature maps at
-    strides 2, 4, 8, 16 and 32, each (N, channels, resolution / stride, resolution / stride).
+    `forward` gives logits, float32 (N, num_classes); with `num_classes=0`, as in timm, the pooled
+    output of the head, (N, head channels); with `features_only` the feature maps at strides 2, 4,
+    8, 16 and 32, each (N, channels, resolution / stride, resolution / stride).
 
     Args:
+        multi_label: the classes do not exclude each other. It changes no number, but what is
+            compared and calibrated for.
         resolution: input side in pixels; the variant's own if not given. SAME padding is computed
             for it, so that an exported graph has no shape arithmetic; another size is refused.
         padding: "same" for weights trained in TensorFlow, "symmetric" for PyTorch's.
@@ -220,6 +227,7 @@ class EfficientNet(nn.Module):
         variant: Variant,
         *,
         num_classes: int = IMAGENET_CLASSES,
+        multi_label: bool = False,
         in_channels: int = 3,
         resolution: int | None = None,
         padding: Padding = "same",
@@ -232,6 +240,9 @@ class EfficientNet(nn.Module):
         self.resolution = variant.resolution if resolution is None else resolution
         self.padding = padding
         self.features_only = features_only
+        self.output_kind: OutputKind = "multi-label" if multi_label else "single-label"
+        if num_classes == 0 or features_only:
+            self.output_kind = "features"
         size = self.resolution
         activation = variant.family.activation
         self.stem = ConvBnAct(
@@ -271,8 +282,32 @@ class EfficientNet(nn.Module):
             )
             self.pool = GlobalAveragePool(keepdim=False)
             self.dropout = nn.Dropout(variant.dropout if dropout is None else dropout)
-            self.classifier = nn.Linear(variant.head_channels, num_classes)
+            self.classifier: nn.Module = (
+                nn.Linear(variant.head_channels, num_classes) if num_classes else nn.Identity()
+            )
         self.apply(_initialize)
+
+    @property
+    def output_size(self) -> int:
+        """How many numbers `forward` gives a picture: classes, or the channels of the head."""
+        classifier = self.classifier
+        return (
+            classifier.out_features
+            if isinstance(classifier, nn.Linear)
+            else self.variant.head_channels
+        )
+
+    def set_in_channels(self, in_channels: int) -> None:
+        """Give the stem another number of input channels; its weights are then untrained."""
+        old = self.stem.conv
+        self.stem.conv = PaddedConv2d(
+            in_channels,
+            old.out_channels,
+            old.kernel_size[0],
+            old.stride[0],
+            input_size=old.input_size,
+            padding=self.padding,
+        )
 
     def set_conventions(self, padding: Padding, batch_norm_eps: float) -> None:
         """Compute as the code base did that the weights come from."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from effnet_edge.errors import UsageError
 from effnet_edge.image import Preprocessing
 from effnet_edge.model.variants import EDGETPU, LITE, VARIANTS, Variant
 
@@ -26,8 +27,8 @@ class PixelConventions:
     resolution: int | None = None
     crop_fraction: float | None = None
     interpolation: str | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 AS_REFERENCE = PixelConventions()
@@ -54,6 +55,51 @@ def variant_preprocessing(
         mean=conventions.mean or (CENTRED if centred else IMAGENET_MEAN),
         std=conventions.std or (CENTRED if centred else IMAGENET_STD),
     )
+
+
+def with_channels(
+    preprocessing: Preprocessing,
+    channels: int,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> Preprocessing:
+    """The same for a network of other input channels than RGB, or with another normalization.
+
+    Without `mean` and `std` a greyscale network gets the averages of those of the three colours
+    (0.449 and 0.226 for ImageNet's); nothing is known of other channels.
+
+    Raises:
+        UsageError: not as many values as channels, or none for channels that need them.
+    """
+    return replace(
+        preprocessing,
+        mean=_of_channels("--mean", mean, preprocessing.mean, channels),
+        std=_of_channels("--std", std, preprocessing.std, channels),
+    )
+
+
+def _of_channels(
+    option: str, given: tuple[float, ...] | None, of_colours: tuple[float, ...], channels: int
+) -> tuple[float, ...]:
+    if given is not None:
+        if len(given) != channels:
+            raise UsageError(
+                f"{option} has {_values(len(given))}, and the network takes {channels} "
+                f"channel{'s' if channels > 1 else ''}: give one for each"
+            )
+        return given
+    if channels == len(of_colours):
+        return of_colours
+    if channels == 1:
+        return (round(sum(of_colours) / len(of_colours), 6),)
+    raise UsageError(
+        f"the network takes {channels} channels: give {option} with {_values(channels)} in units "
+        "of pixel / 255, separated by commas"
+    )
+
+
+def _values(count: int) -> str:
+    return "1 value" if count == 1 else f"{count} values"
 
 
 def _evaluated(

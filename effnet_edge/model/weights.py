@@ -80,6 +80,7 @@ def load_weights(
     weights: str | os.PathLike[str],
     *,
     padding: Padding | None = None,
+    take_in_channels: bool = False,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> WeightsOrigin:
     """Fill `network` with the weights of that name, or from that file.
@@ -93,6 +94,7 @@ def load_weights(
             or a checkpoint file of a format that docs/your-model.md lists. Nothing in a file is
             executed.
         padding: what the weights were trained with, whatever the checkpoint looks like.
+        take_in_channels: let the network have as many input channels as the checkpoint's stem.
         on_progress: of a download: called with what is done, the bytes so far, and all bytes.
 
     Raises:
@@ -107,7 +109,13 @@ def load_weights(
     config = read_timm_config(found.path) if scheme.name == TIMM_SCHEME and found.path else None
     if config is not None:
         found = replace(found, padding=config.padding, pixels=config.pixels)
-    apply_state(network, tensors, origin=found.name, padding=padding or found.padding)
+    apply_state(
+        network,
+        tensors,
+        origin=found.name,
+        padding=padding or found.padding,
+        take_in_channels=take_in_channels,
+    )
     pixels = (
         found.checkpoint.pixels
         or found.pixels

@@ -2,10 +2,11 @@
 
 from effnet_edge.parity.accuracy import AccuracyDrop, Drop
 from effnet_edge.parity.comparison import Classifier, Comparison, ParityResult, compare
-from effnet_edge.parity.gates import EXACT, Gate
+from effnet_edge.parity.gates import EXACT, EXACT_GATES, Gate
 
 __all__ = [
     "EXACT",
+    "EXACT_GATES",
     "AccuracyDrop",
     "Classifier",
     "Comparison",

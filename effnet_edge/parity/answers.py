@@ -194,7 +194,9 @@ def _best(logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.fl
 
 
 def _thumbnail(pixels: NDArray[np.uint8]) -> str:
-    picture = Image.fromarray(pixels)
+    """Of other channels than RGB those that there are of the first three, or the first."""
+    channels = pixels.shape[2]
+    picture = Image.fromarray(pixels[..., :3] if channels >= 3 else pixels[..., 0])
     picture.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=80)

@@ -38,8 +38,9 @@ if TYPE_CHECKING:
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.parity.tracing import Traceable
 
-# The module that gives the logits; what holds only numbers has no layer of its own.
+# The modules that give the logits, or the features where there is no classifier.
 _CLASSIFIER = "classifier"
+_POOL = "pool"
 
 
 class TorchClassifier:
@@ -56,7 +57,7 @@ class TorchClassifier:
         self._preprocessing = preprocessing
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
-        """uint8 images (N, H, W, 3) → float32 logits (N, classes)."""
+        """uint8 images (N, H, W, C) → float32 logits or features (N, classes)."""
         import torch
 
         with torch.inference_mode():
@@ -155,20 +156,24 @@ class TorchClassifier:
 
         modules = {name: each for name, each in self._network.named_modules() if name}
         hooks = [
-            module.register_forward_hook(hook(LOGITS if name == _CLASSIFIER else name))
+            module.register_forward_hook(hook(LOGITS if name == self._last_module else name))
             for name, module in modules.items()
         ]
-        side = self._preprocessing.resolution
+        side, channels = self._preprocessing.resolution, self._preprocessing.channels
         try:
             with torch.inference_mode():
-                self._network(self._input(np.zeros((1, side, side, 3), np.uint8)))
+                self._network(self._input(np.zeros((1, side, side, channels), np.uint8)))
         finally:
             for each in hooks:
                 each.remove()
         return executed
 
     def _module(self, name: str) -> torch.nn.Module:
-        return self._network.get_submodule(_CLASSIFIER if name == LOGITS else name)
+        return self._network.get_submodule(self._last_module if name == LOGITS else name)
+
+    @property
+    def _last_module(self) -> str:
+        return _POOL if self._network.output_kind == "features" else _CLASSIFIER
 
     def _input(self, batch: NDArray[np.uint8]) -> torch.Tensor:
         import torch
@@ -189,8 +194,8 @@ def _pads(module: torch.nn.Conv2d) -> tuple[int, ...]:
 class OnnxClassifier:
     """An ONNX model, ours or foreign, run by onnxruntime on the CPU with its graph as it is.
 
-    The input is taken to be uint8 pixels (N, H, W, 3) where the model says uint8, and normalized
-    float32 (N, 3, H, W) otherwise. Graph optimizations are off, so that what is compared is the
+    The input is taken to be uint8 pixels (N, H, W, C) where the model says uint8, and normalized
+    float32 (N, C, H, W) otherwise. Graph optimizations are off, so that what is compared is the
     graph in the file and not what onnxruntime makes of it.
 
     Args:
@@ -224,7 +229,7 @@ class OnnxClassifier:
         self._batch = size if isinstance(size, int) else None
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
-        """uint8 images (N, H, W, 3) → float32 logits (N, classes)."""
+        """uint8 images (N, H, W, C) → float32 logits or features (N, classes)."""
         outputs = [
             self._run(self._session, part)[0]
             for part in self._parts({self._input_name: self._input(batch)})

@@ -12,12 +12,14 @@ import numpy as np
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.parity import metrics
 from effnet_edge.parity.accuracy import AccuracyDrop, accuracy_drop
+from effnet_edge.parity.output_measures import OUTPUT_MEASURES
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from effnet_edge.image import Preprocessing
     from effnet_edge.image_set import Batch
+    from effnet_edge.outputs import OutputKind
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the images done so far, skipped ones too, and all there are."""
@@ -35,7 +37,7 @@ class Classifier(Protocol):
         """The precision that really runs, e.g. "fp32", "bf16", "int8"."""
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
-        """uint8 images (N, H, W, 3) → float32 logits (N, classes)."""
+        """uint8 images (N, H, W, C) → float32 logits or features (N, classes)."""
 
 
 class PictureSet(Protocol):
@@ -51,12 +53,15 @@ class PictureSet(Protocol):
     def batches(
         self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
     ) -> Iterator[Batch]:
-        """The network's inputs, uint8 (n, R, R, 3), with their labels, int64 (n,), or None."""
+        """The network's inputs, uint8 (n, R, R, C), with their labels, int64 (n,), or None."""
 
 
 @dataclass(frozen=True)
 class ParityResult:
-    """How far `candidate` is from `reference`. The formulas are those of `parity.metrics`."""
+    """How far `candidate` is from `reference`. The formulas are those of `parity.metrics`.
+
+    Measures that the kind of output does not have are None.
+    """
 
     reference: str
     candidate: str
@@ -75,11 +80,11 @@ class ParityResult:
     """Infinite for equal logits."""
     cosine: float
     """Of all logits as one vector, in [−1, 1]."""
-    kl: float
-    """Mean over the images, nats."""
-    top1_agreement: float
+    kl: float | None
+    """Mean over the images, nats; of independent labels also over the labels."""
+    top1_agreement: float | None
     """Share of images, 0..1."""
-    top5_agreement: float
+    top5_agreement: float | None
     """Mean overlap of the two best fives, 0..1."""
     reference_nonfinite: int
     """Images for which the reference gave a NaN or infinite logit."""
@@ -91,6 +96,17 @@ class ParityResult:
     """Where the images came from, as a person would say it."""
     skipped: tuple[str, ...] = ()
     """One line for each image that could not be read; they are not among `images`."""
+    output: OutputKind = "single-label"
+    """What the numbers of the models mean."""
+    label_set_agreement: float | None = None
+    """Of independent labels: share of images with the same set of labels, 0..1."""
+    label_agreement: float | None = None
+    """Of independent labels: share of images and labels with the same decision, 0..1."""
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of images with the same answer, 0..1: best class or set of labels."""
+        return self.label_set_agreement if self.output == "multi-label" else self.top1_agreement
 
     def to_dict(self) -> dict[str, object]:
         """JSON values only. A number that JSON cannot hold becomes null, and the object
@@ -125,8 +141,10 @@ class Comparison:
         candidate: str,
         reference_precision: str,
         candidate_precision: str,
+        output: OutputKind = "single-label",
     ) -> None:
         """Names and running precisions of the two, for the result and the errors."""
+        self._output: OutputKind = output
         self._names = (reference, candidate)
         self._precisions = (reference_precision, candidate_precision)
         self._images = 0
@@ -147,19 +165,25 @@ class Comparison:
     ) -> None:
         """Add a batch: two logits (N, classes), N ≥ 1, and N class indices or None.
 
-        Raises UsageError where the two have different class counts or a label is no class of
-        theirs, ValueError where the batches differ in length or only some batches have labels.
+        Raises UsageError where the two have different class counts, a label is no class of theirs
+        or the output has no accuracy, ValueError where the batches differ in length or only some
+        have labels.
         """
         ref, cand = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
         self._check(ref, cand, labels)
         if labels is not None:
+            if self._output != "single-label":
+                raise UsageError(
+                    f"labels do not go with a {self._output} model: only for one class a picture "
+                    "accuracy is measured; leave the labels out"
+                )
             drop = accuracy_drop(ref, cand, labels)
             self._accuracy = self._accuracy + drop if self._accuracy else drop
         # np.maximum and np.minimum, unlike max and min, let a NaN through.
         self._max_error = float(np.maximum(self._max_error, metrics.max_abs_error(ref, cand)))
         self._reference_min = float(np.minimum(self._reference_min, ref.min()))
         self._reference_max = float(np.maximum(self._reference_max, ref.max()))
-        self._sums = self._sums + _Sums.of(ref, cand)
+        self._sums = self._sums + _Sums.of(ref, cand, self._output)
         self._images += len(ref)
         self._classes = ref.shape[1]
 
@@ -168,6 +192,10 @@ class Comparison:
         if not self._images:
             raise UsageError(_no_images(image_source, skipped))
         sums, images = self._sums, self._images
+        measures = OUTPUT_MEASURES[self._output]
+        agreement = sums.agreement / images if measures.agreement else None
+        overlap = sums.overlap / images if measures.overlap else None
+        one, many = self._output == "single-label", self._output == "multi-label"
         return ParityResult(
             reference=self._names[0],
             candidate=self._names[1],
@@ -184,14 +212,17 @@ class Comparison:
             cosine=metrics.cosine_of_sums(
                 sums.product, sums.reference_energy, sums.candidate_energy
             ),
-            kl=sums.kl / images,
-            top1_agreement=sums.top1 / images,
-            top5_agreement=sums.top5 / images,
+            kl=sums.kl / images if measures.kl else None,
+            top1_agreement=agreement if one else None,
+            top5_agreement=overlap if one else None,
             reference_nonfinite=sums.reference_nonfinite,
             candidate_nonfinite=sums.candidate_nonfinite,
             accuracy=self._accuracy,
             image_source=image_source,
             skipped=skipped,
+            output=self._output,
+            label_set_agreement=agreement if many else None,
+            label_agreement=overlap if many else None,
         )
 
     def _check(self, ref: metrics.Floats, cand: metrics.Floats, labels: ArrayLike | None) -> None:
@@ -215,6 +246,7 @@ def compare(
     preprocessing: Preprocessing,
     *,
     batch_size: int = 8,
+    output: OutputKind = "single-label",
     progress: Progress | None = None,
 ) -> ParityResult:
     """Run both over the same pixels of every image in the set, `batch_size` images at a time.
@@ -228,6 +260,7 @@ def compare(
         candidate.name,
         reference.execution_precision,
         candidate.execution_precision,
+        output,
     )
     skipped: list[str] = []
     total = len(image_set)
@@ -266,13 +299,14 @@ class _Sums:
     noise_energy: float = 0.0
     product: float = 0.0
     kl: float = 0.0
-    top1: int = 0
-    top5: float = 0.0
+    agreement: int = 0
+    overlap: float = 0.0
     reference_nonfinite: int = 0
     candidate_nonfinite: int = 0
 
     @classmethod
-    def of(cls, ref: metrics.Floats, cand: metrics.Floats) -> _Sums:
+    def of(cls, ref: metrics.Floats, cand: metrics.Floats, output: OutputKind) -> _Sums:
+        measures = OUTPUT_MEASURES[output]
         error = metrics.difference(ref, cand)
         with np.errstate(invalid="ignore"):
             product = float(np.sum(ref * cand))
@@ -282,9 +316,9 @@ class _Sums:
             candidate_energy=float(np.sum(cand * cand)),
             noise_energy=float(np.sum(error * error)),
             product=product,
-            kl=float(np.sum(metrics.kl_per_image(ref, cand))),
-            top1=int(np.sum(metrics.top1_matches(ref, cand))),
-            top5=float(np.sum(metrics.top5_overlap(ref, cand))),
+            kl=float(np.sum(measures.kl(ref, cand))) if measures.kl else 0.0,
+            agreement=int(np.sum(measures.agreement(ref, cand))) if measures.agreement else 0,
+            overlap=float(np.sum(measures.overlap(ref, cand))) if measures.overlap else 0.0,
             reference_nonfinite=int(np.sum(~metrics.finite_images(ref))),
             candidate_nonfinite=int(np.sum(~metrics.finite_images(cand))),
         )

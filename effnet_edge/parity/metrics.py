@@ -16,6 +16,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from effnet_edge.outputs import DECISION_THRESHOLD
+
 Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
 Indices: TypeAlias = NDArray[np.intp]
@@ -102,6 +104,67 @@ def kl_per_image(reference: ArrayLike, candidate: ArrayLike) -> Floats:
     return clipped
 
 
+def sigmoid(logits: ArrayLike) -> Floats:
+    """Probability of each label by itself: 1 / (1 + exp(−x)); finite for every finite input."""
+    probabilities: Floats = np.exp(_log_sigmoid(_as_floats(logits)))
+    return probabilities
+
+
+def sigmoid_kl_divergence(reference: ArrayLike, candidate: ArrayLike) -> float:
+    """Mean over images and labels of the KL divergence of each label's two outcomes, in nats."""
+    return float(np.mean(sigmoid_kl_per_image(reference, candidate)))
+
+
+def sigmoid_kl_per_image(reference: ArrayLike, candidate: ArrayLike) -> Floats:
+    """Mean over the labels of each image, nats, (N,): p·ln(p/q) + (1 − p)·ln((1 − p)/(1 − q)).
+
+    p and q are the sigmoids of the reference's and the candidate's logits: the divergence of two
+    Bernoulli distributions. Rounding below zero is cut off.
+    """
+    ref, cand = _as_logits(reference, candidate)
+    with np.errstate(invalid="ignore"):
+        given = sigmoid(ref) * (_log_sigmoid(ref) - _log_sigmoid(cand))
+        absent = sigmoid(-ref) * (_log_sigmoid(-ref) - _log_sigmoid(-cand))
+        divergence = np.mean(given + absent, axis=-1)
+    clipped: Floats = np.maximum(divergence, 0.0)
+    return clipped
+
+
+def label_set_agreement(reference: ArrayLike, candidate: ArrayLike) -> float:
+    """Share (0..1) of the images to which both give the same set of labels."""
+    return float(np.mean(label_set_matches(reference, candidate)))
+
+
+def label_agreement(reference: ArrayLike, candidate: ArrayLike) -> float:
+    """Share (0..1) of equal decisions, one a label of an image: 1 − Hamming loss."""
+    return float(np.mean(label_overlap(reference, candidate)))
+
+
+def label_set_matches(reference: ArrayLike, candidate: ArrayLike) -> Bools:
+    """Whether both give each image the same set of labels, shaped (N,)."""
+    matches: Bools = label_overlap(reference, candidate) == 1
+    return matches
+
+
+def label_overlap(reference: ArrayLike, candidate: ArrayLike) -> Floats:
+    """Share of the labels of each image on which both decide alike, shaped (N,)."""
+    ref, cand = _as_logits(reference, candidate)
+    alike = (given_labels(ref) == given_labels(cand)).mean(axis=1)
+    return np.where(finite_images(ref) & finite_images(cand), alike, 0.0)
+
+
+def given_labels(logits: ArrayLike) -> Bools:
+    """Which labels have a probability of 0.5 or more: (N, labels) → (N, labels)."""
+    given: Bools = sigmoid(logits) >= DECISION_THRESHOLD
+    return given
+
+
+def normalized_error(reference: ArrayLike, candidate: ArrayLike) -> float:
+    """Σ (ref − cand)² / Σ ref²: the noise as a share of the signal, 10^(−SQNR/10)."""
+    noise = float(np.sum(np.square(difference(reference, candidate))))
+    return error_per_range(noise, float(np.sum(np.square(_as_floats(reference)))))
+
+
 def top1_agreement(reference: ArrayLike, candidate: ArrayLike) -> float:
     """Share (0..1) of the images whose best class is the same for both."""
     return float(np.mean(top1_matches(reference, candidate)))
@@ -178,6 +241,12 @@ def cosine_of_sums(product: float, reference_energy: float, candidate_energy: fl
         return 1.0 if reference_energy == candidate_energy else 0.0
     norm = math.sqrt(reference_energy) * math.sqrt(candidate_energy)
     return float(np.clip(product / norm, -1.0, 1.0))
+
+
+def _log_sigmoid(values: Floats) -> Floats:
+    # −ln(1 + exp(−x)), without an overflow.
+    with np.errstate(invalid="ignore"):
+        return np.asarray(-np.logaddexp(0.0, -values))
 
 
 def _as_floats(values: ArrayLike) -> Floats:

@@ -79,7 +79,7 @@ class OpenVinoClassifier:
         """uint8 images (N, H, W, 3) → float32 logits (N, classes)."""
         values = self._input(batch)
         logits = [
-            self._backend.infer(_filled(values[part], missing))  # type: ignore[arg-type]
+            self._backend.infer(_filled(values[part], missing))
             for part, missing in pieces(len(values), self._batch)
         ]
         return np.concatenate(logits)[: len(batch)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.parity.answers import Answers, Flip, FlipCollector
 from effnet_edge.parity.comparison import Comparison, logits_of
+from effnet_edge.parity.label_changes import LabelChanges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from effnet_edge.image import Preprocessing
+    from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.comparison import Classifier, ParityResult, PictureSet, Progress
 
 
@@ -23,12 +25,15 @@ if TYPE_CHECKING:
 class Study:
     """One candidate: the measures, each answer, the flipped pictures, and its speed here.
 
+    `answers` and `flips` are of one class a picture, `label_changes` of independent labels.
+
     `seconds_per_image` is the median over the batches of this very run, in which the models take
     turns; `effnet-edge bench` measures speed properly.
     """
 
     result: ParityResult
-    answers: Answers
+    answers: Answers | None
+    label_changes: LabelChanges | None
     flips: list[Flip]
     seconds_per_image: float
 
@@ -40,6 +45,7 @@ def study(
     preprocessing: Preprocessing,
     *,
     batch_size: int = 8,
+    output: OutputKind = "single-label",
     progress: Progress | None = None,
 ) -> list[Study]:
     """Run the reference once and every candidate over the same pixels, a batch at a time.
@@ -47,7 +53,7 @@ def study(
     Raises:
         UsageError, BackendError: as `effnet_edge.parity.compare`.
     """
-    runs = [_Run(reference, candidate) for candidate in candidates]
+    runs = [_Run(reference, candidate, output) for candidate in candidates]
     skipped: list[str] = []
     done, total = 0, len(image_set)
     for pixels, labels in image_set.batches(preprocessing, batch_size, skipped):
@@ -63,15 +69,18 @@ def study(
 class _Run:
     """One candidate under way."""
 
-    def __init__(self, reference: Classifier, candidate: Classifier) -> None:
+    def __init__(self, reference: Classifier, candidate: Classifier, output: OutputKind) -> None:
         self._candidate = candidate
+        self._output = output
         self._comparison = Comparison(
             reference.name,
             candidate.name,
             reference.execution_precision,
             candidate.execution_precision,
+            output,
         )
         self._answers: list[Answers] = []
+        self._label_changes: list[LabelChanges] = []
         self._flips = FlipCollector()
         self._seconds: list[float] = []
 
@@ -85,11 +94,20 @@ class _Run:
         logits = logits_of(self._candidate, pixels)
         self._seconds.append((time.perf_counter() - started) / len(pixels))
         self._comparison.update(expected, logits, labels)
-        answers = Answers.of(expected, logits, labels)
-        self._answers.append(answers)
-        self._flips.add(pixels, answers)
+        if self._output == "single-label":
+            answers = Answers.of(expected, logits, labels)
+            self._answers.append(answers)
+            self._flips.add(pixels, answers)
+        elif self._output == "multi-label":
+            self._label_changes.append(LabelChanges.of(expected, logits))
 
     def finish(self, source: str, skipped: tuple[str, ...]) -> Study:
         result = self._comparison.result(source, skipped)
         middle = sorted(self._seconds)[len(self._seconds) // 2]
-        return Study(result, Answers.joined(self._answers), self._flips.flips(), middle)
+        return Study(
+            result,
+            Answers.joined(self._answers) if self._answers else None,
+            LabelChanges.joined(self._label_changes) if self._label_changes else None,
+            self._flips.flips(),
+            middle,
+        )

@@ -1,8 +1,8 @@
 """What a model must show so that it can be compared layer by layer.
 
 Tensors are known by name. The names of an export are the paths of the PyTorch modules, and they
-survive the conversion to ONNX and to OpenVINO; the logits are called "logits" everywhere, and the
-normalized pixels "preprocess".
+survive the conversion to ONNX and to OpenVINO; the output is called "logits" everywhere, also where
+it is features, and the normalized pixels "preprocess".
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from effnet_edge.errors import BackendError
 
@@ -49,8 +49,15 @@ class Backend(Protocol):
     def execution_precision(self) -> str:
         """The precision most convolutions and matrix products really run in: "FP32", "INT8", …."""
 
-    def infer(self, batch: npt.NDArray[np.uint8 | np.float32]) -> npt.NDArray[np.float32]:
-        """Logits (N, classes), in memory of their own, of one batch of a size the engine takes."""
+    @property
+    def takes_device_arrays(self) -> bool:
+        """Whether `infer` takes a `DeviceArray`, too."""
+
+    def infer(self, batch: Any) -> npt.NDArray[np.float32]:
+        """Logits (N, classes), in memory of their own, of one batch of a size the engine takes.
+
+        `batch` is an array of the engine's type and shape, or a `DeviceArray` of them.
+        """
 
     def close(self) -> None:
         """Release the engine; called once, when nothing is running."""
@@ -97,6 +104,12 @@ ROOMS = {
     ),
     "onnxruntime": BackendRoom(
         "ONNX Runtime", "onnxruntime", "effnet_edge.runtime.onnxruntime", "OnnxRuntimeBackend"
+    ),
+    "tensorrt": BackendRoom(
+        "TensorRT", "tensorrt", "effnet_edge.runtime.tensorrt.backend", "TensorRtBackend"
+    ),
+    "tensorrt-rtx": BackendRoom(
+        "TensorRT-RTX", "tensorrt-rtx", "effnet_edge.runtime.tensorrt.backend", "TensorRtRtxBackend"
     ),
 }
 

@@ -25,6 +25,7 @@ _COMPUTE_OPERATORS = ("Conv", "MatMul", "Gemm")
 class OnnxRuntimeBackend:
     """An inference session; ONNX Runtime itself lets many threads run it at once."""
 
+    takes_device_arrays = False
     parallelism = 1
     """One run already uses every thread of the session."""
 

@@ -23,6 +23,8 @@ _VIRTUAL_DEVICES = frozenset({"AUTO", "MULTI", "HETERO", "BATCH"})
 class OpenVinoBackend:
     """A compiled model and a pool of its infer requests, as many as callers were ever at once."""
 
+    takes_device_arrays = False
+
     def __init__(self, spec: EngineSpec) -> None:
         """Compile the model; see `BackendRoom.load` for the errors."""
         import openvino

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias, cast, overload
 
@@ -15,11 +15,14 @@ from effnet_edge.bundle import Bundle
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.image import normalize, prepare
 from effnet_edge.runtime.backend import ROOMS, EngineSpec
+from effnet_edge.runtime.device_array import DeviceArray, ExportsDeviceArray, device_array
 from effnet_edge.runtime.in_flight import InFlight
+from effnet_edge.runtime.predictions import Classes, Prediction
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from effnet_edge.bundle import Label, Manifest
@@ -31,16 +34,6 @@ Logits: TypeAlias = npt.NDArray[np.float32]
 
 EXECUTION_PRECISIONS = ("fp32", "fp16", "bf16")
 _QUEUED_PER_WORKER = 2
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One class of one image. `probability` is its softmax share, 0..1."""
-
-    index: int
-    label: str
-    wnid: str | None
-    probability: float
 
 
 class EngineRunner:
@@ -61,7 +54,7 @@ class EngineRunner:
         self._classes = bundle.manifest.output.classes
         self._dtype, self._image_shape = _engine_input(bundle.manifest)
         side = bundle.manifest.preprocessing.resolution
-        self._pixel_shape = (side, side, 3)
+        self._pixel_shape = (side, side, bundle.manifest.input.channels)
         self._in_flight = InFlight()
         self._executor = ThreadPoolExecutor(backend.parallelism, f"effnet-edge {self.name}")
         self._queue_room = threading.BoundedSemaphore(_QUEUED_PER_WORKER * backend.parallelism)
@@ -75,6 +68,7 @@ class EngineRunner:
         threads: int | None = None,
         precision: str | None = None,
         throughput: bool = False,
+        rebuild: bool = False,
     ) -> EngineRunner:
         """Check a bundle and load its engine.
 
@@ -91,7 +85,12 @@ class EngineRunner:
         """
         bundle = Bundle.load(bundle_path)
         return cls.of(
-            bundle, device=device, threads=threads, precision=precision, throughput=throughput
+            bundle,
+            device=device,
+            threads=threads,
+            precision=precision,
+            throughput=throughput,
+            rebuild=rebuild,
         )
 
     @classmethod
@@ -103,6 +102,7 @@ class EngineRunner:
         threads: int | None = None,
         precision: str | None = None,
         throughput: bool = False,
+        rebuild: bool = False,
     ) -> EngineRunner:
         """Load the engine of a bundle that has been read and checked already; see `load`.
 
@@ -111,37 +111,34 @@ class EngineRunner:
             BackendError: the backend is not installed, or cannot load the engine.
 
         """
-        manifest = bundle.manifest
         if threads is not None and threads < 1:
             raise UsageError(f"threads {threads}: needs 1 or more")
         if precision not in (None, *EXECUTION_PRECISIONS):
             raise UsageError(
                 f"precision {precision!r}: choose from {', '.join(EXECUTION_PRECISIONS)}"
             )
+        bundle, model_path, built_with = _runnable(bundle, device, rebuild)
+        manifest = bundle.manifest
         spec = EngineSpec(
-            model_path=bundle.model_path,
+            model_path=model_path,
             model_precision=manifest.precision,
-            built_with=manifest.tools.get(manifest.target),
+            built_with=built_with,
             device=device,
             threads=threads,
             precision=precision or ("fp32" if manifest.precision == "fp32" else None),
             throughput=throughput,
         )
-        room = ROOMS.get(manifest.target)
-        if room is None:
-            raise BackendError(
-                f"{bundle.path}: this version of effnet-edge does not run engines of "
-                f"{manifest.target}: load the .plan file in your own program, or see what its "
-                f"graph computes with effnet-edge parity {bundle.path}"
-            )
-        return cls(bundle, room.load(spec))
+        return cls(bundle, ROOMS[manifest.target].load(spec))
 
-    def infer(self, batch: Batch) -> Logits:
+    def infer(self, batch: Batch | ExportsDeviceArray) -> Logits:
         """Give the float32 logits (N, classes) of N images, N ≥ 0, in an array of their own.
 
-        `batch` is uint8 pixels (N, H, W, 3), RGB; bundles whose engine takes float32 also take
-        normalized values (N, 3, H, W). What the engine takes itself is not copied. More images
-        than the engine's batch are split; fewer than a static batch are padded.
+        Bundles without a classifier give features (N, C). `batch` is uint8 pixels (N, H, W, C), RGB
+        or the bundle's own channels; bundles whose engine takes float32 also take normalized values
+        (N, C, H, W). What the engine takes itself is not copied. More images than the engine's batch
+        are split; fewer than a static batch are padded. TensorRT bundles also take such an array
+        where it lies on the GPU, of any library that has DLPack or `__cuda_array_interface__`; it is
+        read in place and must stay as it is until the answer.
 
         Raises:
             UsageError: another shape or type.
@@ -154,10 +151,11 @@ class EngineRunner:
         finally:
             self._in_flight.leave()
 
-    def submit(self, batch: Batch) -> Future[Logits]:
+    def submit(self, batch: Batch | ExportsDeviceArray) -> Future[Logits]:
         """Like `infer`, later: the future gives the logits, or raises what the engine raised.
 
-        The batch is copied, so the caller may reuse its buffer. Batches run in the order they were
+        The batch is copied, so the caller may reuse its buffer; not so an array on the GPU, which
+        must stay as it is until the future is done. Batches run in the order they were
         submitted, as many at a time as the engine works on best. Twice as many may be under way:
         beyond that `submit` waits, so that a fast camera cannot fill the memory.
 
@@ -168,37 +166,45 @@ class EngineRunner:
         """
         self._enter()
         try:
-            return self._enqueue(self._accept(batch).copy())
+            accepted = self._accept(batch)
+            return self._enqueue(accepted.copy() if isinstance(accepted, np.ndarray) else accepted)
         finally:
             self._in_flight.leave()
 
     @overload
     def classify(  # type: ignore[overload-overlap]  # a str is a sequence, too
-        self, images: ImageSource, top: int = 5
+        self, images: ImageSource, top: int | None = None, threshold: float | None = None
     ) -> list[Prediction]: ...
 
     @overload
-    def classify(self, images: Sequence[ImageSource], top: int = 5) -> list[list[Prediction]]: ...
+    def classify(
+        self, images: Sequence[ImageSource], top: int | None = None, threshold: float | None = None
+    ) -> list[list[Prediction]]: ...
 
     def classify(
-        self, images: ImageSource | Sequence[ImageSource], top: int = 5
+        self,
+        images: ImageSource | Sequence[ImageSource],
+        top: int | None = None,
+        threshold: float | None = None,
     ) -> list[Prediction] | list[list[Prediction]]:
         """The `top` most probable classes of an image, best first; a list of images gives a list.
+
+        Without `top` there are 5. Of a multi-label bundle all classes are given whose own
+        probability is `threshold` or more (0.5 if None), or the `top` best of them.
 
         An image is whatever `effnet_edge.image.decode` takes: a path, the bytes of a file, a
         Pillow image, or a uint8 array (H, W, 3).
 
         Raises:
-            UsageError: `top` is below 1.
+            UsageError: an option is out of its range or not for this bundle, or it has no classes.
             ImageError: a picture cannot be used.
             BackendError: the runner is closed, or the engine failed.
 
         """
-        if top < 1:
-            raise UsageError(f"top {top}: needs 1 or more")
+        classes = Classes(self.manifest.output.kind, self.labels, top, threshold)
         if isinstance(images, list | tuple):
-            return self._classify(images, top)
-        return self._classify([cast("ImageSource", images)], top)[0]
+            return self._classify(images, classes)
+        return self._classify([cast("ImageSource", images)], classes)[0]
 
     def warmup(self, runs: int = 3) -> None:
         """Run blank images, so that what an engine does once is done before it is timed."""
@@ -236,7 +242,7 @@ class EngineRunner:
         if not self._in_flight.enter():
             raise BackendError(f"the runner of {self.bundle.path} is closed: load the bundle again")
 
-    def _enqueue(self, batch: Batch) -> Future[Logits]:
+    def _enqueue(self, batch: Batch | DeviceArray) -> Future[Logits]:
         self._queue_room.acquire()
         try:
             future = self._executor.submit(self._run, batch)
@@ -246,7 +252,7 @@ class EngineRunner:
         future.add_done_callback(lambda _: self._queue_room.release())
         return future
 
-    def _accept(self, batch: Batch) -> Batch:
+    def _accept(self, batch: object) -> Batch | DeviceArray:
         """`batch` as the engine takes it, the same memory where possible."""
         if isinstance(batch, np.ndarray):
             image_shape = batch.shape[1:]
@@ -255,13 +261,33 @@ class EngineRunner:
             if batch.dtype == np.uint8 and image_shape == self._pixel_shape:
                 pixels = cast("npt.NDArray[np.uint8]", batch)
                 return normalize(pixels, self.manifest.preprocessing)
+        elif self._backend.takes_device_arrays:
+            on_device = device_array(batch)
+            if on_device is not None:
+                return self._accept_on_device(on_device)
         raise UsageError(self._refusal(batch))
 
+    def _accept_on_device(self, batch: DeviceArray) -> DeviceArray:
+        """Nothing is converted or padded on the GPU: what the engine takes, or an error."""
+        if batch.dtype != self._dtype or batch.shape[1:] != self._image_shape:
+            wanted = ", ".join(str(size) for size in self._image_shape)
+            raise UsageError(
+                f"{self.name} takes {self._dtype} (N, {wanted}) on the GPU, got {batch.dtype} "
+                f"{batch.shape}"
+            )
+        if 0 < len(batch) % self._batch.maximum < self._batch.minimum:
+            raise UsageError(
+                f"{self.name} takes {self._batch.minimum} to {self._batch.maximum} images at once "
+                f"on the GPU, got {len(batch)}"
+            )
+        return batch
+
     def _refusal(self, batch: object) -> str:
-        side = self._pixel_shape[0]
-        takes = f"uint8 images ({side}, {side}, 3) as one array (N, {side}, {side}, 3)"
+        side, _, channels = self._pixel_shape
+        shape = f"{side}, {side}, {channels}"
+        takes = f"uint8 images ({shape}) as one array (N, {shape})"
         if self._dtype == np.float32:
-            takes += f", or float32 (N, 3, {side}, {side})"
+            takes += f", or float32 (N, {channels}, {side}, {side})"
         if not isinstance(batch, np.ndarray):
             return f"{self.name} takes {takes}, got {type(batch).__name__}"
         hint = ""
@@ -269,37 +295,26 @@ class EngineRunner:
             hint = ": add the batch axis with image[None]"
         return f"{self.name} takes {takes}, got {batch.dtype} {batch.shape}{hint}"
 
-    def _run(self, batch: Batch) -> Logits:
+    def _run(self, batch: Batch | DeviceArray) -> Logits:
         if self._batch.minimum <= len(batch) <= self._batch.maximum:
             return self._backend.infer(batch)
         parts = [self._run_part(part) for part in _split(batch, self._batch.maximum)]
         return np.concatenate([np.empty((0, self._classes), np.float32), *parts])
 
-    def _run_part(self, part: Batch) -> Logits:
+    def _run_part(self, part: Batch | DeviceArray) -> Logits:
         missing = self._batch.minimum - len(part)
-        if missing <= 0:
+        if missing <= 0 or not isinstance(part, np.ndarray):
             return self._backend.infer(part)
         padded = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
         return self._backend.infer(padded)[: len(part)].copy()
 
-    def _classify(self, images: Sequence[ImageSource], top: int) -> list[list[Prediction]]:
+    def _classify(self, images: Sequence[ImageSource], classes: Classes) -> list[list[Prediction]]:
         predictions = []
         for start in range(0, len(images), self._batch.maximum):
             chunk = images[start : start + self._batch.maximum]
             pixels = [prepare(image, self.manifest.preprocessing) for image in chunk]
-            predictions += [self._top(logits, top) for logits in self.infer(np.stack(pixels))]
+            predictions += [classes.of(logits) for logits in self.infer(np.stack(pixels))]
         return predictions
-
-    def _top(self, logits: Logits, top: int) -> list[Prediction]:
-        probabilities = _softmax(logits)
-        best = np.argsort(-probabilities, kind="stable")[:top]
-        return [self._prediction(int(index), float(probabilities[index])) for index in best]
-
-    def _prediction(self, index: int, probability: float) -> Prediction:
-        if self.labels is None:
-            return Prediction(index, f"class {index}", None, probability)
-        label = self.labels[index]
-        return Prediction(index, label.name, label.wnid, probability)
 
 
 def _engine_input(manifest: Manifest) -> tuple[np.dtype[np.uint8 | np.float32], tuple[int, ...]]:
@@ -309,12 +324,18 @@ def _engine_input(manifest: Manifest) -> tuple[np.dtype[np.uint8 | np.float32], 
     return np.dtype(np.float32), (spec.channels, spec.height, spec.width)
 
 
-def _split(batch: Batch, size: int) -> Iterator[Batch]:
+def _runnable(bundle: Bundle, device: str | None, rebuild: bool) -> tuple[Bundle, Path, str | None]:
+    """The bundle as its engine runs it, the file to load, and what that was built with."""
+    manifest = bundle.manifest
+    if not manifest.target.startswith("tensorrt"):
+        return bundle, bundle.model_path, manifest.tools.get(manifest.target)
+    from effnet_edge.runtime.tensorrt.selection import with_engine
+
+    bundle, engine = with_engine(bundle, device, rebuild=rebuild)
+    narrowed = replace(bundle.manifest, batch=engine.batch)
+    return replace(bundle, manifest=narrowed), bundle.path / engine.file, engine.library_version
+
+
+def _split(batch: Batch | DeviceArray, size: int) -> Iterator[Batch | DeviceArray]:
     for start in range(0, len(batch), size):
         yield batch[start : start + size]
-
-
-def _softmax(logits: Logits) -> npt.NDArray[np.float64]:
-    exponentials = np.exp(logits.astype(np.float64) - logits.max())
-    shares: npt.NDArray[np.float64] = exponentials / exponentials.sum()
-    return shares

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_calibration.calibrate import calibrate, no_progress
 from effnet_calibration.embedded import EmbeddedPhotos
 from effnet_calibration.table import CalibrationTable
+from effnet_edge.errors import UsageError
 from effnet_edge.image_set import ImageSet
 
 if TYPE_CHECKING:
@@ -26,20 +28,41 @@ def is_table(path: Path) -> bool:
 
 
 def named_pictures(
-    path: Path | None, size: int, classes: Mapping[str, int]
+    path: Path | None, size: int, classes: Mapping[str, int] | None, channels: int = 3
 ) -> ImageSet | EmbeddedPhotos:
     """At most `size` pictures of a folder or a CSV file, or crops of the embedded photos.
 
     Args:
-        classes: class index by name or WordNet id, to label the pictures with.
+        classes: class index by name or WordNet id, to label the pictures with; None leaves them
+            without labels.
+        channels: of the network, which tell the files that are pictures.
 
     Raises:
         UsageError: what `ImageSet` refuses.
     """
     if path is None:
-        return EmbeddedPhotos(size)
-    read = ImageSet.from_folder if path.is_dir() else ImageSet.from_csv
-    return read(path, classes).subset(size)
+        return EmbeddedPhotos(size, channels=channels)
+    if path.is_dir():
+        named = ImageSet.from_folder(path, classes, channels)
+    else:
+        named = ImageSet.from_csv(path, classes)
+    return (named if classes is not None else replace(named, labels=None)).subset(size)
+
+
+def pictures_to_calibrate_on(
+    path: Path | None, size: int, classes: Mapping[str, int] | None, channels: int
+) -> ImageSet | EmbeddedPhotos:
+    """`named_pictures`, where the embedded photos have the channels.
+
+    Raises:
+        UsageError: they do not, or what `ImageSet` refuses.
+    """
+    if path is None and channels not in {1, 3}:
+        raise UsageError(
+            f"the network takes {channels} channels, which the embedded photos do not have: "
+            "give your own pictures with --calibration DIR"
+        )
+    return named_pictures(path, size, classes, channels)
 
 
 def calibration_table(

@@ -6,25 +6,36 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.bundle import StageParity
 from effnet_edge.errors import GateError
-from effnet_edge.parity import EXACT, Comparison, Gate
+from effnet_edge.parity import EXACT_GATES, Comparison, Gate
 from effnet_edge.parity.bisection import find_faults
 from effnet_edge.parity.classifiers import OnnxClassifier
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from effnet_edge.image import Preprocessing
+    from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.comparison import Classifier, ParityResult, PictureSet
     from effnet_edge.parity.tracing import Traceable
 
 # An engine that computes in 16 bit keeps 8 (BF16) or 11 (FP16) significant bits an operation. On
 # the bundled B0, BF16 is at 30 dB; a wrong padding, the least fault known, is at 14 dB.
-HALF_PRECISION = Gate(min_sqnr_db=20.0, max_kl=0.05)
+HALF_PRECISION: dict[OutputKind, Gate] = {
+    "single-label": Gate(min_sqnr_db=20.0, max_kl=0.05),
+    "multi-label": Gate(min_sqnr_db=20.0, max_kl=0.005),
+    "features": Gate(min_sqnr_db=20.0),
+}
 
 # The Q/DQ graph against the simulation that its table was made with: they differ where a value lies
 # on the edge between two integers, and in the border that the stem pads.
-SIMULATED = Gate(min_sqnr_db=20.0, max_kl=0.05)
+SIMULATED = HALF_PRECISION
 
 # The INT8 engine against the FP32 network. What people get from other tools starts at KL 0.09.
-INT8 = Gate(min_sqnr_db=8.0, max_kl=0.2)
+INT8: dict[OutputKind, Gate] = {
+    "single-label": Gate(min_sqnr_db=8.0, max_kl=0.2),
+    "multi-label": Gate(min_sqnr_db=8.0, max_kl=0.05),
+    "features": Gate(min_sqnr_db=8.0),
+}
 
 BATCH_SIZE = 8
 
@@ -36,20 +47,25 @@ class ParityGate:
     """
 
     def __init__(
-        self, reference: Classifier, pictures: PictureSet, preprocessing: Preprocessing
+        self,
+        reference: Classifier,
+        pictures: PictureSet,
+        preprocessing: Preprocessing,
+        output: OutputKind = "single-label",
     ) -> None:
         self._reference = reference
+        self._output = output
         self._pictures = pictures
         self._batches = [
             (pixels, reference.infer(pixels))
-            for pixels, _ in pictures.batches(preprocessing, BATCH_SIZE)
+            for pixels, _ in pictures.batches(preprocessing, BATCH_SIZE, [])
         ]
 
     def check(
         self,
         stage: str,
         candidate: Classifier,
-        gate: Gate = EXACT,
+        gates: Mapping[OutputKind, Gate] = EXACT_GATES,
         *,
         before: Traceable | None = None,
     ) -> StageParity:
@@ -57,12 +73,14 @@ class ParityGate:
 
         Args:
             stage: the name of the step that made the candidate.
+            gates: what it must hold, by the kind of output.
             before: what the step was given; the first node that differs from it is looked for.
 
         Raises:
             GateError: the candidate fails the gate; the text names the first wrong node.
         """
         result = self._compare(candidate)
+        gate = gates[self._output]
         failures = gate.check(result)
         if failures:
             raise GateError(
@@ -77,6 +95,7 @@ class ParityGate:
             candidate.name,
             self._reference.execution_precision,
             candidate.execution_precision,
+            self._output,
         )
         for pixels, logits in self._batches:
             comparison.update(logits, candidate.infer(pixels))
@@ -103,5 +122,6 @@ def _stage_parity(stage: str, result: ParityResult, gate: Gate) -> StageParity:
         kl=result.kl,
         top1_agreement=result.top1_agreement,
         passed=True,
-        tolerance=gate.describe(),
+        tolerance=gate.describe(result.output),
+        label_set_agreement=result.label_set_agreement,
     )

@@ -12,7 +12,11 @@ import torch
 from effnet_edge.bundle import Manifest, Weights
 from effnet_edge.errors import UsageError
 from effnet_edge.model.network import EfficientNet
-from effnet_edge.model.preprocessing import variant_preprocessing
+from effnet_edge.model.preprocessing import (
+    AS_REFERENCE,
+    variant_preprocessing,
+    with_channels,
+)
 from effnet_edge.model.registry import IMAGENET, weight_names
 from effnet_edge.model.variants import IMAGENET_CLASSES, Padding, Variant, get_variant
 from effnet_edge.model.weights import load_weights
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from effnet_edge.image import Preprocessing
+    from effnet_edge.outputs import OutputKind
 
 RANDOM_WEIGHTS = "random"
 
@@ -31,7 +36,6 @@ class Source:
 
     network: EfficientNet
     preprocessing: Preprocessing
-    classes: int
     weights: Weights
 
 
@@ -42,9 +46,12 @@ def load_source(
     num_classes: int = IMAGENET_CLASSES,
     resolution: int | None = None,
     padding: Padding | None = None,
+    output_kind: OutputKind = "single-label",
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Source:
-    """Build a variant and fill it.
+    """Build a variant and fill it, with the input channels that the checkpoint has.
 
     Padding, batch norm's ε, resolution and the preparation of pictures are those of the code base
     that the weights come from, as far as they tell.
@@ -53,29 +60,47 @@ def load_source(
         weights: "imagenet" or another name that the variant has, a checkpoint file, or "random";
             "imagenet" if not given.
         resolution: side of the input in pixels, whatever the weights were evaluated at.
+        output_kind: "features" leaves the classifier out, whatever `num_classes` says.
+        mean, std: one value a channel in units of pixel / 255; see `with_channels` for their
+            defaults. Random weights get as many channels as `mean` has values.
         padding: what the weights were trained with; if None, as the checkpoint's naming tells, and
             SAME where it tells nothing.
         on_progress: as in `load_weights`.
 
     Raises:
-        UsageError: an unknown variant or name, or none given for a variant without "imagenet".
+        UsageError: an unknown variant or name, none given for a variant without "imagenet", or a
+            mean or deviation that does not fit the channels.
         CheckpointError: the checkpoint does not fit, or cannot be downloaded.
     """
     variant = get_variant(variant_name)
     name = _default_weights(variant) if weights is None else weights
     torch.manual_seed(0)
     network = EfficientNet(
-        variant, num_classes=num_classes, resolution=resolution, padding=padding or "same"
+        variant,
+        num_classes=0 if output_kind == "features" else num_classes,
+        multi_label=output_kind == "multi-label",
+        in_channels=len(mean) if name == RANDOM_WEIGHTS and mean is not None else 3,
+        resolution=resolution,
+        padding=padding or "same",
     ).eval()
+    pixels = AS_REFERENCE
     if name == RANDOM_WEIGHTS:
-        preprocessing = variant_preprocessing(variant, resolution)
-        return Source(network, preprocessing, num_classes, _untrained(network))
-    origin = load_weights(network, name, padding=padding, on_progress=on_progress)
-    preprocessing = variant_preprocessing(variant, resolution, origin.pixels)
+        recorded = _untrained(network)
+    else:
+        origin = load_weights(
+            network, name, padding=padding, take_in_channels=True, on_progress=on_progress
+        )
+        pixels = origin.pixels
+        recorded = Weights(origin.name, origin.source, origin.sha256, origin.licence)
+    preprocessing = with_channels(
+        variant_preprocessing(variant, resolution, pixels),
+        network.stem.conv.in_channels,
+        mean,
+        std,
+    )
     if preprocessing.resolution != network.resolution:
         network.set_resolution(preprocessing.resolution)
-    recorded = Weights(origin.name, origin.source, origin.sha256, origin.licence)
-    return Source(network, preprocessing, num_classes, recorded)
+    return Source(network, preprocessing, recorded)
 
 
 def load_source_of(manifest: Manifest, weights: str | None = None) -> Source:
@@ -102,6 +127,9 @@ def load_source_of(manifest: Manifest, weights: str | None = None) -> Source:
         num_classes=manifest.output.classes,
         resolution=manifest.preprocessing.resolution,
         padding=manifest.padding,
+        output_kind=manifest.output.kind,
+        mean=manifest.preprocessing.mean,
+        std=manifest.preprocessing.std,
     )
     if source.weights.sha256 != recorded.sha256:
         raise UsageError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from effnet_edge.errors import EffnetEdgeError, first_line
+from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_export.deployed import NETWORK_PREFIX, DeployedNetwork, InputKind, example_input
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 OPSET = 18
 
 INPUT_NAME = "image"
-OUTPUT_NAME = "logits"
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -39,8 +39,9 @@ def export_onnx(
 ) -> onnx.ModelProto:
     """Export a folded network with the dynamo exporter.
 
-    The result takes `image`, uint8 (N, R, R, 3) or float32 (N, 3, R, R), and gives `logits`,
-    float32 (N, classes). The batch dimension is called "batch" where the range is dynamic.
+    The result takes `image`, uint8 (N, R, R, C) or float32 (N, C, R, R), and gives `logits`,
+    float32 (N, classes), or `features`, (N, head channels), without a classifier. The batch
+    dimension is called "batch" where the range is dynamic.
 
     Raises:
         EffnetEdgeError: the exporter failed.
@@ -62,7 +63,7 @@ def export_onnx(
                 verbose=False,
                 opset_version=OPSET,
                 input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
+                output_names=[OUTPUT_NAMES[network.output_kind]],
                 dynamic_shapes=shapes,
             )
     except Exception as error:

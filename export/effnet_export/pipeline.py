@@ -9,10 +9,9 @@ from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from effnet_calibration.calibrate import no_progress
-from effnet_calibration.embedded import EmbeddedPhotos
 from effnet_calibration.image_sets import DEFAULT_IMAGES
 from effnet_calibration.mixed_precision import keep_for_budget
 from effnet_calibration.quantized import apply, apply_quantization
@@ -32,19 +31,21 @@ from effnet_edge.bundle import (
     utc_now,
 )
 from effnet_edge.errors import BackendError, EffnetEdgeError, GateError, UsageError
-from effnet_edge.image_set import ImageSet
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.variants import IMAGENET_CLASSES
+from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_edge.parity import Gate
 from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
 from effnet_edge.runtime import EngineRunner
-from effnet_edge.runtime.tensorrt.build import BuildOptions, build_engine, can_build
-from effnet_export.calibration import calibration_table, is_table, named_pictures
+from effnet_edge.runtime.tensorrt.build import build_engine, can_build
+from effnet_edge.runtime.tensorrt.plan import BuildOptions
+from effnet_export.calibration import calibration_table
 from effnet_export.fp16 import type_fp16
 from effnet_export.gate import SIMULATED, ParityGate
-from effnet_export.labels import class_indices, default_labels, read_labels
+from effnet_export.labels import default_labels, read_labels
 from effnet_export.network import Source, load_source
-from effnet_export.onnx_graph import INPUT_NAME, OUTPUT_NAME, export_onnx
+from effnet_export.onnx_graph import INPUT_NAME, export_onnx
+from effnet_export.pictures import CalibratedOn, ExportPictures
 from effnet_export.qdq import quantize_graph
 from effnet_export.simplify import simplify
 from effnet_export.targets import TARGETS, Target
@@ -60,18 +61,16 @@ if TYPE_CHECKING:
     from effnet_edge.image import Preprocessing
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.variants import Padding
+    from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.comparison import PictureSet
     from effnet_export.deployed import InputKind
 
-GATE_PICTURES = 16
 CALIBRATION_FILE = "calibration.json"
 TOOLS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino", "numpy", "pillow")
 
 LATENCY_RUNS = 100
 
 OnStage = Callable[[str], None]
-CalibratedOn: TypeAlias = Path | ImageSet | EmbeddedPhotos
-"""A table, or pictures."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,10 @@ class ExportRequest:
         precision: "fp32", "fp16" or "int8"; the target's default if None.
         weights: a name ("imagenet"), a checkpoint file or "random"; "imagenet" if None.
         labels: a file of class names; ImageNet's for 1000 classes if None.
+        output_kind: "multi-label" for classes that do not exclude each other, "features" for the
+            network without its classifier.
         resolution: input side in pixels; that of the weights, or the variant's own, if None.
+        mean, std: one value a channel in units of pixel / 255; those of the weights if None.
         calibration: for INT8 and for TensorRT's FP16: a folder or CSV of pictures, or for INT8 a
             table (`.json`) to reuse; crops of the embedded photos if None.
         calibration_size: at most so many pictures.
@@ -100,8 +102,11 @@ class ExportRequest:
     weights: str | None = None
     num_classes: int = IMAGENET_CLASSES
     labels: Path | None = None
+    output_kind: OutputKind = "single-label"
     resolution: int | None = None
     padding: Padding | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
     input_kind: InputKind = "uint8-nhwc"
     batch: BatchRange = field(default_factory=lambda: BatchRange(1, 1, 1))
     calibration: Path | None = None
@@ -169,6 +174,10 @@ def export_bundle(
 
 
 def _labels(request: ExportRequest) -> list[Label] | None:
+    if request.output_kind == "features":
+        if request.labels is not None:
+            raise UsageError("--labels does not go with --features: features are no classes")
+        return None
     if request.labels is not None:
         return read_labels(request.labels, request.num_classes)
     return default_labels(request.num_classes)
@@ -197,8 +206,6 @@ class _ExportRun:
         self._table: CalibrationTable | None = None
         self._all_int8: onnx.ModelProto | None = None
         self._parity: list[StageParity] = []
-        self._calibrated_on = self._named() if precision == "int8" else None
-        self._check_budget()
 
     def write_model(self, staging: Path) -> Manifest:
         """Run all stages; the files in `staging` are then complete but for the manifest."""
@@ -210,18 +217,24 @@ class _ExportRun:
                 num_classes=request.num_classes,
                 resolution=request.resolution,
                 padding=request.padding,
+                output_kind=request.output_kind,
+                mean=request.mean,
+                std=request.std,
                 on_progress=self._on_progress,
             )
+            chosen = ExportPictures(
+                request, self._precision, self._labels, source.preprocessing.channels
+            )
             folded = fold_batch_norm(source.network)
-        pictures = EmbeddedPhotos(GATE_PICTURES)
+        pictures = chosen.for_gates()
         reference = TorchClassifier(source.network, source.preprocessing)
-        gate = ParityGate(reference, pictures, source.preprocessing)
-        if self._calibrated_on is not None:
-            graph = self._make_int8_graph(self._calibrated_on, folded, source, pictures, staging)
+        gate = ParityGate(reference, pictures, source.preprocessing, request.output_kind)
+        if chosen.calibrated_on is not None:
+            graph = self._make_int8_graph(chosen.calibrated_on, folded, source, pictures, staging)
         else:
             graph = self._make_graph(folded, source, gate)
         if self._target.built_on_device:
-            graph = self._make_typed_graph(graph, source, gate)
+            graph = self._make_typed_graph(graph, source, gate, chosen)
         with self._stage(self._target.name):
             model_file = self._target.write(graph, staging, self._precision, request.batch)
             if not self._target.built_on_device:
@@ -266,7 +279,9 @@ class _ExportRun:
         self._table = table
         changed = TorchClassifier(quantized.network, preprocessing, "equalized torch")
         graph = self._make_graph(
-            quantized.network, source, ParityGate(changed, pictures, preprocessing)
+            quantized.network,
+            source,
+            ParityGate(changed, pictures, preprocessing, self._request.output_kind),
         )
         with self._stage("quantize"):
             if self.mixed is not None and self.mixed.best.quantization.kept:
@@ -274,54 +289,23 @@ class _ExportRun:
                 self._all_int8 = quantize_graph(graph, all_int8, preprocessing)
             graph = quantize_graph(graph, quantized, preprocessing)
             simulated = TorchClassifier(quantized.simulated(), preprocessing, "simulated INT8")
-            gate = ParityGate(simulated, pictures, preprocessing)
+            gate = ParityGate(simulated, pictures, preprocessing, self._request.output_kind)
             candidate = OnnxClassifier(graph, preprocessing, "Q/DQ ONNX")
             self._parity.append(gate.check("quantize", candidate, SIMULATED))
         return graph
 
     def _make_typed_graph(
-        self, graph: onnx.ModelProto, source: Source, gate: ParityGate
+        self, graph: onnx.ModelProto, source: Source, gate: ParityGate, chosen: ExportPictures
     ) -> onnx.ModelProto:
         """What TensorRT gets, judged by what onnxruntime says it computes."""
         preprocessing = source.preprocessing
         with self._stage("type"):
             graph = cast_pixels_first(graph)
             if self._precision != "fp32":
-                graph = type_fp16(graph, self._typing_pictures(), preprocessing).model
+                graph = type_fp16(graph, chosen.for_typing(), preprocessing).model
             simulated = OnnxClassifier(graph, preprocessing, "typed ONNX, simulated", rounding=True)
-            self._parity.append(gate.check("type", simulated, self._target.gate(self._precision)))
+            self._parity.append(gate.check("type", simulated, self._target.gates(self._precision)))
         return graph
-
-    def _typing_pictures(self) -> ImageSet | EmbeddedPhotos:
-        """Those of the calibration, whatever the precision; a table has none."""
-        named = self._calibrated_on or self._named()
-        return EmbeddedPhotos(self._request.calibration_size) if isinstance(named, Path) else named
-
-    def _named(self) -> CalibratedOn:
-        """What to calibrate on: a table, or pictures, labelled where they can be."""
-        request = self._request
-        if request.calibration is not None and is_table(request.calibration):
-            return request.calibration
-        classes = class_indices(self._labels or ())
-        return named_pictures(request.calibration, request.calibration_size, classes)
-
-    def _check_budget(self) -> None:
-        named, request = self._calibrated_on, self._request
-        if request.budget is None:
-            return
-        option = "--max-drop" if request.max_drop is not None else "--max-kl"
-        if named is None:
-            raise UsageError(f"{option} goes with --int8: nothing else is quantized")
-        if isinstance(named, Path):
-            raise UsageError(
-                f"{option} needs pictures to measure on: give --calibration DIR or CSV, "
-                f"or leave {option} out to use {named} as it is"
-            )
-        if request.max_drop is not None and named.labels is None:
-            raise UsageError(
-                f"--max-drop needs the class of every picture, which {named.source} does not "
-                "tell: name the folders by class or WordNet id, give a CSV, or use --max-kl"
-            )
 
     def _table_within_budget(
         self,
@@ -368,7 +352,7 @@ class _ExportRun:
         bundle = Bundle(staging, draft, tuple(self._labels) if self._labels else None)
         with EngineRunner.of(bundle) as runner:
             self._parity.append(
-                gate.check(self._target.name, runner, self._target.gate(self._precision))
+                gate.check(self._target.name, runner, self._target.gates(self._precision))
             )
 
     def _manifest(self, source: Source, model_file: str, gate_pictures: str) -> Manifest:
@@ -381,9 +365,13 @@ class _ExportRun:
             target=self._target.name,
             precision=self._precision,
             model=model_file,
-            input=InputSpec(INPUT_NAME, dtype, layout.upper(), side, side, 3),
+            input=InputSpec(INPUT_NAME, dtype, layout.upper(), side, side, preprocessing.channels),
             batch=request.batch,
-            output=OutputSpec(OUTPUT_NAME, source.classes),
+            output=OutputSpec(
+                OUTPUT_NAMES[request.output_kind],
+                source.network.output_size,
+                request.output_kind,
+            ),
             preprocessing=preprocessing,
             padding=source.network.padding,
             tools=tool_versions(),

@@ -18,8 +18,12 @@ from effnet_edge.errors import UsageError
 from effnet_edge.image import normalize
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.variants import IMAGENET_CLASSES, VARIANTS
-from effnet_export.calibration import calibration_table, is_table, named_pictures
-from effnet_export.labels import class_indices, default_labels
+from effnet_edge.parity.output_measures import OUTPUT_MEASURES
+from effnet_export.calibration import (
+    calibration_table,
+    is_table,
+    pictures_to_calibrate_on,
+)
 from effnet_export.network import load_source, load_source_of
 from effnet_export.targets import TARGETS
 
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from effnet_edge.image import Preprocessing
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.variants import Padding
+    from effnet_edge.outputs import OutputKind
 
 BATCH = 8
 
@@ -44,8 +49,8 @@ class SensitivityRequest:
         images: a folder or CSV to measure on; the calibration pictures or, where there are none,
             crops of the embedded photos if None.
         limit: measure on so many pictures.
-        calibration, calibration_size, target, num_classes, resolution, padding: for a variant, as
-            in `ExportRequest`.
+        calibration, calibration_size, target, num_classes, output_kind, resolution, padding, mean,
+            std: for a variant, as in `ExportRequest`.
         weights: for a variant as there; for a bundle its checkpoint, if that has moved.
     """
 
@@ -57,8 +62,11 @@ class SensitivityRequest:
     target: str = "openvino"
     weights: str | None = None
     num_classes: int = IMAGENET_CLASSES
+    output_kind: OutputKind = "single-label"
     resolution: int | None = None
-    padding: Padding = "same"
+    padding: Padding | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class SensitivityResult:
     """What was found.
 
     Attributes:
+        measure: what the costs are, and in which unit.
         costs: dearest first.
         kept: layers that the table leaves in 16 bit, which cost nothing.
         images, image_source: how many pictures it was measured on, and which.
@@ -74,6 +83,7 @@ class SensitivityResult:
 
     variant: str
     scheme: str
+    measure: str
     costs: list[TensorCost]
     kept: tuple[str, ...]
     images: int
@@ -92,7 +102,7 @@ def measure_sensitivity(
     """
     subject = _subject(request, on_progress)
     quantization = subject.table.quantization(subject.scheme)
-    pictures = _pictures(request, subject.classes)
+    pictures = _pictures(request, subject.preprocessing.channels)
     started = time.perf_counter()
     batches = [
         torch.from_numpy(normalize(pixels, subject.preprocessing))
@@ -104,6 +114,7 @@ def measure_sensitivity(
     return SensitivityResult(
         subject.network.variant.name,
         subject.scheme,
+        OUTPUT_MEASURES[subject.network.output_kind].divergence_name,
         costs,
         quantization.kept,
         sum(len(batch) for batch in batches),
@@ -118,7 +129,6 @@ class _Subject:
     preprocessing: Preprocessing
     table: CalibrationTable
     scheme: str
-    classes: dict[str, int]
 
 
 def _subject(request: SensitivityRequest, on_progress: Progress) -> _Subject:
@@ -146,8 +156,7 @@ def _bundled(request: SensitivityRequest) -> _Subject:
     folded = fold_batch_norm(source.network)
     table = CalibrationTable.load(bundle.path / calibration.table)
     table.check_model(folded)
-    classes = class_indices(bundle.labels or ())
-    return _Subject(folded, source.preprocessing, table, calibration.scheme, classes)
+    return _Subject(folded, source.preprocessing, table, calibration.scheme)
 
 
 def _calibrated(request: SensitivityRequest, on_progress: Progress) -> _Subject:
@@ -157,21 +166,25 @@ def _calibrated(request: SensitivityRequest, on_progress: Progress) -> _Subject:
         num_classes=request.num_classes,
         resolution=request.resolution,
         padding=request.padding,
+        output_kind=request.output_kind,
+        mean=request.mean,
+        std=request.std,
         on_progress=on_progress,
     )
     folded, scheme = fold_batch_norm(source.network), TARGETS[request.target].scheme
-    classes = class_indices(default_labels(request.num_classes) or ())
     named: Path | Pictures
     if request.calibration is not None and is_table(request.calibration):
         named = request.calibration
     else:
-        named = named_pictures(request.calibration, request.calibration_size, classes)
+        named = pictures_to_calibrate_on(
+            request.calibration, request.calibration_size, None, source.preprocessing.channels
+        )
     table = calibration_table(folded, named, source.preprocessing, scheme, on_progress)
-    return _Subject(folded, source.preprocessing, table, scheme.name, classes)
+    return _Subject(folded, source.preprocessing, table, scheme.name)
 
 
-def _pictures(request: SensitivityRequest, classes: dict[str, int]) -> Pictures:
+def _pictures(request: SensitivityRequest, channels: int) -> Pictures:
     path = request.images
     if path is None and request.calibration is not None and not is_table(request.calibration):
         path = request.calibration
-    return named_pictures(path, request.limit, classes)
+    return pictures_to_calibrate_on(path, request.limit, None, channels)

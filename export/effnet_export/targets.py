@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 
 from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8, QuantizationScheme
 from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import UsageError
-from effnet_edge.parity import EXACT, Gate
+from effnet_edge.parity import EXACT_GATES, Gate
 from effnet_export.gate import HALF_PRECISION, INT8
 from effnet_export.openvino_ir import write_openvino_ir
+
+if TYPE_CHECKING:
+    from effnet_edge.outputs import OutputKind
 
 ONNX_FILE = "model.onnx"
 
@@ -53,9 +57,9 @@ class Target:
             raise UsageError(f"--{asked} with --target {self.name}: {self.refusal}")
         return asked
 
-    def gate(self, precision: str) -> Gate:
-        """What the finished engine must hold."""
-        return {"fp32": EXACT, "fp16": HALF_PRECISION, "int8": INT8}[precision]
+    def gates(self, precision: str) -> Mapping[OutputKind, Gate]:
+        """What the finished engine must hold, by the kind of output."""
+        return {"fp32": EXACT_GATES, "fp16": HALF_PRECISION, "int8": INT8}[precision]
 
 
 def _write_ir(model: onnx.ModelProto, folder: Path, precision: str, batch: BatchRange) -> str:

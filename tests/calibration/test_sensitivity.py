@@ -37,7 +37,9 @@ def test_every_quantized_layer_has_a_cost_dearest_first(
     network: EfficientNet, table: CalibrationTable, costs: list[TensorCost]
 ) -> None:
     assert {cost.name for cost in costs} == set(quantized_layers(network))
-    assert [cost.kl for cost in costs] == sorted((cost.kl for cost in costs), reverse=True)
+    assert [cost.divergence for cost in costs] == sorted(
+        (cost.divergence for cost in costs), reverse=True
+    )
     in_order = sorted(costs, key=lambda cost: cost.depth)
     assert [cost.name for cost in in_order] == list(quantized_layers(network))
     entries = table.quantization(SYMMETRIC_INT8.name).tensors
@@ -81,7 +83,7 @@ def test_a_cost_is_that_of_quantizing_the_layer_alone_with_its_bias_corrected(
     with torch.no_grad():
         direct = kl_divergence(network(pictures), alone(pictures))
 
-    (cost,) = [each.kl for each in costs if each.name == name]
+    (cost,) = [each.divergence for each in costs if each.name == name]
     assert cost == pytest.approx(direct, rel=0.05, abs=1e-7)
 
 

@@ -234,7 +234,7 @@ def test_sensitivity_of_a_bundle(effnet_edge: Run, openvino_int8: Path, tmp_path
 
     assert told.returncode == 0, told.stderr
     document = json.loads(told.stdout)
-    kls = [cost["kl"] for cost in document["costs"]]
+    kls = [cost["divergence"] for cost in document["costs"]]
     assert len(kls) == TENSORS + 1
     assert kls == sorted(kls, reverse=True)
     assert document["images"] == 4

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from effnet_edge.runtime.tensorrt.build import can_build, jetpack_version
+from effnet_edge.runtime.tensorrt.build import can_build
+from effnet_edge.runtime.tensorrt.gpu import jetpack_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +46,8 @@ def test_without_the_library_the_bundle_says_what_to_run(
 
     predicted = effnet_edge("predict", "b0-tensorrt-fp16", espresso)
     assert predicted.returncode == 1
-    assert "does not run engines of tensorrt" in predicted.stderr
+    assert "there is no NVIDIA GPU here" in predicted.stderr
+    assert "effnet-edge parity b0-tensorrt-fp16" in predicted.stderr
 
     built = effnet_edge("build", "b0-tensorrt-fp16")
     assert built.returncode == 1

@@ -10,7 +10,8 @@ import pytest
 
 from effnet_edge.bundle import BatchRange, Bundle, Manifest
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.runtime.tensorrt.build import BuildOptions, build_engine
+from effnet_edge.runtime.tensorrt.build import build_engine
+from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_export.pipeline import ExportRequest, export_bundle
 
 if TYPE_CHECKING:

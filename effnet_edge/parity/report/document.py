@@ -60,6 +60,7 @@ def build_document(examined: Sequence[Examined], circumstances: Circumstances) -
         "skipped": list(first.skipped),
         "reference": first.reference,
         "reference_precision": first.reference_precision,
+        "output": first.output,
         "gate": circumstances.gate,
         "passed": not any(each.failures for each in examined),
         "candidates": [_candidate(each, circumstances.labels) for each in examined],
@@ -81,7 +82,7 @@ def environment() -> dict[str, str]:
 
 def _candidate(examined: Examined, labels: Sequence[str]) -> Document:
     study = examined.study
-    accuracy = study.result.accuracy
+    accuracy, answers, changes = study.result.accuracy, study.answers, study.label_changes
     flips = []
     for flip in study.flips:
         names = {
@@ -93,17 +94,18 @@ def _candidate(examined: Examined, labels: Sequence[str]) -> Document:
             )
         }
         flips.append({**flip.to_dict(), **names})
-    by_class = [{**row, "label": _name(labels, row["class"])} for row in study.answers.by_class()]
+    rows = answers.by_class() if answers else changes.by_label() if changes else []
+    by_class = [{**row, "label": _name(labels, row["class"])} for row in rows]
     return {
         **study.result.to_dict(),
         "failures": examined.failures,
         "passed": not examined.failures,
         "seconds_per_image": study.seconds_per_image,
         "statistics": None if accuracy is None else _statistics(accuracy.top1),
-        "calibration_error": study.answers.calibration_errors(),
-        "by_confidence": study.answers.by_confidence(),
+        "calibration_error": answers.calibration_errors() if answers else None,
+        "by_confidence": answers.by_confidence() if answers else [],
         "by_class": by_class,
-        "flipped": len(study.answers.flipped()),
+        "flipped": len(answers.flipped()) if answers else changes.changed if changes else None,
         "flips": flips,
         "layers": None
         if examined.layers is None
@@ -134,6 +136,7 @@ def _name(labels: Sequence[str], index: object) -> str | None:
 
 _COMPARED = (
     ("top1_agreement", "top-1 agreement", 100.0, " %"),
+    ("label_set_agreement", "agreement of the set of labels", 100.0, " %"),
     ("kl", "KL divergence", 1.0, " nats"),
     ("sqnr_db", "SQNR", 1.0, " dB"),
     ("relative_error", "relative error", 1.0, ""),
@@ -169,7 +172,7 @@ def _candidate_changes(old: Document, new: Document) -> list[str]:
         lines.append(f"ran in {old['candidate_precision']}, now in {new['candidate_precision']}")
     for key, title, factor, unit in _COMPARED:
         was, now = (
-            f"{factor * each[key]:.4g}" if each[key] is not None else "∞" for each in (old, new)
+            f"{factor * each[key]:.4g}" if each.get(key) is not None else "∞" for each in (old, new)
         )
         if was != now:
             lines.append(f"{title} {was}{unit} → {now}{unit}")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.parity.output_measures import brief_measures
 from effnet_edge.parity.report import plots
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def render_html(document: Document, changed: Sequence[str] = ()) -> str:
     candidates = document["candidates"]
     return environment.get_template("report.html.j2").render(
         report=document,
+        shown=brief_measures(document["output"]),
         changed=changed,
         depth_plot=plots.error_by_depth(candidates),
         speed_plot=plots.speed_against_drop(candidates),

@@ -56,8 +56,11 @@ def ranges(candidate: Document) -> str | None:
 
 
 def speed_against_drop(candidates: Sequence[Document]) -> str | None:
-    """Time per picture against the top-1 drop with its interval, or against disagreement."""
-    if len(candidates) < 2:
+    """Time per picture against the top-1 drop with its interval, or against disagreement.
+
+    None of a single candidate, and of features, which have no answers.
+    """
+    if len(candidates) < 2 or candidates[0]["output"] == "features":
         return None
     figure, axes = _figure(7.2, 3.0)
     labelled = all(each["accuracy"] for each in candidates)
@@ -69,7 +72,8 @@ def speed_against_drop(candidates: Sequence[Document]) -> str | None:
             bar = [[max(value - low, 0)], [max(high - value, 0)]]
             axes.errorbar([milliseconds], [value], bar, fmt="o", capsize=3)
         else:
-            value = 100 * (1 - each["top1_agreement"])
+            agreements = (each["top1_agreement"], each["label_set_agreement"])
+            value = 100 * (1 - next(share for share in agreements if share is not None))
             axes.plot([milliseconds], [value], "o")
         axes.annotate(
             each["candidate"], (milliseconds, value), xytext=(6, 4), textcoords="offset points"

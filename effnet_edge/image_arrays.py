@@ -1,0 +1,68 @@
+"""Pictures in NumPy's own files, for channels that picture formats do not hold.
+
+Nothing is unpickled. The format is specified in NumPy's reference, `numpy.lib.format`.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from effnet_edge.errors import ImageError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+ARRAY_EXTENSIONS = frozenset({".npy", ".npz"})
+
+# Of all channels: the most pixels that Pillow reads, in 16 channels.
+_BYTES_PER_PIXEL = 16
+
+
+def read_array(stream: IO[bytes], name: str) -> npt.NDArray[np.generic]:
+    """The array in an open `.npy` file, or the only one in an `.npz` file.
+
+    Raises:
+        ImageError: the file is neither, damaged, holds Python objects, several arrays, or more
+            than 16 bytes for each of the pixels that a picture may have.
+    """
+    try:
+        if stream.read(2) == b"PK":
+            return _only_array(stream, name)
+        stream.seek(0)
+        return _array(stream, name)
+    except ImageError:
+        raise
+    except Exception as error:
+        # A damaged header lets nearly anything out: SyntaxError, struct.error, BadZipFile, …
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ImageError(f"{name} is no array of NumPy's, or damaged: {reason}") from error
+
+
+def _only_array(stream: IO[bytes], name: str) -> npt.NDArray[np.generic]:
+    with zipfile.ZipFile(stream) as archive:
+        members = archive.namelist()
+        if len(members) != 1:
+            raise ImageError(f"{name} holds {len(members)} arrays; save a picture in each file")
+        with archive.open(members[0]) as member:
+            return _array(member, name)
+
+
+def _array(stream: IO[bytes], name: str) -> npt.NDArray[np.generic]:
+    """Header first: what it promises decides whether the rest is read at all."""
+    version = np.lib.format.read_magic(stream)
+    read_header = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, _, dtype = read_header(stream)
+    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if Image.MAX_IMAGE_PIXELS is not None and size > 2 * Image.MAX_IMAGE_PIXELS * _BYTES_PER_PIXEL:
+        raise ImageError(f"{name} is too large: {dtype} {shape}")
+    stream.seek(0)
+    array: npt.NDArray[np.generic] = np.lib.format.read_array(stream, allow_pickle=False)
+    return array

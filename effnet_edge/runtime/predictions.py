@@ -1,0 +1,95 @@
+"""From the logits of an image to classes with names and probabilities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from effnet_edge.errors import UsageError
+from effnet_edge.outputs import DECISION_THRESHOLD
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from effnet_edge.bundle import Label
+    from effnet_edge.outputs import OutputKind
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One class of one image.
+
+    `probability`, 0..1, is its softmax share or, where classes do not exclude each other, its
+    sigmoid.
+    """
+
+    index: int
+    label: str
+    wnid: str | None
+    probability: float
+
+
+class Classes:
+    """Chooses and names the classes that a model answers with.
+
+    Args:
+        labels: of the model's classes, or None for "class 0", ….
+        top: so many at most; all, without a limit, where classes do not exclude each other, else 5.
+        threshold: the least probability, 0..1, of independent classes; 0.5 if None.
+
+    Raises:
+        UsageError: the model gives features, an option is out of its range, or a threshold is asked
+            of classes that exclude each other.
+    """
+
+    def __init__(
+        self,
+        kind: OutputKind,
+        labels: tuple[Label, ...] | None,
+        top: int | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        if kind == "features":
+            raise UsageError(
+                "the bundle gives features and has no classes: use EngineRunner.infer in Python"
+            )
+        if top is not None and top < 1:
+            raise UsageError(f"top {top}: needs 1 or more")
+        if threshold is not None and kind == "single-label":
+            raise UsageError("a threshold goes with multi-label bundles: use top instead")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise UsageError(f"threshold {threshold}: needs 0 to 1")
+        self._labels = labels
+        self._independent = kind == "multi-label"
+        self._top = TOP if top is None and not self._independent else top
+        self._threshold = DECISION_THRESHOLD if threshold is None else threshold
+
+    def of(self, logits: npt.NDArray[np.float32]) -> list[Prediction]:
+        """The classes of one image, best first, from its logits (classes,)."""
+        probabilities = _sigmoid(logits) if self._independent else _softmax(logits)
+        best = np.argsort(-probabilities, kind="stable")
+        if self._independent:
+            best = best[probabilities[best] >= self._threshold]
+        return [self._named(int(index), float(probabilities[index])) for index in best[: self._top]]
+
+    def _named(self, index: int, probability: float) -> Prediction:
+        if self._labels is None:
+            return Prediction(index, f"class {index}", None, probability)
+        label = self._labels[index]
+        return Prediction(index, label.name, label.wnid, probability)
+
+
+def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    exponentials = np.exp(logits.astype(np.float64) - logits.max())
+    shares: npt.NDArray[np.float64] = exponentials / exponentials.sum()
+    return shares
+
+
+def _sigmoid(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    # exp(−ln(1 + exp(−x))), which does not overflow.
+    probabilities: npt.NDArray[np.float64] = np.exp(-np.logaddexp(0.0, -logits.astype(np.float64)))
+    return probabilities

@@ -1,0 +1,98 @@
+"""Running engines of TensorRT and TensorRT-RTX."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.runtime.tensorrt.cuda import Cuda, CudaError
+from effnet_edge.runtime.tensorrt.engine import Engine
+from effnet_edge.runtime.tensorrt.gpu import gpu_number, need_gpu
+from effnet_edge.runtime.tensorrt.lane import Lane
+from effnet_edge.runtime.tensorrt.plan import BuildOptions, Source, build_plan
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from effnet_edge.runtime.backend import EngineSpec
+    from effnet_edge.runtime.device_array import DeviceArray
+    from effnet_edge.runtime.tensorrt.gpu import Gpu
+
+_MOST_LANES = 4
+
+
+class TensorRtBackend:
+    """An engine on a GPU, and as many lanes as callers were ever at once, four at most."""
+
+    takes_device_arrays = True
+
+    def __init__(self, spec: EngineSpec, target: str = "tensorrt") -> None:
+        """Deserialize the engine; see `BackendRoom.load` for the errors."""
+        _refuse_unsupported(spec)
+        number = gpu_number(spec.device)
+        gpu = need_gpu(number)
+        self.device = gpu.name
+        self.parallelism = _MOST_LANES if spec.throughput else 1
+        self.execution_precision = spec.model_precision.upper()
+        self._cuda = Cuda(number)
+        self._engine = Engine(target, _plan(spec, target, gpu), str(spec.model_path))
+        self._idle: deque[Lane] = deque()
+        self._room = threading.BoundedSemaphore(_MOST_LANES)
+        self._idle.append(self._new_lane())
+
+    def infer(self, batch: npt.NDArray[np.uint8 | np.float32] | DeviceArray) -> npt.NDArray[Any]:
+        """Run one batch, from host memory or where it lies on the GPU."""
+        with self._room:
+            self._cuda.use_here()
+            try:
+                lane = self._idle.pop()
+            except IndexError:
+                lane = self._new_lane()
+            try:
+                logits = lane.run(batch)
+            except CudaError as error:
+                lane.close()
+                raise BackendError(f"{self.device} failed on a batch: {error}") from error
+            except BaseException:
+                lane.close()
+                raise
+            self._idle.append(lane)
+            return logits
+
+    def close(self) -> None:
+        """Release the lanes, and then the engine."""
+        while self._idle:
+            self._idle.pop().close()
+        self._engine.close()
+
+    def _new_lane(self) -> Lane:
+        return Lane(self._cuda, self._engine)
+
+
+class TensorRtRtxBackend(TensorRtBackend):
+    """The same with TensorRT-RTX."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        """Deserialize the engine; see `BackendRoom.load` for the errors."""
+        super().__init__(spec, "tensorrt-rtx")
+
+
+def _refuse_unsupported(spec: EngineSpec) -> None:
+    if spec.threads is not None:
+        raise UsageError("threads: TensorRT runs on the GPU and has none: leave them out")
+    if spec.precision not in (None, spec.model_precision):
+        raise UsageError(
+            f"precision {spec.precision!r}: a TensorRT engine runs the precision that it was "
+            f"exported in ({spec.model_precision}): leave the precision out"
+        )
+
+
+def _plan(spec: EngineSpec, target: str, gpu: Gpu) -> bytes:
+    """The plan in the file; a graph, which only `doctor` brings, is compiled first."""
+    if spec.model_path.suffix != ".onnx":
+        return spec.model_path.read_bytes()
+    graph = Source(spec.model_path.read_bytes(), str(spec.model_path), "", None, "fp32")
+    return build_plan(target, graph, (gpu.compute_capability,), BuildOptions())

@@ -1,0 +1,122 @@
+"""A deserialized engine of TensorRT or TensorRT-RTX: what it takes and gives, and its contexts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from effnet_edge.errors import BackendError
+from effnet_edge.runtime.tensorrt.library import TITLES, ErrorLog, library_of
+
+
+class Engine:
+    """One input, one output, one optimisation profile: what `effnet-edge build` makes.
+
+    Attributes:
+        input_shape, output_shape: of one image and its answer, without the batch.
+        input_dtype: of the pixels.
+        image_bytes, logits_bytes: of one image and its answer.
+        largest_batch: images.
+        input_bytes, output_bytes: of the largest batch.
+        scratch_bytes: device memory that an execution context needs.
+    """
+
+    def __init__(self, target: str, plan: bytes, source: str) -> None:
+        """Deserialize a plan of "tensorrt" or "tensorrt-rtx".
+
+        Raises:
+            BackendError: the library is not installed, or refuses the plan, which `source` names.
+        """
+        library = library_of(target)
+        self._library, self.title = library, f"{TITLES[target]} {library.__version__}"
+        self._log = ErrorLog(library)
+        self._runtime = library.Runtime(self._log.logger)
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise BackendError(f"{source}: {self.title} cannot load it: {self._log.reason()}")
+        self._input, self._output = self._tensors(source)
+        self.input_shape = tuple(self._engine.get_tensor_shape(self._input))[1:]
+        self.output_shape = tuple(self._engine.get_tensor_shape(self._output))[1:]
+        self.input_dtype = np.dtype(library.nptype(self._engine.get_tensor_dtype(self._input)))
+        self.image_bytes = _bytes(self.input_shape, self.input_dtype)
+        self.logits_bytes = _bytes(self.output_shape, np.dtype(np.float32))
+        self.largest_batch = self._largest_batch()
+        self.input_bytes = self.largest_batch * self.image_bytes
+        self.output_bytes = self.largest_batch * self.logits_bytes
+        self.scratch_bytes = int(self._engine.device_memory_size_v2)
+
+    def new_context(self, scratch: int) -> Any:
+        """An execution context that works in the device memory at `scratch`.
+
+        Raises:
+            BackendError: the library makes none.
+        """
+        strategy = self._library.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._engine.create_execution_context(strategy)
+        if context is None:
+            raise BackendError(f"{self.title} makes no execution context: {self._log.reason()}")
+        context.set_device_memory(scratch, max(self.scratch_bytes, 1))
+        return context
+
+    def bind(self, context: Any, images: int, pixels: int, logits: int) -> None:
+        """Let `context` take so many images from, and put the logits to, these device addresses.
+
+        Raises:
+            BackendError: the engine does not take such a batch.
+        """
+        bound = (
+            context.set_input_shape(self._input, (images, *self.input_shape))
+            and context.set_tensor_address(self._input, pixels)
+            and context.set_tensor_address(self._output, logits)
+        )
+        if not bound:
+            raise BackendError(f"{self.title} refuses a batch of {images}: {self._log.reason()}")
+
+    def enqueue(self, context: Any, stream: int) -> None:
+        """Enqueue one run.
+
+        Raises:
+            BackendError: the library refuses.
+        """
+        if not context.execute_async_v3(stream):
+            raise BackendError(f"{self.title} failed on a batch: {self._log.reason()}")
+
+    def can_be_recorded(self, context: Any, stream: int) -> bool:
+        """Whether its runs may become a CUDA graph; TensorRT-RTX knows, TensorRT lets one try."""
+        asked = getattr(context, "is_stream_capturable", None)
+        return asked is None or bool(asked(stream))
+
+    def description(self) -> str:
+        """What the library's inspector tells of every layer, as JSON."""
+        inspector = self._engine.create_engine_inspector()
+        text = inspector.get_engine_information(self._library.LayerInformationFormat.JSON)
+        return str(text)
+
+    def close(self) -> None:
+        """Release the engine, then the runtime that it came from."""
+        del self._engine
+        del self._runtime
+
+    def _largest_batch(self) -> int:
+        static = int(self._engine.get_tensor_shape(self._input)[0])
+        if static > 0:
+            return static
+        return int(self._engine.get_tensor_profile_shape(self._input, 0)[2][0])
+
+    def _tensors(self, source: str) -> tuple[str, str]:
+        """The names of the one input and the one output."""
+        engine, mode = self._engine, self._library.TensorIOMode
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        inputs = [name for name in names if engine.get_tensor_mode(name) == mode.INPUT]
+        outputs = [name for name in names if engine.get_tensor_mode(name) == mode.OUTPUT]
+        if len(inputs) != 1 or len(outputs) != 1:
+            raise BackendError(
+                f"{source}: has {len(inputs)} inputs and {len(outputs)} outputs, "
+                "and should have one of each: run effnet-edge build again"
+            )
+        return inputs[0], outputs[0]
+
+
+def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

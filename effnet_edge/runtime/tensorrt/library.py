@@ -1,0 +1,55 @@
+"""The libraries TensorRT and TensorRT-RTX: found, and listened to."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from effnet_edge.errors import BackendError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+TITLES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
+
+_REASON_WIDTH = 400
+
+
+def library_of(target: str) -> ModuleType:
+    """The Python module of "tensorrt" or "tensorrt-rtx".
+
+    Raises:
+        BackendError: it is not installed.
+    """
+    try:
+        return importlib.import_module(MODULES[target])
+    except ImportError as error:
+        raise BackendError(
+            f"{TITLES[target]} is not installed here: pip install 'effnet-edge[{target}]' "
+            "(on a Jetson it comes with JetPack)"
+        ) from error
+
+
+class ErrorLog:
+    """What the library logs as an error; `logger` is to be given to its builder or runtime."""
+
+    def __init__(self, library: ModuleType) -> None:
+        self._errors: list[str] = []
+        self.logger = _logger(library, self._errors)
+
+    def reason(self) -> str:
+        """What it logged first, as one line, less where in its sources it happened; then forget."""
+        lines = [line for error in self._errors for line in error.splitlines() if line.strip()]
+        self._errors.clear()
+        told = [line for line in lines if "Error Code" in line and "Cuda Runtime" not in line]
+        return " ".join((told or lines or ["it does not say why"])[0].split())[:_REASON_WIDTH]
+
+
+def _logger(library: ModuleType, errors: list[str]) -> Any:
+    class Logger(library.ILogger):  # type: ignore[name-defined, misc]
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= library.ILogger.ERROR:
+                errors.append(message)
+
+    return Logger()

@@ -1,0 +1,188 @@
+"""Compile an ONNX graph into a plan with the builder of TensorRT or TensorRT-RTX.
+
+Precision is in the graph, so no builder flag chooses it: NVIDIA TensorRT documentation, "Strongly
+Typed Networks".
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.runtime.tensorrt.library import TITLES, ErrorLog, library_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import ModuleType
+
+    from effnet_edge.bundle import BatchRange
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with the builder's phase, the steps done and all steps."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How to compile; None and False leave it to the library.
+
+    Attributes:
+        batch: sizes the engine takes, within the bundle's; the bundle's own if None.
+        workspace_mib: memory that the builder may use for a layer, MiB.
+        optimization_level: 0 (builds fastest) to 5 (runs fastest).
+        dla_core: run on this DLA core, and on the GPU what it cannot.
+        version_compatible: runs on newer TensorRT versions of the same major version, too.
+        hardware_compatible: runs on all GPUs from Ampere on.
+        compute_capabilities: for TensorRT-RTX ("8.6"); three GeForce generations if empty.
+    """
+
+    batch: BatchRange | None = None
+    workspace_mib: int | None = None
+    optimization_level: int | None = None
+    dla_core: int | None = None
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    compute_capabilities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """A graph to compile.
+
+    Attributes:
+        graph: the ONNX model, serialized.
+        name: what errors call it.
+        input_name: the one input's.
+        shapes: of the input for the smallest, the commonest and the largest batch; None where the
+            graph has a static shape.
+        precision: the bundle's: "fp32" keeps TensorRT from rounding to TF32.
+    """
+
+    graph: bytes
+    name: str
+    input_name: str
+    shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None
+    precision: str
+
+
+def build_plan(
+    target: str,
+    source: Source,
+    generations: tuple[str, ...],
+    options: BuildOptions,
+    on_progress: OnProgress = lambda _phase, _done, _total: None,
+    timing_cache: Path | None = None,
+) -> bytes:
+    """The plan: what the runtime deserializes.
+
+    Args:
+        generations: the compute capabilities to build for, which only TensorRT-RTX chooses.
+        timing_cache: TensorRT's, read if it is there and written after.
+
+    Raises:
+        BackendError: the library is not installed, or refuses the graph.
+        UsageError: it does not know a compute capability.
+    """
+    library = library_of(target)
+    log = ErrorLog(library)
+    title = f"{TITLES[target]} {library.__version__}"
+    builder = library.Builder(log.logger)
+    typed = 1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = builder.create_network(typed)
+    parser = library.OnnxParser(network, log.logger)
+    if not parser.parse(source.graph):
+        raise BackendError(f"{source.name}: {title} refuses it: {log.reason()}")
+    config = builder.create_builder_config()
+    config.progress_monitor = _monitor(library, on_progress)
+    _configure(library, config, options)
+    if source.precision == "fp32":
+        config.clear_flag(library.BuilderFlag.TF32)
+    if target == "tensorrt-rtx":
+        _aim(library, config, title, generations)
+    if source.shapes is not None:
+        profile = builder.create_optimization_profile()
+        profile.set_shape(source.input_name, *source.shapes)
+        config.add_optimization_profile(profile)
+    if timing_cache is not None:
+        _load_cache(config, timing_cache)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise BackendError(f"{title} cannot build {source.name}: {log.reason()}")
+    if timing_cache is not None:
+        _write_atomically(timing_cache, bytes(config.get_timing_cache().serialize()))
+    return bytes(plan)
+
+
+def _configure(library: ModuleType, config: Any, options: BuildOptions) -> None:
+    # What the inspector tells of each layer: types, formats, tactics.
+    config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
+    if options.workspace_mib is not None:
+        config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    if options.version_compatible:
+        config.set_flag(library.BuilderFlag.VERSION_COMPATIBLE)
+    if options.hardware_compatible:
+        config.hardware_compatibility_level = library.HardwareCompatibilityLevel.AMPERE_PLUS
+    if options.dla_core is not None:
+        config.default_device_type = library.DeviceType.DLA
+        config.DLA_core = options.dla_core
+        config.set_flag(library.BuilderFlag.GPU_FALLBACK)
+
+
+def _aim(library: ModuleType, config: Any, title: str, generations: tuple[str, ...]) -> None:
+    config.num_compute_capabilities = len(generations)
+    for index, generation in enumerate(generations):
+        config.set_compute_capability(_capability(library, title, generation), index)
+
+
+def _capability(library: ModuleType, title: str, generation: str) -> Any:
+    known = library.ComputeCapability.__members__
+    name = f"SM{generation.replace('.', '')}"
+    if name not in known:
+        numbers = sorted(int(each[2:]) for each in known if each.startswith("SM"))
+        choices = ", ".join(f"{number // 10}.{number % 10}" for number in numbers)
+        raise UsageError(f"--compute-capability {generation}: {title} knows {choices}")
+    return known[name]
+
+
+def _load_cache(config: Any, file: Path) -> None:
+    content = file.read_bytes() if file.is_file() else b""
+    cache = config.create_timing_cache(content)
+    if cache is None or not config.set_timing_cache(cache, False):
+        # Another GPU's or version's: TensorRT verifies it.
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def _monitor(library: ModuleType, on_progress: OnProgress) -> Any:
+    class Monitor(library.IProgressMonitor):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            if parent is None:
+                self._steps[name] = steps
+                on_progress(name, 0, steps)
+
+        def step_complete(self, name: str, step: int) -> bool:
+            if name in self._steps:
+                on_progress(name, step + 1, self._steps[name])
+            return True
+
+        def phase_finish(self, name: str) -> None:
+            self._steps.pop(name, None)
+
+    return Monitor()
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        staging.write_bytes(content)
+        staging.replace(path)
+    except OSError as error:
+        staging.unlink(missing_ok=True)
+        raise BackendError(f"{path}: cannot write the timing cache: {error.strerror}") from error

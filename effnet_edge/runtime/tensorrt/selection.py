@@ -1,0 +1,99 @@
+"""Which of a bundle's engines this machine can run, told before anything is deserialized."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from effnet_edge.errors import BackendError
+from effnet_edge.runtime.tensorrt.build import build_engine
+from effnet_edge.runtime.tensorrt.gpu import find_gpu, gpu_number, need_gpu
+from effnet_edge.runtime.tensorrt.library import TITLES, library_of
+
+if TYPE_CHECKING:
+    from effnet_edge.bundle import Bundle, EngineRecord
+    from effnet_edge.runtime.tensorrt.gpu import Gpu
+
+# The first generation of NVIDIA's "Ampere+" hardware compatibility.
+_AMPERE = (8, 0)
+
+
+def can_run(target: str) -> bool:
+    """Whether the library of that target and a GPU are here."""
+    try:
+        library_of(target)
+    except BackendError:
+        return False
+    return find_gpu() is not None
+
+
+def with_engine(
+    bundle: Bundle, device: str | None = None, *, rebuild: bool = False
+) -> tuple[Bundle, EngineRecord]:
+    """The bundle and its engine for this machine; `rebuild` compiles one if there is none.
+
+    Args:
+        device: which GPU, as `gpu_number` understands it.
+
+    Raises:
+        UsageError: no such device.
+        BackendError: there is no GPU, no library, or no engine for them; the text says what there
+            are engines for, what is here, and what to run.
+    """
+    target = bundle.manifest.target
+    try:
+        gpu = need_gpu(gpu_number(device))
+    except BackendError as error:
+        raise BackendError(
+            f"{bundle.path}: {error}, or see what its graph computes with "
+            f"effnet-edge parity {bundle.path}"
+        ) from error
+    version = str(library_of(target).__version__)
+    fitting = [each for each in bundle.manifest.engines if misfit(each, gpu, version) is None]
+    if not fitting and rebuild:
+        bundle = build_engine(bundle)
+        fitting = [bundle.manifest.engines[-1]]
+    if not fitting:
+        raise BackendError(_nothing_fits(bundle, gpu, version))
+    return bundle, fitting[-1]
+
+
+def misfit(engine: EngineRecord, gpu: Gpu, version: str) -> str | None:
+    """Why an engine does not run on that GPU with that version of its library; None if it does.
+
+    A plan runs on the version and the GPU model that it was built for, unless it was built to be
+    compatible (NVIDIA TensorRT documentation, "Version Compatibility" and "Hardware
+    Compatibility"); TensorRT-RTX's on every GPU of the compute capabilities that it names.
+    """
+    title = TITLES[engine.library]
+    if not _runs_on_version(engine, version):
+        return f"{title} {engine.library_version}"
+    if engine.hardware_compatible and _numbers(gpu.compute_capability) >= _AMPERE:
+        return None
+    if gpu.compute_capability not in engine.compute_capability:
+        return f"compute capability {', '.join(engine.compute_capability)}"
+    if engine.library == "tensorrt" and engine.gpu != gpu.name:
+        return f"the GPU {engine.gpu}"
+    return None
+
+
+def _runs_on_version(engine: EngineRecord, version: str) -> bool:
+    built, here = _numbers(engine.library_version), _numbers(version)
+    return built == here or (engine.version_compatible and built[0] == here[0] and built < here)
+
+
+def _nothing_fits(bundle: Bundle, gpu: Gpu, version: str) -> str:
+    engines, title = bundle.manifest.engines, TITLES[bundle.manifest.target]
+    build = f"effnet-edge build {bundle.path} will {'re' if engines else ''}build it"
+    if not engines:
+        return f"{bundle.path}: has no engine yet: {build} (or load it with rebuild=True)"
+    misfits = [misfit(each, gpu, version) for each in engines]
+    built_for = " and ".join(dict.fromkeys(each for each in misfits if each is not None))
+    return (
+        f"{bundle.path}: its engine was built for {built_for}; here is {gpu.name}, compute "
+        f"capability {gpu.compute_capability}, {title} {version}: {build} (or load it with "
+        "rebuild=True)"
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdigit())

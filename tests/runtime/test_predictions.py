@@ -1,0 +1,89 @@
+"""Classes out of logits, for classes that exclude each other and for those that do not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.special import expit, softmax
+from tiny_bundles import CLASSES, LABELS, SIDE, tiny_model, write_bundle
+
+from effnet_edge.bundle import Label, OutputSpec
+from effnet_edge.errors import UsageError
+from effnet_edge.image import prepare
+from effnet_edge.runtime import EngineRunner
+from effnet_edge.runtime.predictions import Classes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOGITS = arrays(np.float32, st.integers(1, 30), elements=st.floats(-100, 100, width=32))
+
+
+@given(LOGITS, st.floats(0, 1))
+def test_independent_classes_are_those_at_or_above_the_threshold(
+    logits: np.ndarray, threshold: float
+) -> None:
+    found = Classes("multi-label", None, threshold=threshold).of(logits)
+    expected = expit(logits.astype(np.float64))
+    far = np.abs(expected - threshold) > 1e-9
+    given_labels = {each.index for each in found}
+    assert {int(i) for i in np.flatnonzero((expected >= threshold) & far)} <= given_labels
+    assert given_labels.isdisjoint(int(i) for i in np.flatnonzero((expected < threshold) & far))
+    for each in found:
+        assert each.probability == pytest.approx(expected[each.index])
+    shares = [each.probability for each in found]
+    assert shares == sorted(shares, reverse=True)
+
+
+@given(LOGITS, st.integers(1, 40))
+def test_excluding_classes_are_the_top_by_softmax(logits: np.ndarray, top: int) -> None:
+    found = Classes("single-label", None, top).of(logits)
+    assert len(found) == min(top, len(logits))
+    expected = softmax(logits.astype(np.float64))
+    assert [each.probability for each in found] == pytest.approx(sorted(expected)[::-1][:top])
+    assert len(Classes("single-label", None).of(logits)) == min(5, len(logits))
+
+
+def test_top_limits_independent_classes_and_names_are_theirs() -> None:
+    labels = (Label("cat", None), Label("dog", "n1"), Label("sofa", None))
+    logits = np.array([2.0, 5.0, -3.0], np.float32)
+    found = Classes("multi-label", labels).of(logits)
+    assert [(each.label, each.wnid) for each in found] == [("dog", "n1"), ("cat", None)]
+    assert [each.label for each in Classes("multi-label", labels, top=1).of(logits)] == ["dog"]
+    assert Classes("multi-label", labels).of(logits - 9) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "what"),
+    [
+        ("single-label", {"top": 0}, "top 0: needs 1 or more"),
+        ("single-label", {"threshold": 0.5}, "multi-label"),
+        ("multi-label", {"threshold": 1.5}, "needs 0 to 1"),
+        ("multi-label", {"threshold": float("nan")}, "needs 0 to 1"),
+        ("features", {}, "no classes"),
+    ],
+)
+def test_what_does_not_go_with_the_bundle_is_refused(
+    kind: str, options: dict[str, float], what: str
+) -> None:
+    with pytest.raises(UsageError, match=what):
+        Classes(kind, None, **options)
+
+
+def test_a_bundle_tells_the_runner_its_kind(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
+    output = OutputSpec("logits", CLASSES, "multi-label")
+    path = write_bundle(tmp_path / "many", "onnxruntime", tiny_model(), output=output)
+    with EngineRunner.load(path) as runner:
+        pixels = prepare(image, runner.manifest.preprocessing)
+        expected = expit(runner.infer(pixels[None])[0].astype(np.float64))
+        found = runner.classify(image, threshold=0.0)
+    assert {each.index: each.probability for each in found} == pytest.approx(
+        dict(enumerate(expected))
+    )
+    assert {each.label for each in found} == {label.name for label in LABELS}
