@@ -15,6 +15,7 @@ from effnet_edge.runtime.tensorrt.library import MODULES
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import ExitStack
+    from types import ModuleType
 
     from effnet_edge.bundle import Label, Manifest
     from effnet_edge.image import Preprocessing
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     FileModel = OnnxClassifier | OpenVinoClassifier
 
 TORCH = "torch"
-CHECKPOINTS = (".safetensors", ".pth", ".pt", ".bin")
+CHECKPOINTS = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras", ".index")
 
 
 @dataclass(frozen=True)
@@ -240,12 +241,8 @@ def _common_preprocessing(
     manifests: list[Manifest], specs: Sequence[str], openings: Openings
 ) -> Preprocessing:
     if not manifests:
-        from effnet_edge.model.preprocessing import variant_preprocessing
-        from effnet_edge.model.variants import get_variant
-
-        variant = get_variant(openings.variant or "b0")
         sides = [side for spec in specs if (side := _input_side(Path(spec))) is not None]
-        return variant_preprocessing(variant, sides[0] if sides else None)
+        return _preprocessing_of_weights(specs, openings, sides[0] if sides else None)
     first = manifests[0].preprocessing
     if any(manifest.preprocessing != first for manifest in manifests):
         raise UsageError(
@@ -253,6 +250,20 @@ def _common_preprocessing(
             "compare each with torch instead"
         )
     return first
+
+
+def _preprocessing_of_weights(
+    specs: Sequence[str], openings: Openings, side: int | None
+) -> Preprocessing:
+    """What the PyTorch network's weights expect; the variant's own where none is compared."""
+    from effnet_edge.model.preprocessing import variant_preprocessing
+    from effnet_edge.model.variants import get_variant
+
+    checkpoints = [spec for spec in specs if spec.endswith(CHECKPOINTS)]
+    if TORCH not in specs and not checkpoints:
+        return variant_preprocessing(get_variant(openings.variant or "b0"), side)
+    checkpoint = None if TORCH in specs else checkpoints[0]
+    return _load_source(checkpoint, openings, side).preprocessing
 
 
 def _common_output(manifests: list[Manifest]) -> OutputKind:
@@ -300,25 +311,39 @@ def _source(
     checkpoint: str | None,
 ) -> Source:
     """The bundle's own network, or the variant with a checkpoint."""
-    try:
-        from effnet_export.network import load_source, load_source_of
-    except ModuleNotFoundError as error:
-        raise BackendError(
-            f"comparing with PyTorch needs {error.name}: pip install 'effnet-edge[export]', "
-            "or compare with another bundle: --reference BUNDLE"
-        ) from error
-    if manifest is not None and checkpoint is None:
-        return load_source_of(manifest, openings.weights)
-    variant = manifest.variant if manifest is not None else openings.variant or "b0"
-    weights = checkpoint or openings.weights
+    network = _export_network()
+    source: Source
     if manifest is None:
-        return load_source(variant, weights=weights, resolution=preprocessing.resolution)
-    return load_source(
-        variant,
-        weights=weights,
+        return _load_source(checkpoint, openings, preprocessing.resolution)
+    if checkpoint is None:
+        source = network.load_source_of(manifest, openings.weights)
+        return source
+    source = network.load_source(
+        manifest.variant,
+        weights=checkpoint,
         num_classes=manifest.output.classes,
         resolution=preprocessing.resolution,
         output_kind=manifest.output.kind,
         mean=preprocessing.mean,
         std=preprocessing.std,
     )
+    return source
+
+
+def _load_source(checkpoint: str | None, openings: Openings, side: int | None) -> Source:
+    """The network where no bundle tells which."""
+    source: Source = _export_network().load_source(
+        openings.variant or "b0", weights=checkpoint or openings.weights, resolution=side
+    )
+    return source
+
+
+def _export_network() -> ModuleType:
+    try:
+        from effnet_export import network
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f"comparing with PyTorch needs {error.name}: pip install 'effnet-edge[export]', "
+            "or compare with another bundle: --reference BUNDLE"
+        ) from error
+    return network

@@ -14,6 +14,7 @@ from effnet_edge.model.variants import VARIANTS, Variant, get_variant
 
 if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle
+    from effnet_edge.model.registry import NamedFile
 
 
 @click.command("info", short_help="Describe a variant or a bundle.")
@@ -35,11 +36,14 @@ def command(name: str) -> None:
 
 
 def _variant(variant: Variant) -> None:
-    stages = variant.stages()
+    from effnet_edge.model.registry import NAMED_WEIGHTS
+
+    stages, named = variant.stages(), NAMED_WEIGHTS[variant.name]
     if settings().json:
         print_json(
             {
                 **asdict(variant),
+                "named_weights": [_weights_row(*item) for item in named.items()],
                 "parameters": variant.parameter_count(),
                 "multiply_adds": variant.multiply_adds(),
                 "stem_channels": variant.stem_channels,
@@ -55,8 +59,7 @@ def _variant(variant: Variant) -> None:
         f"{variant.title}: {variant.resolution} px, "
         f"{variant.parameter_count() / 1e6:.2f} M parameters, "
         f"{variant.multiply_adds() / 1e9:.2f} G multiply-adds, dropout {variant.dropout:g}, "
-        f"top-1 {variant.published.top1:g} % ({variant.published.source}), "
-        f"named weights: {variant.named_weights or 'none'}",
+        f"top-1 {variant.published.top1:g} % ({variant.published.source})",
         markup=False,
     )
     table = Table()
@@ -75,6 +78,38 @@ def _variant(variant: Variant) -> None:
         )
     table.add_row("head", "1", str(variant.head_channels), "1", "1", "")
     out.print(table)
+    for name, file in named.items():
+        out.print(_described(name, file), markup=False)
+
+
+def _described(name: str, file: NamedFile) -> str:
+    row = _weights_row(name, file)
+    accuracy = f"top-1 {row['top1']:g} % ({row['published_in']}), " if row["top1"] else ""
+    return f"--weights {name}: {accuracy}{row['source']}"
+
+
+def _weights_row(name: str, file: NamedFile) -> dict[str, object]:
+    from effnet_edge.model.registry import Download, PackagedFile
+
+    if isinstance(file, Download):
+        return {
+            "name": name,
+            "source": file.url,
+            "licence": file.licence,
+            "top1": file.published.top1,
+            "published_in": file.published.source,
+        }
+    if isinstance(file, PackagedFile):
+        source, licence = f"package {file.package}", None
+    else:
+        source, licence = file.source, file.licence
+    return {
+        "name": name,
+        "source": source,
+        "licence": licence,
+        "top1": None,
+        "published_in": None,
+    }
 
 
 def _bundle(bundle: Bundle) -> None:

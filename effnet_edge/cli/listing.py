@@ -19,6 +19,8 @@ def command() -> None:
         return
     from rich.table import Table
 
+    from effnet_edge.model.registry import weight_names
+
     table = Table()
     table.add_column("variant")
     for heading in ("resolution", "parameters", "multiply-adds", "top-1"):
@@ -33,15 +35,18 @@ def command() -> None:
             f"{variant.multiply_adds() / 1e9:.2f} G",
             f"{variant.published.top1:.1f} %",
             variant.published.source,
-            variant.named_weights or "",
+            ", ".join(weight_names(variant.name)),
         )
     console().print(table)
 
 
 def _row(variant: Variant) -> dict[str, object]:
+    from effnet_edge.model.registry import weight_names
+
     return {
         **asdict(variant),
         "family": variant.family.name,
         "parameters": variant.parameter_count(),
         "multiply_adds": variant.multiply_adds(),
+        "named_weights": weight_names(variant.name),
     }

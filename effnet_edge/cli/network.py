@@ -25,7 +25,8 @@ _TARGET = click.option(
 _WEIGHTS = click.option(
     "--weights",
     metavar="NAME|FILE",
-    help="'imagenet' (b0 and lite0 to lite2, their default), a checkpoint file, or 'random'.",
+    help="'imagenet' (the default) or another name that effnet-edge list shows, a checkpoint file, "
+    "or 'random'.",
 )
 _NUM_CLASSES = click.option(
     "--num-classes", type=click.IntRange(1), default=1000, show_default=True
@@ -33,7 +34,7 @@ _NUM_CLASSES = click.option(
 _RESOLUTION = click.option(
     "--resolution",
     type=click.IntRange(32, 2048),
-    help="Side of the input in pixels. [default: the variant's]",
+    help="Side of the input in pixels. [default: that of the weights, or the variant's]",
 )
 _PADDING = click.option(
     "--padding",

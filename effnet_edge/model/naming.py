@@ -6,9 +6,16 @@ A new format is a new row of `NAMING_SCHEMES`, not new code.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from effnet_edge.model.preprocessing import (
+    KERAS_V2_PIXELS,
+    REFERENCE_PIXELS,
+    TORCHVISION_PIXELS,
+    TUTORIAL_PIXELS,
+    PixelConventions,
+)
 from effnet_edge.model.variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -25,8 +32,9 @@ class NamingScheme:
 
     Attributes:
         name: what a person calls the format.
-        block: format string of a block's prefix, with `{stage}`, `{layer}` (the stage counted from
-            1), `{block}` (within its stage) and `{index}` (within the network).
+        block: format string of what stands before a module of a block, with `{stage}`, `{layer}`
+            (the stage counted from 1), `{block}` (within its stage), `{letter}` (the same from "a")
+            and `{index}` (within the network).
         modules: our module path → theirs, with `{after}` for the layer after the last stage; inside
             a block, the part after the block's prefix.
         modules_without_expansion: the same for blocks whose expansion ratio is 1, where it differs.
@@ -35,6 +43,9 @@ class NamingScheme:
         padding: what the code base pads with, where it is always the same.
         pytorch_eps: the variants whose batch norms have PyTorch's ε of 1e-5, not TensorFlow's 1e-3,
             where the padding is symmetric.
+        pixels: what the code base's own weights of a variant were evaluated with, where it is not
+            as in the reference.
+        has_background: a head of 1001 classes begins with "background", which ImageNet has not.
     """
 
     name: str
@@ -46,6 +57,8 @@ class NamingScheme:
     batch_norm_folded: bool = False
     padding: Padding | None = None
     pytorch_eps: Collection[str] = ()
+    pixels: Mapping[str, PixelConventions] = field(default_factory=dict)
+    has_background: bool = False
 
 
 _OWN_MODULES = {
@@ -67,11 +80,33 @@ _OWN_MODULES = {
     )
 }
 
+# https://github.com/keras-team/keras: efficientnet.py and efficientnet_v2.py of its applications.
+_KERAS = NamingScheme(
+    "Keras",
+    "block{layer}{letter}_",
+    {
+        "stem.conv": "stem_conv",
+        "stem.bn": "stem_bn",
+        "expand.conv": "expand_conv",
+        "expand.bn": "expand_bn",
+        "depthwise.conv": "dwconv",
+        "depthwise.bn": "bn",
+        "se.reduce": "se_reduce",
+        "se.expand": "se_expand",
+        "project.conv": "project_conv",
+        "project.bn": "project_bn",
+        "head.conv": "top_conv",
+        "head.bn": "top_bn",
+        "classifier": "predictions",
+    },
+    padding="same",
+)
+
 NAMING_SCHEMES = (
-    NamingScheme("effnet-edge", "stages.{stage}.{block}", _OWN_MODULES),
+    NamingScheme("effnet-edge", "stages.{stage}.{block}.", _OWN_MODULES),
     NamingScheme(
         "effnet-edge, batch norm folded",
-        "stages.{stage}.{block}",
+        "stages.{stage}.{block}.",
         {
             **_OWN_MODULES,
             "stem.bn": "stem.conv",
@@ -87,7 +122,7 @@ NAMING_SCHEMES = (
     ),
     NamingScheme(
         "efficientnet-pytorch",
-        "_blocks.{index}",
+        "_blocks.{index}.",
         {
             "stem.conv": "_conv_stem",
             "stem.bn": "_bn0",
@@ -106,7 +141,7 @@ NAMING_SCHEMES = (
     ),
     NamingScheme(
         "geffnet",
-        "blocks.{stage}.{block}",
+        "blocks.{stage}.{block}.",
         {
             "stem.conv": "conv_stem",
             "stem.bn": "bn1",
@@ -138,7 +173,7 @@ NAMING_SCHEMES = (
     ),
     NamingScheme(
         "torchvision",
-        "features.{layer}.{block}.block",
+        "features.{layer}.{block}.block.",
         {
             "stem.conv": "features.0.0",
             "stem.bn": "features.0.1",
@@ -166,6 +201,87 @@ NAMING_SCHEMES = (
         modules_single={"project.conv": "0.0", "project.bn": "0.1"},
         padding="symmetric",
         pytorch_eps=("b0", "b1", "b2", "b3", "b4"),
+        pixels=TORCHVISION_PIXELS,
+    ),
+    _KERAS,
+    replace(
+        _KERAS,
+        name="Keras, V2",
+        modules={**_KERAS.modules, "depthwise.conv": "dwconv2"},
+        pixels=KERAS_V2_PIXELS,
+    ),
+    NamingScheme(
+        "TensorFlow reference",
+        "blocks_{index}/",
+        {
+            "stem.conv": "stem/conv2d",
+            "stem.bn": "stem/tpu_batch_normalization",
+            "expand.conv": "conv2d",
+            "expand.bn": "tpu_batch_normalization",
+            "depthwise.conv": "depthwise_conv2d",
+            "depthwise.bn": "tpu_batch_normalization_1",
+            "se.reduce": "se/conv2d",
+            "se.expand": "se/conv2d_1",
+            "project.conv": "conv2d_1",
+            "project.bn": "tpu_batch_normalization_2",
+            "head.conv": "head/conv2d",
+            "head.bn": "head/tpu_batch_normalization",
+            "classifier": "head/dense",
+        },
+        modules_without_expansion={
+            "depthwise.bn": "tpu_batch_normalization",
+            "project.conv": "conv2d",
+            "project.bn": "tpu_batch_normalization_1",
+        },
+        modules_fused={"project.bn": "tpu_batch_normalization_1"},
+        modules_single={"project.conv": "conv2d", "project.bn": "tpu_batch_normalization"},
+        padding="same",
+        pixels=REFERENCE_PIXELS,
+        has_background=True,
+    ),
+    # https://github.com/WZMIAOMIAO/deep-learning-for-image-processing, pytorch_classification:
+    # model.py of Test9_efficientNet and Test11_efficientnetV2. Both set ε to 1e-3.
+    NamingScheme(
+        "PyTorch tutorial",
+        "features.{layer}{letter}.block.",
+        {
+            "stem.conv": "features.stem_conv.0",
+            "stem.bn": "features.stem_conv.1",
+            "expand.conv": "expand_conv.0",
+            "expand.bn": "expand_conv.1",
+            "depthwise.conv": "dwconv.0",
+            "depthwise.bn": "dwconv.1",
+            "se.reduce": "se.fc1",
+            "se.expand": "se.fc2",
+            "project.conv": "project_conv.0",
+            "project.bn": "project_conv.1",
+            "head.conv": "features.top.0",
+            "head.bn": "features.top.1",
+            "classifier": "classifier.1",
+        },
+        padding="symmetric",
+        pixels=TUTORIAL_PIXELS,
+    ),
+    NamingScheme(
+        "PyTorch tutorial, V2",
+        "blocks.{index}.",
+        {
+            "stem.conv": "stem.conv",
+            "stem.bn": "stem.bn",
+            "expand.conv": "expand_conv.conv",
+            "expand.bn": "expand_conv.bn",
+            "depthwise.conv": "dwconv.conv",
+            "depthwise.bn": "dwconv.bn",
+            "se.reduce": "se.conv_reduce",
+            "se.expand": "se.conv_expand",
+            "project.conv": "project_conv.conv",
+            "project.bn": "project_conv.bn",
+            "head.conv": "head.project_conv.conv",
+            "head.bn": "head.project_conv.bn",
+            "classifier": "head.classifier",
+        },
+        padding="symmetric",
+        pixels=TUTORIAL_PIXELS,
     ),
 )
 
@@ -192,9 +308,12 @@ def translate(own_names: Iterable[str], scheme: NamingScheme) -> dict[str, str]:
         if match := OWN_BLOCK.fullmatch(name):
             key = (match["stage"], match["block"])
             prefix = scheme.block.format(
-                stage=key[0], layer=int(key[0]) + 1, block=key[1], index=block_indices[key]
+                stage=key[0],
+                layer=int(key[0]) + 1,
+                block=key[1],
+                letter=chr(ord("a") + int(key[1])),
+                index=block_indices[key],
             )
-            prefix += "."
             rest = match["rest"]
             modules = {**modules, **_differing_modules(scheme, parts[key])}
         module, _, tensor = rest.rpartition(".")

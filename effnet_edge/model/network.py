@@ -318,6 +318,16 @@ class EfficientNet(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = batch_norm_eps
 
+    def set_resolution(self, resolution: int) -> None:
+        """Expect inputs of so many pixels a side from now on."""
+        self.resolution = resolution
+        size = _set_input_size(self.stem, resolution, self.padding)
+        for stage in self.stages:
+            for block in stage.children():
+                size = _set_input_size(block, size, self.padding)
+        if not self.features_only:
+            _set_input_size(self.head, size, self.padding)
+
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         height, width = x.shape[-2:]
         if self.padding == "same" and (height, width) != (self.resolution, self.resolution):
@@ -335,6 +345,17 @@ class EfficientNet(nn.Module):
             return features
         logits: Tensor = self.classifier(self.dropout(self.pool(self.head(x))))
         return logits
+
+
+def _set_input_size(part: nn.Module, size: int, padding: Padding) -> int:
+    """Pad for an input of that size in every convolution of a part; the size of its output."""
+    stride = 1
+    for module in part.modules():
+        if isinstance(module, PaddedConv2d):
+            module.input_size = size
+            module.set_padding("symmetric" if module.always_symmetric else padding)
+            stride *= module.stride[0]
+    return math.ceil(size / stride)
 
 
 def _initialize(module: nn.Module) -> None:

@@ -1,15 +1,12 @@
-"""What the reference does to a picture before a variant sees it."""
+"""What a picture goes through before a variant sees it, in the reference and elsewhere."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
 from effnet_edge.errors import UsageError
 from effnet_edge.image import Preprocessing
-
-if TYPE_CHECKING:
-    from effnet_edge.model.variants import Variant
+from effnet_edge.model.variants import EDGETPU, LITE, VARIANTS, Variant
 
 # The statistics of ImageNet's training set that the reference normalizes with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -18,15 +15,45 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 CENTRED = (0.5, 0.5, 0.5)
 
 
-def variant_preprocessing(variant: Variant, resolution: int | None = None) -> Preprocessing:
-    """For the variant's own resolution, or another side in pixels."""
+@dataclass(frozen=True)
+class PixelConventions:
+    """What a code base does to pictures; None where it does as the reference.
+
+    Attributes:
+        resolution: side of the network's input in pixels.
+        crop_fraction, interpolation, mean, std: as in `Preprocessing`.
+    """
+
+    resolution: int | None = None
+    crop_fraction: float | None = None
+    interpolation: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+AS_REFERENCE = PixelConventions()
+
+
+def variant_preprocessing(
+    variant: Variant,
+    resolution: int | None = None,
+    conventions: PixelConventions = AS_REFERENCE,
+) -> Preprocessing:
+    """Of the variant with weights that follow `conventions`.
+
+    Args:
+        resolution: side in pixels, whatever the conventions and the variant say.
+
+    Raises:
+        UsageError: a value of the conventions is out of its range.
+    """
     centred = variant.family.centred_pixels
     return Preprocessing(
-        resolution=variant.resolution if resolution is None else resolution,
-        crop_fraction=variant.crop_fraction,
-        interpolation="bicubic",
-        mean=CENTRED if centred else IMAGENET_MEAN,
-        std=CENTRED if centred else IMAGENET_STD,
+        resolution=resolution or conventions.resolution or variant.resolution,
+        crop_fraction=conventions.crop_fraction or variant.crop_fraction,
+        interpolation=conventions.interpolation or "bicubic",
+        mean=conventions.mean or (CENTRED if centred else IMAGENET_MEAN),
+        std=conventions.std or (CENTRED if centred else IMAGENET_STD),
     )
 
 
@@ -73,3 +100,61 @@ def _of_channels(
 
 def _values(count: int) -> str:
     return "1 value" if count == 1 else f"{count} values"
+
+
+def _evaluated(
+    resolution: int,
+    resized: int,
+    interpolation: str = "bicubic",
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
+) -> PixelConventions:
+    """The short side resized to `resized` pixels, and a square of `resolution` cut from it."""
+    return PixelConventions(resolution, resolution / resized, interpolation, mean, std)
+
+
+# `transforms` of the weights in torchvision 0.28's models/efficientnet.py; for b1 those of its
+# default weights, IMAGENET1K_V2.
+TORCHVISION_PIXELS = {
+    "b0": _evaluated(224, 256),
+    "b1": _evaluated(240, 255, "bilinear"),
+    "b2": _evaluated(288, 288),
+    "b3": _evaluated(300, 320),
+    "b4": _evaluated(380, 384),
+    "b5": _evaluated(456, 456),
+    "b6": _evaluated(528, 528),
+    "b7": _evaluated(600, 600),
+    "v2-s": _evaluated(384, 384, "bilinear"),
+    "v2-m": _evaluated(480, 480, "bilinear"),
+    "v2-l": _evaluated(480, 480, mean=CENTRED, std=CENTRED),
+}
+
+# predict.py of both folders: torchvision's Resize, bilinear, and a crop of the same size.
+TUTORIAL_PIXELS = {
+    name: PixelConventions(
+        crop_fraction=1.0,
+        interpolation="bilinear",
+        mean=CENTRED if name.startswith("v2") else IMAGENET_MEAN,
+        std=CENTRED if name.startswith("v2") else IMAGENET_STD,
+    )
+    for name in VARIANTS
+}
+
+
+def _less_and_over_128(subtracted: float) -> PixelConventions:
+    """(x − subtracted) / 128 for pixels of 0 to 255."""
+    mean, std = subtracted / 255, 128 / 255
+    return PixelConventions(mean=(mean, mean, mean), std=(std, std, std))
+
+
+# A `Rescaling` layer of 1/128 and −1 in keras/src/applications/efficientnet_v2.py; in V2-B0 to B3 a
+# `Normalization` with ImageNet's statistics.
+KERAS_V2_PIXELS = {name: _less_and_over_128(128) for name in ("v2-s", "v2-m", "v2-l")}
+
+# MEAN_RGB and STDDEV_RGB of the builders in https://github.com/tensorflow/tpu (lite, edgetpu), and
+# https://github.com/google/automl, efficientnetv2/preprocessing.py.
+REFERENCE_PIXELS = {
+    name: _less_and_over_128(127 if variant.family in (LITE, EDGETPU) else 128)
+    for name, variant in VARIANTS.items()
+    if variant.family.centred_pixels
+}

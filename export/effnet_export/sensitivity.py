@@ -169,6 +169,7 @@ def _calibrated(request: SensitivityRequest, on_progress: Progress) -> _Subject:
         output_kind=request.output_kind,
         mean=request.mean,
         std=request.std,
+        on_progress=on_progress,
     )
     folded, scheme = fold_batch_norm(source.network), TARGETS[request.target].scheme
     named: Path | Pictures

@@ -94,7 +94,7 @@ def test_weights_of_ones_own_with_ones_own_labels(effnet_edge: Run, tmp_path: Pa
     ("arguments", "message"),
     [
         (["b9"], "unknown variant 'b9'"),
-        (["b1"], "b1 has no named weights"),
+        (["l2"], "l2 has no weights named imagenet"),
         (["b0", "--weights", "nowhere.pth"], "no such file"),
         (["b0", "--target", "onnxruntime", "--fp16"], "--fp16 with --target onnxruntime"),
         (["b0", "--batch", "4:2:1"], "MIN:OPT:MAX"),

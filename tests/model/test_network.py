@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from reference_models import efficientnet_pytorch_model, geffnet_model, picture, randomized
 from torch import nn
 
+from effnet_edge.model.fitting import apply_state
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import DropConnect, EfficientNet, same_padding
 from effnet_edge.model.variants import VARIANTS
-from effnet_edge.model.weights import apply_state
 
 TOLERANCE = 1e-4
 PAPER_VARIANTS = [f"b{index}" for index in range(8)]

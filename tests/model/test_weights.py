@@ -19,6 +19,7 @@ from effnet_edge.errors import CheckpointError, UsageError
 from effnet_edge.model import weights
 from effnet_edge.model.naming import NAMING_SCHEMES, translate
 from effnet_edge.model.network import EfficientNet
+from effnet_edge.model.registry import NAMED_WEIGHTS
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import load_weights
 
@@ -177,8 +178,8 @@ def test_a_missing_file_is_bad_use_and_says_what_there_is(tmp_path: Path) -> Non
         load_weights(small_network(), "imagenett")
     with pytest.raises(UsageError, match="is a directory"):
         load_weights(small_network(), tmp_path)
-    with pytest.raises(UsageError, match="b1 has no named weights"):
-        load_weights(EfficientNet(VARIANTS["b1"]), "imagenet")
+    with pytest.raises(UsageError, match="b0 that have a name are imagenet, advprop"):
+        load_weights(EfficientNet(VARIANTS["b0"]), "imagenet21k")
 
 
 def renamed(state, scheme_name: str) -> dict[str, torch.Tensor]:
@@ -306,8 +307,8 @@ def test_a_weights_package_is_found_and_never_imported(tmp_path: Path, monkeypat
     torch.save(EfficientNet(VARIANTS["lite0"]).state_dict(), path)
     plant_package(monkeypatch, tmp_path / "site", path.read_bytes())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    file = dataclasses.replace(weights._PACKAGED_FILES["lite0"], sha256=digest)
-    monkeypatch.setitem(weights._PACKAGED_FILES, "lite0", file)
+    file = dataclasses.replace(NAMED_WEIGHTS["lite0"]["imagenet"], sha256=digest)
+    monkeypatch.setitem(NAMED_WEIGHTS["lite0"], "imagenet", file)
 
     origin = load_weights(EfficientNet(VARIANTS["lite0"]), "imagenet")
 
