@@ -14,7 +14,8 @@ from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.parity import compare
 from effnet_edge.parity.classifiers import OnnxClassifier
 from effnet_edge.parity.onnx_rounding import with_rounding
-from effnet_export.fp16 import type_fp16, write_types
+from effnet_export.fp16 import type_fp16
+from effnet_export.fp16_graph import write_types
 from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.simplify import simplify

@@ -34,10 +34,15 @@ def exported(folder: Path, variant: str, precision: str, resolution: int, **more
     return export_bundle(request).bundle
 
 
-@pytest.fixture(scope="module", params=["fp16", "int8"])
-def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp(request.param)
-    return exported(folder, "b0", request.param, 96)
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
+    precisions = ("fp16", "int8")
+    return {each: exported(tmp_path_factory.mktemp(each), "b0", each, 96) for each in precisions}
+
+
+@pytest.fixture(params=["fp16", "int8"])
+def bundle(request: pytest.FixtureRequest, bundles: dict[str, Bundle]) -> Bundle:
+    return bundles[request.param]
 
 
 def test_the_export_leaves_an_engine_and_a_proof(bundle: Bundle) -> None:
@@ -62,6 +67,25 @@ def test_quantization_is_symmetric_and_outside_the_gate(bundle: Bundle) -> None:
         if ".se." in node.name or node.op_type in {"Sigmoid", "Mul", "Add"}:
             sources = [makers[name].op_type for name in node.input if name in makers]
             assert "DequantizeLinear" not in sources, node.name
+
+
+def test_depthwise_convolutions_stay_in_fp16(bundle: Bundle) -> None:
+    """TensorRT-RTX pads INT8 depthwise kernels to forty times their size (docs/tensorrt.md)."""
+    graph = onnx.load(bundle.model_path).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    depthwise = [node for node in graph.node if node.name.endswith(".depthwise.conv")]
+    assert len(depthwise) == 16
+    for node in depthwise:
+        sources = {makers[name].op_type for name in node.input if name in makers}
+        assert "DequantizeLinear" not in sources, node.name
+
+
+def test_the_int8_engine_is_smaller_than_that_of_fp16(bundles: dict[str, Bundle]) -> None:
+    sizes = {
+        precision: (each.path / each.manifest.engines[0].file).stat().st_size
+        for precision, each in bundles.items()
+    }
+    assert sizes["int8"] < 0.95 * sizes["fp16"]
 
 
 def test_another_engine_joins_the_first(bundle: Bundle, tmp_path: Path) -> None:

@@ -15,13 +15,16 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from effnet_edge.bundle import MANIFEST_FILE, BatchRange, Bundle, BundleWriter, EngineRecord
 from effnet_edge.errors import BackendError, UsageError
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    import tensorrt
+    import tensorrt_rtx
+
+    from effnet_edge.runtime.tensorrt.api import TensorRt, TensorRtRtx
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 TITLES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
@@ -154,9 +157,9 @@ def jetpack_version(dpkg_status: Path = Path("/var/lib/dpkg/status")) -> str | N
     return found.group(1) if found else None
 
 
-def _library(target: str) -> ModuleType:
+def _library(target: str) -> TensorRt:
     try:
-        return importlib.import_module(MODULES[target])
+        return cast("TensorRt", importlib.import_module(MODULES[target]))
     except ImportError as error:
         raise BackendError(
             f"{TITLES[target]} is not installed here: pip install 'effnet-edge[{target}]' "
@@ -189,7 +192,7 @@ def _generations(target: str, options: BuildOptions, gpu: Gpu | None) -> tuple[s
 class _Builder:
     """One run of the library's builder, its log turned into errors."""
 
-    def __init__(self, library: ModuleType, target: str, on_progress: OnProgress) -> None:
+    def __init__(self, library: TensorRt, target: str, on_progress: OnProgress) -> None:
         self._trt = library
         self._target = target
         self._errors: list[str] = []
@@ -231,7 +234,9 @@ class _Builder:
     def _title(self) -> str:
         return f"{TITLES[self._target]} {self._trt.__version__}"
 
-    def _configure(self, config: Any, generations: tuple[str, ...], options: BuildOptions) -> None:
+    def _configure(
+        self, config: tensorrt.IBuilderConfig, generations: tuple[str, ...], options: BuildOptions
+    ) -> None:
         trt = self._trt
         config.progress_monitor = self._monitor
         if options.workspace_mib is not None:
@@ -247,12 +252,15 @@ class _Builder:
             config.DLA_core = options.dla_core
             config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
         if self._target == "tensorrt-rtx":
-            config.num_compute_capabilities = len(generations)
-            for index, generation in enumerate(generations):
-                config.set_compute_capability(self._capability(generation), index)
+            self._aim(cast("tensorrt_rtx.IBuilderConfig", config), generations)
 
-    def _capability(self, generation: str) -> Any:
-        known = self._trt.ComputeCapability.__members__
+    def _aim(self, config: tensorrt_rtx.IBuilderConfig, generations: tuple[str, ...]) -> None:
+        config.num_compute_capabilities = len(generations)
+        for index, generation in enumerate(generations):
+            config.set_compute_capability(self._capability(generation), index)
+
+    def _capability(self, generation: str) -> tensorrt_rtx.ComputeCapability:
+        known = cast("TensorRtRtx", self._trt).ComputeCapability.__members__
         name = f"SM{generation.replace('.', '')}"
         if name not in known:
             numbers = sorted(int(each[2:]) for each in known if each.startswith("SM"))
@@ -260,7 +268,7 @@ class _Builder:
             raise UsageError(f"--compute-capability {generation}: {self._title} knows {choices}")
         return known[name]
 
-    def _load_cache(self, config: Any, file: Path) -> None:
+    def _load_cache(self, config: tensorrt.IBuilderConfig, file: Path) -> None:
         content = file.read_bytes() if file.is_file() else b""
         cache = config.create_timing_cache(content)
         if cache is None or not config.set_timing_cache(cache, False):
