@@ -140,6 +140,8 @@ def choose_grids(
     """Grids and factors of every tensor, from statistics alone."""
     choices = {}
     all_sites = sites(network)
+    if not scheme.quantizes_depthwise:
+        settings = replace(settings, equalize_depthwise=False)
     streams = _equalized_streams(network, settings)
     for done, site in enumerate(all_sites):
         progress("ranges", done, len(all_sites))
@@ -288,7 +290,7 @@ def _quantization(
             depthwise[name] = _floats(choices[f"{name}.depthwise.conv"].factors)
         if not is_expanded(block):
             continue
-        choice = choices[f"{name}.project.conv"]
+        choice = _on_scale(choices[f"{name}.project.conv"], scheme.projection_scale)
         projection[name] = _floats(choice.factors)
         if scheme.symmetric:
             centre = -choice.grid.zero_point * choice.grid.scale
@@ -306,6 +308,14 @@ def _quantization(
         stream,
         centres,
     )
+
+
+def _on_scale(choice: TensorChoice, scale: float | None) -> TensorChoice:
+    """The same grid of the same channels, its scale moved into their factors."""
+    if scale is None:
+        return choice
+    factors = choice.factors * (scale / choice.grid.scale)
+    return replace(choice, factors=factors, grid=replace(choice.grid, scale=scale))
 
 
 def _entry(grid: TensorQuantization, choice: TensorChoice) -> TensorEntry:

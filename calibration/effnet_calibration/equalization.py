@@ -31,17 +31,18 @@ class ScaledActivation(nn.Module):
     """An activation times a factor a channel, less a constant: float32 (N, C, H, W)."""
 
     factors: Tensor
+    centre: Tensor | None
 
     def __init__(self, original: nn.Module, factors: Tensor, centre: float = 0.0) -> None:
         super().__init__()
         self.original = original
         self.register_buffer("factors", factors.view(1, -1, 1, 1))
-        self.centre = centre
+        self.register_buffer("centre", _per_channel(centre, factors))
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 (N, C, H, W) → the same shape."""
         scaled: Tensor = self.original(x) * self.factors
-        return scaled - self.centre if self.centre else scaled
+        return scaled if self.centre is None else scaled - self.centre
 
 
 class ScaledSqueezeExcitation(nn.Module):
@@ -51,6 +52,7 @@ class ScaledSqueezeExcitation(nn.Module):
     """
 
     factors: Tensor
+    centre: Tensor | None
 
     def __init__(self, original: SqueezeExcitation, factors: Tensor, centre: float = 0.0) -> None:
         super().__init__()
@@ -60,13 +62,22 @@ class ScaledSqueezeExcitation(nn.Module):
         self.expand = original.expand
         self.gate = original.gate
         self.register_buffer("factors", factors.view(1, -1, 1, 1))
-        self.centre = centre
+        self.register_buffer("centre", _per_channel(centre, factors))
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 (N, C, H, W) → the same shape."""
         gate = self.gate(self.expand(self.act(self.reduce(self.pool(x))))) * self.factors
         scaled: Tensor = x * gate
-        return scaled - self.centre if self.centre else scaled
+        return scaled if self.centre is None else scaled - self.centre
+
+
+def _per_channel(centre: float, factors: Tensor) -> Tensor | None:
+    """The constant as a tensor (1, C, 1, 1), or None for 0.
+
+    A scalar becomes a literal in the kernels that TensorRT-RTX generates, and each block of a
+    shape gets a kernel of its own.
+    """
+    return torch.full_like(factors, centre).view(1, -1, 1, 1) if centre else None
 
 
 def has_scalable_depthwise_input(block_name: str, block: Block) -> bool:

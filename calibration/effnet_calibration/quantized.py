@@ -19,6 +19,7 @@ from effnet_calibration.errors import CalibrationError
 from effnet_calibration.schemes import QuantizationScheme, TensorQuantization, get_scheme
 from effnet_calibration.sites import (
     channels_last,
+    depthwise_convolutions,
     layer,
     quantized_layers,
     sites,
@@ -70,8 +71,8 @@ class QuantizedNetwork:
         scheme: of the activations.
         inputs: the grid of each quantized layer's input, by layer name. The stem has none: its
             input are 8-bit pixels already.
-        weights: of the stem and of every layer in `inputs`. Neither holds the gates'
-            layers where the scheme leaves them alone.
+        weights: of the stem and of every layer in `inputs`. Neither holds the layers that
+            the scheme leaves alone.
     """
 
     network: EfficientNet
@@ -116,6 +117,8 @@ def apply_quantization(network: EfficientNet, quantization: Quantization) -> Qua
     kept = set(quantization.kept)
     if not scheme.quantizes_gates:
         kept |= squeeze_excitations(changed)
+    if not scheme.quantizes_depthwise:
+        kept |= depthwise_convolutions(changed)
     inputs = {}
     for site in sites(changed):
         if site.name in kept:

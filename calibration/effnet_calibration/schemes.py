@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,7 +46,10 @@ class QuantizationScheme:
 
     `minimum` and `maximum` are the integers of the type. A symmetric scheme has zero point 0.
     `quantizes_gates` tells whether the squeeze-excitation's two layers are quantized, too: TensorRT
-    fuses the gate as a whole where no pair is inside.
+    fuses the gate as a whole where no pair is inside. `quantizes_depthwise` tells it of depthwise
+    convolutions: TensorRT-RTX has no INT8 kernel for them. `projection_scale` is the scale of every
+    projection's input, where all shall have the same: TensorRT-RTX then stores one kernel for all
+    blocks of a shape. docs/tensorrt.md tells how much both save.
     """
 
     name: str
@@ -54,6 +57,8 @@ class QuantizationScheme:
     maximum: int
     symmetric: bool
     quantizes_gates: bool = True
+    quantizes_depthwise: bool = True
+    projection_scale: float | None = None
 
     @property
     def dtype(self) -> str:
@@ -74,8 +79,17 @@ ASYMMETRIC_UINT8 = QuantizationScheme("asymmetric-uint8", 0, 255, symmetric=Fals
 SYMMETRIC_INT8 = QuantizationScheme(
     "symmetric-int8", -128, 127, symmetric=True, quantizes_gates=False
 )
+SYMMETRIC_INT8_DENSE = replace(
+    SYMMETRIC_INT8,
+    name="symmetric-int8-dense",
+    quantizes_depthwise=False,
+    # A power of two, which is exact in FP16; the grid then reaches from −8 to 8.
+    projection_scale=2**-4,
+)
 
-SCHEMES = {scheme.name: scheme for scheme in (ASYMMETRIC_UINT8, SYMMETRIC_INT8)}
+SCHEMES = {
+    scheme.name: scheme for scheme in (ASYMMETRIC_UINT8, SYMMETRIC_INT8, SYMMETRIC_INT8_DENSE)
+}
 
 
 def get_scheme(name: str) -> QuantizationScheme:

@@ -69,6 +69,11 @@ def squeeze_excitations(network: EfficientNet) -> set[str]:
     return {site.name for site in sites(network) if site.kind in {"squeeze", "excite"}}
 
 
+def depthwise_convolutions(network: EfficientNet) -> set[str]:
+    """Names of the depthwise convolutions."""
+    return {site.name for site in sites(network) if site.kind == "depthwise"}
+
+
 def quantized_layers(network: EfficientNet) -> dict[str, Layer]:
     """Every layer with 8-bit weights, by name: the stem's and the readers of all sites."""
     names = [STEM, *(site.name for site in sites(network))]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from effnet_edge.parity.onnx_types import element_types
+
 if TYPE_CHECKING:
     import onnx
 
@@ -30,14 +32,14 @@ def with_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
     rounded = onnx.ModelProto()
     rounded.CopyFrom(model)
     graph = rounded.graph
-    halves = _half_tensors(model)
+    types = element_types(model)
     for constant in graph.initializer:
         if constant.data_type == TensorProto.FLOAT16:
             value = numpy_helper.to_array(constant).astype(np.float32)
             constant.CopyFrom(numpy_helper.from_array(value, constant.name))
     nodes = []
     for node in graph.node:
-        made = next((name for name in node.output if name in halves), None)
+        made = next((name for name in node.output if types.get(name) == TensorProto.FLOAT16), None)
         nodes.append(node)
         if made is None:
             continue
@@ -55,14 +57,3 @@ def with_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.node.extend(nodes)
     del graph.value_info[:]
     return rounded
-
-
-def _half_tensors(model: onnx.ModelProto) -> set[str]:
-    from onnx import TensorProto, shape_inference
-
-    inferred = shape_inference.infer_shapes(model, strict_mode=True).graph
-    return {
-        value.name
-        for value in (*inferred.value_info, *inferred.output)
-        if value.type.tensor_type.elem_type == TensorProto.FLOAT16
-    }

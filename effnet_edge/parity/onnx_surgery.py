@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from effnet_edge.parity.onnx_types import element_types
 from effnet_edge.parity.tracing import LOGITS, Grid, Kernel, Parameters
 
 if TYPE_CHECKING:
@@ -110,12 +111,8 @@ class OnnxGraph:
     def _element_types(self) -> dict[str, int]:
         import onnx
 
-        inferred = onnx.shape_inference.infer_shapes(self._model).graph
-        known = {
-            value.name: value.type.tensor_type.elem_type
-            for value in (*inferred.value_info, *inferred.output, *inferred.input)
-        }
-        return {name: known.get(name) or onnx.TensorProto.FLOAT for name in self._makers}
+        known = element_types(self._model)
+        return {name: known.get(name, onnx.TensorProto.FLOAT) for name in self._makers}
 
     @cached_property
     def _constants(self) -> dict[str, NDArray[np.generic]]:

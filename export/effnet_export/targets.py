@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8, QuantizationScheme
+from effnet_calibration.schemes import (
+    ASYMMETRIC_UINT8,
+    SYMMETRIC_INT8,
+    SYMMETRIC_INT8_DENSE,
+    QuantizationScheme,
+)
 from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import UsageError
 from effnet_edge.parity import EXACT_GATES, Gate
@@ -93,11 +98,14 @@ TARGETS = {
                 name,
                 ("fp16", "fp32", "int8"),
                 "choose --fp16, --int8 or --fp32",
-                SYMMETRIC_INT8,
+                scheme,
                 _write_onnx,
                 built_on_device=True,
             )
-            for name in ("tensorrt", "tensorrt-rtx")
+            for name, scheme in (
+                ("tensorrt", SYMMETRIC_INT8),
+                ("tensorrt-rtx", SYMMETRIC_INT8_DENSE),
+            )
         ),
     )
 }

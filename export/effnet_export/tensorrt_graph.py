@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import TensorProto, helper
 
-from effnet_export.fp16 import copied
+from effnet_export.fp16_graph import copied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

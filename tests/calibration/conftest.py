@@ -6,7 +6,7 @@ import pytest
 from tiny_networks import PREPROCESSING, Smooth, random_network
 
 from effnet_calibration.calibrate import calibrate
-from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8
+from effnet_calibration.schemes import SCHEMES
 
 if TYPE_CHECKING:
     from effnet_calibration.table import CalibrationTable
@@ -21,4 +21,4 @@ def network() -> EfficientNet:
 
 @pytest.fixture(scope="session")
 def table(network: EfficientNet) -> CalibrationTable:
-    return calibrate(network, Smooth(40), PREPROCESSING, (ASYMMETRIC_UINT8, SYMMETRIC_INT8))
+    return calibrate(network, Smooth(40), PREPROCESSING, tuple(SCHEMES.values()))

@@ -10,8 +10,19 @@ from tiny_networks import normalized, random_network
 
 from effnet_calibration.bias_correction import correct_biases, images_in_memory
 from effnet_calibration.errors import CalibrationError
-from effnet_calibration.quantized import QuantizedWeight, apply, apply_quantization
-from effnet_calibration.schemes import ASYMMETRIC_UINT8, SCHEMES, SYMMETRIC_INT8, QuantizationScheme
+from effnet_calibration.quantized import (
+    QuantizedWeight,
+    apply,
+    apply_quantization,
+    equalized,
+)
+from effnet_calibration.schemes import (
+    ASYMMETRIC_UINT8,
+    SCHEMES,
+    SYMMETRIC_INT8,
+    SYMMETRIC_INT8_DENSE,
+    QuantizationScheme,
+)
 from effnet_calibration.sites import quantized_layers, sites
 from effnet_calibration.table import CalibrationTable, Quantization
 from effnet_edge.model.network import EfficientNet
@@ -45,6 +56,8 @@ def test_every_convolution_but_the_stem_has_a_grid_and_all_have_integer_weights(
     names = [site.name for site in sites(network)]
     if not scheme.quantizes_gates:
         names = [name for name in names if ".se." not in name]
+    if not scheme.quantizes_depthwise:
+        names = [name for name in names if ".depthwise." not in name]
     assert list(quantized.inputs) == names
     assert set(quantized.weights) == {"stem.conv", *quantized.inputs}
     if scheme.symmetric:
@@ -108,6 +121,18 @@ def test_the_centre_comes_back_through_the_rounded_weights(
         rtol=1e-3,
         atol=1e-3 * float(original.bias.std()),
     )
+
+
+def test_projections_may_share_a_scale_and_compute_the_same(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    part = table.quantization(SYMMETRIC_INT8_DENSE.name)
+    scales = {each.scale for name, each in part.tensors.items() if ".project." in name}
+    assert scales == {SYMMETRIC_INT8_DENSE.projection_scale}
+    assert part.depthwise == {}
+    batch = normalized(4, seed=6)
+    with torch.no_grad():
+        assert sqnr_db(network(batch), equalized(network, part)(batch)) > 80
 
 
 def test_the_simulation_computes_what_integers_would(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -14,7 +17,8 @@ from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.parity import compare
 from effnet_edge.parity.classifiers import OnnxClassifier
 from effnet_edge.parity.onnx_rounding import with_rounding
-from effnet_export.fp16 import type_fp16, write_types
+from effnet_export.fp16 import type_fp16
+from effnet_export.fp16_graph import write_types
 from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.simplify import simplify
@@ -24,7 +28,7 @@ SIDE = 8
 PREPROCESSING = Preprocessing(SIDE, 1.0, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def chain(*factors: float) -> onnx.ModelProto:
+def chain(*factors: float, side: int = SIDE) -> onnx.ModelProto:
     """Convolutions of one weight each, a to b to c, and the mean of what comes out."""
     nodes, initializers, last = [], [], "image"
     for index, factor in enumerate(factors):
@@ -41,7 +45,7 @@ def chain(*factors: float) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "chain",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, side, side])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 3])],
         initializers,
     )
@@ -63,6 +67,38 @@ def test_what_overflows_stays_in_fp32_and_right() -> None:
     assert not np.isfinite(naive.infer(pixels)).all()
     candidate = OnnxClassifier(with_rounding(typed.model), PREPROCESSING, "typed")
     assert compare(exact, candidate, pictures, PREPROCESSING).sqnr_db > 50
+
+
+def test_the_pictures_are_never_all_in_memory() -> None:
+    side, count = 256, 100
+    large = replace(PREPROCESSING, resolution=side)
+    one = 3 * side * side * np.dtype(np.float32).itemsize
+    tracemalloc.start()
+    try:
+        type_fp16(chain(1.0, 1.0, side=side), EmbeddedPhotos(count), large)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < count / 2 * one
+
+
+def test_a_rounding_to_int8_does_not_keep_a_part_in_fp32() -> None:
+    """A step of INT8 that FP16 flips is no error of the part before it."""
+    model = chain(1.1, 1.3, 0.7, 1.0)
+    node = next(each for each in model.graph.node if each.name == "part2")
+    grid = ((np.float32(0.5), "scale"), (np.int8(0), "zero"))
+    model.graph.initializer.extend(numpy_helper.from_array(np.array(v), n) for v, n in grid)
+    pair = (
+        helper.make_node("QuantizeLinear", ["part1", "scale", "zero"], ["q"], name="part1/q"),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["dq"], name="part1/dq"),
+    )
+    node.input[0] = "dq"
+    for each in reversed(pair):
+        model.graph.node.insert(2, each)
+
+    typed = type_fp16(model, EmbeddedPhotos(8), PREPROCESSING)
+
+    assert typed.lossy == ()
 
 
 def test_the_emulation_rounds_as_numpy_does() -> None:

@@ -10,7 +10,12 @@ import pytest
 from effnet_calibration.calibrate import calibrate
 from effnet_calibration.embedded import EmbeddedPhotos
 from effnet_calibration.quantized import QuantizedNetwork, apply
-from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8, QuantizationScheme
+from effnet_calibration.schemes import (
+    ASYMMETRIC_UINT8,
+    SYMMETRIC_INT8,
+    SYMMETRIC_INT8_DENSE,
+    QuantizationScheme,
+)
 from effnet_edge.bundle import BatchRange
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.parity import compare
@@ -22,7 +27,7 @@ from effnet_export.simplify import simplify
 
 # Of B0: stem and head, five in each of 16 blocks, of which the first has no expansion.
 CONVOLUTIONS = 2 + 16 * 5 - 1
-SCHEMES = (ASYMMETRIC_UINT8, SYMMETRIC_INT8)
+SCHEMES = (ASYMMETRIC_UINT8, SYMMETRIC_INT8, SYMMETRIC_INT8_DENSE)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +86,8 @@ def test_every_convolution_reads_integers(
     assert len(readers) == CONVOLUTIONS + 1
     if scheme.symmetric:
         readers = [node for node in readers if node.name != "stem.conv" and ".se." not in node.name]
+    if not scheme.quantizes_depthwise:
+        readers = [node for node in readers if ".depthwise." not in node.name]
 
     for node in readers:
         for name in node.input[:2]:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import onnx
 import pytest
 
+from effnet_calibration.calibrate import Settings, calibrate
+from effnet_calibration.embedded import EmbeddedPhotos
+from effnet_calibration.quantized import apply
+from effnet_calibration.schemes import SYMMETRIC_INT8_DENSE
 from effnet_edge.bundle import BatchRange, Bundle, Manifest
 from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.runtime.tensorrt.build import build_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
+from effnet_export.fp16 import type_fp16
+from effnet_export.network import load_source
+from effnet_export.onnx_graph import export_onnx
 from effnet_export.pipeline import ExportRequest, export_bundle
+from effnet_export.qdq import quantize_graph
+from effnet_export.simplify import simplify
+from effnet_export.tensorrt_graph import cast_pixels_first
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,10 +47,15 @@ def exported(folder: Path, variant: str, precision: str, resolution: int, **more
     return export_bundle(request).bundle
 
 
-@pytest.fixture(scope="module", params=["fp16", "int8"])
-def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp(request.param)
-    return exported(folder, "b0", request.param, 96)
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
+    precisions = ("fp16", "int8")
+    return {each: exported(tmp_path_factory.mktemp(each), "b0", each, 96) for each in precisions}
+
+
+@pytest.fixture(params=["fp16", "int8"])
+def bundle(request: pytest.FixtureRequest, bundles: dict[str, Bundle]) -> Bundle:
+    return bundles[request.param]
 
 
 def test_the_export_leaves_an_engine_and_a_proof(bundle: Bundle) -> None:
@@ -65,9 +82,26 @@ def test_quantization_is_symmetric_and_outside_the_gate(bundle: Bundle) -> None:
             assert "DequantizeLinear" not in sources, node.name
 
 
-def test_another_engine_joins_the_first(bundle: Bundle, tmp_path: Path) -> None:
-    import shutil
+def test_depthwise_convolutions_stay_in_fp16(bundle: Bundle) -> None:
+    """TensorRT-RTX pads INT8 depthwise kernels to forty times their size (docs/tensorrt.md)."""
+    graph = onnx.load(bundle.model_path).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    depthwise = [node for node in graph.node if node.name.endswith(".depthwise.conv")]
+    assert len(depthwise) == 16
+    for node in depthwise:
+        sources = {makers[name].op_type for name in node.input if name in makers}
+        assert "DequantizeLinear" not in sources, node.name
 
+
+def test_the_int8_engine_is_smaller_than_that_of_fp16(bundles: dict[str, Bundle]) -> None:
+    sizes = {
+        precision: (each.path / each.manifest.engines[0].file).stat().st_size
+        for precision, each in bundles.items()
+    }
+    assert sizes["int8"] < 0.95 * sizes["fp16"]
+
+
+def test_another_engine_joins_the_first(bundle: Bundle, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(bundle.path, copy)
     told: list[str] = []
@@ -114,8 +148,37 @@ def test_only_tensorrt_bundles_are_built(bundle: Bundle) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("variant", [f"b{index}" for index in range(1, 8)])
 def test_the_whole_family_builds(variant: str, tmp_path: Path) -> None:
-    """In FP16: INT8 of an untrained network does not pass the gate."""
     built = exported(tmp_path, variant, "fp16", 64, weights="random")
     assert built.manifest.engines
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("variant", [f"b{index}" for index in range(1, 8)])
+def test_int8_of_the_whole_family_builds(
+    variant: str, bundles: dict[str, Bundle], tmp_path: Path
+) -> None:
+    """The graph alone: an untrained network does not pass the gate of an export to INT8."""
+    source = load_source(variant, weights="random", resolution=96)
+    folded, few = fold_batch_norm(source.network), EmbeddedPhotos(32)
+    plain = Settings(correct_biases=False)
+    table = calibrate(folded, few, source.preprocessing, (SYMMETRIC_INT8_DENSE,), settings=plain)
+    quantized = apply(folded, table, SYMMETRIC_INT8_DENSE)
+    batch = BatchRange(1, 1, 4)
+    graph = export_onnx(
+        quantized.network, source.preprocessing, input_kind="uint8-nhwc", batch=batch
+    )
+    graph = quantize_graph(simplify(graph), quantized, source.preprocessing)
+    typed = type_fp16(cast_pixels_first(graph), EmbeddedPhotos(8), source.preprocessing).model
+    copy = tmp_path / "copy"
+    shutil.copytree(bundles["int8"].path, copy)
+    (copy / bundles["int8"].manifest.model).write_bytes(typed.SerializeToString())
+
+    options = BuildOptions(compute_capabilities=("8.9",))
+    built = build_engine(replace(bundles["int8"], path=copy), options)
+
+    weights = sum(each.integers.numel() for each in quantized.weights.values())
+    assert (built.path / built.manifest.engines[-1].file).stat().st_size > weights

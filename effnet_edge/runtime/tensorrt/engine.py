@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from effnet_edge.errors import BackendError
 from effnet_edge.runtime.tensorrt.library import TITLES, ErrorLog, library_of
+
+if TYPE_CHECKING:
+    import tensorrt
 
 
 class Engine:
@@ -36,8 +39,8 @@ class Engine:
         if self._engine is None:
             raise BackendError(f"{source}: {self.title} cannot load it: {self._log.reason()}")
         self._input, self._output = self._tensors(source)
-        self.input_shape = tuple(self._engine.get_tensor_shape(self._input))[1:]
-        self.output_shape = tuple(self._engine.get_tensor_shape(self._output))[1:]
+        self.input_shape = _of_one(self._engine.get_tensor_shape(self._input))
+        self.output_shape = _of_one(self._engine.get_tensor_shape(self._output))
         self.input_dtype = np.dtype(library.nptype(self._engine.get_tensor_dtype(self._input)))
         self.image_bytes = _bytes(self.input_shape, self.input_dtype)
         self.logits_bytes = _bytes(self.output_shape, np.dtype(np.float32))
@@ -46,7 +49,7 @@ class Engine:
         self.output_bytes = self.largest_batch * self.logits_bytes
         self.scratch_bytes = int(self._engine.device_memory_size_v2)
 
-    def new_context(self, scratch: int) -> Any:
+    def new_context(self, scratch: int) -> tensorrt.IExecutionContext:
         """An execution context that works in the device memory at `scratch`.
 
         Raises:
@@ -59,7 +62,9 @@ class Engine:
         context.set_device_memory(scratch, max(self.scratch_bytes, 1))
         return context
 
-    def bind(self, context: Any, images: int, pixels: int, logits: int) -> None:
+    def bind(
+        self, context: tensorrt.IExecutionContext, images: int, pixels: int, logits: int
+    ) -> None:
         """Let `context` take so many images from, and put the logits to, these device addresses.
 
         Raises:
@@ -73,7 +78,7 @@ class Engine:
         if not bound:
             raise BackendError(f"{self.title} refuses a batch of {images}: {self._log.reason()}")
 
-    def enqueue(self, context: Any, stream: int) -> None:
+    def enqueue(self, context: tensorrt.IExecutionContext, stream: int) -> None:
         """Enqueue one run.
 
         Raises:
@@ -82,7 +87,7 @@ class Engine:
         if not context.execute_async_v3(stream):
             raise BackendError(f"{self.title} failed on a batch: {self._log.reason()}")
 
-    def can_be_recorded(self, context: Any, stream: int) -> bool:
+    def can_be_recorded(self, context: tensorrt.IExecutionContext, stream: int) -> bool:
         """Whether its runs may become a CUDA graph; TensorRT-RTX knows, TensorRT lets one try."""
         asked = getattr(context, "is_stream_capturable", None)
         return asked is None or bool(asked(stream))
@@ -116,6 +121,10 @@ class Engine:
                 "and should have one of each: run effnet-edge build again"
             )
         return inputs[0], outputs[0]
+
+
+def _of_one(batch_shape: tensorrt.Dims) -> tuple[int, ...]:
+    return tuple(int(batch_shape[axis]) for axis in range(1, len(batch_shape)))
 
 
 def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from effnet_edge.errors import BackendError
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from effnet_edge.runtime.tensorrt.api import TensorRt
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 TITLES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
@@ -16,14 +16,14 @@ TITLES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 _REASON_WIDTH = 400
 
 
-def library_of(target: str) -> ModuleType:
+def library_of(target: str) -> TensorRt:
     """The Python module of "tensorrt" or "tensorrt-rtx".
 
     Raises:
         BackendError: it is not installed.
     """
     try:
-        return importlib.import_module(MODULES[target])
+        return cast("TensorRt", importlib.import_module(MODULES[target]))
     except ImportError as error:
         raise BackendError(
             f"{TITLES[target]} is not installed here: pip install 'effnet-edge[{target}]' "
@@ -34,7 +34,7 @@ def library_of(target: str) -> ModuleType:
 class ErrorLog:
     """What the library logs as an error; `logger` is to be given to its builder or runtime."""
 
-    def __init__(self, library: ModuleType) -> None:
+    def __init__(self, library: TensorRt) -> None:
         self._errors: list[str] = []
         self.logger = _logger(library, self._errors)
 
@@ -46,7 +46,7 @@ class ErrorLog:
         return " ".join((told or lines or ["it does not say why"])[0].split())[:_REASON_WIDTH]
 
 
-def _logger(library: ModuleType, errors: list[str]) -> Any:
+def _logger(library: TensorRt, errors: list[str]) -> Any:
     class Logger(library.ILogger):  # type: ignore[name-defined, misc]
         def log(self, severity: Any, message: str) -> None:
             if severity <= library.ILogger.ERROR:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime.tensorrt.library import TITLES, ErrorLog, library_of
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import ModuleType
+
+    import tensorrt
+    import tensorrt_rtx
 
     from effnet_edge.bundle import BatchRange
+    from effnet_edge.runtime.tensorrt.api import TensorRt, TensorRtRtx
 
 OnProgress = Callable[[str, int, int], None]
 """Called with the builder's phase, the steps done and all steps."""
@@ -100,7 +103,12 @@ def build_plan(
     if source.precision == "fp32":
         config.clear_flag(library.BuilderFlag.TF32)
     if target == "tensorrt-rtx":
-        _aim(library, config, title, generations)
+        _aim(
+            cast("TensorRtRtx", library),
+            cast("tensorrt_rtx.IBuilderConfig", config),
+            title,
+            generations,
+        )
     if source.shapes is not None:
         profile = builder.create_optimization_profile()
         profile.set_shape(source.input_name, *source.shapes)
@@ -115,7 +123,7 @@ def build_plan(
     return bytes(plan)
 
 
-def _configure(library: ModuleType, config: Any, options: BuildOptions) -> None:
+def _configure(library: TensorRt, config: tensorrt.IBuilderConfig, options: BuildOptions) -> None:
     # What the inspector tells of each layer: types, formats, tactics.
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
     if options.workspace_mib is not None:
@@ -132,13 +140,20 @@ def _configure(library: ModuleType, config: Any, options: BuildOptions) -> None:
         config.set_flag(library.BuilderFlag.GPU_FALLBACK)
 
 
-def _aim(library: ModuleType, config: Any, title: str, generations: tuple[str, ...]) -> None:
+def _aim(
+    library: TensorRtRtx,
+    config: tensorrt_rtx.IBuilderConfig,
+    title: str,
+    generations: tuple[str, ...],
+) -> None:
     config.num_compute_capabilities = len(generations)
     for index, generation in enumerate(generations):
         config.set_compute_capability(_capability(library, title, generation), index)
 
 
-def _capability(library: ModuleType, title: str, generation: str) -> Any:
+def _capability(
+    library: TensorRtRtx, title: str, generation: str
+) -> tensorrt_rtx.ComputeCapability:
     known = library.ComputeCapability.__members__
     name = f"SM{generation.replace('.', '')}"
     if name not in known:
@@ -148,7 +163,7 @@ def _capability(library: ModuleType, title: str, generation: str) -> Any:
     return known[name]
 
 
-def _load_cache(config: Any, file: Path) -> None:
+def _load_cache(config: tensorrt.IBuilderConfig, file: Path) -> None:
     content = file.read_bytes() if file.is_file() else b""
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
@@ -156,7 +171,7 @@ def _load_cache(config: Any, file: Path) -> None:
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
-def _monitor(library: ModuleType, on_progress: OnProgress) -> Any:
+def _monitor(library: TensorRt, on_progress: OnProgress) -> Any:
     class Monitor(library.IProgressMonitor):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
             super().__init__()
