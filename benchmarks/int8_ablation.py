@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import track
 
-from effnet_calibration.bias_correction import images_in_memory
+from effnet_calibration.bias_correction import OutputCollector
 from effnet_calibration.calibrate import Settings, choose_grids, correct
 from effnet_calibration.image_sets import CalibrationPictures
+from effnet_calibration.memory import batch_size, images_in_memory
 from effnet_calibration.quantized import apply_quantization
 from effnet_calibration.schemes import SCHEMES
 from effnet_calibration.sites import channels_last
@@ -31,8 +32,7 @@ from effnet_edge.parity.classifiers import TorchClassifier
 from effnet_export.network import load_source
 
 if TYPE_CHECKING:
-    import torch
-
+    from effnet_calibration.bias_correction import ExactOutputs
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_calibration.statistics import TensorStatistics
     from effnet_edge.image import Preprocessing
@@ -57,19 +57,19 @@ STEPS = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A folded network with its statistics and the pictures for the biases."""
+    """A folded network with its statistics and outputs on the pictures."""
 
     network: EfficientNet
     preprocessing: Preprocessing
     statistics: dict[str, TensorStatistics]
-    batches: list[torch.Tensor]
+    exact: ExactOutputs
 
     def judge(
         self, scheme: QuantizationScheme, settings: Settings, pictures: ImageSet
     ) -> ParityResult:
         """Quantize with those settings, and compare with the network itself."""
         draft = choose_grids(self.network, self.statistics, scheme, settings)
-        quantization = correct(self.network, draft, self.batches, settings)
+        quantization = correct(self.network, draft, self.exact, settings)
         simulated = apply_quantization(self.network, quantization).simulated()
         return compare(
             TorchClassifier(self.network, self.preprocessing, "FP32"),
@@ -83,15 +83,13 @@ def observe(variant: str, pictures: ImageSet) -> Subject:
     """Load the variant, and pass the pictures through it."""
     source = load_source(variant)
     network = channels_last(fold_batch_norm(source.network))
-    room = images_in_memory(network)
-    batches: list[torch.Tensor] = []
-    with StatisticsCollector(network) as collector:
-        for batch in CalibrationPictures(pictures, source.preprocessing).batches():
+    seen = CalibrationPictures(pictures, source.preprocessing, batch_size(network))
+    limit = images_in_memory(network)
+    with StatisticsCollector(network) as collector, OutputCollector(network, limit) as outputs:
+        for batch in seen.batches():
+            outputs.offer(batch)
             collector.run(batch)
-            batches.append(batch[: max(room, 0)])
-            room -= len(batch)
-    kept = [batch for batch in batches if len(batch)]
-    return Subject(network, source.preprocessing, collector.statistics(), kept)
+    return Subject(network, source.preprocessing, collector.statistics(), outputs.outputs())
 
 
 @click.command()

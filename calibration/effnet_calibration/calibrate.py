@@ -11,13 +11,20 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from effnet_calibration.bias_correction import correct_biases, images_in_memory
+from effnet_calibration.bias_correction import (
+    ExactOutputs,
+    OutputCollector,
+    correct_biases,
+    corrected_layers,
+)
 from effnet_calibration.equalization import (
     has_linear_stream,
     has_scalable_depthwise_input,
+    stream_projections,
     stream_readers,
 )
-from effnet_calibration.image_sets import BATCH, CalibrationPictures, Pictures
+from effnet_calibration.image_sets import CalibrationPictures, Pictures
+from effnet_calibration.memory import batch_size, images_in_memory
 from effnet_calibration.quantized import apply_quantization
 from effnet_calibration.ranges import ACTIVATION_BOUNDS, SILU_MINIMUM
 from effnet_calibration.selection import Reader, TensorChoice, choose
@@ -29,7 +36,6 @@ from effnet_calibration.sites import (
     input_channel_energy,
     is_expanded,
     layer,
-    quantized_layers,
     sites,
 )
 from effnet_calibration.statistics import StatisticsCollector, TensorStatistics
@@ -43,8 +49,6 @@ from effnet_calibration.table import (
 from effnet_edge.model.network import SqueezeExcitation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
     from effnet_calibration.schemes import QuantizationScheme, TensorQuantization
@@ -114,13 +118,12 @@ def calibrate(
     """
     check_network(network)
     fast = channels_last(network)
-    seen = CalibrationPictures(pictures, preprocessing)
-    cache = _PictureCache(images_in_memory(network))
-    statistics = _collect(fast, seen, cache, len(pictures), progress)
+    seen = CalibrationPictures(pictures, preprocessing, batch_size(network))
+    statistics, exact = _collect(fast, seen, len(pictures), progress)
     quantizations = {}
     for scheme in schemes:
         draft = choose_grids(fast, statistics, scheme, settings, progress)
-        quantizations[scheme.name] = correct(fast, draft, cache.batches, settings, progress)
+        quantizations[scheme.name] = correct(fast, draft, exact, settings, progress)
     return CalibrationTable(
         identify(network),
         seen.record(),
@@ -160,7 +163,7 @@ def choose_grids(
 def correct(
     network: EfficientNet,
     draft: Quantization,
-    batches: Sequence[Tensor],
+    exact: ExactOutputs,
     settings: Settings = DEFAULT_SETTINGS,
     progress: Progress = no_progress,
 ) -> Quantization:
@@ -171,16 +174,17 @@ def correct(
 
     Args:
         network: folded.
-        batches: normalized pictures, float32 (N, 3, R, R); as many as `images_in_memory` says.
+        exact: the network's own, of as many pictures as `images_in_memory` says.
     """
     bare = replace(draft, biases={}, logit_gain=1.0)
     if not settings.correct_biases:
         return bare
-    total, done = len(quantized_layers(network)), itertools.count()
+    total, done = len(corrected_layers(network)), itertools.count()
     simulated = apply_quantization(network, bare).simulated()
-    small = [part for batch in batches for part in torch.split(batch, BATCH)]
     correction = correct_biases(
-        channels_last(network), simulated, small, lambda _: progress(CORRECTION, next(done), total)
+        _scaled_as(bare, network, exact),
+        simulated,
+        lambda _: progress(CORRECTION, next(done), total),
     )
     progress(CORRECTION, total, total)
     return replace(
@@ -190,33 +194,27 @@ def correct(
     )
 
 
-class _PictureCache:
-    """The first pictures, kept for the bias correction; as many as it has memory for."""
-
-    def __init__(self, limit: int) -> None:
-        self._room = limit
-        self.batches: list[Tensor] = []
-
-    def offer(self, batch: Tensor) -> None:
-        kept = batch[: self._room]
-        if len(kept):
-            self.batches.append(kept)
-            self._room -= len(kept)
+def _scaled_as(
+    quantization: Quantization, network: EfficientNet, exact: ExactOutputs
+) -> ExactOutputs:
+    """The outputs of the equalized network: its streams are scaled, and nothing else."""
+    means = dict(exact.means)
+    for stage, factors in quantization.stream.items():
+        for name in stream_projections(network, int(stage)):
+            means[name] = means[name] * torch.tensor(factors, dtype=torch.float64)
+    return replace(exact, means=means)
 
 
 def _collect(
-    network: EfficientNet,
-    pictures: CalibrationPictures,
-    cache: _PictureCache,
-    total: int,
-    progress: Progress,
-) -> dict[str, TensorStatistics]:
-    with StatisticsCollector(network) as collector:
+    network: EfficientNet, pictures: CalibrationPictures, total: int, progress: Progress
+) -> tuple[dict[str, TensorStatistics], ExactOutputs]:
+    limit = images_in_memory(network)
+    with StatisticsCollector(network) as collector, OutputCollector(network, limit) as outputs:
         for batch in pictures.batches():
+            outputs.offer(batch)
             collector.run(batch)
-            cache.offer(batch)
             progress("statistics", pictures.seen, total)
-    return collector.statistics()
+    return collector.statistics(), outputs.outputs()
 
 
 def _choose(

@@ -125,7 +125,8 @@ def equalize_projection(
 
 def equalize_stream(network: EfficientNet, stage_index: int, factors: Tensor) -> None:
     """Scale the channels of what a stage's projections add up to by `factors`, float32 (C,)."""
-    for conv in _projections(network, stage_index):
+    for name in stream_projections(network, stage_index):
+        conv = cast("nn.Conv2d", layer(network, name))
         conv.weight = _parameter(conv.weight.double() * factors.double().view(-1, 1, 1, 1))
         conv.bias = _parameter(_bias(conv).double() * factors.double())
     for name in stream_readers(network, stage_index):
@@ -147,16 +148,17 @@ def stream_readers(network: EfficientNet, stage_index: int) -> list[str]:
     return [*readers, HEAD] if stage_index + 1 == len(network.stages) else readers
 
 
+def stream_projections(network: EfficientNet, stage_index: int) -> list[str]:
+    """Names of the convolutions whose outputs add up to a stage's residual stream."""
+    stage = f"stages.{stage_index}."
+    return [f"{name}.project.conv" for name, _ in blocks(network) if name.startswith(stage)]
+
+
 def scale_logits(network: EfficientNet, factor: float) -> None:
     """Multiply the logits by `factor`, through the classifier's weights and bias."""
     classifier = cast("nn.Linear", layer(network, CLASSIFIER))
     classifier.weight = _parameter(classifier.weight.double() * factor)
     classifier.bias = _parameter(_bias(classifier).double() * factor)
-
-
-def _projections(network: EfficientNet, stage_index: int) -> list[nn.Conv2d]:
-    stage = f"stages.{stage_index}."
-    return [block.project.conv for name, block in blocks(network) if name.startswith(stage)]
 
 
 def _first_convolution(network: EfficientNet, block_name: str) -> str:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 DEFAULT_IMAGES = 200
 FEW_IMAGES = 32
 UNREADABLE_SHARE = 0.1
-BATCH = 10
 
 
 class Pictures(Protocol):
@@ -49,6 +48,7 @@ class CalibrationPictures:
 
     pictures: Pictures
     preprocessing: Preprocessing
+    batch_size: int = 1
     skipped: list[str] = field(default_factory=list)
     seen: int = 0
 
@@ -65,7 +65,7 @@ class CalibrationPictures:
         """
         if len(self.pictures) == 0:
             raise CalibrationError(f"{self.pictures.source} has no pictures to calibrate on")
-        for pixels, _ in self.pictures.batches(self.preprocessing, BATCH, self.skipped):
+        for pixels, _ in self.pictures.batches(self.preprocessing, self.batch_size, self.skipped):
             self._digest.update(np.ascontiguousarray(pixels).tobytes())
             self.seen += len(pixels)
             self._plain += _plain(pixels)

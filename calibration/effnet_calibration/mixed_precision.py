@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from effnet_calibration.bias_correction import images_in_memory
+from effnet_calibration.bias_correction import ExactOutputs
 from effnet_calibration.calibrate import correct, no_progress
 from effnet_calibration.errors import CalibrationError
-from effnet_calibration.image_sets import BATCH
+from effnet_calibration.memory import batch_size, images_in_memory
 from effnet_calibration.quantized import apply_quantization
 from effnet_calibration.sensitivity import sensitivity
 from effnet_calibration.sites import channels_last, sites
@@ -86,7 +86,7 @@ def keep_for_budget(
         UsageError: the budget needs labels and the pictures have none, or a label is no class.
     """
     meter = LossMeter(network, pictures, preprocessing)
-    correction = list(meter.normalized(images_in_memory(network)))
+    exact = ExactOutputs.of(channels_last(network), meter.normalized(images_in_memory(network)))
     tried = 0
 
     def attempt(kept: Sequence[str]) -> Attempt:
@@ -96,7 +96,7 @@ def keep_for_budget(
         candidate = quantization
         if kept:
             candidate = replace(quantization, kept=tuple(sorted(kept)))
-            candidate = correct(network, candidate, correction, progress=told)
+            candidate = correct(network, candidate, exact, progress=told)
         return Attempt(candidate, meter.measure(candidate, told))
 
     def within_budget(candidate: Attempt) -> bool:
@@ -153,8 +153,9 @@ class LossMeter:
         self._network = channels_last(network)
         self._preprocessing = preprocessing
         self._source = pictures.source
+        self._batch_size = batch_size(network)
         # What cannot be read was counted and judged when the network was calibrated.
-        self._batches: list[Batch] = list(pictures.batches(preprocessing, BATCH, []))
+        self._batches: list[Batch] = list(pictures.batches(preprocessing, self._batch_size, []))
         self._images = sum(len(pixels) for pixels, _ in self._batches)
         if not self._images:
             raise CalibrationError(f"{pictures.source} has no pictures to measure the loss on")
@@ -171,7 +172,8 @@ class LossMeter:
         """At most `count` pictures from all over the set, in batches, float32 (n, 3, R, R)."""
         step = max(1, self._images // count)
         pixels = np.concatenate([pixels for pixels, _ in self._batches])[::step][:count]
-        return list(torch.split(torch.from_numpy(normalize(pixels, self._preprocessing)), BATCH))
+        normalized = torch.from_numpy(normalize(pixels, self._preprocessing))
+        return list(torch.split(normalized, self._batch_size))
 
     def measure(self, quantization: Quantization, progress: Progress = no_progress) -> ParityResult:
         """The loss by one quantization, whose biases are taken as they are."""

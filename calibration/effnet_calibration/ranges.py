@@ -112,7 +112,7 @@ class Entropy:
 
     def ranges(self, statistics: ChannelStatistics) -> ChannelRanges:
         """See the class."""
-        counts = statistics.histogram.sum((0, 1))
+        counts = statistics.histogram.sum((0, 1)).double()
         largest = torch.maximum(statistics.maximum.max(), -statistics.minimum.min()).clamp_min(0)
         centres = bin_centres().double()
         candidates = [c for c in centres.tolist() if largest / 64 <= c < largest]
@@ -148,7 +148,7 @@ class ClippingError:
 
     def __init__(self, statistics: ChannelStatistics) -> None:
         self._centres = bin_centres().double()
-        share = statistics.histogram / max(statistics.histogram_count, 1)
+        share = statistics.histogram.double() / max(statistics.histogram_count, 1)
         none = torch.zeros(*share.shape[:2], 1, dtype=torch.float64)
         # Moments of all bins from each one upwards, and of none at all behind the last: the last
         # axis is what is read together.

@@ -48,7 +48,7 @@ class ChannelStatistics:
     Attributes:
         count: values seen in each channel.
         minimum, maximum, total, total_square: float64 (C,).
-        histogram: float64 (2, C, bins): counts of the negative and of the positive values by
+        histogram: int32 (2, C, bins): counts of the negative and of the positive values by
             magnitude, see `bin_centres`.
         histogram_count: values that the histogram saw in each channel, zeros included.
     """
@@ -71,7 +71,7 @@ class ChannelStatistics:
             torch.full_like(zeros, -torch.inf),
             zeros,
             zeros.clone(),
-            torch.zeros(2, channels, _BINS, dtype=torch.float64),
+            torch.zeros(2, channels, _BINS, dtype=torch.int32),
             0,
         )
 
@@ -91,8 +91,9 @@ class ChannelStatistics:
         if values.dim() == 2:
             values = values[:, :, None, None]
         self.count += values.numel() // values.shape[1]
-        self.minimum = torch.minimum(self.minimum, values.amin((0, 2, 3)).double())
-        self.maximum = torch.maximum(self.maximum, values.amax((0, 2, 3)).double())
+        # Picture by picture first: several times faster on a fold, which is every other picture.
+        self.minimum = torch.minimum(self.minimum, values.amin((2, 3)).amin(0).double())
+        self.maximum = torch.maximum(self.maximum, values.amax((2, 3)).amax(0).double())
         self.total = self.total + values.sum((2, 3)).double().sum(0)
         self.total_square = self.total_square + values.square().sum((2, 3)).double().sum(0)
         stride = -(-values.shape[-1] // HISTOGRAM_SIDE)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_networks import normalized, random_network
 
-from effnet_calibration.bias_correction import correct_biases
+from effnet_calibration.bias_correction import ExactOutputs, correct_biases
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.quantized import apply_quantization
 from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8
@@ -71,7 +71,7 @@ def test_a_cost_is_that_of_quantizing_the_layer_alone_with_its_bias_corrected(
     part = replace(table.quantization(SYMMETRIC_INT8.name), biases={}, logit_gain=1.0)
     others = tuple(set(quantized_layers(network)) - {name})
     alone = apply_quantization(network, replace(part, kept=others)).simulated()
-    found = correct_biases(network, alone, BATCHES)
+    found = correct_biases(ExactOutputs.of(network, BATCHES), alone)
     for other in set(others) & set(
         found.biases
     ):  # only the quantized layer's own bias may make up for it

@@ -1,0 +1,93 @@
+"""Every variant in every floating-point precision of every target: exported, and through its gates.
+
+At a small resolution, and with untrained weights that bear rounding. A few cells run by default,
+all of them with `--slow`. l2 is left out: its weights alone are 2 GB.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from conditioned_networks import save_conditioned
+
+from effnet_edge.model.variants import VARIANTS
+from effnet_edge.runtime import EngineRunner
+from effnet_export.pipeline import ExportRequest, export_bundle
+from effnet_export.targets import TARGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+SIDE = 64
+CLASSES = 10
+COMPUTE_CAPABILITY = "8.6"
+QUICK = {
+    ("b1", "openvino", "fp16"),
+    ("lite0", "onnxruntime", "fp32"),
+    ("v2-b0", "openvino", "fp32"),
+    ("es", "tensorrt", "fp16"),
+}
+
+
+def cells() -> Iterator[object]:
+    for variant in VARIANTS:
+        for target in TARGETS.values():
+            for precision in sorted(set(target.precisions) - {"int8"}):
+                cell = (variant, target.name, precision)
+                if variant != "l2":
+                    marks = [] if cell in QUICK else [pytest.mark.slow]
+                    yield pytest.param(*cell, id="-".join(cell), marks=marks)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The variant's checkpoint file, made once."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+
+    def made(variant: str) -> Path:
+        path = folder / f"{variant}.safetensors"
+        return path if path.exists() else save_conditioned(variant, SIDE, path, classes=CLASSES)
+
+    return made
+
+
+@pytest.mark.parametrize(("variant", "target", "precision"), list(cells()))
+def test_a_cell_exports_and_passes_its_gates(
+    variant: str,
+    target: str,
+    precision: str,
+    checkpoint: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    if target == "tensorrt-rtx" and importlib.util.find_spec("tensorrt_rtx") is None:
+        pytest.skip("TensorRT-RTX is not installed here")
+    capabilities = (COMPUTE_CAPABILITY,) if target == "tensorrt-rtx" else ()
+    request = ExportRequest(
+        variant,
+        target,
+        precision,
+        weights=str(checkpoint(variant)),
+        num_classes=CLASSES,
+        resolution=SIDE,
+        calibration_size=8,
+        compute_capabilities=capabilities,
+        output=tmp_path / "bundle",
+    )
+
+    bundle = export_bundle(request).bundle
+
+    stages = bundle.manifest.parity
+    assert [stage.stage for stage in stages[:2]] == ["export", "simplify"]
+    assert len(stages) == 3
+    assert all(stage.passed for stage in stages)
+    if target == "tensorrt-rtx":
+        assert [engine.compute_capability for engine in bundle.manifest.engines]
+    if not TARGETS[target].built_on_device:
+        with EngineRunner.load(bundle.path) as runner:
+            logits = runner.infer(np.zeros((1, SIDE, SIDE, 3), np.uint8))
+        assert logits.shape == (1, CLASSES)
+        assert np.isfinite(logits).all()
