@@ -32,15 +32,13 @@ if TYPE_CHECKING:
     from effnet_calibration.table import CalibrationTable, Quantization
     from effnet_edge.model.network import EfficientNet
 
-WEIGHT_LIMIT = 127
-
 
 @dataclass(frozen=True)
 class QuantizedWeight:
     """Weights as integers: real = integers · scales, a scale an output channel, zero point 0.
 
     Attributes:
-        integers: int8, shaped as the layer's weight, in [−127, 127].
+        integers: int8, shaped as the layer's weight, in [−limit, limit].
         scales: float32 (output channels,), above 0.
     """
 
@@ -48,13 +46,13 @@ class QuantizedWeight:
     scales: Tensor
 
     @classmethod
-    def of(cls, weight: Tensor) -> QuantizedWeight:
-        """Round to nearest; the largest weight of each output channel becomes ±127."""
+    def of(cls, weight: Tensor, limit: int) -> QuantizedWeight:
+        """Round to nearest; the largest weight of each output channel becomes ±limit."""
         largest = weight.flatten(1).abs().amax(1)
         # A dead channel has no largest weight, and any scale does.
-        scales = torch.where(largest > 0, largest / WEIGHT_LIMIT, 1.0)
+        scales = torch.where(largest > 0, largest / limit, 1.0)
         scaled = (weight / _per_output(scales, weight)).round()
-        return cls(scaled.clamp(-WEIGHT_LIMIT, WEIGHT_LIMIT).to(torch.int8), scales)
+        return cls(scaled.clamp(-limit, limit).to(torch.int8), scales)
 
     def dequantized(self) -> Tensor:
         """The real values, float32."""
@@ -128,7 +126,7 @@ def apply_quantization(network: EfficientNet, quantization: Quantization) -> Qua
             raise CalibrationError(f"the calibration table lacks {site.name}: calibrate again")
         inputs[site.name] = scheme.on_grid(entry.scale, entry.zero_point)
     weights = {
-        name: QuantizedWeight.of(module.weight.detach())
+        name: QuantizedWeight.of(module.weight.detach(), scheme.weight_limit)
         for name, module in quantized_layers(changed).items()
         if name not in kept
     }

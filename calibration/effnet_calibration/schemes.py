@@ -49,7 +49,8 @@ class QuantizationScheme:
     fuses the gate as a whole where no pair is inside. `quantizes_depthwise` tells it of depthwise
     convolutions: TensorRT-RTX has no INT8 kernel for them. `projection_scale` is the scale of every
     projection's input, where all shall have the same: TensorRT-RTX then stores one kernel for all
-    blocks of a shape. docs/tensorrt.md tells how much both save.
+    blocks of a shape. docs/tensorrt.md tells how much both save. `weight_limit` is the largest
+    integer of a weight.
     """
 
     name: str
@@ -59,6 +60,7 @@ class QuantizationScheme:
     quantizes_gates: bool = True
     quantizes_depthwise: bool = True
     projection_scale: float | None = None
+    weight_limit: int = 127
 
     @property
     def dtype(self) -> str:
@@ -76,6 +78,8 @@ class QuantizationScheme:
 
 
 ASYMMETRIC_UINT8 = QuantizationScheme("asymmetric-uint8", 0, 255, symmetric=False)
+# x86 without VNNI adds two products of bytes in saturating 16 bit: 2·255·64 is the most that fits.
+ASYMMETRIC_UINT8_W7 = replace(ASYMMETRIC_UINT8, name="asymmetric-uint8-w7", weight_limit=64)
 SYMMETRIC_INT8 = QuantizationScheme(
     "symmetric-int8", -128, 127, symmetric=True, quantizes_gates=False
 )
@@ -88,7 +92,8 @@ SYMMETRIC_INT8_DENSE = replace(
 )
 
 SCHEMES = {
-    scheme.name: scheme for scheme in (ASYMMETRIC_UINT8, SYMMETRIC_INT8, SYMMETRIC_INT8_DENSE)
+    scheme.name: scheme
+    for scheme in (ASYMMETRIC_UINT8, ASYMMETRIC_UINT8_W7, SYMMETRIC_INT8, SYMMETRIC_INT8_DENSE)
 }
 
 

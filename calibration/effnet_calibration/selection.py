@@ -219,7 +219,7 @@ class _Trial:
             return 0.0
         noise = 0.0
         for each, (_, judged, _) in zip(factors, self._pairs, strict=True):
-            weight_scale = (self._magnitudes / each).amax(1) / 127
+            weight_scale = (self._magnitudes / each).amax(1) / self._scheme.weight_limit
             arriving = (judged.mean_square * each.square()).sum()
             noise += float(weight_scale.square().sum() / 12 * arriving)
         return noise / len(self._pairs)

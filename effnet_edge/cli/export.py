@@ -83,6 +83,12 @@ if TYPE_CHECKING:
     help="The same for the KL divergence from FP32; needs no labels.",
 )
 @click.option(
+    "--weight-bits",
+    type=click.Choice(["7", "8"]),
+    help="For INT8 on x86: 7 where the device has no VNNI, whose sums of INT8 products overflow "
+    "otherwise. [default: what this machine needs]",
+)
+@click.option(
     "--require-engine",
     is_flag=True,
     help="For TensorRT: fail where the engine cannot be built here.",
@@ -119,6 +125,7 @@ def command(
     calibration_size: int,
     max_drop: float | None,
     max_kl: float | None,
+    weight_bits: str | None,
     require_engine: bool,
     compute_capability: str | None,
     output: Path | None,
@@ -148,6 +155,7 @@ def command(
         calibration_size=calibration_size,
         max_drop=max_drop,
         max_kl=max_kl,
+        weight_bits=int(weight_bits) if weight_bits else None,
         require_engine=require_engine,
         compute_capabilities=capabilities(compute_capability),
         output=output,

@@ -15,6 +15,7 @@ from effnet_calibration.calibrate import no_progress
 from effnet_calibration.image_sets import DEFAULT_IMAGES
 from effnet_calibration.mixed_precision import keep_for_budget
 from effnet_calibration.quantized import apply, apply_quantization
+from effnet_calibration.schemes import ASYMMETRIC_UINT8
 from effnet_edge import __version__
 from effnet_edge.bench import bench_bundles
 from effnet_edge.bundle import (
@@ -37,6 +38,7 @@ from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_edge.parity import Gate
 from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
 from effnet_edge.runtime import EngineRunner
+from effnet_edge.runtime.processor import INT8_OVERFLOWS, int8_overflows
 from effnet_edge.runtime.tensorrt.build import can_build, compile_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_edge.runtime.tensorrt.selection import runs_here
@@ -49,7 +51,7 @@ from effnet_export.onnx_graph import INPUT_NAME, export_onnx
 from effnet_export.pictures import CalibratedOn, ExportPictures
 from effnet_export.qdq import quantize_graph
 from effnet_export.simplify import simplify
-from effnet_export.targets import TARGETS, Target
+from effnet_export.targets import Target, target_for
 from effnet_export.tensorrt_graph import cast_pixels_first
 
 if TYPE_CHECKING:
@@ -92,6 +94,8 @@ class ExportRequest:
         max_drop: for INT8: keep the fewest tensors in 16 bit that hold the top-1 drop on the
             calibration pictures, which must be labelled, to so many points.
         max_kl: the same for the KL divergence in nats; no labels are needed.
+        weight_bits: of INT8 weights, 8, or 7 for x86 processors without VNNI, on which large sums
+            of INT8 products overflow; what this machine needs if None.
         require_engine: fail where the engine can only be built on the device.
         compute_capabilities: GPU generations to compile for with TensorRT-RTX ("8.6").
         output: the bundle's directory; `VARIANT-TARGET-PRECISION` here if None.
@@ -115,6 +119,7 @@ class ExportRequest:
     max_drop: float | None = None
     max_kl: float | None = None
     require_engine: bool = False
+    weight_bits: int | None = None
     compute_capabilities: tuple[str, ...] = ()
     output: Path | None = None
 
@@ -160,7 +165,7 @@ def export_bundle(
         GateError: a stage changed the model; the text names the stage and the first wrong node.
         CheckpointError, BundleError, BackendError: as their texts say.
     """
-    target = TARGETS[request.target]
+    target = target_for(request.target, request.weight_bits)
     precision = target.precision(request.precision)
     output = request.output or Path(f"{request.variant.lower()}-{target.name}-{precision}")
     if request.require_engine and not (target.built_on_device and can_build(target.name)):
@@ -361,10 +366,16 @@ class _ExportRun:
 
     def _check_engine(self, draft: Manifest, staging: Path, gate: ParityGate) -> None:
         bundle = Bundle(staging, draft, tuple(self._labels) if self._labels else None)
-        with EngineRunner.of(bundle) as runner:
-            self._parity.append(
-                gate.check(self._target.name, runner, self._target.gates(self._precision))
-            )
+        try:
+            with EngineRunner.of(bundle) as runner:
+                self._parity.append(
+                    gate.check(self._target.name, runner, self._target.gates(self._precision))
+                )
+        except GateError as error:
+            full_range = self._target.scheme == ASYMMETRIC_UINT8
+            if self._precision == "int8" and full_range and int8_overflows():
+                raise GateError(f"{error}; {INT8_OVERFLOWS}") from error
+            raise
 
     def _manifest(self, source: Source, model_file: str, gate_pictures: str) -> Manifest:
         request, preprocessing = self._request, source.preprocessing

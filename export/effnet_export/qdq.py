@@ -110,7 +110,7 @@ class _Writer:
         restored = numpy_helper.to_array(bias) + shift
         bias.CopyFrom(numpy_helper.from_array(restored.astype(np.float32), bias.name))
         self._replace_normalization(zero_point)
-        return QuantizedWeight.of(torch.from_numpy(kernel).float())
+        return QuantizedWeight.of(torch.from_numpy(kernel).float(), quantized.scheme.weight_limit)
 
     def _replace_normalization(self, zero_point: NDArray[np.float64]) -> None:
         """A pair that leaves every pixel as it is, in place of the preprocessing module.

@@ -25,7 +25,7 @@ from effnet_export.calibration import (
     pictures_to_calibrate_on,
 )
 from effnet_export.network import load_source, load_source_of
-from effnet_export.targets import TARGETS
+from effnet_export.targets import target_for
 
 if TYPE_CHECKING:
     from effnet_calibration.calibrate import Progress
@@ -171,7 +171,7 @@ def _calibrated(request: SensitivityRequest, on_progress: Progress) -> _Subject:
         std=request.std,
         on_progress=on_progress,
     )
-    folded, scheme = fold_batch_norm(source.network), TARGETS[request.target].scheme
+    folded, scheme = fold_batch_norm(source.network), target_for(request.target).scheme
     named: Path | Pictures
     if request.calibration is not None and is_table(request.calibration):
         named = request.calibration

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import onnx
 
 from effnet_calibration.schemes import (
     ASYMMETRIC_UINT8,
+    ASYMMETRIC_UINT8_W7,
     SYMMETRIC_INT8,
     SYMMETRIC_INT8_DENSE,
     QuantizationScheme,
@@ -18,6 +19,7 @@ from effnet_calibration.schemes import (
 from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import UsageError
 from effnet_edge.parity import EXACT_GATES, Gate
+from effnet_edge.runtime.processor import int8_overflows
 from effnet_export.gate import HALF_PRECISION, INT8
 from effnet_export.openvino_ir import write_openvino_ir
 
@@ -109,3 +111,21 @@ TARGETS = {
         ),
     )
 }
+
+
+def target_for(name: str, weight_bits: int | None = None) -> Target:
+    """The target of that name, with INT8 weights of 8 bits or 7.
+
+    Args:
+        weight_bits: None for what this machine's own INT8 needs. GPUs always have 8.
+
+    Raises:
+        UsageError: 7 bits for a target that does not run on a CPU.
+    """
+    target = TARGETS[name]
+    if target.scheme != ASYMMETRIC_UINT8:
+        if weight_bits == 7:
+            raise UsageError(f"--weight-bits 7 is for x86 processors, not for --target {name}")
+        return target
+    seven = int8_overflows() if weight_bits is None else weight_bits == 7
+    return replace(target, scheme=ASYMMETRIC_UINT8_W7) if seven else target

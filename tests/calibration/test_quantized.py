@@ -40,11 +40,12 @@ def fidelity(network: EfficientNet, candidate: EfficientNet) -> float:
     return sqnr_db(network(batch), candidate(batch))
 
 
-def test_weights_are_rounded_per_output_channel() -> None:
+@pytest.mark.parametrize("limit", [127, 64])
+def test_weights_are_rounded_per_output_channel(limit: int) -> None:
     weight = torch.randn(4, 3, 1, 1) * torch.tensor([1e-3, 1.0, 50.0, 0.0]).view(4, 1, 1, 1)
-    quantized = QuantizedWeight.of(weight)
+    quantized = QuantizedWeight.of(weight, limit)
     assert quantized.integers.dtype == torch.int8
-    assert quantized.integers[:3].flatten(1).abs().amax(1).tolist() == [127, 127, 127]
+    assert quantized.integers[:3].flatten(1).abs().amax(1).tolist() == [limit, limit, limit]
     error = (quantized.dequantized() - weight).abs().flatten(1).amax(1)
     assert bool((error <= quantized.scales * 0.5001).all())
     assert bool((quantized.dequantized()[3] == 0).all())
