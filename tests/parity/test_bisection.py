@@ -19,6 +19,7 @@ from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.parity.bisection import find_faults
 from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
 from effnet_edge.parity.openvino_classifier import OpenVinoClassifier
+from effnet_edge.runtime.processor import int8_overflows
 from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import export_onnx
 
@@ -93,6 +94,7 @@ def quantized(
         Reader(),
         op_types_to_quantize=["Conv"],
         per_channel=True,
+        reduce_range=int8_overflows(),
     )
     return onnx.load(folder / "int8.onnx")
 
