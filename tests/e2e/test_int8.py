@@ -280,12 +280,12 @@ def test_calibration_diff_says_what_differs(
     assert (same.returncode, same.stdout) == (0, "")
 
     changed = json.loads((tmp_path / "table.json").read_text())
-    (quantization,) = changed["quantizations"].values()
+    ((scheme, quantization),) = changed["quantizations"].items()
     quantization["kept"] = ["head.conv"]
     (tmp_path / "changed.json").write_text(json.dumps(changed))
     differs = effnet_edge("calibration", "diff", table, "changed.json")
     assert differs.returncode == 1
-    assert differs.stdout == "quantizations.asymmetric-uint8.kept: 0 values → head.conv\n"
+    assert differs.stdout == f"quantizations.{scheme}.kept: 0 values → head.conv\n"
     document = json.loads(effnet_edge("calibration", "diff", table, table, "--json").stdout)
     assert document == {"same": True, "differences": []}
 
