@@ -46,6 +46,7 @@ from effnet_calibration.table import (
     TensorRange,
     identify,
 )
+from effnet_calibration.threads import one_thread
 from effnet_edge.model.network import SqueezeExcitation
 
 if TYPE_CHECKING:
@@ -122,7 +123,8 @@ def calibrate(
     statistics, exact = _collect(fast, seen, len(pictures), progress)
     quantizations = {}
     for scheme in schemes:
-        draft = choose_grids(fast, statistics, scheme, settings, progress)
+        with one_thread():
+            draft = choose_grids(fast, statistics, scheme, settings, progress)
         quantizations[scheme.name] = correct(fast, draft, exact, settings, progress)
     return CalibrationTable(
         identify(network),
