@@ -18,6 +18,7 @@ from effnet_calibration.equalization import (
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.schemes import QuantizationScheme, TensorQuantization, get_scheme
 from effnet_calibration.sites import (
+    STEM,
     channels_last,
     depthwise_convolutions,
     layer,
@@ -69,8 +70,8 @@ class QuantizedNetwork:
         scheme: of the activations.
         inputs: the grid of each quantized layer's input, by layer name. The stem has none: its
             input are 8-bit pixels already.
-        weights: of the stem and of every layer in `inputs`. Neither holds the layers that
-            the scheme leaves alone.
+        weights: of every layer in `inputs`, and of the stem. Neither holds the layers that the
+            scheme leaves alone.
     """
 
     network: EfficientNet
@@ -80,11 +81,16 @@ class QuantizedNetwork:
 
     def simulated(self) -> EfficientNet:
         """A copy that computes in float32 what the integer graph does, up to summation order."""
-        network = channels_last(self.network)
-        for name, weight in self.weights.items():
-            layer(network, name).weight.data.copy_(weight.dequantized())
+        network = channels_last(self.with_rounded_weights())
         for name, grid in self.inputs.items():
             layer(network, name).register_forward_pre_hook(_fake_quantize_input(grid))
+        return network
+
+    def with_rounded_weights(self) -> EfficientNet:
+        """A copy whose weights are on their grids, and whose activations are as they come."""
+        network = copy.deepcopy(self.network)
+        for name, weight in self.weights.items():
+            layer(network, name).weight.data.copy_(weight.dequantized())
         return network
 
 
@@ -117,6 +123,8 @@ def apply_quantization(network: EfficientNet, quantization: Quantization) -> Qua
         kept |= squeeze_excitations(changed)
     if not scheme.quantizes_depthwise:
         kept |= depthwise_convolutions(changed)
+    if not scheme.quantizes_stem:
+        kept.add(STEM)
     inputs = {}
     for site in sites(changed):
         if site.name in kept:

@@ -68,6 +68,11 @@ class QuantizationScheme:
         return "int8" if self.minimum < 0 else "uint8"
 
     @property
+    def quantizes_stem(self) -> bool:
+        """Whether the stem reads integers: no grid with zero point 0 holds pixels and padding."""
+        return not self.symmetric
+
+    @property
     def levels(self) -> int:
         """Steps between the smallest and the largest integer."""
         return self.maximum - self.minimum

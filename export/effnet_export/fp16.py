@@ -22,6 +22,7 @@ from effnet_edge.image import normalize
 from effnet_edge.parity.onnx_rounding import with_rounding
 from effnet_edge.parity.onnx_types import element_types
 from effnet_export.fp16_graph import copied, write_types
+from effnet_export.qdq import without_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -157,28 +158,11 @@ def _overflowing(model: onnx.ModelProto, ranges: dict[str, float]) -> set[str]:
     }
 
 
-def _without_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with its activations left unquantized.
-
-    A rounding to INT8 turns the least change before it into a whole step or into none: behind such
-    roundings the errors of all parts are the same noise, and say nothing of FP16.
-    """
-    result = copied(model)
-    makers = {name: node for node in result.graph.node for name in node.output}
-    sources: dict[str, str] = {}
-    for node in result.graph.node:
-        node.input[:] = [sources.get(name, name) for name in node.input]
-        maker = makers.get(node.input[0])
-        if node.op_type == "DequantizeLinear" and maker and maker.op_type == "QuantizeLinear":
-            sources[node.output[0]] = maker.input[0]
-    return result
-
-
 def _lossy_parts(
     model: onnx.ModelProto, feeds: Sequence[NDArray[np.generic]], overflowing: set[str]
 ) -> list[str]:
     """Parts whose own FP16 rounding, all else in FP32, shows in the logits above its share."""
-    smooth = _without_pairs(model)
+    smooth = without_pairs(model)
     exact = _logits(smooth, feeds)
     nodes = [node.name for node in model.graph.node]
     errors = {}

@@ -44,12 +44,12 @@ from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_edge.runtime.tensorrt.selection import runs_here
 from effnet_export.calibration import calibration_table
 from effnet_export.fp16 import type_fp16
-from effnet_export.gate import SIMULATED, ParityGate
+from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate, simulation_gates
 from effnet_export.labels import default_labels, read_labels
 from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import INPUT_NAME, export_onnx
 from effnet_export.pictures import CalibratedOn, ExportPictures
-from effnet_export.qdq import quantize_graph
+from effnet_export.qdq import STEM, quantize_graph, without_pairs
 from effnet_export.simplify import simplify
 from effnet_export.targets import Target, target_for
 from effnet_export.tensorrt_graph import cast_pixels_first
@@ -59,13 +59,13 @@ if TYPE_CHECKING:
 
     from effnet_calibration.calibrate import Progress
     from effnet_calibration.mixed_precision import MixedPrecision
+    from effnet_calibration.quantized import QuantizedNetwork
     from effnet_calibration.table import CalibrationTable
     from effnet_edge.bench import BundleTiming
     from effnet_edge.image import Preprocessing
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.variants import Padding
     from effnet_edge.outputs import OutputKind
-    from effnet_edge.parity.comparison import PictureSet
     from effnet_export.deployed import InputKind
 
 CALIBRATION_FILE = "calibration.json"
@@ -238,7 +238,7 @@ class _ExportRun:
         reference = TorchClassifier(source.network, source.preprocessing)
         gate = ParityGate(reference, pictures, source.preprocessing, request.output_kind)
         if chosen.calibrated_on is not None:
-            graph = self._make_int8_graph(chosen.calibrated_on, folded, source, pictures, staging)
+            graph = self._make_int8_graph(chosen.calibrated_on, folded, source, gate, staging)
         else:
             graph = self._make_graph(folded, source, gate)
         if self._target.built_on_device:
@@ -277,7 +277,7 @@ class _ExportRun:
         calibrated_on: CalibratedOn,
         folded: EfficientNet,
         source: Source,
-        pictures: PictureSet,
+        gate: ParityGate,
         staging: Path,
     ) -> onnx.ModelProto:
         """Calibrate, export the equalized network, write the pairs; each step has its own gate."""
@@ -288,21 +288,36 @@ class _ExportRun:
             quantized = apply(folded, table, self._target.scheme)
         self._table = table
         changed = TorchClassifier(quantized.network, preprocessing, "equalized torch")
-        graph = self._make_graph(
-            quantized.network,
-            source,
-            ParityGate(changed, pictures, preprocessing, self._request.output_kind),
-        )
+        graph = self._make_graph(quantized.network, source, gate.against(changed))
         with self._stage("quantize"):
             if self.mixed is not None and self.mixed.best.quantization.kept:
                 all_int8 = apply_quantization(folded, self.mixed.all_int8.quantization)
                 self._all_int8 = quantize_graph(graph, all_int8, preprocessing)
             graph = quantize_graph(graph, quantized, preprocessing)
-            simulated = TorchClassifier(quantized.simulated(), preprocessing, "simulated INT8")
-            gate = ParityGate(simulated, pictures, preprocessing, self._request.output_kind)
-            candidate = OnnxClassifier(graph, preprocessing, "Q/DQ ONNX")
-            self._parity.append(gate.check("quantize", candidate, SIMULATED))
+            self._check_pairs(graph, quantized, preprocessing, gate)
         return graph
+
+    def _check_pairs(
+        self,
+        graph: onnx.ModelProto,
+        quantized: QuantizedNetwork,
+        preprocessing: Preprocessing,
+        gate: ParityGate,
+    ) -> None:
+        """First without the activations' roundings, in whose noise other faults hide."""
+        rounded = TorchClassifier(
+            quantized.with_rounded_weights(), preprocessing, "torch, INT8 weights"
+        )
+        candidate = OnnxClassifier(without_pairs(graph), preprocessing, "Q/DQ ONNX, no pairs")
+        self._parity.append(
+            gate.against(rounded).check(
+                "weights", candidate, ROUNDED_WEIGHTS, before=rounded, rewritten=(STEM,)
+            )
+        )
+        simulated = TorchClassifier(quantized.simulated(), preprocessing, "simulated INT8")
+        candidate = OnnxClassifier(graph, preprocessing, "Q/DQ ONNX")
+        limits = simulation_gates(gate.loss(simulated))
+        self._parity.append(gate.against(simulated).check("quantize", candidate, limits))
 
     def _make_typed_graph(
         self, graph: onnx.ModelProto, source: Source, gate: ParityGate, chosen: ExportPictures

@@ -42,8 +42,8 @@ def quantize_graph(
     """The Q/DQ form of the graph that `quantized.network` was exported to.
 
     Nodes are found by the names that the export gave them, those of the modules. Where the graph
-    takes uint8 pixels and the zero point may move, the stem reads them as they are. In a symmetric
-    scheme the stem is left as it was: no grid with zero point 0 holds the pixels and the padding,
+    takes uint8 pixels and the zero point may move, the stem reads them as they are. A symmetric
+    scheme leaves the stem as it was: no grid with zero point 0 holds the pixels and the padding,
     and rounding them takes the KL divergence of B0 from 0.0070 to 0.0078 nats.
     """
     graph = onnx.GraphProto()
@@ -51,9 +51,7 @@ def quantize_graph(
     writer = _Writer(graph)
     weights = dict(quantized.weights)
     takes_pixels = graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    if quantized.scheme.symmetric:
-        weights.pop(STEM, None)
-    elif STEM in weights and takes_pixels:
+    if STEM in weights and takes_pixels:
         weights[STEM] = writer.pixels_to_stem(quantized, preprocessing)
     for node in list(graph.node):
         if node.name in weights:
@@ -61,6 +59,27 @@ def quantize_graph(
         if node.name in quantized.inputs:
             writer.quantize_input(node, quantized.inputs[node.name])
     return writer.finish(model)
+
+
+def without_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its activations left unquantized, and its weights rounded as they are.
+
+    A rounding to INT8 turns the least change before it into a whole step or into none: two graphs
+    with such roundings differ by noise, and what else is wrong with one of them hides in it.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    makers = {name: node for node in result.graph.node for name in node.output}
+    sources: dict[str, str] = {}
+    for node in result.graph.node:
+        node.input[:] = [sources.get(name, name) for name in node.input]
+        maker = makers.get(node.input[0])
+        if node.op_type != "DequantizeLinear" or maker is None:
+            continue
+        # Pixels come back with another zero point: that pair is the normalization.
+        if maker.op_type == "QuantizeLinear" and maker.input[1:] == node.input[1:]:
+            sources[node.output[0]] = maker.input[0]
+    return result
 
 
 class _Writer:

@@ -49,7 +49,11 @@ def test_the_bundle_passed_its_gates_and_knows_the_espresso(
 ) -> None:
     manifest = Bundle.load(openvino_int8).manifest
 
-    assert [stage.stage for stage in manifest.parity][-2:] == ["quantize", "openvino"]
+    assert [stage.stage for stage in manifest.parity][-3:] == [
+        "weights",
+        "quantize",
+        "openvino",
+    ]
     assert all(stage.passed for stage in manifest.parity)
     assert manifest.parity[-1].execution_precision == "INT8"
     assert manifest.calibration.size == 40

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import nan
+from typing import TYPE_CHECKING
+
 import numpy as np
 import onnx
 import openvino
@@ -17,13 +21,20 @@ from effnet_calibration.schemes import (
     QuantizationScheme,
 )
 from effnet_edge.bundle import BatchRange
+from effnet_edge.errors import GateError
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.parity import compare
 from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
+from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate, simulation_gates
 from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import export_onnx
-from effnet_export.qdq import quantize_graph
+from effnet_export.qdq import STEM, quantize_graph, without_pairs
 from effnet_export.simplify import simplify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    PlantFault = Callable[[onnx.ModelProto, str], str]
 
 # Of B0: stem and head, five in each of 16 blocks, of which the first has no expansion.
 CONVOLUTIONS = 2 + 16 * 5 - 1
@@ -69,6 +80,75 @@ def test_the_graph_computes_what_the_simulation_does(
     result = compare(simulated, candidate, EmbeddedPhotos(8, seed=5), source.preprocessing)
 
     assert result.sqnr_db > 20
+
+
+@pytest.mark.parametrize("input_kind", ["uint8-nhwc", "float32-nchw"])
+def test_without_its_pairs_the_graph_has_the_simulations_weights(
+    source: Source,
+    quantized: dict[QuantizationScheme, QuantizedNetwork],
+    scheme: QuantizationScheme,
+    input_kind: str,
+) -> None:
+    network = quantized[scheme]
+    graph = quantize_graph(exported(network, source, input_kind), network, source.preprocessing)
+    rounded = TorchClassifier(network.with_rounded_weights(), source.preprocessing, "weights")
+    candidate = OnnxClassifier(without_pairs(graph), source.preprocessing, "no pairs")
+
+    result = compare(rounded, candidate, EmbeddedPhotos(8, seed=5), source.preprocessing)
+
+    # The stem that reads pixels pads with a whole one, and its weights have the normalization in
+    # them when they are rounded.
+    reads_pixels = scheme.quantizes_stem and input_kind == "uint8-nhwc"
+    assert result.sqnr_db > (35 if reads_pixels else 90)
+
+
+def bias_doubled(graph: onnx.ModelProto, name: str) -> str:
+    bias = next(each for each in graph.graph.initializer if each.name == f"{name}.bias")
+    doubled = 2 * onnx.numpy_helper.to_array(bias)
+    bias.CopyFrom(onnx.numpy_helper.from_array(doubled, bias.name))
+    return name
+
+
+def scale_doubled(graph: onnx.ModelProto, name: str) -> str:
+    wanted = f"{name}.weight/scale"
+    scale = next(each for each in graph.graph.initializer if each.name == wanted)
+    doubled = 2 * onnx.numpy_helper.to_array(scale)
+    scale.CopyFrom(onnx.numpy_helper.from_array(doubled, scale.name))
+    return name
+
+
+@pytest.mark.parametrize("fault", [bias_doubled, scale_doubled])
+def test_a_wrong_weight_is_named_though_int8_is_noisy(
+    source: Source, quantized: dict[QuantizationScheme, QuantizedNetwork], fault: PlantFault
+) -> None:
+    network = quantized[ASYMMETRIC_UINT8]
+    graph = quantize_graph(exported(network, source, "uint8-nhwc"), network, source.preprocessing)
+    culprit = fault(graph, "stages.3.1.expand.conv")
+    rounded = TorchClassifier(network.with_rounded_weights(), source.preprocessing, "weights")
+    gate = ParityGate(rounded, EmbeddedPhotos(8, seed=5), source.preprocessing)
+    candidate = OnnxClassifier(without_pairs(graph), source.preprocessing, "no pairs")
+
+    with pytest.raises(GateError, match=f"first wrong node: {culprit}"):
+        gate.check("weights", candidate, ROUNDED_WEIGHTS, before=rounded, rewritten=(STEM,))
+
+
+def test_pairs_may_differ_from_the_simulation_by_int8s_own_noise(
+    source: Source, quantized: dict[QuantizationScheme, QuantizedNetwork]
+) -> None:
+    network = quantized[ASYMMETRIC_UINT8]
+    gate = ParityGate(
+        TorchClassifier(source.network, source.preprocessing),
+        EmbeddedPhotos(8, seed=5),
+        source.preprocessing,
+    )
+    loss = gate.loss(TorchClassifier(network.simulated(), source.preprocessing))
+
+    usual = simulation_gates(loss)["single-label"]
+    noisy = simulation_gates(replace(loss, sqnr_db=12.0, kl=0.11))["single-label"]
+
+    assert (usual.min_sqnr_db, usual.max_kl) == (20.0, 0.05)
+    assert (noisy.min_sqnr_db, noisy.max_kl) == (12.0, 0.11)
+    assert simulation_gates(replace(loss, sqnr_db=nan))["single-label"].min_sqnr_db == 20.0
 
 
 def test_every_convolution_reads_integers(
