@@ -49,7 +49,7 @@ from effnet_export.labels import default_labels, read_labels
 from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import INPUT_NAME, export_onnx
 from effnet_export.pictures import CalibratedOn, ExportPictures
-from effnet_export.qdq import STEM, quantize_graph, without_pairs
+from effnet_export.qdq import STEM, PixelStem, quantize_graph, without_pairs
 from effnet_export.simplify import simplify
 from effnet_export.targets import Target, target_for
 from effnet_export.tensorrt_graph import cast_pixels_first
@@ -305,19 +305,22 @@ class _ExportRun:
         gate: ParityGate,
     ) -> None:
         """First without the activations' roundings, in whose noise other faults hide."""
-        rounded = TorchClassifier(
-            quantized.with_rounded_weights(), preprocessing, "torch, INT8 weights"
-        )
+        rounded, simulated = quantized.with_rounded_weights(), quantized.simulated()
+        if STEM in quantized.weights and self._request.input_kind == "uint8-nhwc":
+            stem = PixelStem.of(quantized, preprocessing)
+            for network in (rounded, simulated):
+                stem.simulate_in(network, preprocessing)
+        reference = TorchClassifier(rounded, preprocessing, "torch, INT8 weights")
         candidate = OnnxClassifier(without_pairs(graph), preprocessing, "Q/DQ ONNX, no pairs")
         self._parity.append(
-            gate.against(rounded).check(
-                "weights", candidate, ROUNDED_WEIGHTS, before=rounded, rewritten=(STEM,)
+            gate.against(reference).check(
+                "weights", candidate, ROUNDED_WEIGHTS, before=reference, rewritten=(STEM,)
             )
         )
-        simulated = TorchClassifier(quantized.simulated(), preprocessing, "simulated INT8")
+        reference = TorchClassifier(simulated, preprocessing, "simulated INT8")
         candidate = OnnxClassifier(graph, preprocessing, "Q/DQ ONNX")
-        limits = simulation_gates(gate.loss(simulated))
-        self._parity.append(gate.against(simulated).check("quantize", candidate, limits))
+        limits = simulation_gates(gate.loss(reference))
+        self._parity.append(gate.against(reference).check("quantize", candidate, limits))
 
     def _make_typed_graph(
         self, graph: onnx.ModelProto, source: Source, gate: ParityGate, chosen: ExportPictures

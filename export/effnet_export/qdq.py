@@ -13,7 +13,8 @@ takes activations with one scale a tensor and zero point 0 only, which is the sy
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import onnx
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from effnet_calibration.quantized import QuantizedNetwork
     from effnet_calibration.schemes import TensorQuantization
     from effnet_edge.image import Preprocessing
+    from effnet_edge.model.network import EfficientNet
 
 STEM = "stem.conv"
 PREPROCESS = "preprocess"
@@ -52,7 +54,9 @@ def quantize_graph(
     weights = dict(quantized.weights)
     takes_pixels = graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     if STEM in weights and takes_pixels:
-        weights[STEM] = writer.pixels_to_stem(quantized, preprocessing)
+        stem = PixelStem.of(quantized, preprocessing)
+        writer.pixels_to_stem(stem)
+        weights[STEM] = stem.weight
     for node in list(graph.node):
         if node.name in weights:
             writer.quantize_weight(node, weights[node.name])
@@ -82,6 +86,50 @@ def without_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
+@dataclass(frozen=True)
+class PixelStem:
+    """A stem that reads uint8 pixels, so that it runs in INT8 and its input loses nothing.
+
+    W·(p/255 − m)/s = (W/s)·((p − z)/255) + (W/s)·(z − 255m)/255 with z = round(255m): the
+    integers p with scale 1/255 and zero point z take the place of the normalization.
+    Zero padding then stands for the pixel value z where the exact one is 255m: border pixels
+    are off by at most half a pixel step, all others exact.
+
+    Attributes:
+        weight: W/s, rounded.
+        bias: what is to be added to the stem's, float64 (channels,).
+        zero_point: z, float64 (3,).
+    """
+
+    weight: QuantizedWeight
+    bias: NDArray[np.float64]
+    zero_point: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, quantized: QuantizedNetwork, preprocessing: Preprocessing) -> PixelStem:
+        """That of a quantized network."""
+        mean = 255 * np.asarray(preprocessing.mean)
+        zero_point = np.round(mean)
+        std = np.reshape(preprocessing.std, (1, -1, 1, 1))
+        kernel = quantized.network.stem.conv.weight.detach().double().numpy() / std
+        weight = QuantizedWeight.of(torch.from_numpy(kernel).float(), quantized.scheme.weight_limit)
+        return cls(weight, kernel.sum((2, 3)) @ ((zero_point - mean) / 255), zero_point)
+
+    def simulate_in(self, network: EfficientNet, preprocessing: Preprocessing) -> EfficientNet:
+        """Make the stem of a simulation, which reads normalized pixels, compute the same."""
+        mean, std = (
+            torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1)
+            for values in (preprocessing.mean, preprocessing.std)
+        )
+        zero = torch.from_numpy(self.zero_point).view(1, -1, 1, 1)
+        moved = ((zero / 255 - mean) / std).float()
+        stem = network.stem.conv
+        stem.weight.data.copy_(self.weight.dequantized() * std.float())
+        cast("torch.Tensor", stem.bias).data += torch.from_numpy(self.bias).float()
+        stem.register_forward_pre_hook(lambda _, inputs: (inputs[0] - moved,))
+        return network
+
+
 class _Writer:
     """A graph under change. New nodes go before the node that reads them."""
 
@@ -108,28 +156,12 @@ class _Writer:
             self._pairs[name, grid] = self._pair(node, name, grid)
         node.input[0] = self._pairs[name, grid]
 
-    def pixels_to_stem(
-        self, quantized: QuantizedNetwork, preprocessing: Preprocessing
-    ) -> QuantizedWeight:
-        """Let the stem read uint8 pixels, so that it runs in INT8 and its input loses nothing.
-
-        W·(p/255 − m)/s = (W/s)·((p − z)/255) + (W/s)·(z − 255m)/255 with z = round(255m): the
-        integers p with scale 1/255 and zero point z take the place of the normalization.
-        Zero padding then stands for the pixel value z where the exact one is 255m: border pixels
-        are off by at most half a pixel step, all others exact.
-        """
-        mean = 255 * np.asarray(preprocessing.mean)
-        zero_point = np.round(mean)
-        stem = quantized.network.stem.conv
-        kernel = stem.weight.detach().double().numpy() / np.reshape(
-            preprocessing.std, (1, -1, 1, 1)
-        )
-        shift = kernel.sum((2, 3)) @ ((zero_point - mean) / 255)
+    def pixels_to_stem(self, stem: PixelStem) -> None:
+        """Let the stem read uint8 pixels; its weight is still to be replaced."""
         bias = next(each for each in self._graph.initializer if each.name == f"{STEM}.bias")
-        restored = numpy_helper.to_array(bias) + shift
+        restored = numpy_helper.to_array(bias) + stem.bias
         bias.CopyFrom(numpy_helper.from_array(restored.astype(np.float32), bias.name))
-        self._replace_normalization(zero_point)
-        return QuantizedWeight.of(torch.from_numpy(kernel).float(), quantized.scheme.weight_limit)
+        self._replace_normalization(stem.zero_point)
 
     def _replace_normalization(self, zero_point: NDArray[np.float64]) -> None:
         """A pair that leaves every pixel as it is, in place of the preprocessing module.
