@@ -159,7 +159,11 @@ def _checkpoint(address: HubAddress, on_progress: OnProgress | None) -> tuple[Hu
 def _obtain(address: HubAddress, name: str, on_progress: OnProgress | None = None) -> _File | None:
     """The file of that name at the address's revision; None where the repository has none."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RemoteEntryNotFoundError,
+    )
 
     if _COMMIT.fullmatch(address.revision):
         is_known, file = _from_cache(address, name)
@@ -182,7 +186,9 @@ def _obtain(address: HubAddress, name: str, on_progress: OnProgress | None = Non
             ) from error
         if is_known:
             return file
-        raise _UnreachableError(first_line(error)) from error
+        is_off = isinstance(error, OfflineModeIsEnabled)
+        reason = "HF_HUB_OFFLINE is set" if is_off else first_line(error)
+        raise _UnreachableError(reason) from error
 
     def download(*, anew: bool) -> Path:
         return Path(
@@ -327,8 +333,8 @@ def _errors_for_people(address: HubAddress) -> Iterator[None]:
         yield
     except _UnreachableError as error:
         raise CheckpointError(
-            f"the Hugging Face hub cannot be reached ({error}), and {address} is not (all) in the "
-            f"cache {constants.HF_HUB_CACHE}: run it once with a network, or fetch the checkpoint "
+            f"the Hugging Face hub cannot be reached ({error}), and not all of {address} is in "
+            f"the cache {constants.HF_HUB_CACHE}: run it once with a network, or fetch the file "
             f"and its {CONFIG_NAME} from {address.page} by hand and give it with --weights FILE"
         ) from error
     except GatedRepoError as error:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import sys
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
+import huggingface_hub
 import pytest
 import torch
 from huggingface_hub import constants
 from reference_models import geffnet_model
 from safetensors.torch import save
+from tiny_bundles import PREPROCESSING, manifest
 
+from effnet_edge.bundle import OutputSpec, Weights
 from effnet_edge.errors import CheckpointError, EffnetEdgeError, UsageError
 from effnet_edge.model.hub import HubAddress, fetch_from_hub, parse_hub_address
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import WeightsOrigin, load_weights
+from effnet_export.network import load_source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -214,6 +220,26 @@ def test_what_the_manifest_records_needs_no_network_and_is_the_same(
     assert load_flowers(f"hf-hub:{REPOSITORY}@v1")[1] == origin
 
 
+def test_the_network_of_a_bundle_is_found_again_by_what_its_manifest_says(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_flowers(hub)
+    network, origin = load_flowers(f"hf://{REPOSITORY}")
+    go_offline(monkeypatch)
+
+    source = load_source_of(
+        manifest(
+            weights=Weights(origin.name, origin.source, origin.sha256, origin.licence),
+            output=OutputSpec("logits", 3),
+            preprocessing=replace(PREPROCESSING, resolution=32),
+            padding=network.padding,
+        )
+    )
+
+    assert source.weights.source == origin.source
+    assert torch.equal(source.network.stem.conv.weight, network.stem.conv.weight)
+
+
 @pytest.mark.usefixtures("hub")
 def test_progress_is_told_and_the_library_draws_no_bar_of_its_own(
     capfd: pytest.CaptureFixture[str],
@@ -379,6 +405,17 @@ def test_a_cache_that_cannot_be_written_is_named(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "file"))
 
     with pytest.raises(CheckpointError, match="file: the downloaded weights.*set HF_HOME"):
+        fetch_from_hub(HubAddress(REPOSITORY))
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", fail)
+
+    with pytest.raises(CheckpointError, match="No space left.*free some space, or set HF_HOME"):
         fetch_from_hub(HubAddress(REPOSITORY))
 
 
