@@ -24,9 +24,9 @@ _TARGET = click.option(
 )
 _WEIGHTS = click.option(
     "--weights",
-    metavar="NAME|FILE",
+    metavar="NAME|FILE|hf://…",
     help="'imagenet' (the default) or another name that effnet-edge list shows, a checkpoint file, "
-    "or 'random'.",
+    "hf://OWNER/REPO[@REVISION][/FILE] on the Hugging Face hub, or 'random'.",
 )
 _NUM_CLASSES = click.option(
     "--num-classes", type=click.IntRange(1), default=1000, show_default=True

@@ -5,13 +5,18 @@ Three layouts hold the variables, https://github.com/keras-team/keras, keras/src
 `saving_lib.py` (`layers/…/vars/0`, the layer's name in an attribute), and the latter as
 `model.weights.h5` in the zip file of a `.keras`.
 
-The HDF5 library is known to loop for ever on some damaged files: nothing here can prevent that.
+The HDF5 library loops for ever on some damaged files and crashes on others, and no Python code can
+interrupt it. So another process reads the file first, which can be ended.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import re
+import signal
+import subprocess
+import sys
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -35,6 +40,11 @@ _FLOAT_BYTES = (2, 4, 8)
 _BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 _NORMALIZATION = ("mean", "variance")
 
+_TRIAL = (
+    "import sys, effnet_edge.model.keras_files as k; k.read_variables('', sys.stdin.buffer.read())"
+)
+_TRIAL_SECONDS = 60  # a b7 takes three
+
 
 def is_keras(data: bytes) -> bool:
     """Whether these are the bytes of an HDF5 file or of a `.keras`."""
@@ -57,7 +67,9 @@ def read_keras(name: str, data: bytes) -> tuple[dict[str, Tensor], PixelConventi
         CheckpointError: the file is truncated or damaged, or has no layer names.
         BackendError: h5py is not installed.
     """
-    variables = _read_variables(name, _weights_file(name, data))
+    file = _weights_file(name, data)
+    _try_in_another_process(name, file)
+    variables = read_variables(name, file)
     pixels = _pixels(variables)
     dense = {layer for (layer, _), values in variables.items() if values.ndim == 2}
     head = dense.pop() if len(dense) == 1 else _CLASSIFIER
@@ -85,8 +97,42 @@ def _weights_file(name: str, data: bytes) -> bytes:
         raise _damaged(name, error) from error
 
 
-def _read_variables(name: str, data: bytes) -> Variables:
-    """The floating-point variables by the names of their layer and of their own."""
+def _try_in_another_process(name: str, data: bytes) -> None:
+    """Raise `CheckpointError` where reading does not end, or ends the process that does it.
+
+    Any other failure is left to the reading in this process, which can tell it.
+    """
+    paths = os.pathsep.join(path for path in sys.path if path)
+    try:
+        trial = subprocess.run(
+            [sys.executable, "-c", _TRIAL],
+            input=data,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": paths},
+            timeout=_TRIAL_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CheckpointError(
+            f"{name} is truncated or damaged: copy it again (the HDF5 library did not come to its "
+            f"end in {_TRIAL_SECONDS} s)"
+        ) from error
+    if trial.returncode < 0:
+        raise CheckpointError(
+            f"{name} is truncated or damaged: copy it again (the HDF5 library crashed on it: "
+            f"{signal.strsignal(-trial.returncode)})"
+        )
+
+
+def read_variables(name: str, data: bytes) -> Variables:
+    """The floating-point variables of an HDF5 file by the names of their layer and of their own.
+
+    Of a damaged file this may never return, or end the process: see the top.
+
+    Raises:
+        CheckpointError, BackendError: as `read_keras`.
+    """
     try:
         import h5py
     except ModuleNotFoundError as error:

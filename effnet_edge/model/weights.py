@@ -17,6 +17,8 @@ from effnet_edge.model.checkpoint_files import (
     read_file,
 )
 from effnet_edge.model.fitting import apply_state, detect_scheme
+from effnet_edge.model.hub import SYNTAX as HUB_SYNTAX
+from effnet_edge.model.hub import fetch_from_hub, is_hub_address, parse_hub_address
 from effnet_edge.model.preprocessing import AS_REFERENCE, PixelConventions
 from effnet_edge.model.registry import (
     NAMED_WEIGHTS,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
+    from effnet_edge.model.hub import HubAddress
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.variants import Padding, Variant
 
@@ -42,8 +45,9 @@ class WeightsOrigin:
     """Where a network's weights came from, for the manifest.
 
     Attributes:
-        name: the registry name ("imagenet"), or the file's name.
-        source: provenance in words, the URL, or the file's path.
+        name: the registry name ("imagenet"), the repository on the hub, or the file's name.
+        source: provenance in words, the URL, the address on the hub with its commit, or the file's
+            path.
         sha256: of the checkpoint, hexadecimal; see `Checkpoint`.
         licence: SPDX identifier, or None where the file does not tell.
         scheme: the naming scheme that was detected.
@@ -63,7 +67,7 @@ class _Found:
     """A checkpoint, and what is known of it from elsewhere than its tensors.
 
     Attributes:
-        path: of a file that the user gave.
+        path: of a file that may have a timm `config.json` beside it.
     """
 
     name: str
@@ -90,15 +94,15 @@ def load_weights(
     stays; what the weights were evaluated with is in the result's `pixels`.
 
     Args:
-        weights: a name ("imagenet"; see `registry.NAMED_WEIGHTS`), which may have to be downloaded,
-            or a checkpoint file of a format that docs/your-model.md lists. Nothing in a file is
-            executed.
+        weights: a name ("imagenet"; see `registry.NAMED_WEIGHTS`) or an address on the Hugging Face
+            hub (`hf://OWNER/REPO[@REVISION][/FILE]`), which may have to be downloaded, or a
+            checkpoint file of a format that docs/your-model.md lists. Nothing in it is executed.
         padding: what the weights were trained with, whatever the checkpoint looks like.
         take_in_channels: let the network have as many input channels as the checkpoint's stem.
         on_progress: of a download: called with what is done, the bytes so far, and all bytes.
 
     Raises:
-        UsageError: no such name or file.
+        UsageError: no such name, file, or place on the hub.
         CheckpointError: the file is truncated, is no checkpoint, or does not fit the network;
             the text names the first tensors that are missing, extra or of the wrong shape. Or it
             cannot be downloaded.
@@ -140,14 +144,27 @@ def _find(
 
         checkpoint = read_checkpoint(fetch(named, on_progress))
         return _Found(weights, named.url, checkpoint, named.licence, named.padding, named.pixels)
+    if is_hub_address(weights):
+        return _on_hub(parse_hub_address(weights), on_progress)
     path = find_checkpoint(weights)
     if path is None:
         known = weight_names(variant.name)
         raise UsageError(
             f"--weights {weights}: no such file, and the weights of {variant.name} that have a "
-            f"name are {', '.join(known)}: give one of them or a checkpoint file"
+            f"name are {', '.join(known)}: give one of them, a checkpoint file, or {HUB_SYNTAX}"
         )
     return _Found(path.name, str(path.resolve()), read_checkpoint(path), path=path)
+
+
+def _on_hub(address: HubAddress, on_progress: Callable[[str, int, int], None] | None) -> _Found:
+    fetched = fetch_from_hub(address, on_progress)
+    return _Found(
+        address.repository,
+        str(fetched.address),
+        read_checkpoint(fetched.path),
+        fetched.licence,
+        path=fetched.path,
+    )
 
 
 def _packaged(variant: Variant, file: PackagedFile) -> bytes:

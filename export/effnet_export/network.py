@@ -11,6 +11,7 @@ import torch
 
 from effnet_edge.bundle import Manifest, Weights
 from effnet_edge.errors import UsageError
+from effnet_edge.model.hub import is_hub_address
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.preprocessing import (
     AS_REFERENCE,
@@ -57,8 +58,8 @@ def load_source(
     that the weights come from, as far as they tell.
 
     Args:
-        weights: "imagenet" or another name that the variant has, a checkpoint file, or "random";
-            "imagenet" if not given.
+        weights: "imagenet" or another name that the variant has, a checkpoint file, an address on
+            the Hugging Face hub, or "random"; "imagenet" if not given.
         resolution: side of the input in pixels, whatever the weights were evaluated at.
         output_kind: "features" leaves the classifier out, whatever `num_classes` says.
         mean, std: one value a channel in units of pixel / 255; see `with_channels` for their
@@ -117,7 +118,7 @@ def load_source_of(manifest: Manifest, weights: str | None = None) -> Source:
     variant = get_variant(manifest.variant)
     named = recorded.name in (RANDOM_WEIGHTS, *weight_names(variant.name))
     where = weights or (recorded.name if named else recorded.source)
-    if not named and not Path(where).is_file():
+    if not named and not is_hub_address(where) and not Path(where).is_file():
         raise UsageError(
             f"the checkpoint that the bundle was made from is not at {where}: give --weights FILE"
         )

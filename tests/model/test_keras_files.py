@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effnet_edge.errors import BackendError, CheckpointError
+from effnet_edge.model import keras_files
 from effnet_edge.model.checkpoint_files import parse_checkpoint
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -312,7 +313,46 @@ def small_file() -> bytes:
 
 
 @given(st.integers(0, len(small_file()) - 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_a_truncated_file_is_an_error_in_one_line(size: int) -> None:
     with pytest.raises(CheckpointError, match=r"\Ab0.h5 is .*(truncated|empty).*\Z"):
         parse_checkpoint("b0.h5", small_file()[:size])
+
+
+def file_that_hdf5_never_comes_to_the_end_of() -> bytes:
+    """One whose attributes are in a heap with a wrong size of its free space, its object 0.
+
+    The library then takes the zeros in the middle of that space for an object of no size, and goes
+    from it to itself. Layout: HDF5 File Format Specification, "Global Heap".
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        numbered(file, {"stem_conv/kernel": np.ones((3, 3, 3, 8), "f4")})
+    data = bytearray(buffer.getvalue())
+    place = data.index(b"GCOL") + 16
+    while number := int.from_bytes(data[place : place + 2], "little"):
+        size = int.from_bytes(data[place + 8 : place + 16], "little")
+        assert number < 100
+        place += 16 + -(-size // 8) * 8
+    size = int.from_bytes(data[place + 8 : place + 16], "little")
+    data[place + 8 : place + 16] = (size - 512).to_bytes(8, "little")
+    return bytes(data)
+
+
+def test_a_file_on_which_the_library_loops_is_an_error_after_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keras_files, "_TRIAL_SECONDS", 3)
+
+    with pytest.raises(CheckpointError, match=r"b0.h5 is .*damaged: copy it again \(.*in 3 s\)"):
+        parse_checkpoint("b0.h5", file_that_hdf5_never_comes_to_the_end_of())
+
+
+def test_a_file_on_which_the_library_crashes_does_not_end_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    crash = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+    monkeypatch.setattr(keras_files, "_TRIAL", crash)
+
+    with pytest.raises(CheckpointError, match="damaged: copy it again.*crashed.*Segmentation"):
+        parse_checkpoint("b0.h5", small_file())
