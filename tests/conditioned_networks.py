@@ -1,5 +1,5 @@
 """Untrained networks that bear rounding better than random ones: every variant can go through the
-gates of 16 bit without trained weights. For those of INT8 they are not good enough.
+gates of 16 bit and of INT8 without trained weights.
 
 In a network of random weights and whitened layers any noise grows from block to block. Here the
 batch norms only bring real pictures' activations to one size, and a block adds little to its

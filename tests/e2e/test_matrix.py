@@ -1,4 +1,4 @@
-"""Every variant in every floating-point precision of every target: exported, and through its gates.
+"""Every variant in every precision of every target: exported, and through its gates.
 
 At a small resolution, and with untrained weights that bear rounding. A few cells run by default,
 all of them with `--slow`. l2 is left out: its weights alone are 2 GB.
@@ -29,14 +29,18 @@ QUICK = {
     ("b1", "openvino", "fp16"),
     ("lite0", "onnxruntime", "fp32"),
     ("v2-b0", "openvino", "fp32"),
+    ("v2-b0", "openvino", "int8"),
     ("es", "tensorrt", "fp16"),
+    ("lite0", "tensorrt-rtx", "int8"),
 }
+STAGES = ["export", "simplify"]
+INT8_STAGES = [*STAGES, "weights", "quantize"]
 
 
 def cells() -> Iterator[object]:
     for variant in VARIANTS:
         for target in TARGETS.values():
-            for precision in sorted(set(target.precisions) - {"int8"}):
+            for precision in sorted(target.precisions):
                 cell = (variant, target.name, precision)
                 if variant != "l2":
                     marks = [] if cell in QUICK else [pytest.mark.slow]
@@ -73,7 +77,7 @@ def test_a_cell_exports_and_passes_its_gates(
         weights=str(checkpoint(variant)),
         num_classes=CLASSES,
         resolution=SIDE,
-        calibration_size=8,
+        calibration_size=32 if precision == "int8" else 8,
         compute_capabilities=capabilities,
         output=tmp_path / "bundle",
     )
@@ -81,8 +85,9 @@ def test_a_cell_exports_and_passes_its_gates(
     bundle = export_bundle(request).bundle
 
     stages = bundle.manifest.parity
-    assert [stage.stage for stage in stages[:2]] == ["export", "simplify"]
-    assert len(stages) == 3
+    *before, last = [stage.stage for stage in stages]
+    assert before == (INT8_STAGES if precision == "int8" else STAGES)
+    assert last == ("type" if TARGETS[target].built_on_device else target)
     assert all(stage.passed for stage in stages)
     if target == "tensorrt-rtx":
         assert [engine.compute_capability for engine in bundle.manifest.engines]
