@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from onnx import version_converter
 
 from effnet_calibration.calibrate import calibrate
 from effnet_calibration.equalization import equalize_stream
@@ -15,6 +16,7 @@ from effnet_calibration.schemes import SYMMETRIC_INT8_DENSE
 from effnet_calibration.sites import layer
 from effnet_edge.bundle import BatchRange
 from effnet_edge.image_set import ImageSet
+from effnet_export.fp16 import OPSET
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.qdq import quantize_graph
 from effnet_export.simplify import simplify
@@ -66,9 +68,11 @@ def _int8(subject: Subject) -> onnx.ModelProto:
     scheme = SYMMETRIC_INT8_DENSE
     table = calibrate(subject.folded, pictures, subject.preprocessing, (scheme,))
     quantized = apply(subject.folded, table, scheme)
-    return quantize_graph(
+    graph = quantize_graph(
         _exported(quantized.network, subject, FLOATS), quantized, subject.preprocessing
     )
+    # Not every peer raises it to where the pairs take FP16.
+    return version_converter.convert_version(graph, OPSET)
 
 
 def _exported(
