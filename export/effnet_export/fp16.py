@@ -45,7 +45,7 @@ LARGEST = FP16_MAX / HEADROOM
 SHARES = 2.0
 
 # But not one whose error's power is no more than this share of the logits' (−50 dB). FP16 alone
-# leaves each part of B0 at −56 dB or less, and which is the worst then depends on the pictures.
+# leaves each part of B0 at −55 dB or less, and which is the worst then depends on the pictures.
 NEGLIGIBLE = 1e-5
 
 # Nor one where INT8 costs this many times more than FP16 does in that part.
