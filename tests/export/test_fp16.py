@@ -101,6 +101,26 @@ def test_a_rounding_to_int8_does_not_keep_a_part_in_fp32() -> None:
     assert typed.lossy == ()
 
 
+def test_the_worst_of_negligible_errors_stays_in_fp16() -> None:
+    """Rounded, 1.1 is the only weight with an error; it is 68 dB below the logits."""
+    typed = type_fp16(chain(1.1, 1.0, 1.0, 1.0), EmbeddedPhotos(8), PREPROCESSING)
+    assert typed.lossy == ()
+
+
+def test_what_is_too_small_for_fp16_stays_in_fp32() -> None:
+    """A weight and activations of few steps of 2^−24: both who makes and who reads them."""
+    model = chain(1.0, 1.1 * 2**-20, 2.0**15, 1.0)
+    pictures = EmbeddedPhotos(8)
+
+    typed = type_fp16(model, pictures, PREPROCESSING)
+
+    exact = OnnxClassifier(model, PREPROCESSING, "exact")
+    candidate = OnnxClassifier(typed.model, PREPROCESSING, "typed", rounding=True)
+    assert typed.overflowing == ()
+    assert typed.lossy == ("part1", "part2")
+    assert compare(exact, candidate, pictures, PREPROCESSING).sqnr_db > 50
+
+
 def test_the_emulation_rounds_as_numpy_does() -> None:
     typed = write_types(chain(1.1), ())
     image = np.random.default_rng(0).normal(size=(1, 3, SIDE, SIDE)).astype(np.float32)
