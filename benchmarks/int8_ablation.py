@@ -25,6 +25,7 @@ from effnet_calibration.quantized import apply_quantization
 from effnet_calibration.schemes import SCHEMES
 from effnet_calibration.sites import channels_last
 from effnet_calibration.statistics import StatisticsCollector
+from effnet_calibration.table import PixelNormalization
 from effnet_edge.image_set import ImageSet
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.parity import compare
@@ -69,6 +70,9 @@ class Subject:
     ) -> ParityResult:
         """Quantize with those settings, and compare with the network itself."""
         draft = choose_grids(self.network, self.statistics, scheme, settings)
+        if scheme.quantizes_stem:
+            normalization = PixelNormalization(self.preprocessing.mean, self.preprocessing.std)
+            draft = replace(draft, pixels=normalization)
         quantization = correct(self.network, draft, self.exact, settings)
         simulated = apply_quantization(self.network, quantization).simulated()
         return compare(

@@ -68,9 +68,7 @@ def _int8(subject: Subject) -> onnx.ModelProto:
     scheme = SYMMETRIC_INT8_DENSE
     table = calibrate(subject.folded, pictures, subject.preprocessing, (scheme,))
     quantized = apply(subject.folded, table, scheme)
-    graph = quantize_graph(
-        _exported(quantized.network, subject, FLOATS), quantized, subject.preprocessing
-    )
+    graph = quantize_graph(_exported(quantized.network, subject, FLOATS), quantized)
     # Not every peer raises it to where the pairs take FP16.
     return version_converter.convert_version(graph, OPSET)
 

@@ -101,7 +101,7 @@ def _symmetric(subject: Subject, folder: Path) -> Product:
     exported = export_onnx(
         quantized.network, preprocessing, input_kind="uint8-nhwc", batch=BatchRange(1, 1, 1)
     )
-    graph = quantize_graph(simplify(exported), quantized, preprocessing)
+    graph = quantize_graph(simplify(exported), quantized)
     (folder / "model.onnx").write_bytes(graph.SerializeToString())
     return Product("model.onnx")
 

@@ -41,6 +41,7 @@ from effnet_calibration.sites import (
 from effnet_calibration.statistics import StatisticsCollector, TensorStatistics
 from effnet_calibration.table import (
     CalibrationTable,
+    PixelNormalization,
     Quantization,
     TensorEntry,
     TensorRange,
@@ -125,6 +126,9 @@ def calibrate(
     for scheme in schemes:
         with one_thread():
             draft = choose_grids(fast, statistics, scheme, settings, progress)
+        if scheme.quantizes_stem:
+            normalization = PixelNormalization(preprocessing.mean, preprocessing.std)
+            draft = replace(draft, pixels=normalization)
         quantizations[scheme.name] = correct(fast, draft, exact, settings, progress)
     return CalibrationTable(
         identify(network),

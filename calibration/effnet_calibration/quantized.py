@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -16,6 +16,8 @@ from effnet_calibration.equalization import (
     scale_logits,
 )
 from effnet_calibration.errors import CalibrationError
+from effnet_calibration.integer_weights import QuantizedWeight
+from effnet_calibration.pixel_stem import PixelStem
 from effnet_calibration.schemes import QuantizationScheme, TensorQuantization, get_scheme
 from effnet_calibration.sites import (
     STEM,
@@ -35,32 +37,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class QuantizedWeight:
-    """Weights as integers: real = integers · scales, a scale an output channel, zero point 0.
-
-    Attributes:
-        integers: int8, shaped as the layer's weight, in [−limit, limit].
-        scales: float32 (output channels,), above 0.
-    """
-
-    integers: Tensor
-    scales: Tensor
-
-    @classmethod
-    def of(cls, weight: Tensor, limit: int) -> QuantizedWeight:
-        """Round to nearest; the largest weight of each output channel becomes ±limit."""
-        largest = weight.flatten(1).abs().amax(1)
-        # A dead channel has no largest weight, and any scale does.
-        scales = torch.where(largest > 0, largest / limit, 1.0)
-        scaled = (weight / _per_output(scales, weight)).round()
-        return cls(scaled.clamp(-limit, limit).to(torch.int8), scales)
-
-    def dequantized(self) -> Tensor:
-        """The real values, float32."""
-        return self.integers.float() * _per_output(self.scales, self.integers)
-
-
-@dataclass(frozen=True)
 class QuantizedNetwork:
     """A network and the grids of its tensors.
 
@@ -70,14 +46,19 @@ class QuantizedNetwork:
         scheme: of the activations.
         inputs: the grid of each quantized layer's input, by layer name. The stem has none: its
             input are 8-bit pixels already.
-        weights: of every layer in `inputs`, and of the stem. Neither holds the layers that the
-            scheme leaves alone.
+        weights: of every layer in `inputs`. Neither holds the layers that the scheme leaves alone.
+        pixel_stem: the stem that reads pixels; None where the stem is in floating point.
     """
 
     network: EfficientNet
     scheme: QuantizationScheme
     inputs: Mapping[str, TensorQuantization]
     weights: Mapping[str, QuantizedWeight]
+    pixel_stem: PixelStem | None = None
+
+    def reading_floats(self) -> QuantizedNetwork:
+        """The same for normalized input: its stem, then in floating point, has no integers."""
+        return replace(self, pixel_stem=None)
 
     def simulated(self) -> EfficientNet:
         """A copy that computes in float32 what the integer graph does, up to summation order."""
@@ -91,6 +72,8 @@ class QuantizedNetwork:
         network = copy.deepcopy(self.network)
         for name, weight in self.weights.items():
             layer(network, name).weight.data.copy_(weight.dequantized())
+        if self.pixel_stem is not None:
+            self.pixel_stem.simulate_in(network)
         return network
 
 
@@ -123,8 +106,6 @@ def apply_quantization(network: EfficientNet, quantization: Quantization) -> Qua
         kept |= squeeze_excitations(changed)
     if not scheme.quantizes_depthwise:
         kept |= depthwise_convolutions(changed)
-    if not scheme.quantizes_stem:
-        kept.add(STEM)
     inputs = {}
     for site in sites(changed):
         if site.name in kept:
@@ -136,11 +117,14 @@ def apply_quantization(network: EfficientNet, quantization: Quantization) -> Qua
     weights = {
         name: QuantizedWeight.of(module.weight.detach(), scheme.weight_limit)
         for name, module in quantized_layers(changed).items()
-        if name not in kept
+        if name in inputs
     }
+    pixel_stem = None
+    if quantization.pixels is not None and STEM not in kept:
+        pixel_stem = PixelStem.of(changed, quantization.pixels, scheme.weight_limit)
     for block, centre in quantization.centres.items():
         _restore_centre(changed, f"{block}.project.conv", centre, weights)
-    return QuantizedNetwork(changed, scheme, inputs, weights)
+    return QuantizedNetwork(changed, scheme, inputs, weights, pixel_stem)
 
 
 def equalized(network: EfficientNet, quantization: Quantization) -> EfficientNet:
@@ -186,10 +170,6 @@ def _restore_centre(
 
 def _parameter(values: Tensor) -> nn.Parameter:
     return nn.Parameter(values, requires_grad=False)
-
-
-def _per_output(scales: Tensor, weight: Tensor) -> Tensor:
-    return scales.view(-1, *[1] * (weight.dim() - 1))
 
 
 def _fake_quantize_input(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from effnet_edge.model.network import EfficientNet
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,14 @@ class TensorEntry:
 
 
 @dataclass(frozen=True)
+class PixelNormalization:
+    """What the network's input is made by: (pixel / 255 − mean) / std, one of each a channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Quantization:
     """One scheme's part of a table.
 
@@ -77,6 +85,7 @@ class Quantization:
         biases: what is added to a layer's bias, by layer name.
         logit_gain: what quantization left of the logits' spread; the classifier is divided by it.
         kept: names of layers left in 16-bit floating point, their weights and their input.
+        pixels: how the stem's pixels are normalized, where it reads them as integers.
     """
 
     scheme: str
@@ -88,6 +97,7 @@ class Quantization:
     biases: dict[str, tuple[float, ...]] = field(default_factory=dict)
     logit_gain: float = 1.0
     kept: tuple[str, ...] = ()
+    pixels: PixelNormalization | None = None
 
 
 @dataclass(frozen=True)
@@ -235,6 +245,9 @@ def _check_values(table: CalibrationTable, name: str) -> None:
         factors = [*quantization.depthwise.values(), *quantization.projection.values()]
         if any(not value > 0 for values in factors for value in values):
             raise CalibrationError(f"{name} is damaged: a factor is not above 0")
+        pixels = quantization.pixels
+        if pixels is not None and any(not value > 0 for value in pixels.std):
+            raise CalibrationError(f"{name} is damaged: a deviation of the pixels is not above 0")
         if not quantization.logit_gain > 0:
             raise CalibrationError(f"{name} is damaged: logit_gain is {quantization.logit_gain}")
 

@@ -49,7 +49,7 @@ from effnet_export.labels import default_labels, read_labels
 from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import INPUT_NAME, export_onnx
 from effnet_export.pictures import CalibratedOn, ExportPictures
-from effnet_export.qdq import STEM, PixelStem, quantize_graph, without_pairs
+from effnet_export.qdq import STEM, quantize_graph, without_pairs
 from effnet_export.simplify import simplify
 from effnet_export.targets import Target, target_for
 from effnet_export.tensorrt_graph import cast_pixels_first
@@ -292,8 +292,8 @@ class _ExportRun:
         with self._stage("quantize"):
             if self.mixed is not None and self.mixed.best.quantization.kept:
                 all_int8 = apply_quantization(folded, self.mixed.all_int8.quantization)
-                self._all_int8 = quantize_graph(graph, all_int8, preprocessing)
-            graph = quantize_graph(graph, quantized, preprocessing)
+                self._all_int8 = quantize_graph(graph, all_int8)
+            graph = quantize_graph(graph, quantized)
             self._check_pairs(graph, quantized, preprocessing, gate)
         return graph
 
@@ -305,11 +305,9 @@ class _ExportRun:
         gate: ParityGate,
     ) -> None:
         """First without the activations' roundings, in whose noise other faults hide."""
-        rounded, simulated = quantized.with_rounded_weights(), quantized.simulated()
-        if STEM in quantized.weights and self._request.input_kind == "uint8-nhwc":
-            stem = PixelStem.of(quantized, preprocessing)
-            for network in (rounded, simulated):
-                stem.simulate_in(network, preprocessing)
+        if self._request.input_kind == "float32-nchw":
+            quantized = quantized.reading_floats()
+        rounded = quantized.with_rounded_weights()
         reference = TorchClassifier(rounded, preprocessing, "torch, INT8 weights")
         candidate = OnnxClassifier(without_pairs(graph), preprocessing, "Q/DQ ONNX, no pairs")
         self._parity.append(
@@ -317,7 +315,7 @@ class _ExportRun:
                 "weights", candidate, ROUNDED_WEIGHTS, before=reference, rewritten=(STEM,)
             )
         )
-        reference = TorchClassifier(simulated, preprocessing, "simulated INT8")
+        reference = TorchClassifier(quantized.simulated(), preprocessing, "simulated INT8")
         candidate = OnnxClassifier(graph, preprocessing, "Q/DQ ONNX")
         limits = simulation_gates(gate.loss(reference))
         self._parity.append(gate.against(reference).check("quantize", candidate, limits))

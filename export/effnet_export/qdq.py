@@ -13,50 +13,43 @@ takes activations with one scale a tensor and zero point 0 only, which is the sy
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import torch
 from onnx import helper, numpy_helper
-
-from effnet_calibration.quantized import QuantizedWeight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
+    from effnet_calibration.integer_weights import QuantizedWeight
+    from effnet_calibration.pixel_stem import PixelStem
     from effnet_calibration.quantized import QuantizedNetwork
     from effnet_calibration.schemes import TensorQuantization
-    from effnet_edge.image import Preprocessing
-    from effnet_edge.model.network import EfficientNet
 
 STEM = "stem.conv"
 PREPROCESS = "preprocess"
 PIXEL_STEP = 1 / 255
 
 
-def quantize_graph(
-    model: onnx.ModelProto, quantized: QuantizedNetwork, preprocessing: Preprocessing
-) -> onnx.ModelProto:
+def quantize_graph(model: onnx.ModelProto, quantized: QuantizedNetwork) -> onnx.ModelProto:
     """The Q/DQ form of the graph that `quantized.network` was exported to.
 
     Nodes are found by the names that the export gave them, those of the modules. Where the graph
-    takes uint8 pixels and the zero point may move, the stem reads them as they are. A symmetric
-    scheme leaves the stem as it was: no grid with zero point 0 holds the pixels and the padding,
-    and rounding them takes the KL divergence of B0 from 0.0070 to 0.0078 nats.
+    takes uint8 pixels and the zero point may move, the stem reads them as they are. Otherwise the
+    stem is as it was: no grid with zero point 0 holds the pixels and the padding, and rounding
+    them takes the KL divergence of B0 from 0.0070 to 0.0078 nats.
     """
     graph = onnx.GraphProto()
     graph.CopyFrom(model.graph)
     writer = _Writer(graph)
     weights = dict(quantized.weights)
     takes_pixels = graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    if STEM in weights and takes_pixels:
-        stem = PixelStem.of(quantized, preprocessing)
-        writer.pixels_to_stem(stem)
-        weights[STEM] = stem.weight
+    if quantized.pixel_stem is not None and takes_pixels:
+        writer.pixels_to_stem(quantized.pixel_stem)
+        weights[STEM] = quantized.pixel_stem.weight
     for node in list(graph.node):
         if node.name in weights:
             writer.quantize_weight(node, weights[node.name])
@@ -84,50 +77,6 @@ def without_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
         if maker.op_type == "QuantizeLinear" and maker.input[1:] == node.input[1:]:
             sources[node.output[0]] = maker.input[0]
     return result
-
-
-@dataclass(frozen=True)
-class PixelStem:
-    """A stem that reads uint8 pixels, so that it runs in INT8 and its input loses nothing.
-
-    W·(p/255 − m)/s = (W/s)·((p − z)/255) + (W/s)·(z − 255m)/255 with z = round(255m): the
-    integers p with scale 1/255 and zero point z take the place of the normalization.
-    Zero padding then stands for the pixel value z where the exact one is 255m: border pixels
-    are off by at most half a pixel step, all others exact.
-
-    Attributes:
-        weight: W/s, rounded.
-        bias: what is to be added to the stem's, float64 (channels,).
-        zero_point: z, float64 (3,).
-    """
-
-    weight: QuantizedWeight
-    bias: NDArray[np.float64]
-    zero_point: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, quantized: QuantizedNetwork, preprocessing: Preprocessing) -> PixelStem:
-        """That of a quantized network."""
-        mean = 255 * np.asarray(preprocessing.mean)
-        zero_point = np.round(mean)
-        std = np.reshape(preprocessing.std, (1, -1, 1, 1))
-        kernel = quantized.network.stem.conv.weight.detach().double().numpy() / std
-        weight = QuantizedWeight.of(torch.from_numpy(kernel).float(), quantized.scheme.weight_limit)
-        return cls(weight, kernel.sum((2, 3)) @ ((zero_point - mean) / 255), zero_point)
-
-    def simulate_in(self, network: EfficientNet, preprocessing: Preprocessing) -> EfficientNet:
-        """Make the stem of a simulation, which reads normalized pixels, compute the same."""
-        mean, std = (
-            torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1)
-            for values in (preprocessing.mean, preprocessing.std)
-        )
-        zero = torch.from_numpy(self.zero_point).view(1, -1, 1, 1)
-        moved = ((zero / 255 - mean) / std).float()
-        stem = network.stem.conv
-        stem.weight.data.copy_(self.weight.dequantized() * std.float())
-        cast("torch.Tensor", stem.bias).data += torch.from_numpy(self.bias).float()
-        stem.register_forward_pre_hook(lambda _, inputs: (inputs[0] - moved,))
-        return network
 
 
 class _Writer:
@@ -159,9 +108,9 @@ class _Writer:
     def pixels_to_stem(self, stem: PixelStem) -> None:
         """Let the stem read uint8 pixels; its weight is still to be replaced."""
         bias = next(each for each in self._graph.initializer if each.name == f"{STEM}.bias")
-        restored = numpy_helper.to_array(bias) + stem.bias
+        restored = numpy_helper.to_array(bias) + stem.bias.numpy()
         bias.CopyFrom(numpy_helper.from_array(restored.astype(np.float32), bias.name))
-        self._replace_normalization(stem.zero_point)
+        self._replace_normalization(stem.zero_point.numpy())
 
     def _replace_normalization(self, zero_point: NDArray[np.float64]) -> None:
         """A pair that leaves every pixel as it is, in place of the preprocessing module.

@@ -219,7 +219,7 @@ def _set(*path: str, value: object) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("schema_version", value=2), "schema version 2; this effnet-edge reads 1"),
+        (_set("schema_version", value=1), "schema version 1; this effnet-edge reads 2"),
         (_set("schema_version", value=None), "schema version None"),
         (_set("surprise", value=1), "damaged"),
         (_set("images", "size", value="many"), "damaged"),
@@ -229,6 +229,10 @@ def _set(*path: str, value: object) -> Callable[[dict[str, Any]], None]:
             r"the scale of head\.conv is 0",
         ),
         (_set("quantizations", "symmetric-int8", "logit_gain", value=-1), "logit_gain"),
+        (
+            _set("quantizations", "asymmetric-uint8", "pixels", "std", value=[0.2, 0.0, 0.2]),
+            "a deviation of the pixels is not above 0",
+        ),
         (_set("quantizations", "symmetric-int8", "scheme", value="int4"), "damaged"),
         (
             _set("quantizations", "symmetric-int8", "depthwise", "stages.0.0", value=[0.0]),

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
-from tiny_networks import PREPROCESSING, Smooth, normalized
+from tiny_networks import PREPROCESSING, SIDE, Smooth, normalized
 
+from effnet_calibration.calibrate import calibrate
 from effnet_calibration.memory import batch_size
 from effnet_calibration.mixed_precision import (
     Attempt,
@@ -24,8 +25,10 @@ from effnet_calibration.schemes import ASYMMETRIC_UINT8
 from effnet_calibration.sites import sites
 from effnet_calibration.table import Quantization
 from effnet_edge.errors import UsageError
+from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.parity import Comparison, Gate
 from effnet_edge.parity.metrics import kl_divergence
+from effnet_export.network import load_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -97,6 +100,17 @@ def test_one_layer_stays_quantized_where_nothing_meets_the_budget(layers: int) -
 
 
 @pytest.fixture(scope="module")
+def network() -> EfficientNet:
+    """Trained: in a random one, what is kept decides less than the order of summation does."""
+    return fold_batch_norm(load_source("b0", resolution=SIDE).network)
+
+
+@pytest.fixture(scope="module")
+def table(network: EfficientNet) -> CalibrationTable:
+    return calibrate(network, Smooth(40), PREPROCESSING, (ASYMMETRIC_UINT8,))
+
+
+@pytest.fixture(scope="module")
 def broken(table: CalibrationTable) -> Quantization:
     """A quantization with two grids that are much too coarse."""
     part = table.quantization(ASYMMETRIC_UINT8.name)
@@ -111,7 +125,7 @@ def mixed(network: EfficientNet, table: CalibrationTable, broken: Quantization) 
     good = LossMeter(network, Smooth(40), PREPROCESSING).measure(
         table.quantization(ASYMMETRIC_UINT8.name)
     )
-    budget = Gate(max_kl=1.2 * good.kl)
+    budget = Gate(max_kl=2 * good.kl)
     return keep_for_budget(network, broken, Smooth(40), PREPROCESSING, budget)
 
 
@@ -119,7 +133,7 @@ def test_the_planted_bad_tensors_are_kept_and_no_others(mixed: MixedPrecision) -
     assert mixed.within_budget
     assert set(mixed.best.quantization.kept) == set(BAD)
     assert mixed.all_int8.quantization.kept == ()
-    assert mixed.all_int8.loss.kl > 1.5 * mixed.best.loss.kl
+    assert mixed.all_int8.loss.kl > 50 * mixed.best.loss.kl
     assert mixed.attempts == 3  # none, one, two
 
 
@@ -152,7 +166,7 @@ def test_a_budget_that_is_met_already_keeps_nothing(
 
 def test_the_drop_is_counted_on_the_labels(network: EfficientNet, broken: Quantization) -> None:
     simulated = apply_quantization(network, broken).simulated()
-    # In the meter's batches: this network amplifies the order in which sums are rounded.
+    # In the meter's batches: another order of summation moves some values across an edge.
     batches = torch.split(normalized(40), batch_size(network))
     batches = [each.contiguous(memory_format=torch.channels_last) for each in batches]
     with torch.no_grad():
@@ -178,9 +192,9 @@ def test_a_drop_without_labels_is_bad_use(network: EfficientNet, table: Calibrat
 def test_a_label_that_is_no_class_is_bad_use(
     network: EfficientNet, table: CalibrationTable
 ) -> None:
-    pictures = Labelled(10, np.full(10, 99))
+    pictures = Labelled(10, np.full(10, 9999))
     part = table.quantization(ASYMMETRIC_UINT8.name)
-    with pytest.raises(UsageError, match="label 99 is outside the model's 10 classes"):
+    with pytest.raises(UsageError, match="label 9999 is outside the model's 1000 classes"):
         keep_for_budget(network, part, pictures, PREPROCESSING, Gate(max_drop=1.0))
 
 

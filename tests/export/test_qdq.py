@@ -28,7 +28,7 @@ from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
 from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate, simulation_gates
 from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import export_onnx
-from effnet_export.qdq import STEM, PixelStem, quantize_graph, without_pairs
+from effnet_export.qdq import STEM, quantize_graph, without_pairs
 from effnet_export.simplify import simplify
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def test_the_graph_computes_what_the_simulation_does(
     input_kind: str,
 ) -> None:
     network = quantized[scheme]
-    graph = quantize_graph(exported(network, source, input_kind), network, source.preprocessing)
+    graph = quantize_graph(exported(network, source, input_kind), network)
     simulated = TorchClassifier(network.simulated(), source.preprocessing, "simulation")
     candidate = OnnxClassifier(graph, source.preprocessing, "Q/DQ")
 
@@ -90,11 +90,10 @@ def test_without_its_pairs_the_graph_has_the_simulations_weights(
     input_kind: str,
 ) -> None:
     network = quantized[scheme]
-    graph = quantize_graph(exported(network, source, input_kind), network, source.preprocessing)
-    rounded = network.with_rounded_weights()
-    if scheme.quantizes_stem and input_kind == "uint8-nhwc":
-        PixelStem.of(network, source.preprocessing).simulate_in(rounded, source.preprocessing)
-    reference = TorchClassifier(rounded, source.preprocessing, "weights")
+    graph = quantize_graph(exported(network, source, input_kind), network)
+    if input_kind == "float32-nchw":
+        network = network.reading_floats()
+    reference = TorchClassifier(network.with_rounded_weights(), source.preprocessing, "weights")
     candidate = OnnxClassifier(without_pairs(graph), source.preprocessing, "no pairs")
 
     result = compare(reference, candidate, EmbeddedPhotos(8, seed=5), source.preprocessing)
@@ -122,7 +121,7 @@ def test_a_wrong_weight_is_named_though_int8_is_noisy(
     source: Source, quantized: dict[QuantizationScheme, QuantizedNetwork], fault: PlantFault
 ) -> None:
     network = quantized[ASYMMETRIC_UINT8]
-    graph = quantize_graph(exported(network, source, "uint8-nhwc"), network, source.preprocessing)
+    graph = quantize_graph(exported(network, source, "uint8-nhwc"), network)
     culprit = fault(graph, "stages.3.1.expand.conv")
     rounded = TorchClassifier(network.with_rounded_weights(), source.preprocessing, "weights")
     gate = ParityGate(rounded, EmbeddedPhotos(8, seed=5), source.preprocessing)
@@ -157,9 +156,7 @@ def test_every_convolution_reads_integers(
     scheme: QuantizationScheme,
 ) -> None:
     network = quantized[scheme]
-    graph = quantize_graph(
-        exported(network, source, "uint8-nhwc"), network, source.preprocessing
-    ).graph
+    graph = quantize_graph(exported(network, source, "uint8-nhwc"), network).graph
     makers = {output: node for node in graph.node for output in node.output}
     initializers = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
     readers = [node for node in graph.node if node.op_type in {"Conv", "Gemm"}]
@@ -189,7 +186,7 @@ def test_openvino_runs_every_convolution_in_int8_with_silu_inside(
     source: Source, quantized: dict[QuantizationScheme, QuantizedNetwork]
 ) -> None:
     network = quantized[ASYMMETRIC_UINT8]
-    graph = quantize_graph(exported(network, source, "uint8-nhwc"), network, source.preprocessing)
+    graph = quantize_graph(exported(network, source, "uint8-nhwc"), network)
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(graph.SerializeToString()), "CPU")
     infos = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]

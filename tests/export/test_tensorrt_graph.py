@@ -171,7 +171,7 @@ def test_int8_of_the_whole_family_builds(
     graph = export_onnx(
         quantized.network, source.preprocessing, input_kind="uint8-nhwc", batch=batch
     )
-    graph = quantize_graph(simplify(graph), quantized, source.preprocessing)
+    graph = quantize_graph(simplify(graph), quantized)
     typed = type_fp16(cast_pixels_first(graph), EmbeddedPhotos(8), source.preprocessing).model
     copy = tmp_path / "copy"
     shutil.copytree(bundles["int8"].path, copy)
