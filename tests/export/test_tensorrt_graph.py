@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -139,6 +140,27 @@ def test_a_graph_that_the_parser_refuses_is_one_line(bundle: Bundle, tmp_path: P
     with pytest.raises(BackendError, match="refuses it") as raised:
         build_engine(Bundle(damaged, bundle.manifest, None))
     assert "\n" not in str(raised.value)
+
+
+def test_a_workspace_that_is_too_small_is_one_line(bundles: dict[str, Bundle]) -> None:
+    with pytest.raises(BackendError, match="cannot build .*OutOfMemory") as raised:
+        build_engine(bundles["fp16"], BuildOptions(workspace_mib=1))
+    assert "\n" not in str(raised.value)
+
+
+def test_an_interrupt_ends_the_build_quietly_and_changes_nothing(
+    bundles: dict[str, Bundle], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The library prints a traceback of what is raised in its progress monitor."""
+
+    def interrupt(_phase: str, done: int, _total: int) -> None:
+        if done == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(bundles["fp16"], on_progress=interrupt)
+    assert capfd.readouterr().err == ""
+    assert Bundle.load(bundles["fp16"].path).manifest == bundles["fp16"].manifest
 
 
 def test_only_tensorrt_bundles_are_built(bundle: Bundle) -> None:
