@@ -222,13 +222,16 @@ def test_progress_is_that_of_the_outer_phase(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_the_build_and_changes_nothing(bundle: Bundle, number: int) -> None:
+    """The handler is called and no signal raised: OpenVINO, when two of its models were closed in
+    the order in which they were loaded, leaves the process with a signal stack that is gone."""
     before = {file.name: file.read_bytes() for file in bundle.path.iterdir()}
     steps: list[int] = []
 
     def interrupt(_phase: str, done: int, _total: int) -> None:
         steps.append(done)
         if done == 1:
-            signal.raise_signal(number)
+            handler: Any = signal.getsignal(number)
+            handler(number, None)
 
     def leave(*_: object) -> None:
         raise KeyboardInterrupt

@@ -208,18 +208,17 @@ def _deferred_interrupts() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield noted
         return
-    usual = {
-        number: signal.signal(number, lambda number, _frame: noted.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if callable(signal.getsignal(number))
-    }
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    usual = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in usual:
+        signal.signal(number, lambda number, _frame: noted.append(number))
     try:
         yield noted
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
         if noted:
-            signal.raise_signal(noted[0])
+            usual[signal.Signals(noted[0])](noted[0], None)
 
 
 def _monitor(library: TensorRt, on_progress: OnProgress, interrupts: list[int]) -> Any:
