@@ -22,6 +22,11 @@ REAL = can_run("tensorrt")
 """Whether this machine runs TensorRT engines."""
 
 
+def runs_for_real() -> bool:
+    """Whether TensorRT bundles run on a GPU now, and not on the fake."""
+    return REAL and not isinstance(sys.modules.get("tensorrt"), FakeTensorRt)
+
+
 @contextmanager
 def gpu_or_fake() -> Iterator[None]:
     """Within: TensorRT bundles run, for real or not."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 import pytest
+from tiny_bundles import quantized_model, tiny_model, write_bundle
 
 from effnet_calibration.calibrate import Settings, calibrate
 from effnet_calibration.embedded import EmbeddedPhotos
@@ -147,6 +148,20 @@ def test_a_workspace_that_is_too_small_is_one_line(bundles: dict[str, Bundle]) -
     with pytest.raises(BackendError, match="cannot build .*OutOfMemory") as raised:
         build_engine(bundles["fp16"], BuildOptions(workspace_mib=1))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["one", "four", "dynamic", "float", "int8"])
+def test_the_models_of_the_runners_tests_can_be_built(name: str, tmp_path: Path) -> None:
+    """On the day when there is a GPU, those tests build them for it."""
+    models = {
+        "one": tiny_model,
+        "four": lambda: tiny_model(batch=4),
+        "dynamic": lambda: tiny_model(batch="N"),
+        "float": lambda: tiny_model("float32", "N"),
+        "int8": lambda: quantized_model(tmp_path),
+    }
+    path = write_bundle(tmp_path / "b", "tensorrt-rtx", models[name]())
+    assert build_engine(Bundle.load(path)).manifest.engines
 
 
 INTERRUPTED = """
