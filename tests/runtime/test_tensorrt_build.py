@@ -220,6 +220,20 @@ def test_progress_is_that_of_the_outer_phase(bundle: Bundle) -> None:
     assert told == [("Building engine", done, 2) for done in (0, 1, 2)]
 
 
+@pytest.mark.parametrize("options", [(), ("--quiet",)])
+def test_progress_is_a_bar_on_a_terminal(
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    assert command("build", bundle.path, *options) == 0
+    shown = "building the engine: Building engine" in capsys.readouterr().err
+    assert shown == (not options)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_ends_the_build_and_changes_nothing(bundle: Bundle, number: int) -> None:
     """The handler is called and no signal raised: OpenVINO, when two of its models were closed in
