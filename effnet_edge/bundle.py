@@ -63,6 +63,12 @@ class BatchRange:
     optimum: int
     maximum: int
 
+    def __str__(self) -> str:
+        """In words, for people."""
+        if self.minimum == self.maximum:
+            return f"{self.maximum} image{'s' if self.maximum > 1 else ''}"
+        return f"{self.minimum} to {self.maximum} images, best {self.optimum}"
+
 
 @dataclass(frozen=True)
 class OutputSpec:

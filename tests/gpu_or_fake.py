@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
-from fake_nvidia import GPU, FakeCuda, FakeTensorRt
+from fake_nvidia import GPU, FakeCuda, FakeTensorRt, FakeTensorRtRtx
 
 from effnet_edge.runtime.tensorrt import build, gpu, selection
 from effnet_edge.runtime.tensorrt.selection import can_run
@@ -16,8 +16,15 @@ from effnet_edge.runtime.tensorrt.selection import can_run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from effnet_edge.runtime.tensorrt.gpu import Gpu
+
 REAL = can_run("tensorrt")
 """Whether this machine runs TensorRT engines."""
+
+
+def runs_for_real() -> bool:
+    """Whether TensorRT bundles run on a GPU now, and not on the fake."""
+    return REAL and not isinstance(sys.modules.get("tensorrt"), FakeTensorRt)
 
 
 @contextmanager
@@ -31,17 +38,20 @@ def gpu_or_fake() -> Iterator[None]:
 
 
 @contextmanager
-def fake_nvidia(*, integrated: bool = False) -> Iterator[tuple[FakeCuda, FakeTensorRt]]:
-    """Within: the modules `tensorrt` and `cuda.bindings.runtime` are fakes, and so is the GPU."""
+def fake_nvidia(
+    *, integrated: bool = False, gpu_here: Gpu = GPU
+) -> Iterator[tuple[FakeCuda, FakeTensorRt]]:
+    """Within: the libraries and `cuda.bindings.runtime` are fakes, and so is the GPU."""
     cuda = FakeCuda(integrated=integrated)
     tensorrt = FakeTensorRt(cuda)
     bindings = ModuleType("cuda.bindings")
     bindings.runtime = cuda  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "tensorrt", tensorrt)
+        patch.setitem(sys.modules, "tensorrt_rtx", FakeTensorRtRtx(cuda))
         patch.setitem(sys.modules, "cuda", ModuleType("cuda"))
         patch.setitem(sys.modules, "cuda.bindings", bindings)
         patch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
         for module in (gpu, build, selection):
-            patch.setattr(module, "find_gpu", lambda number=0: GPU if number == 0 else None)
+            patch.setattr(module, "find_gpu", lambda number=0: gpu_here if number == 0 else None)
         yield cuda, tensorrt

@@ -86,7 +86,10 @@ def tiny_model(dtype: str = "uint8", batch: int | str = 1) -> onnx.ModelProto:
 
 
 def quantized_model(folder: Path) -> onnx.ModelProto:
-    """The tiny model in INT8 with Q/DQ pairs, by ONNX Runtime's own quantizer; uses `folder`."""
+    """The tiny model in INT8 with Q/DQ pairs, by ONNX Runtime's own quantizer; uses `folder`.
+
+    In the form that TensorRT takes, too: zero points of 0, and biases in floating point.
+    """
     from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):
@@ -97,7 +100,14 @@ def quantized_model(folder: Path) -> onnx.ModelProto:
             return None if batch is None else {"pixels": batch}
 
     onnx.save(tiny_model(), folder / "float.onnx")
-    quantization.quantize_static(folder / "float.onnx", folder / "int8.onnx", Reader())
+    quantization.quantize_static(
+        folder / "float.onnx",
+        folder / "int8.onnx",
+        Reader(),
+        op_types_to_quantize=["Conv", "Gemm"],
+        activation_type=quantization.QuantType.QInt8,
+        extra_options={"ActivationSymmetric": True, "QuantizeBias": False},
+    )
     return onnx.load(folder / "int8.onnx")
 
 
@@ -144,7 +154,7 @@ def write_bundle(
         if target == "tensorrt":
             described = _with_fake_engine(described, model, writer.staging, faulty)
         bundle = writer.commit(described, labels)
-    if target == "tensorrt" and gpu_or_fake.REAL:
+    if target == "tensorrt" and gpu_or_fake.runs_for_real():
         build_engine(bundle)
     return path
 
@@ -152,7 +162,7 @@ def write_bundle(
 def _with_fake_engine(
     described: Manifest, model: onnx.ModelProto, staging: Path, faulty: bool
 ) -> Manifest:
-    if gpu_or_fake.REAL:
+    if gpu_or_fake.runs_for_real():
         return described
     plan = fake_nvidia.FAULTY_PLAN if faulty else fake_nvidia.PLAN
     (staging / "engine.plan").write_bytes(plan + model.SerializeToString())

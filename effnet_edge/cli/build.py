@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from effnet_edge.cli.common import common_options, print_json, settings, stage_display
 from effnet_edge.cli.engine_options import BatchType, capabilities
+
+if TYPE_CHECKING:
+    from effnet_edge.bundle import Bundle, EngineRecord
 
 
 @click.command("build", short_help="Compile a TensorRT bundle's engine on this machine.")
@@ -42,7 +46,10 @@ def command(
     hardware_compatible: bool,
     compute_capability: str | None,
 ) -> None:
-    """Compile the engine of BUNDLE into it: engines belong to one GPU and TensorRT version."""
+    """Compile the engine of BUNDLE into it: engines belong to one GPU and TensorRT version.
+
+    A device has one engine in a bundle: another --batch replaces it.
+    """
     from effnet_edge.bundle import BatchRange, Bundle
     from effnet_edge.runtime.tensorrt.build import build_engine
     from effnet_edge.runtime.tensorrt.plan import BuildOptions
@@ -57,9 +64,10 @@ def command(
         compute_capabilities=capabilities(compute_capability),
     )
     started = time.perf_counter()
+    loaded = Bundle.load(bundle)
     with stage_display() as display:
         display.stage("building the engine")
-        built = build_engine(Bundle.load(bundle), options, display.progress)
+        built = build_engine(loaded, options, display.progress)
     seconds = time.perf_counter() - started
     record = built.manifest.engines[-1]
     size = built.manifest.files[record.file].bytes
@@ -68,6 +76,17 @@ def command(
         print_json({**engine, "bundle": str(built.path), "bytes": size, "seconds": seconds})
         return
     click.echo(
-        f"{bundle / record.file}: {size / 1e6:.1f} MB, {seconds:.1f} s, for compute capability "
-        f"{', '.join(record.compute_capability)}, {record.library} {record.library_version}"
+        f"{bundle / record.file}: {size / 1e6:.1f} MB, {seconds:.1f} s, for {record.batch} and "
+        f"compute capability {', '.join(record.compute_capability)}, {record.library} "
+        f"{record.library_version}{_replaced(loaded, record)}"
     )
+
+
+def _replaced(before: Bundle, record: EngineRecord) -> str:
+    """The device's engine until now, if it was for other batches or another version."""
+    for old in before.manifest.engines:
+        if old.file == record.file and old.batch != record.batch:
+            return f" (instead of the engine for {old.batch})"
+        if old.file == record.file and old.library_version != record.library_version:
+            return f" (instead of the engine of {old.library} {old.library_version})"
+    return ""

@@ -16,18 +16,22 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from effnet_edge.bundle import EngineRecord
+
 
 @dataclass(frozen=True)
 class EngineSpec:
     """Which engine to load and how to run it.
 
     `precision` is the execution precision asked for ("fp32", "fp16", "bf16") or None for the
-    engine's own choice; `model_precision` and `built_with` are what the manifest says of the model.
+    engine's own choice; `model_precision` and `built_with` are what the manifest says of the model,
+    and `engine` what it says of a compiled one.
     """
 
     model_path: Path
     model_precision: str
     built_with: str | None = None
+    engine: EngineRecord | None = None
     device: str | None = None
     threads: int | None = None
     precision: str | None = None

@@ -22,10 +22,9 @@ from effnet_edge.runtime.predictions import Classes, Prediction
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
     from types import TracebackType
 
-    from effnet_edge.bundle import Label, Manifest
+    from effnet_edge.bundle import EngineRecord, Label, Manifest
     from effnet_edge.image import ImageSource
     from effnet_edge.runtime.backend import Backend
 
@@ -117,12 +116,13 @@ class EngineRunner:
             raise UsageError(
                 f"precision {precision!r}: choose from {', '.join(EXECUTION_PRECISIONS)}"
             )
-        bundle, model_path, built_with = _runnable(bundle, device, rebuild)
+        bundle, engine = _runnable(bundle, device, rebuild)
         manifest = bundle.manifest
         spec = EngineSpec(
-            model_path=model_path,
+            model_path=bundle.path / engine.file if engine else bundle.model_path,
             model_precision=manifest.precision,
-            built_with=built_with,
+            built_with=manifest.tools.get(manifest.target),
+            engine=engine,
             device=device,
             threads=threads,
             precision=precision or ("fp32" if manifest.precision == "fp32" else None),
@@ -324,16 +324,17 @@ def _engine_input(manifest: Manifest) -> tuple[np.dtype[np.uint8 | np.float32], 
     return np.dtype(np.float32), (spec.channels, spec.height, spec.width)
 
 
-def _runnable(bundle: Bundle, device: str | None, rebuild: bool) -> tuple[Bundle, Path, str | None]:
-    """The bundle as its engine runs it, the file to load, and what that was built with."""
-    manifest = bundle.manifest
-    if not manifest.target.startswith("tensorrt"):
-        return bundle, bundle.model_path, manifest.tools.get(manifest.target)
+def _runnable(
+    bundle: Bundle, device: str | None, rebuild: bool
+) -> tuple[Bundle, EngineRecord | None]:
+    """The bundle as its engine runs it, and that engine, if it is one compiled from the model."""
+    if not bundle.manifest.target.startswith("tensorrt"):
+        return bundle, None
     from effnet_edge.runtime.tensorrt.selection import with_engine
 
     bundle, engine = with_engine(bundle, device, rebuild=rebuild)
     narrowed = replace(bundle.manifest, batch=engine.batch)
-    return replace(bundle, manifest=narrowed), bundle.path / engine.file, engine.library_version
+    return replace(bundle, manifest=narrowed), engine
 
 
 def _split(batch: Batch | DeviceArray, size: int) -> Iterator[Batch | DeviceArray]:

@@ -54,6 +54,21 @@ def test_without_the_library_the_bundle_says_what_to_run(
     assert "TensorRT is not installed here: pip install 'effnet-edge[tensorrt]'" in built.stderr
 
 
+def test_an_engine_that_was_built_here_is_what_the_last_line_names(
+    effnet_edge: Run, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    options = ("--target", "tensorrt-rtx", "--fp32", "--resolution", "64")
+    built_for = ("--compute-capability", "8.6,8.9", "--require-engine")
+    completed = effnet_edge("export", "b0", *options, *built_for)
+
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stderr.splitlines()[-1] == (
+        "Next: copy b0-tensorrt-rtx-fp32 to the device, whose program loads engine-sm86-sm89.plan"
+    )
+    assert (tmp_path / "b0-tensorrt-rtx-fp32" / "engine-sm86-sm89.plan").is_file()
+
+
 @needs_no_engine
 def test_a_required_engine_that_cannot_be_built_is_a_failure(
     effnet_edge: Run, tmp_path: Path

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import onnx
 import pytest
+from tiny_bundles import quantized_model, tiny_model, write_bundle
 
 from effnet_calibration.calibrate import Settings, calibrate
 from effnet_calibration.embedded import EmbeddedPhotos
@@ -139,6 +142,53 @@ def test_a_graph_that_the_parser_refuses_is_one_line(bundle: Bundle, tmp_path: P
     with pytest.raises(BackendError, match="refuses it") as raised:
         build_engine(Bundle(damaged, bundle.manifest, None))
     assert "\n" not in str(raised.value)
+
+
+def test_a_workspace_that_is_too_small_is_one_line(bundles: dict[str, Bundle]) -> None:
+    with pytest.raises(BackendError, match="cannot build .*OutOfMemory") as raised:
+        build_engine(bundles["fp16"], BuildOptions(workspace_mib=1))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["one", "four", "dynamic", "float", "int8"])
+def test_the_models_of_the_runners_tests_can_be_built(name: str, tmp_path: Path) -> None:
+    """On the day when there is a GPU, those tests build them for it."""
+    models = {
+        "one": tiny_model,
+        "four": lambda: tiny_model(batch=4),
+        "dynamic": lambda: tiny_model(batch="N"),
+        "float": lambda: tiny_model("float32", "N"),
+        "int8": lambda: quantized_model(tmp_path),
+    }
+    path = write_bundle(tmp_path / "b", "tensorrt-rtx", models[name]())
+    assert build_engine(Bundle.load(path)).manifest.engines
+
+
+INTERRUPTED = """
+import signal, sys
+from effnet_edge.bundle import Bundle
+from effnet_edge.runtime.tensorrt.build import build_engine
+
+def interrupt(_phase, done, _total):
+    if done == 1:
+        signal.raise_signal(signal.SIGINT)
+
+try:
+    build_engine(Bundle.load(sys.argv[1]), on_progress=interrupt)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_ends_the_build_quietly_and_changes_nothing(
+    bundles: dict[str, Bundle],
+) -> None:
+    """The library prints a traceback of what is raised in its progress monitor."""
+    before = bundles["fp16"]
+    command = [sys.executable, "-c", INTERRUPTED, str(before.path)]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (completed.returncode, completed.stdout, completed.stderr) == (0, "interrupted\n", "")
+    assert Bundle.load(before.path).manifest == before.manifest
 
 
 def test_only_tensorrt_bundles_are_built(bundle: Bundle) -> None:

@@ -20,9 +20,9 @@ CHECKED = Path("effnet_edge", "runtime", "tensorrt")
 BUILDER = CHECKED / "plan.py"
 RUNNER = CHECKED / "engine.py"
 
-# JetPack 6.1 and 6.2, JetPack 7, and the newest.
-VERSIONS = ("10.3.0", "10.13.0.35", "11.4.0.106")
-NEWEST_PYTHON = {"10.3.0": (3, 12), "10.13.0.35": (3, 13)}
+# The oldest, JetPack 6.1 and 6.2, JetPack 7, and the newest.
+VERSIONS = ("10.0.1", "10.3.0", "10.13.0.35", "11.4.0.106")
+NEWEST_PYTHON = {"10.0.1": (3, 12), "10.3.0": (3, 12), "10.13.0.35": (3, 13)}
 
 
 def complaints(root: Path, stubs: Path) -> list[str]:
@@ -80,6 +80,8 @@ def test_the_api_is_that_of_tensorrt_rtx(rtx_stubs: Path) -> None:
         ("parser.parse(source.graph)", "parser.parse(12)", '"parse"'),
         ("context.execute_async_v3(stream)", "context.execute_async_v2(stream)", "async_v2"),
         ("context.set_device_memory(scratch, ", "context.set_device_memory(", "set_device_memory"),
+        ("self._runtime.DLA_core", "self._runtime.DLA", '"DLA"'),
+        ("self._runtime.engine_host_code_allowed", "self._runtime.host_code", '"host_code"'),
         ("config.num_compute_capabilities", "config.compute_capabilities", "compute_capabilities"),
     ],
 )

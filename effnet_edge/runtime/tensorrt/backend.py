@@ -38,7 +38,13 @@ class TensorRtBackend:
         self.parallelism = _MOST_LANES if spec.throughput else 1
         self.execution_precision = spec.model_precision.upper()
         self._cuda = Cuda(number)
-        self._engine = Engine(target, _plan(spec, target, gpu), str(spec.model_path))
+        self._engine = Engine(
+            target,
+            _plan(spec, target, gpu),
+            str(spec.model_path),
+            dla_core=spec.engine.dla_core if spec.engine else None,
+            version_compatible=bool(spec.engine and spec.engine.version_compatible),
+        )
         self._idle: deque[Lane] = deque()
         self._room = threading.BoundedSemaphore(_MOST_LANES)
         self._idle.append(self._new_lane())

@@ -6,19 +6,27 @@ capabilities, and needs no GPU for it.
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from effnet_edge.bundle import MANIFEST_FILE, BatchRange, Bundle, BundleWriter, EngineRecord
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime.tensorrt.gpu import find_gpu, jetpack_version
 from effnet_edge.runtime.tensorrt.library import MODULES, library_of
-from effnet_edge.runtime.tensorrt.plan import BuildOptions, OnProgress, Source, build_plan
+from effnet_edge.runtime.tensorrt.plan import (
+    BuildOptions,
+    OnProgress,
+    Source,
+    build_plan,
+    known_generations,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from effnet_edge.runtime.tensorrt.api import TensorRt, TensorRtRtx
     from effnet_edge.runtime.tensorrt.gpu import Gpu
 
 # GeForce RTX 30, 40 and 50: what TensorRT-RTX compiles for where nothing is asked for.
@@ -39,7 +47,10 @@ def build_engine(
     options: BuildOptions | None = None,
     on_progress: OnProgress = lambda _phase, _done, _total: None,
 ) -> Bundle:
-    """Compile an engine into the bundle; engines for other machines stay in it.
+    """Compile an engine into the bundle, as the last of its manifest's.
+
+    It takes the place of an engine for the same GPU and DLA core, or with TensorRT-RTX the same
+    compute capabilities, whatever batch and library version that was for; others stay.
 
     The bundle is replaced as a whole once the engine is complete. TensorRT's timing cache is kept
     beside it, as `BUNDLE.timing-cache`, and makes the next build quicker.
@@ -73,9 +84,11 @@ def compile_engine(
     if target not in MODULES:
         raise UsageError(f"{bundle.path}: --target {target} bundles need no build: they run as is")
     batch = _batch(bundle, options)
+    if target == "tensorrt-rtx":
+        _refuse_unknown_to_rtx(options)
     library = library_of(target)
     gpu = find_gpu()
-    generations = _generations(target, options, gpu)
+    generations = _generations(library, target, options, gpu)
     plan = build_plan(
         target,
         _source(bundle, batch),
@@ -84,10 +97,8 @@ def compile_engine(
         on_progress,
         timing_cache if target == "tensorrt" else None,
     )
-    suffix = "-".join("sm" + each.replace(".", "") for each in generations)
-    dla = "" if options.dla_core is None else f"-dla{options.dla_core}"
     record = EngineRecord(
-        file=f"engine-{suffix}{dla}.plan",
+        file=_file_name(target, generations, gpu, options),
         library=target,
         library_version=str(library.__version__),
         compute_capability=generations,
@@ -113,15 +124,54 @@ def _batch(bundle: Bundle, options: BuildOptions) -> BatchRange:
     return batch
 
 
-def _generations(target: str, options: BuildOptions, gpu: Gpu | None) -> tuple[str, ...]:
+def _refuse_unknown_to_rtx(options: BuildOptions) -> None:
+    """What TensorRT-RTX ignores, or cannot: its engines run on one release and on no DLA.
+
+    NVIDIA TensorRT-RTX documentation, "Engine Compatibility".
+    """
+    asked = {
+        "--dla": options.dla_core is not None,
+        "--version-compatible": options.version_compatible,
+        "--hardware-compatible": options.hardware_compatible,
+    }
+    for name in (name for name, given in asked.items() if given):
+        raise UsageError(
+            f"{name}: TensorRT-RTX has no such engines: leave it out, or name the GPUs with "
+            "--compute-capability"
+        )
+
+
+def _generations(
+    library: TensorRt, target: str, options: BuildOptions, gpu: Gpu | None
+) -> tuple[str, ...]:
     asked = options.compute_capabilities
     if target == "tensorrt-rtx":
-        return asked or RTX_GENERATIONS
+        return asked or _rtx_generations(cast("TensorRtRtx", library), gpu)
     if asked:
         raise UsageError("--compute-capability: TensorRT builds for the GPU of this machine only")
     if gpu is None:
         raise BackendError("there is no NVIDIA GPU here: run effnet-edge build on the device")
     return (gpu.compute_capability,)
+
+
+def _rtx_generations(library: TensorRtRtx, gpu: Gpu | None) -> tuple[str, ...]:
+    """The usual ones, and that of the GPU here."""
+    if gpu is None or gpu.compute_capability in RTX_GENERATIONS:
+        return RTX_GENERATIONS
+    here = gpu.compute_capability
+    return (*RTX_GENERATIONS, here) if here in known_generations(library) else RTX_GENERATIONS
+
+
+def _file_name(
+    target: str, generations: tuple[str, ...], gpu: Gpu | None, options: BuildOptions
+) -> str:
+    """The same for engines that run on the same device: of those a bundle has one."""
+    parts = ["engine", *("sm" + each.replace(".", "") for each in generations)]
+    if target == "tensorrt" and gpu is not None:
+        parts.append(re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-"))
+    if options.dla_core is not None:
+        parts.append(f"dla{options.dla_core}")
+    return "-".join(parts) + ".plan"
 
 
 def _source(bundle: Bundle, batch: BatchRange) -> Source:

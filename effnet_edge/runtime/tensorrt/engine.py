@@ -25,8 +25,21 @@ class Engine:
         scratch_bytes: device memory that an execution context needs.
     """
 
-    def __init__(self, target: str, plan: bytes, source: str) -> None:
+    def __init__(
+        self,
+        target: str,
+        plan: bytes,
+        source: str,
+        *,
+        dla_core: int | None = None,
+        version_compatible: bool = False,
+    ) -> None:
         """Deserialize a plan of "tensorrt" or "tensorrt-rtx".
+
+        Args:
+            dla_core: the DLA core to run on, which the plan itself does not say.
+            version_compatible: let the plan run the lean runtime of its own version, which it
+                carries (NVIDIA TensorRT documentation, "Version Compatibility").
 
         Raises:
             BackendError: the library is not installed, or refuses the plan, which `source` names.
@@ -35,6 +48,10 @@ class Engine:
         self._library, self.title = library, f"{TITLES[target]} {library.__version__}"
         self._log = ErrorLog(library)
         self._runtime = library.Runtime(self._log.logger)
+        if dla_core is not None:
+            self._runtime.DLA_core = dla_core
+        if version_compatible:
+            self._runtime.engine_host_code_allowed = True
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise BackendError(f"{source}: {self.title} cannot load it: {self._log.reason()}")
@@ -47,7 +64,7 @@ class Engine:
         self.largest_batch = self._largest_batch()
         self.input_bytes = self.largest_batch * self.image_bytes
         self.output_bytes = self.largest_batch * self.logits_bytes
-        self.scratch_bytes = int(self._engine.device_memory_size_v2)
+        self.scratch_bytes = _scratch_bytes(self._engine)
 
     def new_context(self, scratch: int) -> tensorrt.IExecutionContext:
         """An execution context that works in the device memory at `scratch`.
@@ -59,7 +76,10 @@ class Engine:
         context = self._engine.create_execution_context(strategy)
         if context is None:
             raise BackendError(f"{self.title} makes no execution context: {self._log.reason()}")
-        context.set_device_memory(scratch, max(self.scratch_bytes, 1))
+        if hasattr(context, "set_device_memory"):
+            context.set_device_memory(scratch, max(self.scratch_bytes, 1))
+        else:
+            context.device_memory = scratch
         return context
 
     def bind(
@@ -121,6 +141,12 @@ class Engine:
                 "and should have one of each: run effnet-edge build again"
             )
         return inputs[0], outputs[0]
+
+
+def _scratch_bytes(engine: tensorrt.ICudaEngine) -> int:
+    """TensorRT 10.0 has the older name alone, and 11 the newer."""
+    newer = "device_memory_size_v2"
+    return int(getattr(engine, newer if hasattr(engine, newer) else "device_memory_size"))
 
 
 def _of_one(batch_shape: tensorrt.Dims) -> tuple[int, ...]:

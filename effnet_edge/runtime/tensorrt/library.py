@@ -38,10 +38,14 @@ class ErrorLog:
         self._errors: list[str] = []
         self.logger = _logger(library, self._errors)
 
+    def forget(self) -> None:
+        """What came so far is no reason for anything that comes."""
+        self._errors.clear()
+
     def reason(self) -> str:
         """What it logged first, as one line, less where in its sources it happened; then forget."""
         lines = [line for error in self._errors for line in error.splitlines() if line.strip()]
-        self._errors.clear()
+        self.forget()
         told = [line for line in lines if "Error Code" in line and "Cuda Runtime" not in line]
         return " ".join((told or lines or ["it does not say why"])[0].split())[:_REASON_WIDTH]
 

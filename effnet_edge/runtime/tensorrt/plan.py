@@ -7,7 +7,10 @@ Typed Networks".
 from __future__ import annotations
 
 import secrets
+import signal
+import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +18,7 @@ from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime.tensorrt.library import TITLES, ErrorLog, library_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import tensorrt
@@ -84,9 +88,11 @@ def build_plan(
         generations: the compute capabilities to build for, which only TensorRT-RTX chooses.
         timing_cache: TensorRT's, read if it is there and written after.
 
+    Ctrl-C ends the build at its next step.
+
     Raises:
         BackendError: the library is not installed, or refuses the graph.
-        UsageError: it does not know a compute capability.
+        UsageError: it does not know a compute capability, or there is no such DLA core.
     """
     library = library_of(target)
     log = ErrorLog(library)
@@ -98,8 +104,9 @@ def build_plan(
     if not parser.parse(source.graph):
         raise BackendError(f"{source.name}: {title} refuses it: {log.reason()}")
     config = builder.create_builder_config()
-    config.progress_monitor = _monitor(library, on_progress)
     _configure(library, config, options)
+    if options.dla_core is not None:
+        _choose_dla(library, config, title, options.dla_core, builder.num_DLA_cores)
     if source.precision == "fp32":
         config.clear_flag(library.BuilderFlag.TF32)
     if target == "tensorrt-rtx":
@@ -115,7 +122,10 @@ def build_plan(
         config.add_optimization_profile(profile)
     if timing_cache is not None:
         _load_cache(config, timing_cache)
-    plan = builder.build_serialized_network(network, config)
+        log.forget()
+    with _deferred_interrupts() as interrupts:
+        config.progress_monitor = _monitor(library, on_progress, interrupts)
+        plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BackendError(f"{title} cannot build {source.name}: {log.reason()}")
     if timing_cache is not None:
@@ -134,10 +144,20 @@ def _configure(library: TensorRt, config: tensorrt.IBuilderConfig, options: Buil
         config.set_flag(library.BuilderFlag.VERSION_COMPATIBLE)
     if options.hardware_compatible:
         config.hardware_compatibility_level = library.HardwareCompatibilityLevel.AMPERE_PLUS
-    if options.dla_core is not None:
-        config.default_device_type = library.DeviceType.DLA
-        config.DLA_core = options.dla_core
-        config.set_flag(library.BuilderFlag.GPU_FALLBACK)
+
+
+def _choose_dla(
+    library: TensorRt, config: tensorrt.IBuilderConfig, title: str, core: int, cores: int
+) -> None:
+    if core >= cores:
+        there = f"0 to {cores - 1}" if cores > 1 else "0 alone"
+        raise UsageError(
+            f"--dla {core}: {title} finds {there if cores else 'no DLA core'} here"
+            f"{'' if cores else ': leave it out'}"
+        )
+    config.default_device_type = library.DeviceType.DLA
+    config.DLA_core = core
+    config.set_flag(library.BuilderFlag.GPU_FALLBACK)
 
 
 def _aim(
@@ -151,16 +171,22 @@ def _aim(
         config.set_compute_capability(_capability(library, title, generation), index)
 
 
+def known_generations(library: TensorRtRtx) -> list[str]:
+    """The compute capabilities that TensorRT-RTX compiles for, the oldest first."""
+    members = library.ComputeCapability.__members__
+    numbers = sorted(int(each[2:]) for each in members if each.startswith("SM"))
+    return [f"{number // 10}.{number % 10}" for number in numbers]
+
+
 def _capability(
     library: TensorRtRtx, title: str, generation: str
 ) -> tensorrt_rtx.ComputeCapability:
-    known = library.ComputeCapability.__members__
-    name = f"SM{generation.replace('.', '')}"
-    if name not in known:
-        numbers = sorted(int(each[2:]) for each in known if each.startswith("SM"))
-        choices = ", ".join(f"{number // 10}.{number % 10}" for number in numbers)
-        raise UsageError(f"--compute-capability {generation}: {title} knows {choices}")
-    return known[name]
+    known = known_generations(library)
+    if generation not in known:
+        raise UsageError(f"--compute-capability {generation}: {title} knows {', '.join(known)}")
+    members = library.ComputeCapability.__members__
+    capability: tensorrt_rtx.ComputeCapability = members[f"SM{generation.replace('.', '')}"]
+    return capability
 
 
 def _load_cache(config: tensorrt.IBuilderConfig, file: Path) -> None:
@@ -171,7 +197,31 @@ def _load_cache(config: tensorrt.IBuilderConfig, file: Path) -> None:
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
-def _monitor(library: TensorRt, on_progress: OnProgress) -> Any:
+@contextmanager
+def _deferred_interrupts() -> Iterator[list[int]]:
+    """Within, SIGINT and SIGTERM are only noted, in the list; after, their handlers get them.
+
+    A handler that raises would do so in the progress monitor, and TensorRT prints a traceback of
+    what that raises, and forgets it. Other threads than the main one get no signals.
+    """
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    usual = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in usual:
+        signal.signal(number, lambda number, _frame: noted.append(number))
+    try:
+        yield noted
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+        if noted:
+            usual[signal.Signals(noted[0])](noted[0], None)
+
+
+def _monitor(library: TensorRt, on_progress: OnProgress, interrupts: list[int]) -> Any:
     class Monitor(library.IProgressMonitor):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
             super().__init__()
@@ -185,7 +235,7 @@ def _monitor(library: TensorRt, on_progress: OnProgress) -> Any:
         def step_complete(self, name: str, step: int) -> bool:
             if name in self._steps:
                 on_progress(name, step + 1, self._steps[name])
-            return True
+            return not interrupts
 
         def phase_finish(self, name: str) -> None:
             self._steps.pop(name, None)

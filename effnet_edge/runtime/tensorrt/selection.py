@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from effnet_edge.errors import BackendError
 from effnet_edge.runtime.tensorrt.build import build_engine
 from effnet_edge.runtime.tensorrt.gpu import find_gpu, gpu_number, need_gpu
 from effnet_edge.runtime.tensorrt.library import TITLES, library_of
+from effnet_edge.runtime.tensorrt.plan import known_generations
 
 if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle, EngineRecord
+    from effnet_edge.runtime.tensorrt.api import TensorRt, TensorRtRtx
     from effnet_edge.runtime.tensorrt.gpu import Gpu
 
 # The first generation of NVIDIA's "Ampere+" hardware compatibility.
@@ -55,8 +57,11 @@ def with_engine(
             f"{bundle.path}: {error}, or see what its graph computes with "
             f"effnet-edge parity {bundle.path}"
         ) from error
-    version = str(library_of(target).__version__)
+    library = library_of(target)
+    version = str(library.__version__)
     fitting = [each for each in bundle.manifest.engines if misfit(each, gpu, version) is None]
+    if not fitting:
+        _refuse_unknown_to_rtx(bundle, gpu, library)
     if not fitting and rebuild:
         bundle = build_engine(bundle)
         fitting = [bundle.manifest.engines[-1]]
@@ -87,6 +92,19 @@ def misfit(engine: EngineRecord, gpu: Gpu, version: str) -> str | None:
 def _runs_on_version(engine: EngineRecord, version: str) -> bool:
     built, here = _numbers(engine.library_version), _numbers(version)
     return built == here or (engine.version_compatible and built[0] == here[0] and built < here)
+
+
+def _refuse_unknown_to_rtx(bundle: Bundle, gpu: Gpu, library: TensorRt) -> None:
+    """TensorRT-RTX has no engines for GPUs of data centres, such as compute capability 9.0."""
+    if bundle.manifest.target != "tensorrt-rtx":
+        return
+    known = known_generations(cast("TensorRtRtx", library))
+    if gpu.compute_capability not in known:
+        raise BackendError(
+            f"{bundle.path}: TensorRT-RTX {library.__version__} has no engines for {gpu.name}, "
+            f"compute capability {gpu.compute_capability}, only for {', '.join(known)}: export "
+            "for it with --target tensorrt"
+        )
 
 
 def _nothing_fits(bundle: Bundle, gpu: Gpu, version: str) -> str:
