@@ -37,9 +37,9 @@ def conditioned_network(variant: str, resolution: int, *, classes: int = 10) -> 
         if isinstance(module, nn.BatchNorm2d):
             # Channels differ in range, as trained ones do.
             module.weight.data = torch.exp2(torch.randn(module.num_features) / 4)
+    for module in network.modules():
         if isinstance(module, Block) and module.has_shortcut:
-            branch_end = module.project.bn
-            branch_end.weight.data = BRANCH_GAIN * branch_end.weight.data
+            module.project.bn.weight.data *= BRANCH_GAIN
     _measure_batch_norms(network.eval(), photos)
     with torch.no_grad():
         logits = network(photos)
