@@ -122,7 +122,7 @@ def read_file(path: Path) -> bytes:
 
 def _pytorch_tensors(name: str, data: bytes) -> dict[str, Tensor]:
     """Of a PyTorch or safetensors file, without what training code wraps around them."""
-    is_pickled = data.startswith((b"PK", b"\x80"))
+    is_pickled = data.startswith((b"PK", b"\x80")) and not _is_safetensors(data)
     state = _unwrapped(_read_pickled(name, data) if is_pickled else _read_safetensors(name, data))
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
@@ -151,6 +151,16 @@ def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
             bare = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
             return _without_prefixes(bare)
     return state
+
+
+def _is_safetensors(data: bytes) -> bool:
+    """Whether a length of eight bytes and a JSON object of that length begin the file.
+
+    The length's first byte may be that of a pickle (https://github.com/huggingface/safetensors,
+    "Format").
+    """
+    length = int.from_bytes(data[:8], "little")
+    return data[8:9] == b"{" and length <= len(data) - 8
 
 
 def _read_safetensors(name: str, data: bytes) -> dict[str, Tensor]:

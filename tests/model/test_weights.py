@@ -140,6 +140,27 @@ class Evil:
         return Path.touch, (Path("/tmp/effnet-edge-was-here"),)
 
 
+@pytest.mark.parametrize("beginning", [b"\x80", b"PK"])
+def test_a_safetensors_file_may_begin_as_a_pickle_does(tmp_path: Path, beginning: bytes) -> None:
+    """Its first bytes are a length: one header in 32 begins with 0x80."""
+    network = EfficientNet(VARIANTS["b0"], num_classes=3)
+    plain, path = tmp_path / "plain.safetensors", tmp_path / "mine.safetensors"
+    save_file(network.state_dict(), plain)
+    data = plain.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    wanted = int.from_bytes(beginning, "little")
+    step = 256 ** len(beginning)
+    padded = length + (wanted - length) % step
+    header = data[8 : 8 + length].ljust(padded)
+    path.write_bytes(padded.to_bytes(8, "little") + header + data[8 + length :])
+    assert path.read_bytes().startswith(beginning)
+
+    loaded = EfficientNet(VARIANTS["b0"], num_classes=3)
+    load_weights(loaded, path)
+
+    assert torch.equal(loaded.classifier.weight, network.classifier.weight)
+
+
 @pytest.mark.parametrize("through_torch", [True, False])
 def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path, through_torch: bool) -> None:
     marker = Path("/tmp/effnet-edge-was-here")
