@@ -23,6 +23,7 @@ from effnet_calibration.sites import (
     STEM,
     channels_last,
     depthwise_convolutions,
+    last_projection,
     layer,
     quantized_layers,
     sites,
@@ -106,6 +107,8 @@ def apply_quantization(network: EfficientNet, quantization: Quantization) -> Qua
         kept |= squeeze_excitations(changed)
     if not scheme.quantizes_depthwise:
         kept |= depthwise_convolutions(changed)
+    if not scheme.quantizes_last_projection:
+        kept.add(last_projection(changed))
     inputs = {}
     for site in sites(changed):
         if site.name in kept:

@@ -47,7 +47,9 @@ class QuantizationScheme:
     `minimum` and `maximum` are the integers of the type. A symmetric scheme has zero point 0.
     `quantizes_gates` tells whether the squeeze-excitation's two layers are quantized, too: TensorRT
     fuses the gate as a whole where no pair is inside. `quantizes_depthwise` tells it of depthwise
-    convolutions: TensorRT-RTX has no INT8 kernel for them. `projection_scale` is the scale of every
+    convolutions: TensorRT-RTX has no INT8 kernel for them. `quantizes_last_projection` tells it of
+    the last block's projection: on B0 that one tensor costs as much as all others together once
+    depthwise convolutions are in 16 bit. `projection_scale` is the scale of every
     projection's input, where all shall have the same: TensorRT-RTX then stores one kernel for all
     blocks of a shape. docs/tensorrt.md tells how much both save. `weight_limit` is the largest
     integer of a weight.
@@ -59,6 +61,7 @@ class QuantizationScheme:
     symmetric: bool
     quantizes_gates: bool = True
     quantizes_depthwise: bool = True
+    quantizes_last_projection: bool = True
     projection_scale: float | None = None
     weight_limit: int = 127
 
@@ -92,6 +95,7 @@ SYMMETRIC_INT8_DENSE = replace(
     SYMMETRIC_INT8,
     name="symmetric-int8-dense",
     quantizes_depthwise=False,
+    quantizes_last_projection=False,
     # A power of two, which is exact in FP16; the grid then reaches from −8 to 8.
     projection_scale=2**-4,
 )

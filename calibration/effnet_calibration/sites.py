@@ -74,6 +74,12 @@ def depthwise_convolutions(network: EfficientNet) -> set[str]:
     return {site.name for site in sites(network) if site.kind == "depthwise"}
 
 
+def last_projection(network: EfficientNet) -> str:
+    """Name of the last block's projection."""
+    *_, (name, _) = blocks(network)
+    return f"{name}.project.conv"
+
+
 def quantized_layers(network: EfficientNet) -> dict[str, Layer]:
     """Every layer with 8-bit weights, by name: the stem's and the readers of all sites."""
     names = [STEM, *(site.name for site in sites(network))]

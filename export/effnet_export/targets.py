@@ -12,7 +12,6 @@ import onnx
 from effnet_calibration.schemes import (
     ASYMMETRIC_UINT8,
     ASYMMETRIC_UINT8_W7,
-    SYMMETRIC_INT8,
     SYMMETRIC_INT8_DENSE,
     QuantizationScheme,
 )
@@ -100,14 +99,11 @@ TARGETS = {
                 name,
                 ("fp16", "fp32", "int8"),
                 "choose --fp16, --int8 or --fp32",
-                scheme,
+                SYMMETRIC_INT8_DENSE,
                 _write_onnx,
                 built_on_device=True,
             )
-            for name, scheme in (
-                ("tensorrt", SYMMETRIC_INT8),
-                ("tensorrt-rtx", SYMMETRIC_INT8_DENSE),
-            )
+            for name in ("tensorrt", "tensorrt-rtx")
         ),
     )
 }
