@@ -269,7 +269,9 @@ class OnnxClassifier:
     def named_like(self, reference: Traceable) -> OnnxClassifier:
         """The same model with the reference's names for the tensors that are recognized."""
         names = names_like(self._model, self, reference)
-        return OnnxClassifier(renamed(self._model, names), self._preprocessing, self.name)
+        same = OnnxClassifier(renamed(self._model, names), self._preprocessing, self.name)
+        same.execution_precision = self.execution_precision
+        return same
 
     def _traced(
         self,
