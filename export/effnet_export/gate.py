@@ -41,6 +41,9 @@ INT8: dict[OutputKind, Gate] = {
     "features": Gate(min_sqnr_db=8.0),
 }
 
+# How much more power the difference of two independent samples of a noise has than one of them.
+INDEPENDENT = 2.0
+
 BATCH_SIZE = 8
 
 
@@ -48,16 +51,18 @@ def simulation_gates(loss: ParityResult) -> dict[OutputKind, Gate]:
     """What the Q/DQ graph must hold against the simulation that its table was made with.
 
     They differ where a value lies on the edge between two integers, and every such step moves
-    what is behind it. So they are two samples of INT8's own noise, and may differ by as much.
+    what is behind it. At worst they are two independent samples of INT8's own noise, whose
+    difference has twice the power of one.
 
     Args:
         loss: the simulation against the network in floating point.
     """
     gate = HALF_PRECISION[loss.output]
     if gate.min_sqnr_db is not None:
-        gate = replace(gate, min_sqnr_db=min(gate.min_sqnr_db, loss.sqnr_db))
+        independent = loss.sqnr_db - 10 * math.log10(INDEPENDENT)
+        gate = replace(gate, min_sqnr_db=min(gate.min_sqnr_db, independent))
     if gate.max_kl is not None and loss.kl is not None:
-        gate = replace(gate, max_kl=max(gate.max_kl, loss.kl))
+        gate = replace(gate, max_kl=max(gate.max_kl, INDEPENDENT * loss.kl))
     return {loss.output: gate}
 
 

@@ -146,7 +146,8 @@ def test_pairs_may_differ_from_the_simulation_by_int8s_own_noise(
     noisy = simulation_gates(replace(loss, sqnr_db=12.0, kl=0.11))["single-label"]
 
     assert (usual.min_sqnr_db, usual.max_kl) == (20.0, 0.05)
-    assert (noisy.min_sqnr_db, noisy.max_kl) == (12.0, 0.11)
+    assert noisy.min_sqnr_db == pytest.approx(9.0, abs=0.02)
+    assert noisy.max_kl == pytest.approx(0.22)
     assert simulation_gates(replace(loss, sqnr_db=nan))["single-label"].min_sqnr_db == 20.0
 
 
