@@ -142,7 +142,7 @@ def test_pairs_may_differ_from_the_simulation_by_int8s_own_noise(
     )
     loss = gate.loss(TorchClassifier(network.simulated(), source.preprocessing))
 
-    usual = simulation_gates(loss)["single-label"]
+    usual = simulation_gates(replace(loss, sqnr_db=24.0, kl=0.01))["single-label"]
     noisy = simulation_gates(replace(loss, sqnr_db=12.0, kl=0.11))["single-label"]
 
     assert (usual.min_sqnr_db, usual.max_kl) == (20.0, 0.05)
