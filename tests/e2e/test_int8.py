@@ -228,9 +228,11 @@ def test_dead_channels_and_an_all_zero_tensor_give_right_answers(
     ranges = table.ranges["stages.4.2.depthwise.conv"]
     assert not np.any(ranges.minimum)
     assert not np.any(ranges.maximum)
-    compared = effnet_edge("parity", "bundle", "--limit", "16", "--json")
+    # Without a whole block, many crops have two classes that are as good as equal.
+    compared = effnet_edge("parity", "bundle", "--limit", "64", "--json")
     (candidate,) = json.loads(compared.stdout)["candidates"]
     assert candidate["top1_agreement"] >= 0.8
+    assert candidate["kl"] < 0.03
 
 
 def test_sensitivity_of_a_bundle(effnet_edge: Run, openvino_int8: Path, tmp_path: Path) -> None:

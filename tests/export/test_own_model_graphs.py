@@ -161,7 +161,8 @@ def test_a_multi_label_bundle_says_so_and_gives_logits(labelled: Bundle) -> None
         assert stage.top1_agreement is None
         assert stage.label_set_agreement is not None
         assert "KL divergence per label" in stage.tolerance
-    assert_equal_answers(labelled, network_of(multi_label(), resolution=SIDE), 2e-2)
+    # A CPU with BF16 computes in it: worst on B0 2.4e-2.
+    assert_equal_answers(labelled, network_of(multi_label(), resolution=SIDE), 3e-2)
 
 
 def test_a_multi_label_bundle_classifies_by_sigmoid(labelled: Bundle) -> None:

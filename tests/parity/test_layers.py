@@ -113,11 +113,11 @@ def test_saturation_is_the_share_outside_of_the_grid(tmp_path: Path) -> None:
     pair = next(
         node
         for node in quantized.graph.node
-        if node.op_type == "QuantizeLinear" and node.input[0] == "scaled"
+        if node.op_type == "QuantizeLinear" and node.input[0] == "values"
     )
     narrow = changed(quantized, pair.input[1], lambda scale: scale / 2)
 
-    layer = layers_of(quantized, narrow)["scaled"]
+    layer = layers_of(quantized, narrow)["values"]
 
     grid = layer.saturation[0]
     half_step = (grid.high - grid.low) / 255 / 2
