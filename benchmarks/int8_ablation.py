@@ -18,14 +18,13 @@ from rich.markdown import Markdown
 from rich.progress import track
 
 from effnet_calibration.bias_correction import OutputCollector
-from effnet_calibration.calibrate import Settings, choose_grids, correct
+from effnet_calibration.calibrate import Settings, choose_grids, correct, integer_pixels
 from effnet_calibration.image_sets import CalibrationPictures
 from effnet_calibration.memory import batch_size, images_in_memory
 from effnet_calibration.quantized import apply_quantization
 from effnet_calibration.schemes import SCHEMES
 from effnet_calibration.sites import channels_last
 from effnet_calibration.statistics import StatisticsCollector
-from effnet_calibration.table import PixelNormalization
 from effnet_edge.image_set import ImageSet
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.parity import compare
@@ -70,9 +69,7 @@ class Subject:
     ) -> ParityResult:
         """Quantize with those settings, and compare with the network itself."""
         draft = choose_grids(self.network, self.statistics, scheme, settings)
-        if scheme.quantizes_stem:
-            normalization = PixelNormalization(self.preprocessing.mean, self.preprocessing.std)
-            draft = replace(draft, pixels=normalization)
+        draft = replace(draft, pixels=integer_pixels(scheme, self.preprocessing))
         quantization = correct(self.network, draft, self.exact, settings)
         simulated = apply_quantization(self.network, quantization).simulated()
         return compare(

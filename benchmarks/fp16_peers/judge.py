@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
+from int8_peers.reference import Reference
 from onnx import TensorProto
 
 from effnet_edge.errors import EffnetEdgeError
-from effnet_edge.parity import Comparison
-from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.parity.classifiers import OnnxClassifier
 from effnet_edge.parity.onnx_types import element_types
 from effnet_edge.runtime.tensorrt.plan import BuildOptions, Source, build_plan
 from effnet_export.fp16_graph import copied
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from int8_peers.subject import Pictures, Subject
-    from numpy.typing import NDArray
 
     from effnet_edge.parity import ParityResult
 
@@ -58,9 +56,9 @@ class Judge:
         self._evaluation = evaluation
 
     @cached_property
-    def _reference(self) -> NDArray[np.float32]:
-        network = TorchClassifier(self._subject.source.network, self._subject.preprocessing)
-        return np.concatenate([network.infer(each[None]) for each in self._evaluation.pixels])
+    def _reference(self) -> Reference:
+        network = self._subject.source.network
+        return Reference.of(network, self._subject.preprocessing, self._evaluation)
 
     def judge(self, model: onnx.ModelProto, ranges: Mapping[str, float]) -> Judgement:
         """Judge a typed graph.
@@ -94,14 +92,7 @@ class Judge:
 
     def _compare(self, model: onnx.ModelProto) -> ParityResult:
         candidate = OnnxClassifier(model, self._subject.preprocessing, "typed", rounding=True)
-        comparison = Comparison("torch", "typed", "FP32", candidate.execution_precision)
-        for index, picture in enumerate(self._evaluation.pixels):
-            comparison.update(
-                self._reference[index : index + 1],
-                candidate.infer(picture[None]),
-                self._evaluation.labels[index : index + 1],
-            )
-        return comparison.result()
+        return self._reference.compare("typed", candidate.execution_precision, candidate.infer)
 
 
 def _through_casts(casts: list[onnx.NodeProto], ranges: Mapping[str, float]) -> dict[str, float]:

@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effnet_edge.bench import compare
-from effnet_edge.parity import Comparison
-from effnet_edge.parity.classifiers import TorchClassifier
 from int8_peers.engines import Running, open_model
+from int8_peers.reference import Reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
 
     from effnet_edge.parity import ParityResult
     from int8_peers.method import Method
@@ -54,10 +51,8 @@ class Judge:
         self._evaluation = evaluation
 
     @cached_property
-    def _reference(self) -> NDArray[np.float32]:
-        """The network's logits, (N, classes)."""
-        network = TorchClassifier(self._subject.folded, self._subject.preprocessing)
-        return np.concatenate([network.infer(each[None]) for each in self._evaluation.pixels])
+    def _reference(self) -> Reference:
+        return Reference.of(self._subject.folded, self._subject.preprocessing, self._evaluation)
 
     def note(self, candidate: Candidate) -> str:
         """The store's name for this candidate's judgement."""
@@ -76,15 +71,8 @@ class Judge:
         running = open_model(
             candidate.method.engine, made.file, candidate.hint, self._subject.preprocessing, 1
         )
-        comparison = Comparison("torch", candidate.label, "FP32", "")
-        pictures = self._evaluation
-        for index, picture in enumerate(pictures.pixels):
-            comparison.update(
-                self._reference[index : index + 1],
-                running.infer(picture[None]),
-                pictures.labels[index : index + 1],
-            )
-        return {**_figures(comparison.result()), "executed": running.executed}
+        result = self._reference.compare(candidate.label, "", running.infer)
+        return {**_figures(result), "executed": running.executed}
 
 
 def _figures(result: ParityResult) -> dict[str, Any]:

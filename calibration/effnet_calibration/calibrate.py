@@ -126,9 +126,7 @@ def calibrate(
     for scheme in schemes:
         with one_thread():
             draft = choose_grids(fast, statistics, scheme, settings, progress)
-        if scheme.quantizes_stem:
-            normalization = PixelNormalization(preprocessing.mean, preprocessing.std)
-            draft = replace(draft, pixels=normalization)
+        draft = replace(draft, pixels=integer_pixels(scheme, preprocessing))
         quantizations[scheme.name] = correct(fast, draft, exact, settings, progress)
     return CalibrationTable(
         identify(network),
@@ -137,6 +135,15 @@ def calibrate(
         {name: _range(each) for name, each in statistics.items()},
         quantizations,
     )
+
+
+def integer_pixels(
+    scheme: QuantizationScheme, preprocessing: Preprocessing
+) -> PixelNormalization | None:
+    """How the pixels are normalized that the scheme's stem reads as integers; None if in float."""
+    if not scheme.quantizes_stem:
+        return None
+    return PixelNormalization(preprocessing.mean, preprocessing.std)
 
 
 def choose_grids(
