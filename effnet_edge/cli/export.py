@@ -175,7 +175,7 @@ def command(
 STAGES = {
     "load": "loading the network",
     "calibrate": "calibrating",
-    "quantize": "writing INT8 and comparing with the simulation",
+    "quantize": "writing INT8 and comparing with PyTorch",
     "export": "exporting to ONNX and comparing with PyTorch",
     "simplify": "simplifying and comparing with PyTorch",
     "type": "typing the graph and comparing with PyTorch",

@@ -315,10 +315,10 @@ class _ExportRun:
                 "weights", candidate, ROUNDED_WEIGHTS, before=reference, rewritten=(STEM,)
             )
         )
-        reference = TorchClassifier(quantized.simulated(), preprocessing, "simulated INT8")
+        simulated = TorchClassifier(quantized.simulated(), preprocessing, "simulated INT8")
         candidate = OnnxClassifier(graph, preprocessing, "Q/DQ ONNX")
-        limits = simulation_gates(gate.loss(reference))
-        self._parity.append(gate.against(reference).check("quantize", candidate, limits))
+        limits = simulation_gates(gate.loss(simulated))
+        self._parity.append(gate.check("quantize", candidate, limits))
 
     def _make_typed_graph(
         self, graph: onnx.ModelProto, source: Source, gate: ParityGate, chosen: ExportPictures

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import nan
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,8 @@ from effnet_export.simplify import simplify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
     PlantFault = Callable[[onnx.ModelProto, str], str]
 
@@ -131,23 +133,36 @@ def test_a_wrong_weight_is_named_though_int8_is_noisy(
         gate.check("weights", candidate, ROUNDED_WEIGHTS, before=rounded, rewritten=(STEM,))
 
 
-def test_pairs_may_differ_from_the_simulation_by_int8s_own_noise(
+@dataclass(frozen=True)
+class NoiseTimes:
+    """The simulation, with its distance from the exact network scaled."""
+
+    factor: float
+    exact: TorchClassifier
+    simulated: TorchClassifier
+    name: str = "scaled noise"
+    execution_precision: str = "INT8"
+
+    def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        exact = self.exact.infer(batch)
+        return exact + self.factor * (self.simulated.infer(batch) - exact)
+
+
+def test_pairs_may_lose_what_the_simulation_loses_in_another_way(
     source: Source, quantized: dict[QuantizationScheme, QuantizedNetwork]
 ) -> None:
-    network = quantized[ASYMMETRIC_UINT8]
-    gate = ParityGate(
-        TorchClassifier(source.network, source.preprocessing),
-        EmbeddedPhotos(8, seed=5),
-        source.preprocessing,
-    )
-    loss = gate.loss(TorchClassifier(network.simulated(), source.preprocessing))
+    exact = TorchClassifier(source.network, source.preprocessing)
+    simulated = TorchClassifier(quantized[ASYMMETRIC_UINT8].simulated(), source.preprocessing)
+    gate = ParityGate(exact, EmbeddedPhotos(8, seed=5), source.preprocessing)
+    loss = gate.loss(simulated)
+    limits = simulation_gates(loss)
 
-    usual = simulation_gates(replace(loss, sqnr_db=24.0, kl=0.01))["single-label"]
-    noisy = simulation_gates(replace(loss, sqnr_db=12.0, kl=0.11))["single-label"]
+    gate.check("quantize", NoiseTimes(-1.0, exact, simulated), limits)
+    with pytest.raises(GateError, match="quantize changed the model"):
+        gate.check("quantize", NoiseTimes(1.5, exact, simulated), limits)
 
-    assert (usual.min_sqnr_db, usual.max_kl) == (20.0, 0.05)
-    assert noisy.min_sqnr_db == pytest.approx(9.0, abs=0.02)
-    assert noisy.max_kl == pytest.approx(0.22)
+    assert simulation_gates(replace(loss, kl=0.11))["single-label"].max_kl == pytest.approx(0.22)
+    assert simulation_gates(replace(loss, kl=0.01))["single-label"].max_kl == 0.05
     assert simulation_gates(replace(loss, sqnr_db=nan))["single-label"].min_sqnr_db == 20.0
 
 
