@@ -6,6 +6,8 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from effnet_edge.bundle import StageParity
 from effnet_edge.errors import GateError
 from effnet_edge.parity import EXACT_GATES, Comparison, Gate
@@ -14,6 +16,8 @@ from effnet_edge.parity.classifiers import OnnxClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+
+    from numpy.typing import NDArray
 
     from effnet_edge.image import Preprocessing
     from effnet_edge.outputs import OutputKind
@@ -41,14 +45,16 @@ INT8: dict[OutputKind, Gate] = {
     "features": Gate(min_sqnr_db=8.0),
 }
 
-# How much more the Q/DQ graph may lose than the simulation. Of the same noise, 16 pictures gave two
-# samples that differed by a factor of 1.4 (untrained V2-M of 10 classes, the noisiest known).
+# How many times the noise of the simulation the Q/DQ graph may have, where chance is ruled out by
+# this many standard errors, and at most.
 NOISE_MARGIN = 2.0
+STANDARD_ERRORS = 2.0
+LARGEST_MARGIN = 4.0
 
 BATCH_SIZE = 8
 
 
-def simulation_gates(loss: ParityResult) -> dict[OutputKind, Gate]:
+def simulation_gates(loss: ParityResult, uncertainty: float = 0.0) -> dict[OutputKind, Gate]:
     """What the Q/DQ graph must hold against the network in floating point.
 
     It loses what the simulation loses that its table was made with, up to chance: they differ
@@ -57,13 +63,33 @@ def simulation_gates(loss: ParityResult) -> dict[OutputKind, Gate]:
 
     Args:
         loss: the simulation against the network in floating point.
+        uncertainty: of the ratio of their noise; see `ratio_uncertainty`.
     """
     gate = HALF_PRECISION[loss.output]
+    margin = min(NOISE_MARGIN * math.exp(STANDARD_ERRORS * uncertainty), LARGEST_MARGIN)
     if math.isfinite(loss.sqnr_db):
-        gate = replace(gate, min_sqnr_db=loss.sqnr_db - 10 * math.log10(NOISE_MARGIN))
+        gate = replace(gate, min_sqnr_db=loss.sqnr_db - 10 * math.log10(margin))
     if gate.max_kl is not None and loss.kl is not None:
-        gate = replace(gate, max_kl=max(gate.max_kl, NOISE_MARGIN * loss.kl))
+        gate = replace(gate, max_kl=max(gate.max_kl, margin * loss.kl))
     return {loss.output: gate}
+
+
+def ratio_uncertainty(noise: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """The standard error of the logarithm of sum(noise) / sum(other), paired by picture.
+
+    By the delta method (Cochran 1977, "Sampling techniques", section 6.4): that of the mean of
+    noise / mean(noise) - other / mean(other).
+
+    Args:
+        noise, other: powers, one a picture, float64 (N,).
+
+    Returns:
+        0 or more; 0 for a single picture, or where one of the sums is zero or not finite.
+    """
+    if len(noise) < 2 or not all(0 < each.sum() < math.inf for each in (noise, other)):
+        return 0.0
+    differences = noise / noise.mean() - other / other.mean()
+    return float(differences.std(ddof=1) / math.sqrt(len(differences)))
 
 
 class ParityGate:
@@ -122,8 +148,39 @@ class ParityGate:
             )
         return _stage_parity(stage, result, gate)
 
+    def check_noise(self, stage: str, candidate: Classifier, simulated: Classifier) -> StageParity:
+        """Stop the export if the candidate has more noise than its simulation, beyond chance.
+
+        Raises:
+            GateError: it has; see `simulation_gates`.
+        """
+        expected, found = self._answers(simulated), self._answers(candidate)
+        uncertainty = ratio_uncertainty(self._noise(found), self._noise(expected))
+        limits = simulation_gates(self._compared(simulated, expected), uncertainty)
+        result = self._compared(candidate, found)
+        gate = limits[self._output]
+        failures = gate.check(result)
+        if failures:
+            raise GateError(f"{stage} changed the model: {'; '.join(failures)}")
+        return _stage_parity(stage, result, gate)
+
     def loss(self, candidate: Classifier) -> ParityResult:
         """How far the candidate is from the reference, whatever is allowed."""
+        return self._compared(candidate, self._answers(candidate))
+
+    def _answers(self, candidate: Classifier) -> list[NDArray[np.float32]]:
+        return [candidate.infer(pixels) for pixels, _ in self._batches]
+
+    def _noise(self, answers: list[NDArray[np.float32]]) -> NDArray[np.float64]:
+        """The power of the distance from the reference, one a picture."""
+        return np.concatenate(
+            [
+                np.square(answer.astype(np.float64) - logits).sum(1)
+                for answer, (_, logits) in zip(answers, self._batches, strict=True)
+            ]
+        )
+
+    def _compared(self, candidate: Classifier, answers: list[NDArray[np.float32]]) -> ParityResult:
         comparison = Comparison(
             self._reference.name,
             candidate.name,
@@ -131,8 +188,8 @@ class ParityGate:
             candidate.execution_precision,
             self._output,
         )
-        for pixels, logits in self._batches:
-            comparison.update(logits, candidate.infer(pixels))
+        for answer, (_, logits) in zip(answers, self._batches, strict=True):
+            comparison.update(logits, answer)
         return comparison.result(self._pictures.source)
 
     def _culprit(

@@ -44,7 +44,7 @@ from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_edge.runtime.tensorrt.selection import runs_here
 from effnet_export.calibration import calibration_table
 from effnet_export.fp16 import type_fp16
-from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate, simulation_gates
+from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate
 from effnet_export.labels import default_labels, read_labels
 from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import INPUT_NAME, export_onnx
@@ -317,8 +317,7 @@ class _ExportRun:
         )
         simulated = TorchClassifier(quantized.simulated(), preprocessing, "simulated INT8")
         candidate = OnnxClassifier(graph, preprocessing, "Q/DQ ONNX")
-        limits = simulation_gates(gate.loss(simulated))
-        self._parity.append(gate.check("quantize", candidate, limits))
+        self._parity.append(gate.check_noise("quantize", candidate, simulated))
 
     def _make_typed_graph(
         self, graph: onnx.ModelProto, source: Source, gate: ParityGate, chosen: ExportPictures

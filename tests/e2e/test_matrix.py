@@ -59,6 +59,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
     return made
 
 
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("variant", "target", "precision"), list(cells()))
 def test_a_cell_exports_and_passes_its_gates(
     variant: str,

@@ -25,7 +25,12 @@ from effnet_edge.errors import GateError
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.parity import compare
 from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
-from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate, simulation_gates
+from effnet_export.gate import (
+    ROUNDED_WEIGHTS,
+    ParityGate,
+    ratio_uncertainty,
+    simulation_gates,
+)
 from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.qdq import STEM, quantize_graph, without_pairs
@@ -35,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+    from effnet_edge.parity import ParityResult
 
     PlantFault = Callable[[onnx.ModelProto, str], str]
 
@@ -154,16 +161,47 @@ def test_pairs_may_lose_what_the_simulation_loses_in_another_way(
     exact = TorchClassifier(source.network, source.preprocessing)
     simulated = TorchClassifier(quantized[ASYMMETRIC_UINT8].simulated(), source.preprocessing)
     gate = ParityGate(exact, EmbeddedPhotos(8, seed=5), source.preprocessing)
-    loss = gate.loss(simulated)
-    limits = simulation_gates(loss)
 
-    gate.check("quantize", NoiseTimes(-1.0, exact, simulated), limits)
+    passed = gate.check_noise("quantize", NoiseTimes(-1.0, exact, simulated), simulated)
     with pytest.raises(GateError, match="quantize changed the model"):
-        gate.check("quantize", NoiseTimes(1.5, exact, simulated), limits)
+        gate.check_noise("quantize", NoiseTimes(1.5, exact, simulated), simulated)
+    with pytest.raises(GateError, match="quantize changed the model"):
+        gate.check_noise("quantize", NoiseTimes(nan, exact, simulated), simulated)
 
-    assert simulation_gates(replace(loss, kl=0.11))["single-label"].max_kl == pytest.approx(0.22)
-    assert simulation_gates(replace(loss, kl=0.01))["single-label"].max_kl == 0.05
-    assert simulation_gates(replace(loss, sqnr_db=nan))["single-label"].min_sqnr_db == 20.0
+    assert passed.sqnr_db == pytest.approx(gate.loss(simulated).sqnr_db, abs=0.01)
+
+
+def test_the_pairs_gate_follows_the_simulation(source: Source) -> None:
+    exact = TorchClassifier(source.network, source.preprocessing)
+    loss = ParityGate(exact, EmbeddedPhotos(1), source.preprocessing).loss(exact)
+    loss = replace(loss, sqnr_db=20.0, kl=0.11)
+
+    def limits(loss: ParityResult, uncertainty: float = 0.0) -> tuple[float, float]:
+        gate = simulation_gates(loss, uncertainty)["single-label"]
+        assert gate.min_sqnr_db is not None
+        assert gate.max_kl is not None
+        return gate.min_sqnr_db, gate.max_kl
+
+    assert limits(loss) == pytest.approx((16.99, 0.22), abs=0.01)
+    assert limits(loss, 0.1) == pytest.approx((16.12, 0.269), abs=0.01)
+    assert limits(loss, 2.0) == pytest.approx((13.98, 0.44), abs=0.01)
+    assert limits(replace(loss, kl=0.01))[1] == 0.05
+    assert limits(replace(loss, sqnr_db=nan))[0] == 20.0
+
+
+def test_the_uncertainty_of_a_ratio_is_how_it_varies_from_sample_to_sample() -> None:
+    random = np.random.default_rng(0)
+    common = random.chisquare(3, (4000, 16))
+    noise = common + random.chisquare(3, common.shape)
+    other = common + random.chisquare(3, common.shape)
+
+    told = [ratio_uncertainty(*pair) for pair in zip(noise, other, strict=True)]
+    ratios = np.log(noise.sum(1) / other.sum(1))
+
+    assert np.mean(told) == pytest.approx(ratios.std(), rel=0.1)
+    assert ratio_uncertainty(noise[0], 3 * noise[0]) == pytest.approx(0.0, abs=1e-12)
+    assert ratio_uncertainty(noise[0, :1], other[0, :1]) == 0.0
+    assert ratio_uncertainty(noise[0], np.zeros(16)) == 0.0
 
 
 def test_every_convolution_reads_integers(
