@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import Message as AnyMessage
 from onnx import TensorProto, helper, numpy_helper
 
-from effnet_edge.parity.onnx_types import element_types
+from effnet_edge.parity.onnx_types import element_types, without_weights
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -33,9 +33,12 @@ def write_types(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProt
     typed = copied(model)
     _TypeWriter(typed, kept).write()
     del typed.graph.value_info[:]
-    inferred = onnx.shape_inference.infer_shapes(typed, check_type=True, strict_mode=True)
-    onnx.checker.check_model(inferred)
-    return inferred
+    inferred = onnx.shape_inference.infer_shapes(
+        without_weights(typed), check_type=True, strict_mode=True
+    )
+    typed.graph.value_info.extend(inferred.graph.value_info)
+    onnx.checker.check_model(typed)
+    return typed
 
 
 class _TypeWriter:
