@@ -171,6 +171,29 @@ def test_pairs_may_lose_what_the_simulation_loses_in_another_way(
     assert passed.sqnr_db == pytest.approx(gate.loss(simulated).sqnr_db, abs=0.01)
 
 
+@pytest.mark.parametrize("name", ["stages.1.0.depthwise.conv", "stages.6.0.project.conv"])
+def test_a_wrong_scale_of_an_activation_is_refused(
+    source: Source, quantized: dict[QuantizationScheme, QuantizedNetwork], name: str
+) -> None:
+    network = quantized[ASYMMETRIC_UINT8]
+    graph = quantize_graph(exported(network, source, "uint8-nhwc"), network)
+    exact = TorchClassifier(source.network, source.preprocessing)
+    simulated = TorchClassifier(network.simulated(), source.preprocessing)
+    gate = ParityGate(exact, EmbeddedPhotos(16, seed=5), source.preprocessing)
+    sound = OnnxClassifier(graph, source.preprocessing, "sound")
+    assert gate.check_noise("quantize", sound, simulated).passed
+
+    pair = next(node for node in graph.graph.node if node.name == f"{name}/input/QuantizeLinear")
+    scale = next(each for each in graph.graph.initializer if each.name == pair.input[1])
+    doubled = onnx.numpy_helper.from_array(2 * onnx.numpy_helper.to_array(scale), "doubled")
+    graph.graph.initializer.append(doubled)
+    pair.input[1] = doubled.name
+    faulty = OnnxClassifier(graph, source.preprocessing, "faulty")
+
+    with pytest.raises(GateError, match="quantize changed the model: SQNR"):
+        gate.check_noise("quantize", faulty, simulated)
+
+
 def test_the_pairs_gate_follows_the_simulation(source: Source) -> None:
     exact = TorchClassifier(source.network, source.preprocessing)
     loss = ParityGate(exact, EmbeddedPhotos(1), source.preprocessing).loss(exact)
