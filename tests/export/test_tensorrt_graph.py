@@ -169,6 +169,9 @@ import signal, sys
 from effnet_edge.bundle import Bundle
 from effnet_edge.runtime.tensorrt.build import build_engine
 
+# A shell's background jobs ignore SIGINT, and what they start inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 def interrupt(_phase, done, _total):
     if done == 1:
         signal.raise_signal(signal.SIGINT)
