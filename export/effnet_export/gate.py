@@ -54,7 +54,7 @@ LARGEST_MARGIN = 4.0
 BATCH_SIZE = 8
 
 
-def simulation_gates(loss: ParityResult, uncertainty: float = 0.0) -> dict[OutputKind, Gate]:
+def simulation_gate(loss: ParityResult, uncertainty: float = 0.0) -> Gate:
     """What the Q/DQ graph must hold against the network in floating point.
 
     It loses what the simulation loses that its table was made with, up to chance: they differ
@@ -71,7 +71,7 @@ def simulation_gates(loss: ParityResult, uncertainty: float = 0.0) -> dict[Outpu
         gate = replace(gate, min_sqnr_db=loss.sqnr_db - 10 * math.log10(margin))
     if gate.max_kl is not None and loss.kl is not None:
         gate = replace(gate, max_kl=max(gate.max_kl, margin * loss.kl))
-    return {loss.output: gate}
+    return gate
 
 
 def ratio_uncertainty(noise: NDArray[np.float64], other: NDArray[np.float64]) -> float:
@@ -152,13 +152,12 @@ class ParityGate:
         """Stop the export if the candidate has more noise than its simulation, beyond chance.
 
         Raises:
-            GateError: it has; see `simulation_gates`.
+            GateError: it has; see `simulation_gate`.
         """
         expected, found = self._answers(simulated), self._answers(candidate)
         uncertainty = ratio_uncertainty(self._noise(found), self._noise(expected))
-        limits = simulation_gates(self._compared(simulated, expected), uncertainty)
+        gate = simulation_gate(self._compared(simulated, expected), uncertainty)
         result = self._compared(candidate, found)
-        gate = limits[self._output]
         failures = gate.check(result)
         if failures:
             raise GateError(f"{stage} changed the model: {'; '.join(failures)}")

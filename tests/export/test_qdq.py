@@ -29,7 +29,7 @@ from effnet_export.gate import (
     ROUNDED_WEIGHTS,
     ParityGate,
     ratio_uncertainty,
-    simulation_gates,
+    simulation_gate,
 )
 from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import export_onnx
@@ -200,7 +200,7 @@ def test_the_pairs_gate_follows_the_simulation(source: Source) -> None:
     loss = replace(loss, sqnr_db=20.0, kl=0.11)
 
     def limits(loss: ParityResult, uncertainty: float = 0.0) -> tuple[float, float]:
-        gate = simulation_gates(loss, uncertainty)["single-label"]
+        gate = simulation_gate(loss, uncertainty)
         assert gate.min_sqnr_db is not None
         assert gate.max_kl is not None
         return gate.min_sqnr_db, gate.max_kl
