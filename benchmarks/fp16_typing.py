@@ -28,7 +28,7 @@ from int8_peers.subject import Pictures, Subject
 from rich.console import Console
 
 from effnet_edge.errors import first_line
-from effnet_edge.image import normalize
+from effnet_edge.pictures.image import normalize
 from effnet_export.fp16 import measure_ranges
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fp16_peers.judge import Judgement
     from fp16_peers.methods import Method, Typed
 
-    from effnet_edge.image import Preprocessing
+    from effnet_edge.pictures.image import Preprocessing
 
 COLUMNS = (
     "typed by",

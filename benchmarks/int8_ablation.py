@@ -25,19 +25,19 @@ from effnet_calibration.quantized import apply_quantization
 from effnet_calibration.schemes import SCHEMES
 from effnet_calibration.sites import channels_last
 from effnet_calibration.statistics import StatisticsCollector
-from effnet_edge.image_set import ImageSet
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.source import load_source
 from effnet_edge.parity import compare
-from effnet_edge.parity.classifiers import TorchClassifier
-from effnet_export.network import load_source
+from effnet_edge.parity.models.classifiers import TorchClassifier
+from effnet_edge.pictures.sets import ImageSet
 
 if TYPE_CHECKING:
     from effnet_calibration.bias_correction import ExactOutputs
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_calibration.statistics import TensorStatistics
-    from effnet_edge.image import Preprocessing
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.parity.comparison import ParityResult
+    from effnet_edge.pictures.image import Preprocessing
 
 ALL = Settings()
 NOTHING = Settings(**{each.name: False for each in fields(Settings)})

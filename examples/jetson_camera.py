@@ -9,7 +9,7 @@ import sys
 import cv2
 
 from effnet_edge import EngineRunner
-from effnet_edge.image import prepare
+from effnet_edge.pictures.image import prepare
 
 CSI = (
     "nvarguscamerasrc ! video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1 ! nvvidconv "

@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from effnet_calibration.embedded import EmbeddedPhotos
-from effnet_edge.image import normalize
 from effnet_edge.model.network import Block, ConvBnAct, EfficientNet
 from effnet_edge.model.preprocessing import variant_preprocessing
 from effnet_edge.model.variants import VARIANTS
+from effnet_edge.pictures.embedded import EmbeddedPhotos
+from effnet_edge.pictures.image import normalize
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from effnet_calibration.embedded import EmbeddedPhotos
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.preprocessing import variant_preprocessing
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import load_weights
+from effnet_edge.pictures.embedded import EmbeddedPhotos
 
 if TYPE_CHECKING:
     from pathlib import Path

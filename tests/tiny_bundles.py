@@ -17,14 +17,14 @@ from effnet_edge.bundle import (
     BundleWriter,
     EngineRecord,
     InputSpec,
-    Label,
-    Machine,
     Manifest,
     OutputSpec,
-    Weights,
     utc_now,
 )
-from effnet_edge.image import Preprocessing
+from effnet_edge.labels import Label
+from effnet_edge.machine import Machine
+from effnet_edge.model.provenance import Weights
+from effnet_edge.pictures.image import Preprocessing
 from effnet_edge.runtime.tensorrt.build import build_engine
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from effnet_calibration.quantized import apply
 from effnet_calibration.schemes import SYMMETRIC_INT8_DENSE
 from effnet_calibration.sites import layer
 from effnet_edge.bundle import BatchRange
-from effnet_edge.image_set import ImageSet
+from effnet_edge.pictures.sets import ImageSet
 from effnet_export.fp16 import OPSET
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.qdq import quantize_graph

@@ -11,8 +11,8 @@ from int8_peers.reference import Reference
 from onnx import TensorProto
 
 from effnet_edge.errors import EffnetEdgeError
-from effnet_edge.parity.classifiers import OnnxClassifier
-from effnet_edge.parity.onnx_types import element_types
+from effnet_edge.graphs.types import element_types
+from effnet_edge.parity.models.classifiers import OnnxClassifier
 from effnet_edge.runtime.tensorrt.plan import BuildOptions, Source, build_plan
 from effnet_export.fp16_graph import copied
 

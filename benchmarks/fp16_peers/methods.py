@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 
-from effnet_edge.image import normalize
+from effnet_edge.pictures.image import normalize
 from effnet_export.fp16 import LARGEST, type_fp16
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from int8_peers.subject import Pictures
     from numpy.typing import NDArray
 
-    from effnet_edge.image import Preprocessing
-    from effnet_edge.image_set import Batch
+    from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.pictures.sets import Batch
 
 # auto_mixed_precision tries on, and on.
 PATIENCE = 300

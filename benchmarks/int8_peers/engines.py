@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import openvino
 
-from effnet_edge.image import normalize
+from effnet_edge.pictures.image import normalize
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from effnet_edge.image import Preprocessing
+    from effnet_edge.pictures.image import Preprocessing
     from int8_peers.method import Engine
 
 _OPENVINO_COMPUTE = frozenset({"convolution", "groupconvolution", "fullyconnected", "matmul"})

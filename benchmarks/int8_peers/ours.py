@@ -15,7 +15,7 @@ from effnet_calibration.calibrate import calibrate
 from effnet_calibration.quantized import apply
 from effnet_calibration.schemes import SYMMETRIC_INT8
 from effnet_edge.bundle import BatchRange, Bundle
-from effnet_edge.image_set import ImageSet
+from effnet_edge.pictures.sets import ImageSet
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.qdq import quantize_graph
 from effnet_export.simplify import simplify

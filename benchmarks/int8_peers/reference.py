@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effnet_edge.parity import Comparison
-from effnet_edge.parity.classifiers import TorchClassifier
+from effnet_edge.parity.models.classifiers import TorchClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from effnet_edge.image import Preprocessing
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.parity import ParityResult
+    from effnet_edge.pictures.image import Preprocessing
     from int8_peers.subject import Pictures
 
 

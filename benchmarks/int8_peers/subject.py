@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effnet_edge.errors import UsageError
-from effnet_edge.image import normalize
-from effnet_edge.image_set import ImageSet
+from effnet_edge.labels import imagenet_labels
 from effnet_edge.model.folding import fold_batch_norm
-from effnet_export.labels import imagenet_labels
-from effnet_export.network import Source, load_source
+from effnet_edge.model.source import Source, load_source
+from effnet_edge.pictures.image import normalize
+from effnet_edge.pictures.sets import ImageSet
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from effnet_edge.image import Preprocessing
     from effnet_edge.model.network import EfficientNet
+    from effnet_edge.pictures.image import Preprocessing
 
 VARIANT = "b0"
 

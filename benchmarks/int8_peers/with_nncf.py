@@ -12,7 +12,7 @@ import openvino
 import torch
 from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
-from effnet_edge.parity import metrics
+from effnet_edge.parity.measures import metrics
 from int8_peers.engines import pixels_in
 from int8_peers.method import Method, Product
 from int8_peers.onnx_export import exported_onnx

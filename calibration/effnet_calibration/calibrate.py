@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from effnet_calibration.schemes import QuantizationScheme, TensorQuantization
-    from effnet_edge.image import Preprocessing
     from effnet_edge.model.network import EfficientNet
+    from effnet_edge.pictures.image import Preprocessing
 
 CORRECTION = "bias correction"
 

@@ -12,15 +12,15 @@ import torch
 
 from effnet_calibration.errors import CalibrationError, CalibrationWarning
 from effnet_calibration.table import CalibrationSet
-from effnet_edge.image import normalize
+from effnet_edge.pictures.image import normalize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
 
-    from effnet_edge.image import Pixels, Preprocessing
-    from effnet_edge.image_set import Batch
+    from effnet_edge.pictures.image import Pixels, Preprocessing
+    from effnet_edge.pictures.sets import Batch
 
 DEFAULT_IMAGES = 200
 FEW_IMAGES = 32
@@ -28,7 +28,7 @@ UNREADABLE_SHARE = 0.1
 
 
 class Pictures(Protocol):
-    """`effnet_edge.image_set.ImageSet`, or what gives pictures as it does."""
+    """`effnet_edge.pictures.sets.ImageSet`, or what gives pictures as it does."""
 
     @property
     def source(self) -> str:

@@ -15,8 +15,8 @@ from effnet_calibration.memory import batch_size, images_in_memory
 from effnet_calibration.quantized import apply_quantization
 from effnet_calibration.sensitivity import sensitivity
 from effnet_calibration.sites import channels_last, sites
-from effnet_edge.image import normalize
 from effnet_edge.parity import Comparison, ParityResult
+from effnet_edge.pictures.image import normalize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from effnet_calibration.calibrate import Progress
     from effnet_calibration.image_sets import Pictures
     from effnet_calibration.table import Quantization
-    from effnet_edge.image import Preprocessing
-    from effnet_edge.image_set import Batch
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.parity import Gate
+    from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.pictures.sets import Batch
 
 SENSITIVITY_IMAGES = 32
 

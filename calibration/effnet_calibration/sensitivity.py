@@ -20,7 +20,7 @@ from effnet_calibration.sites import (
     sites,
     squeeze_excitations,
 )
-from effnet_edge.parity.output_measures import OUTPUT_MEASURES
+from effnet_edge.parity.measures.output_measures import OUTPUT_MEASURES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

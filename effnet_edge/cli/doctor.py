@@ -41,7 +41,7 @@ def command(context: click.Context) -> None:
 
     The exit code is 1 if no backend works.
     """
-    from effnet_edge.bundle import Machine
+    from effnet_edge.machine import Machine
     from effnet_edge.runtime.doctor import available_backends
 
     machine, backends, export = Machine.here(), available_backends(), _export_status()

@@ -286,7 +286,7 @@ def _report_kept(result: ExportResult) -> None:
 
 
 def _loss(loss: ParityResult) -> str:
-    from effnet_edge.parity.output_measures import SHOWN_MEASURES
+    from effnet_edge.parity.measures.output_measures import SHOWN_MEASURES
 
     shown = SHOWN_MEASURES[loss.output]
     told = ", ".join(f"{each.title} {each.tell(getattr(loss, each.key))}" for each in shown)
@@ -312,7 +312,7 @@ def _display_path(bundle: Bundle) -> str:
 def _parity_table(bundle: Bundle) -> Table:
     from rich.table import Table
 
-    from effnet_edge.parity.output_measures import brief_measures
+    from effnet_edge.parity.measures.output_measures import brief_measures
 
     pictures, output = bundle.manifest.parity_images, bundle.manifest.output
     shown = brief_measures(output.kind)

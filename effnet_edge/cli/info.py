@@ -14,7 +14,7 @@ from effnet_edge.model.variants import VARIANTS, Variant, get_variant
 
 if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle
-    from effnet_edge.model.registry import NamedFile
+    from effnet_edge.model.remote.registry import NamedFile
 
 
 @click.command("info", short_help="Describe a variant or a bundle.")
@@ -36,7 +36,7 @@ def command(name: str) -> None:
 
 
 def _variant(variant: Variant) -> None:
-    from effnet_edge.model.registry import NAMED_WEIGHTS
+    from effnet_edge.model.remote.registry import NAMED_WEIGHTS
 
     stages, named = variant.stages(), NAMED_WEIGHTS[variant.name]
     if settings().json:
@@ -89,7 +89,7 @@ def _described(name: str, file: NamedFile) -> str:
 
 
 def _weights_row(name: str, file: NamedFile) -> dict[str, object]:
-    from effnet_edge.model.registry import Download, PackagedFile
+    from effnet_edge.model.remote.registry import Download, PackagedFile
 
     if isinstance(file, Download):
         return {
@@ -120,7 +120,7 @@ def _bundle(bundle: Bundle) -> None:
     from rich.table import Table
 
     from effnet_edge.outputs import OUTPUT_UNITS
-    from effnet_edge.parity.output_measures import brief_measures
+    from effnet_edge.parity.measures.output_measures import brief_measures
 
     table = Table(
         title=f"{bundle.path} (all files intact)", title_justify="left", show_header=False

@@ -19,7 +19,7 @@ def command() -> None:
         return
     from rich.table import Table
 
-    from effnet_edge.model.registry import weight_names
+    from effnet_edge.model.remote.registry import weight_names
 
     table = Table()
     table.add_column("variant")
@@ -41,7 +41,7 @@ def command() -> None:
 
 
 def _row(variant: Variant) -> dict[str, object]:
-    from effnet_edge.model.registry import weight_names
+    from effnet_edge.model.remote.registry import weight_names
 
     return {
         **asdict(variant),

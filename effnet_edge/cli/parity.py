@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from effnet_edge.cli.compared import Models
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity import Gate
     from effnet_edge.parity.comparison import PictureSet
     from effnet_edge.parity.report.document import Document, Examined
     from effnet_edge.parity.study import Study
+    from effnet_export.opening import Models
 
 EMBEDDED_PICTURES = 64
 LAYER_PICTURES = 16
@@ -113,10 +113,10 @@ def command(
 
     The exit code is 1 if a gate fails; the first node at fault is then looked for.
     """
-    from effnet_edge.cli.compared import Openings, open_models
     from effnet_edge.parity.report.document import Circumstances, build_document
     from effnet_edge.parity.report.files import read_document
     from effnet_edge.parity.study import study
+    from effnet_export.opening import Openings, open_models
 
     limits = {
         "max-drop": max_drop,
@@ -153,7 +153,7 @@ def command(
 
 
 def _gate(file: Path | None, limits: Mapping[str, float | None]) -> Gate:
-    from effnet_edge.parity.gate_file import gate_of, read_limits
+    from effnet_edge.parity.measures.gate_file import gate_of, read_limits
 
     told = read_limits(file) if file else {}
     return gate_of(told | {key: value for key, value in limits.items() if value is not None})
@@ -169,10 +169,10 @@ def _examine(
     layers: bool,
     bisect: bool,
 ) -> Examined:
-    from effnet_edge.parity.bisection import find_faults
-    from effnet_edge.parity.layers import compare_layers
+    from effnet_edge.parity.inside.bisection import find_faults
+    from effnet_edge.parity.inside.layers import compare_layers
+    from effnet_edge.parity.inside.tracing import LOGITS
     from effnet_edge.parity.report.document import Examined
-    from effnet_edge.parity.tracing import LOGITS
 
     failures = gate.check(result.result)
     layer_errors = findings = None
@@ -197,11 +197,11 @@ def _examine(
 
 
 def _few(pictures: PictureSet, count: int) -> PictureSet:
-    from effnet_edge.image_set import ImageSet
+    from effnet_edge.pictures.sets import ImageSet
 
     if isinstance(pictures, ImageSet):
         return pictures.subset(count)
-    from effnet_calibration.embedded import EmbeddedPhotos
+    from effnet_edge.pictures.embedded import EmbeddedPhotos
 
     if isinstance(pictures, EmbeddedPhotos):
         return replace(pictures, count=min(count, len(pictures)))
@@ -212,7 +212,7 @@ def _pictures(
     images: Path | None, labels: Path | None, limit: int | None, models: Models
 ) -> PictureSet:
     from effnet_edge.errors import UsageError
-    from effnet_edge.image_set import ImageSet
+    from effnet_edge.pictures.sets import ImageSet
 
     if images is not None and labels is not None:
         raise UsageError("--images and --labels each name a set of pictures: give one of them")
@@ -228,7 +228,7 @@ def _pictures(
     elif labels is not None:
         chosen = ImageSet.from_csv(labels, models.classes)
     else:
-        from effnet_calibration.embedded import EmbeddedPhotos
+        from effnet_edge.pictures.embedded import EmbeddedPhotos
 
         return EmbeddedPhotos(limit or EMBEDDED_PICTURES, channels=channels)
     return chosen if limit is None else chosen.subset(limit)
@@ -327,7 +327,7 @@ def _table(document: Document) -> Table:
 
 
 def _measures(each: Document, output: OutputKind) -> dict[str, str]:
-    from effnet_edge.parity.output_measures import SHOWN_MEASURES
+    from effnet_edge.parity.measures.output_measures import SHOWN_MEASURES
 
     rows = {shown.title: shown.tell(each[shown.key]) for shown in SHOWN_MEASURES[output]}
     value = "feature" if output == "features" else "logit"

@@ -71,7 +71,7 @@ def command(
 
 def _expand(images: tuple[str, ...], channels: int) -> list[str]:
     """Folders become the pictures in them; a path given twice counts once."""
-    from effnet_edge.image_set import ImageSet
+    from effnet_edge.pictures.sets import ImageSet
 
     paths: list[str] = []
     for image in images:

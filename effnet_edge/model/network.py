@@ -13,15 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from effnet_edge.model.variants import (
-    IMAGENET_CLASSES,
-    Activation,
-    BlockSpec,
-    Padding,
-    Variant,
-)
+from effnet_edge.labels import IMAGENET_CLASSES
 
 if TYPE_CHECKING:
+    from effnet_edge.model.variants import Activation, BlockSpec, Padding, Variant
     from effnet_edge.outputs import OutputKind
 
 BATCH_NORM_EPS = 1e-3

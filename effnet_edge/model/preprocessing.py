@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from effnet_edge.errors import UsageError
-from effnet_edge.image import Preprocessing
 from effnet_edge.model.variants import EDGETPU, LITE, VARIANTS, Variant
+from effnet_edge.pictures.image import Preprocessing
 
 # The statistics of ImageNet's training set that the reference normalizes with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

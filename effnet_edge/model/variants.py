@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from effnet_edge.errors import UsageError
+from effnet_edge.labels import IMAGENET_CLASSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +26,7 @@ BlockKind = Literal["mbconv", "fused", "conv"]
 """Expansion, depthwise convolution and projection; the first two fused into one full convolution
 (Tan & Le 2021, figure 2); or a single full convolution with an activation."""
 
-IMAGENET_CLASSES = 1000
+
 SQUEEZE_RATIO = 0.25
 CHANNEL_DIVISOR = 8
 

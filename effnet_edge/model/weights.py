@@ -9,32 +9,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import CheckpointError, UsageError
-from effnet_edge.model.checkpoint_files import (
+from effnet_edge.model.checkpoints.files import (
     Checkpoint,
     find_checkpoint,
     parse_checkpoint,
     read_checkpoint,
     read_file,
 )
-from effnet_edge.model.fitting import apply_state, detect_scheme
-from effnet_edge.model.hub import SYNTAX as HUB_SYNTAX
-from effnet_edge.model.hub import fetch_from_hub, is_hub_address, parse_hub_address
+from effnet_edge.model.checkpoints.fitting import apply_state, detect_scheme
+from effnet_edge.model.checkpoints.timm_config import read_timm_config
 from effnet_edge.model.preprocessing import AS_REFERENCE, PixelConventions
-from effnet_edge.model.registry import (
+from effnet_edge.model.remote.hub import SYNTAX as HUB_SYNTAX
+from effnet_edge.model.remote.hub import fetch_from_hub, is_hub_address, parse_hub_address
+from effnet_edge.model.remote.registry import (
     NAMED_WEIGHTS,
     BundledFile,
     Download,
     PackagedFile,
     weight_names,
 )
-from effnet_edge.model.timm_config import read_timm_config
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    from effnet_edge.model.hub import HubAddress
     from effnet_edge.model.network import EfficientNet
+    from effnet_edge.model.remote.hub import HubAddress
     from effnet_edge.model.variants import Padding, Variant
 
 TIMM_SCHEME = "geffnet"
@@ -140,7 +140,7 @@ def _find(
         checkpoint = parse_checkpoint(named.name, _packaged(variant, named))
         return _Found(weights, f"package {named.package}", checkpoint)
     if isinstance(named, Download):
-        from effnet_edge.model.download import fetch
+        from effnet_edge.model.remote.download import fetch
 
         checkpoint = read_checkpoint(fetch(named, on_progress))
         return _Found(weights, named.url, checkpoint, named.licence, named.padding, named.pixels)

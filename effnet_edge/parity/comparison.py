@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.parity import metrics
-from effnet_edge.parity.accuracy import AccuracyDrop, accuracy_drop
-from effnet_edge.parity.output_measures import OUTPUT_MEASURES
+from effnet_edge.parity.measures import metrics
+from effnet_edge.parity.measures.accuracy import AccuracyDrop, accuracy_drop
+from effnet_edge.parity.measures.output_measures import OUTPUT_MEASURES
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from effnet_edge.image import Preprocessing
-    from effnet_edge.image_set import Batch
     from effnet_edge.outputs import OutputKind
+    from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.pictures.sets import Batch
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the images done so far, skipped ones too, and all there are."""
@@ -41,7 +41,7 @@ class Classifier(Protocol):
 
 
 class PictureSet(Protocol):
-    """Where pictures come from: `effnet_edge.image_set.ImageSet`, or anything that reads alike."""
+    """Where pictures come from: an `ImageSet`, or anything that reads alike."""
 
     @property
     def source(self) -> str:

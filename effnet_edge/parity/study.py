@@ -6,9 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from effnet_edge.parity.answers import Answers, Flip, FlipCollector
 from effnet_edge.parity.comparison import Comparison, logits_of
-from effnet_edge.parity.label_changes import LabelChanges
+from effnet_edge.parity.measures.answers import Answers, Flip, FlipCollector
+from effnet_edge.parity.measures.label_changes import LabelChanges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from effnet_edge.image import Preprocessing
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.comparison import Classifier, ParityResult, PictureSet, Progress
+    from effnet_edge.pictures.image import Preprocessing
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from effnet_edge.outputs import DECISION_THRESHOLD
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from effnet_edge.bundle import Label
+    from effnet_edge.labels import Label
     from effnet_edge.outputs import OutputKind
 
 TOP = 5

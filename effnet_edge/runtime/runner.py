@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from effnet_edge.bundle import Bundle
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.image import normalize, prepare
+from effnet_edge.pictures.image import normalize, prepare
 from effnet_edge.runtime.backend import ROOMS, EngineSpec
 from effnet_edge.runtime.device_array import DeviceArray, ExportsDeviceArray, device_array
 from effnet_edge.runtime.in_flight import InFlight
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-    from effnet_edge.bundle import EngineRecord, Label, Manifest
-    from effnet_edge.image import ImageSource
+    from effnet_edge.bundle import EngineRecord, Manifest
+    from effnet_edge.labels import Label
+    from effnet_edge.pictures.image import ImageSource
     from effnet_edge.runtime.backend import Backend
 
 Batch: TypeAlias = npt.NDArray[np.uint8 | np.float32]
@@ -192,8 +193,8 @@ class EngineRunner:
         Without `top` there are 5. Of a multi-label bundle all classes are given whose own
         probability is `threshold` or more (0.5 if None), or the `top` best of them.
 
-        An image is whatever `effnet_edge.image.decode` takes: a path, the bytes of a file, a
-        Pillow image, or a uint8 array (H, W, 3).
+        An image is whatever `effnet_edge.pictures.image.decode` takes: a path, the bytes of a
+        file, a Pillow image, or a uint8 array (H, W, 3).
 
         Raises:
             UsageError: an option is out of its range or not for this bundle, or it has no classes.

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_calibration.calibrate import calibrate, no_progress
-from effnet_calibration.embedded import EmbeddedPhotos
 from effnet_calibration.table import CalibrationTable
 from effnet_edge.errors import UsageError
-from effnet_edge.image_set import ImageSet
+from effnet_edge.pictures.embedded import EmbeddedPhotos
+from effnet_edge.pictures.sets import ImageSet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from effnet_calibration.calibrate import Progress
     from effnet_calibration.image_sets import Pictures
     from effnet_calibration.schemes import QuantizationScheme
-    from effnet_edge.image import Preprocessing
     from effnet_edge.model.network import EfficientNet
+    from effnet_edge.pictures.image import Preprocessing
 
 
 def is_table(path: Path) -> bool:

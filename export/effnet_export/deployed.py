@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from effnet_edge.image import Preprocessing
     from effnet_edge.model.network import EfficientNet
+    from effnet_edge.pictures.image import Preprocessing
 
 InputKind = Literal["uint8-nhwc", "float32-nchw"]
 

@@ -18,9 +18,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from effnet_edge.errors import EffnetEdgeError
-from effnet_edge.image import normalize
-from effnet_edge.parity.onnx_rounding import with_rounding
-from effnet_edge.parity.onnx_types import element_types
+from effnet_edge.graphs.rounding import with_rounding
+from effnet_edge.graphs.types import element_types
+from effnet_edge.pictures.image import normalize
 from effnet_export.fp16_graph import copied, write_types
 from effnet_export.qdq import without_pairs
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from effnet_calibration.image_sets import Pictures
-    from effnet_edge.image import Preprocessing
+    from effnet_edge.pictures.image import Preprocessing
 
 # QuantizeLinear and DequantizeLinear take FP16 from opset 19 on; TensorRT 10.0 parses up to 20.
 OPSET = 19

@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import Message as AnyMessage
 from onnx import TensorProto, helper, numpy_helper
 
-from effnet_edge.parity.onnx_types import element_types, without_weights
+from effnet_edge.graphs.types import element_types, without_weights
 
 if TYPE_CHECKING:
     from collections.abc import Collection

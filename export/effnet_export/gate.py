@@ -11,18 +11,18 @@ import numpy as np
 from effnet_edge.bundle import StageParity
 from effnet_edge.errors import GateError
 from effnet_edge.parity import EXACT_GATES, Comparison, Gate
-from effnet_edge.parity.bisection import find_faults
-from effnet_edge.parity.classifiers import OnnxClassifier
+from effnet_edge.parity.inside.bisection import find_faults
+from effnet_edge.parity.models.classifiers import OnnxClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
-    from effnet_edge.image import Preprocessing
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.comparison import Classifier, ParityResult, PictureSet
-    from effnet_edge.parity.tracing import Traceable
+    from effnet_edge.parity.inside.tracing import Traceable
+    from effnet_edge.pictures.image import Preprocessing
 
 # An engine that computes in 16 bit keeps 8 (BF16) or 11 (FP16) significant bits an operation. On
 # the bundled B0, BF16 is at 30 dB; a wrong padding, the least fault known, is at 14 dB.

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import onnx
 
     from effnet_edge.bundle import BatchRange
-    from effnet_edge.image import Preprocessing
     from effnet_edge.model.network import EfficientNet
+    from effnet_edge.pictures.image import Preprocessing
 
 # The exporter's own opset, so that no version converter runs, and the newest that every target
 # reads: TensorRT 10.0 parses up to 20, JetPack's onnxruntime builds and OpenVINO 2024 read 18.

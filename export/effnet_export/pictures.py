@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from effnet_calibration.embedded import EmbeddedPhotos
 from effnet_edge.errors import UsageError
-from effnet_edge.image_set import ImageSet
+from effnet_edge.labels import class_indices
+from effnet_edge.pictures.embedded import EmbeddedPhotos
+from effnet_edge.pictures.sets import ImageSet
 from effnet_export.calibration import is_table, named_pictures, pictures_to_calibrate_on
-from effnet_export.labels import class_indices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from effnet_edge.bundle import Label
+    from effnet_edge.labels import Label
     from effnet_export.pipeline import ExportRequest
 
 GATE_PICTURES = 16

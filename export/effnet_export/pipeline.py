@@ -24,29 +24,26 @@ from effnet_edge.bundle import (
     BundleWriter,
     Calibration,
     InputSpec,
-    Label,
-    Machine,
     Manifest,
     OutputSpec,
     StageParity,
     utc_now,
 )
 from effnet_edge.errors import BackendError, EffnetEdgeError, GateError, UsageError
+from effnet_edge.labels import IMAGENET_CLASSES, Label, default_labels, read_labels
+from effnet_edge.machine import INT8_OVERFLOWS, Machine, int8_overflows
 from effnet_edge.model.folding import fold_batch_norm
-from effnet_edge.model.variants import IMAGENET_CLASSES
+from effnet_edge.model.source import Source, load_source
 from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_edge.parity import Gate
-from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
 from effnet_edge.runtime import EngineRunner
-from effnet_edge.runtime.processor import INT8_OVERFLOWS, int8_overflows
 from effnet_edge.runtime.tensorrt.build import can_build, compile_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_edge.runtime.tensorrt.selection import runs_here
 from effnet_export.calibration import calibration_table
 from effnet_export.fp16 import type_fp16
 from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate
-from effnet_export.labels import default_labels, read_labels
-from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import INPUT_NAME, export_onnx
 from effnet_export.pictures import CalibratedOn, ExportPictures
 from effnet_export.qdq import STEM, quantize_graph, without_pairs
@@ -62,10 +59,10 @@ if TYPE_CHECKING:
     from effnet_calibration.quantized import QuantizedNetwork
     from effnet_calibration.table import CalibrationTable
     from effnet_edge.bench import BundleTiming
-    from effnet_edge.image import Preprocessing
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.variants import Padding
     from effnet_edge.outputs import OutputKind
+    from effnet_edge.pictures.image import Preprocessing
     from effnet_export.deployed import InputKind
 
 CALIBRATION_FILE = "calibration.json"

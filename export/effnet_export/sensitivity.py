@@ -15,26 +15,27 @@ from effnet_calibration.sensitivity import sensitivity
 from effnet_calibration.table import CalibrationTable
 from effnet_edge.bundle import Bundle
 from effnet_edge.errors import UsageError
-from effnet_edge.image import normalize
+from effnet_edge.labels import IMAGENET_CLASSES
 from effnet_edge.model.folding import fold_batch_norm
-from effnet_edge.model.variants import IMAGENET_CLASSES, VARIANTS
-from effnet_edge.parity.output_measures import OUTPUT_MEASURES
+from effnet_edge.model.source import load_source, load_source_of
+from effnet_edge.model.variants import VARIANTS
+from effnet_edge.parity.measures.output_measures import OUTPUT_MEASURES
+from effnet_edge.pictures.image import normalize
 from effnet_export.calibration import (
     calibration_table,
     is_table,
     pictures_to_calibrate_on,
 )
-from effnet_export.network import load_source, load_source_of
 from effnet_export.targets import target_for
 
 if TYPE_CHECKING:
     from effnet_calibration.calibrate import Progress
     from effnet_calibration.image_sets import Pictures
     from effnet_calibration.sensitivity import TensorCost
-    from effnet_edge.image import Preprocessing
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.variants import Padding
     from effnet_edge.outputs import OutputKind
+    from effnet_edge.pictures.image import Preprocessing
 
 BATCH = 8
 

@@ -17,8 +17,8 @@ from effnet_calibration.schemes import (
 )
 from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import UsageError
+from effnet_edge.machine import int8_overflows
 from effnet_edge.parity import EXACT_GATES, Gate
-from effnet_edge.runtime.processor import int8_overflows
 from effnet_export.gate import HALF_PRECISION, INT8
 from effnet_export.openvino_ir import write_openvino_ir
 

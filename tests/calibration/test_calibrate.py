@@ -16,9 +16,9 @@ from effnet_calibration.image_sets import CalibrationPictures
 from effnet_calibration.quantized import apply
 from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8
 from effnet_calibration.table import CalibrationTable, difference
-from effnet_edge.image_set import ImageSet
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
+from effnet_edge.pictures.sets import ImageSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable

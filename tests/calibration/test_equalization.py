@@ -24,7 +24,7 @@ from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8
 from effnet_calibration.sites import blocks, is_expanded, layer, sites
 from effnet_calibration.statistics import StatisticsCollector, TensorStatistics
 from effnet_edge.model.variants import VARIANTS
-from effnet_edge.parity.metrics import sqnr_db
+from effnet_edge.parity.measures.metrics import sqnr_db
 
 if TYPE_CHECKING:
     from effnet_calibration.schemes import QuantizationScheme

@@ -26,17 +26,17 @@ from effnet_calibration.sites import sites
 from effnet_calibration.table import Quantization
 from effnet_edge.errors import UsageError
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.source import load_source
 from effnet_edge.parity import Comparison, Gate
-from effnet_edge.parity.metrics import kl_divergence
-from effnet_export.network import load_source
+from effnet_edge.parity.measures.metrics import kl_divergence
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from effnet_calibration.table import CalibrationTable
-    from effnet_edge.image import Preprocessing
-    from effnet_edge.image_set import Batch
     from effnet_edge.model.network import EfficientNet
+    from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.pictures.sets import Batch
 
 BAD = ("stages.4.1.project.conv", "stages.1.0.depthwise.conv")
 

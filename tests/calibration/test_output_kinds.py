@@ -18,7 +18,7 @@ from effnet_calibration.sensitivity import sensitivity
 from effnet_calibration.sites import CLASSIFIER, HEAD, quantized_layers
 from effnet_calibration.table import CalibrationTable, Quantization, identify
 from effnet_edge.parity import Gate
-from effnet_edge.parity.metrics import normalized_error, sigmoid_kl_divergence, sqnr_db
+from effnet_edge.parity.measures.metrics import normalized_error, sigmoid_kl_divergence, sqnr_db
 
 if TYPE_CHECKING:
     from effnet_edge.model.network import EfficientNet

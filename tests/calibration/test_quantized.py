@@ -29,7 +29,7 @@ from effnet_calibration.sites import channels_last, quantized_layers, sites
 from effnet_calibration.table import CalibrationTable, Quantization
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
-from effnet_edge.parity.metrics import sqnr_db
+from effnet_edge.parity.measures.metrics import sqnr_db
 
 both_schemes = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=lambda scheme: scheme.name)
 

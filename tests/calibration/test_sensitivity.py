@@ -17,7 +17,7 @@ from effnet_calibration.sensitivity import TensorCost, sensitivity
 from effnet_calibration.sensitivity_plot import plot_sensitivity
 from effnet_calibration.sites import layer, quantized_layers
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.parity.metrics import kl_divergence
+from effnet_edge.parity.measures.metrics import kl_divergence
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from effnet_edge.image import Preprocessing, normalize
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
+from effnet_edge.pictures.image import Preprocessing, normalize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from effnet_edge.image_set import Batch
+    from effnet_edge.pictures.sets import Batch
 
 SIDE = 64
 CLASSES = 10

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from effnet_calibration.embedded import EmbeddedPhotos
 from effnet_calibration.table import CalibrationTable
 from effnet_edge.bundle import Bundle
 from effnet_edge.model.preprocessing import variant_preprocessing
+from effnet_edge.model.source import load_source
 from effnet_edge.model.variants import VARIANTS
-from effnet_export.network import load_source
+from effnet_edge.pictures.embedded import EmbeddedPhotos
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,16 +10,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from effnet_calibration.embedded import EmbeddedPhotos
 from effnet_edge.bundle import BatchRange
-from effnet_edge.image import Preprocessing
+from effnet_edge.graphs.rounding import with_rounding
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.source import Source, load_source
 from effnet_edge.parity import compare
-from effnet_edge.parity.classifiers import OnnxClassifier
-from effnet_edge.parity.onnx_rounding import with_rounding
+from effnet_edge.parity.models.classifiers import OnnxClassifier
+from effnet_edge.pictures.embedded import EmbeddedPhotos
+from effnet_edge.pictures.image import Preprocessing
 from effnet_export.fp16 import type_fp16
 from effnet_export.fp16_graph import write_types
-from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.simplify import simplify
 from effnet_export.tensorrt_graph import cast_pixels_first

@@ -14,15 +14,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from effnet_calibration.embedded import EmbeddedPhotos
 from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import GateError
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import EfficientNet, PaddedConv2d
+from effnet_edge.model.source import Source, load_source
 from effnet_edge.model.variants import VARIANTS
-from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_export.gate import ParityGate
-from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.simplify import simplify
 

@@ -9,9 +9,9 @@ import pytest
 
 from effnet_edge.bundle import BatchRange
 from effnet_edge.model.folding import fold_batch_norm
-from effnet_edge.parity.bisection import find_faults
-from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
-from effnet_export.network import Source, load_source
+from effnet_edge.model.source import Source, load_source
+from effnet_edge.parity.inside.bisection import find_faults
+from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
 from effnet_export.onnx_graph import OPSET, export_onnx
 from effnet_export.simplify import simplify
 

@@ -21,9 +21,9 @@ from own_models import (
 )
 
 from effnet_edge.errors import CheckpointError, EffnetEdgeError, UsageError
-from effnet_edge.image import normalize
+from effnet_edge.model.source import load_source_of
+from effnet_edge.pictures.image import normalize
 from effnet_edge.runtime import EngineRunner
-from effnet_export.network import load_source_of
 from effnet_export.pipeline import ExportRequest, export_bundle
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import openvino
 import pytest
 
 from effnet_calibration.calibrate import calibrate
-from effnet_calibration.embedded import EmbeddedPhotos
 from effnet_calibration.quantized import QuantizedNetwork, apply
 from effnet_calibration.schemes import (
     ASYMMETRIC_UINT8,
@@ -23,15 +22,16 @@ from effnet_calibration.schemes import (
 from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import GateError
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.source import Source, load_source
 from effnet_edge.parity import compare
-from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_export.gate import (
     ROUNDED_WEIGHTS,
     ParityGate,
     ratio_uncertainty,
     simulation_gate,
 )
-from effnet_export.network import Source, load_source
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.qdq import STEM, quantize_graph, without_pairs
 from effnet_export.simplify import simplify

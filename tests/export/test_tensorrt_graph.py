@@ -13,16 +13,16 @@ import pytest
 from tiny_bundles import quantized_model, tiny_model, write_bundle
 
 from effnet_calibration.calibrate import Settings, calibrate
-from effnet_calibration.embedded import EmbeddedPhotos
 from effnet_calibration.quantized import apply
 from effnet_calibration.schemes import SYMMETRIC_INT8_DENSE
 from effnet_edge.bundle import BatchRange, Bundle, Manifest
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.source import load_source
+from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.runtime.tensorrt.build import build_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_export.fp16 import type_fp16
-from effnet_export.network import load_source
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.pipeline import ExportRequest, export_bundle
 from effnet_export.qdq import quantize_graph

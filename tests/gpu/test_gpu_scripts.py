@@ -25,10 +25,10 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_bundles import CLASSES, SIDE, manifest, tiny_model, write_bundle
 
 from effnet_edge.bundle import OutputSpec
-from effnet_edge.image import normalize
+from effnet_edge.model.source import load_source
+from effnet_edge.pictures.image import normalize
 from effnet_edge.runtime.tensorrt.cuda import Cuda
 from effnet_edge.runtime.tensorrt.lane import Lane
-from effnet_export.network import load_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torchvision_source import torchvision_weights
 
 from effnet_edge.errors import CheckpointError
-from effnet_edge.model.naming import NAMING_SCHEMES, translate
+from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, translate
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.preprocessing import (
     CENTRED,

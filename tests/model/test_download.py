@@ -15,10 +15,10 @@ from reference_models import geffnet_model
 from torchvision_source import torchvision_weights
 
 from effnet_edge.errors import CheckpointError
-from effnet_edge.model.download import cache_directory, fetch
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.preprocessing import CENTRED
-from effnet_edge.model.registry import NAMED_WEIGHTS, Download, weight_names
+from effnet_edge.model.remote.download import cache_directory, fetch
+from effnet_edge.model.remote.registry import NAMED_WEIGHTS, Download, weight_names
 from effnet_edge.model.variants import VARIANTS, Published
 from effnet_edge.model.weights import load_weights
 

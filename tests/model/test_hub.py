@@ -20,13 +20,14 @@ from reference_models import geffnet_model
 from safetensors.torch import save
 from tiny_bundles import PREPROCESSING, manifest
 
-from effnet_edge.bundle import OutputSpec, Weights
+from effnet_edge.bundle import OutputSpec
 from effnet_edge.errors import CheckpointError, EffnetEdgeError, UsageError
-from effnet_edge.model.hub import HubAddress, fetch_from_hub, parse_hub_address
 from effnet_edge.model.network import EfficientNet
+from effnet_edge.model.provenance import Weights
+from effnet_edge.model.remote.hub import HubAddress, fetch_from_hub, parse_hub_address
+from effnet_edge.model.source import load_source_of
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import WeightsOrigin, load_weights
-from effnet_export.network import load_source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

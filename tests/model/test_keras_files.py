@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effnet_edge.errors import BackendError, CheckpointError
-from effnet_edge.model import keras_files
-from effnet_edge.model.checkpoint_files import parse_checkpoint
+from effnet_edge.model.checkpoints import keras_files
+from effnet_edge.model.checkpoints.files import parse_checkpoint
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from effnet_edge.model.variants import VARIANTS

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from reference_models import efficientnet_pytorch_model, geffnet_model, picture, randomized
 from torch import nn
 
-from effnet_edge.model.fitting import apply_state
+from effnet_edge.model.checkpoints.fitting import apply_state
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import DropConnect, EfficientNet, same_padding
 from effnet_edge.model.variants import VARIANTS

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effnet_edge.errors import BackendError, CheckpointError, UsageError
-from effnet_edge.model.checkpoint_files import read_checkpoint
-from effnet_edge.model.naming import NAMING_SCHEMES, translate
+from effnet_edge.model.checkpoints.files import read_checkpoint
+from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, translate
+from effnet_edge.model.checkpoints.tf_bundle import read_bundle
+from effnet_edge.model.checkpoints.tf_reference import AVERAGED, read_tf_checkpoint
 from effnet_edge.model.network import EfficientNet
-from effnet_edge.model.tf_bundle import read_bundle
-from effnet_edge.model.tf_reference import AVERAGED, read_tf_checkpoint
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import load_weights
 

@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 
 from effnet_edge.errors import CheckpointError, UsageError
 from effnet_edge.model import weights
-from effnet_edge.model.naming import NAMING_SCHEMES, translate
+from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, translate
 from effnet_edge.model.network import EfficientNet
-from effnet_edge.model.registry import NAMED_WEIGHTS
+from effnet_edge.model.remote.registry import NAMED_WEIGHTS
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import load_weights
 

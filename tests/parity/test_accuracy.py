@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effnet_edge.errors import UsageError
-from effnet_edge.parity.accuracy import (
+from effnet_edge.parity.measures.accuracy import (
     AccuracyDrop,
     Drop,
     accuracy_drop,

@@ -12,17 +12,17 @@ import torch
 from planted_faults import FLOAT_FAULTS
 from reference_models import efficientnet_pytorch_model, geffnet_model, picture, randomized
 
-from effnet_calibration.embedded import EmbeddedPhotos
 from effnet_edge.bundle import BatchRange
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.preprocessing import variant_preprocessing
+from effnet_edge.model.source import load_source
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import load_weights
-from effnet_edge.parity.alignment import shares_layers
-from effnet_edge.parity.bisection import find_faults
-from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
-from effnet_export.network import load_source
+from effnet_edge.parity.inside.alignment import shares_layers
+from effnet_edge.parity.inside.bisection import find_faults
+from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_export.onnx_graph import export_onnx
 
 if TYPE_CHECKING:

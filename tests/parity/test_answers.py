@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
-from effnet_edge.parity.answers import SHOWN_FLIPS, Answers, FlipCollector
+from effnet_edge.parity.measures.answers import SHOWN_FLIPS, Answers, FlipCollector
 
 
 def logits(images: int, classes: int = 7, noise: float = 1.0, seed: int = 0):

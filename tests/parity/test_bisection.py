@@ -12,23 +12,23 @@ import torch
 from onnxruntime import quantization
 from planted_faults import FLOAT_FAULTS, INTEGER_FAULTS, Planted, activation_pairs
 
-from effnet_calibration.embedded import EmbeddedPhotos
 from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import UsageError
+from effnet_edge.machine import int8_overflows
 from effnet_edge.model.folding import fold_batch_norm
-from effnet_edge.parity.bisection import find_faults
-from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
-from effnet_edge.parity.openvino_classifier import OpenVinoClassifier
-from effnet_edge.runtime.processor import int8_overflows
-from effnet_export.network import Source, load_source
+from effnet_edge.model.source import Source, load_source
+from effnet_edge.parity.inside.bisection import find_faults
+from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.parity.models.openvino import OpenVinoClassifier
+from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_export.onnx_graph import export_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from effnet_edge.image import Preprocessing
-    from effnet_edge.parity.bisection import Fault
+    from effnet_edge.parity.inside.bisection import Fault
+    from effnet_edge.pictures.image import Preprocessing
 
 RESOLUTION = 64
 PLACES = 3

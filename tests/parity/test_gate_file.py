@@ -6,7 +6,7 @@ import pytest
 
 from effnet_edge.errors import UsageError
 from effnet_edge.parity import Gate
-from effnet_edge.parity.gate_file import gate_of, read_limits
+from effnet_edge.parity.measures.gate_file import gate_of, read_limits
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,11 +15,11 @@ from onnx.reference import ReferenceEvaluator
 from tiny_bundles import PREPROCESSING, SIDE, quantized_model, tiny_model
 
 from effnet_edge.errors import UsageError
-from effnet_edge.parity import metrics
-from effnet_edge.parity.classifiers import OnnxClassifier
-from effnet_edge.parity.layers import LayerError, compare_layers, layer_batch_size
-from effnet_edge.parity.openvino_classifier import OpenVinoClassifier
-from effnet_edge.parity.tracing import LOGITS, shared_tensors
+from effnet_edge.parity.inside.layers import LayerError, compare_layers, layer_batch_size
+from effnet_edge.parity.inside.tracing import LOGITS, shared_tensors
+from effnet_edge.parity.measures import metrics
+from effnet_edge.parity.models.classifiers import OnnxClassifier
+from effnet_edge.parity.models.openvino import OpenVinoClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from effnet_edge.parity import metrics
+from effnet_edge.parity.measures import metrics
 
 LOGITS = st.floats(-50, 50, width=32)
 

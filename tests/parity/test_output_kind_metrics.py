@@ -14,8 +14,8 @@ from sklearn.metrics import accuracy_score, hamming_loss
 
 from effnet_edge.errors import UsageError
 from effnet_edge.parity import EXACT_GATES, Comparison, Gate, ParityResult, metrics
-from effnet_edge.parity.gates import EXACT
-from effnet_edge.parity.label_changes import LabelChanges
+from effnet_edge.parity.measures.gates import EXACT
+from effnet_edge.parity.measures.label_changes import LabelChanges
 from effnet_edge.parity.report.document import Circumstances, Examined, build_document, changes
 from effnet_edge.parity.report.files import render_html
 from effnet_edge.parity.study import study

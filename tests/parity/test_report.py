@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from effnet_edge.errors import UsageError
-from effnet_edge.image import Preprocessing
 from effnet_edge.parity import Gate
-from effnet_edge.parity.bisection import Fault, Findings
-from effnet_edge.parity.layers import Histogram, LayerError, Saturation
+from effnet_edge.parity.inside.bisection import Fault, Findings
+from effnet_edge.parity.inside.layers import Histogram, LayerError, Saturation
 from effnet_edge.parity.report import build_document, changes, write_report
 from effnet_edge.parity.report.document import Circumstances, Document, Examined
 from effnet_edge.parity.report.files import read_document
 from effnet_edge.parity.study import study
+from effnet_edge.pictures.image import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.calibration import calibration_curve
 
-from effnet_edge.parity.statistics import (
+from effnet_edge.parity.measures.statistics import (
     bootstrap_drop_interval,
     expected_calibration_error,
     images_to_tell,

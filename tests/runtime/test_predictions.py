@@ -12,9 +12,10 @@ from hypothesis.extra.numpy import arrays
 from scipy.special import expit, softmax
 from tiny_bundles import CLASSES, LABELS, SIDE, tiny_model, write_bundle
 
-from effnet_edge.bundle import Label, OutputSpec
+from effnet_edge.bundle import OutputSpec
 from effnet_edge.errors import UsageError
-from effnet_edge.image import prepare
+from effnet_edge.labels import Label
+from effnet_edge.pictures.image import prepare
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.predictions import Classes
 

@@ -30,7 +30,7 @@ from tiny_bundles import (
 
 from effnet_edge.bundle import BatchRange, Bundle, BundleWriter
 from effnet_edge.errors import BackendError, BundleError, EffnetEdgeError, ImageError, UsageError
-from effnet_edge.image import normalize, prepare
+from effnet_edge.pictures.image import normalize, prepare
 from effnet_edge.runtime import EngineRunner, Prediction
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from effnet_edge.bundle import Machine, utc_now
-from effnet_edge.parity.statistics import (
+from effnet_edge.bundle import utc_now
+from effnet_edge.machine import Machine
+from effnet_edge.parity.measures.statistics import (
     bootstrap_drop_interval,
     images_to_tell,
     mcnemar_exact,
@@ -16,9 +17,9 @@ from effnet_edge.parity.statistics import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from effnet_edge.parity.accuracy import Drop
-    from effnet_edge.parity.bisection import Findings
-    from effnet_edge.parity.layers import LayerError
+    from effnet_edge.parity.inside.bisection import Findings
+    from effnet_edge.parity.inside.layers import LayerError
+    from effnet_edge.parity.measures.accuracy import Drop
     from effnet_edge.parity.study import Study
 
 SCHEMA_VERSION = 1

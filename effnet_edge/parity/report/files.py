@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.parity.output_measures import brief_measures
+from effnet_edge.parity.measures.output_measures import brief_measures
 from effnet_edge.parity.report import plots
 
 if TYPE_CHECKING:

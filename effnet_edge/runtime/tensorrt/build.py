@@ -11,7 +11,8 @@ import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from effnet_edge.bundle import MANIFEST_FILE, BatchRange, Bundle, BundleWriter, EngineRecord
+from effnet_edge.bundle import BatchRange, Bundle, BundleWriter, EngineRecord
+from effnet_edge.bundle.manifest import MANIFEST_FILE
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime.tensorrt.gpu import find_gpu, jetpack_version
 from effnet_edge.runtime.tensorrt.library import MODULES, library_of

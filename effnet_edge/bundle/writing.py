@@ -1,0 +1,188 @@
+"""Writing a bundle, whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+import stat
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effnet_edge.bundle.manifest import MANIFEST_FILE, FileRecord, Manifest
+from effnet_edge.bundle.reading import (
+    Bundle,
+    read_labels,
+    read_manifest,
+    refuse_foreign_files,
+    sha256,
+)
+from effnet_edge.errors import BundleError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from effnet_edge.labels import Label
+
+LABELS_FILE = "labels.json"
+
+_DISK_ERRNOS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+)
+
+
+class BundleWriter:
+    """Writes a bundle whole or not at all.
+
+    Files go into `staging`, a hidden sibling of the destination. `commit` seals them and renames
+    the directory into place; leaving the context without it removes the staging directory.
+
+        with BundleWriter("b0-openvino-fp32") as writer:
+            openvino.save_model(model, writer.staging / "model.xml")
+            bundle = writer.commit(manifest, labels)
+
+    A destination that holds a bundle is replaced; anything else but an empty directory is refused
+    at once, before any work is done. Missing parent directories are made.
+    """
+
+    def __init__(self, destination: str | os.PathLike[str]) -> None:
+        """Check the destination.
+
+        Raises:
+            UsageError: the destination exists and is not a bundle.
+
+        """
+        self.destination = Path(os.path.abspath(destination))  # noqa: PTH100 - folds ".." too
+        _refuse_unless_replaceable(self.destination)
+        self.staging = self._sibling("partial")
+
+    def __enter__(self) -> BundleWriter:
+        """Make the staging directory.
+
+        Raises:
+            BundleError: the place cannot be written to.
+
+        """
+        try:
+            self.destination.parent.mkdir(parents=True, exist_ok=True)
+            self.staging.mkdir()
+        except OSError as error:
+            raise _disk_error(self.destination, error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove what was not committed; a full or read-only disk becomes a `BundleError`."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+        if isinstance(error, OSError) and self._is_ours(error):
+            raise _disk_error(self.destination, error) from error
+
+    def commit(self, manifest: Manifest, labels: Sequence[Label] | None) -> Bundle:
+        """Seal the staged files with their hashes and rename the bundle into place.
+
+        `manifest.files` and `manifest.labels` are set here; `labels[i]` names class `i`.
+
+        Raises:
+            BundleError: the manifest is inconsistent, or the disk refuses.
+            UsageError: the destination has meanwhile become something else.
+
+        """
+        try:
+            if labels is not None:
+                self._write_labels(labels)
+            sealed = replace(
+                manifest,
+                labels=None if labels is None else LABELS_FILE,
+                files={file.name: _record(file) for file in sorted(self.staging.iterdir())},
+            )
+            text = sealed.to_json()
+            manifest_path = self.staging / MANIFEST_FILE
+            checked = Manifest.from_json(text, manifest_path)
+            manifest_path.write_text(text, encoding="utf-8")
+            checked_labels = read_labels(self.staging, checked)
+            self._sync()
+            _refuse_unless_replaceable(self.destination)
+            self._put_in_place()
+        except OSError as error:
+            raise _disk_error(self.destination, error) from error
+        return Bundle(self.destination, checked, checked_labels)
+
+    def _write_labels(self, labels: Sequence[Label]) -> None:
+        text = json.dumps([asdict(label) for label in labels], indent=1, ensure_ascii=False)
+        (self.staging / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
+
+    def _sync(self) -> None:
+        for file in self.staging.iterdir():
+            _fsync(file)
+        _fsync(self.staging)
+
+    def _put_in_place(self) -> None:
+        if (self.destination / MANIFEST_FILE).exists():
+            self._swap()
+        else:
+            self.staging.rename(self.destination)
+        _fsync(self.destination.parent)
+
+    def _swap(self) -> None:
+        aside = self._sibling("old")
+        try:
+            self.destination.rename(aside)
+            self.staging.rename(self.destination)
+        finally:
+            # Also on Ctrl-C between the two renames: one of the two bundles is always in place.
+            if self.destination.exists():
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                aside.rename(self.destination)
+
+    def _sibling(self, suffix: str) -> Path:
+        return self.destination.with_name(
+            f".{self.destination.name}.{secrets.token_hex(4)}.{suffix}"
+        )
+
+    def _is_ours(self, error: OSError) -> bool:
+        """Whether the disk under the staging directory refused, and not some other file's."""
+        if error.filename is None:
+            return error.errno in _DISK_ERRNOS
+        return Path(os.fsdecode(error.filename)).is_relative_to(self.staging)
+
+
+def _record(path: Path) -> FileRecord:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise BundleError(f"{path}: a bundle holds regular files only: remove it")
+    return FileRecord(sha256(path), path.stat().st_size)
+
+
+def _refuse_unless_replaceable(destination: Path) -> None:
+    """Only an empty directory or a bundle with nothing else in it may be replaced."""
+    if not os.path.lexists(destination):
+        return
+    try:
+        replaceable = not destination.is_symlink() and destination.is_dir()
+        if replaceable and any(destination.iterdir()):
+            refuse_foreign_files(destination, read_manifest(destination))
+    except (BundleError, OSError):
+        replaceable = False
+    if not replaceable:
+        raise UsageError(f"{destination}: exists and is not a bundle: choose another -o")
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _disk_error(destination: Path, error: OSError) -> BundleError:
+    where = f" ({os.fsdecode(error.filename)})" if error.filename is not None else ""
+    return BundleError(f"{destination}: cannot write the bundle: {error.strerror or error}{where}")

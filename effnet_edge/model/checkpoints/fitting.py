@@ -1,0 +1,170 @@
+"""A checkpoint's tensors put into a network: which naming it is, and whether all of it fits."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from effnet_edge.errors import CheckpointError
+from effnet_edge.labels import IMAGENET_CLASSES
+from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, NamingScheme, translate
+from effnet_edge.model.network import BATCH_NORM_EPS, EfficientNet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from effnet_edge.model.variants import Padding, Variant
+
+NAMED_AT_MOST = 3
+STEM = "stem.conv.weight"
+PYTORCH_EPS = 1e-5
+
+
+def apply_state(
+    network: EfficientNet,
+    state: Mapping[str, Tensor],
+    *,
+    origin: str,
+    padding: Padding | None = None,
+    take_in_channels: bool = False,
+) -> NamingScheme:
+    """Fill `network` from tensors named in any known scheme, and tell which one it was.
+
+    Args:
+        padding: what the weights were trained with, whatever the naming says.
+        take_in_channels: let the network have as many input channels as the checkpoint's stem.
+
+    Raises:
+        CheckpointError: naming the first tensors that are missing, extra or of the wrong shape.
+    """
+    own = network.state_dict()
+    scheme = detect_scheme(own, state, origin)
+    theirs = translate(own, scheme)
+    stem = state.get(theirs[STEM])
+    if take_in_channels and stem is not None and stem.dim() == 4 and stem.shape[1] > 0:
+        network.set_in_channels(stem.shape[1])
+        own = network.state_dict()
+    if network.output_kind == "features":
+        state = _without_head(state, scheme, own)
+    elif scheme.has_background:
+        state = _without_background(state, scheme, network)
+    _check_fit(own, theirs, state, scheme, origin, network.variant)
+    values = {name: state[their_name] for name, their_name in theirs.items()}
+    for name, value in values.items():
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{origin}: tensor {theirs[name]} holds NaN or infinity")
+    if scheme.batch_norm_folded:
+        values |= _identity_batch_norms(own)
+    _take_over_conventions(network, scheme, padding)
+    network.load_state_dict(own | values)
+    return scheme
+
+
+def _take_over_conventions(
+    network: EfficientNet, scheme: NamingScheme, padding: Padding | None
+) -> None:
+    padding = padding or scheme.padding or network.padding
+    as_pytorch = padding == "symmetric" and network.variant.name in scheme.pytorch_eps
+    network.set_conventions(padding, PYTORCH_EPS if as_pytorch else BATCH_NORM_EPS)
+
+
+def _without_head(
+    state: Mapping[str, Tensor], scheme: NamingScheme, own: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The checkpoint less what a feature extractor has no place for."""
+    after = 2 + max(int(name.split(".")[1]) for name in own if name.startswith("stages."))
+    modules = [
+        module
+        for module in ("head.conv", "head.bn", "classifier")
+        if not any(name.startswith(f"{module}.") for name in own)
+    ]
+    head = tuple(f"{scheme.modules[module].format(after=after)}." for module in modules)
+    return {name: tensor for name, tensor in state.items() if not name.startswith(head)}
+
+
+def _without_background(
+    state: Mapping[str, Tensor], scheme: NamingScheme, network: EfficientNet
+) -> dict[str, Tensor]:
+    """The checkpoint less the class before ImageNet's 1000, where the network has just these."""
+    head = {f"{scheme.modules['classifier']}.{tensor}" for tensor in ("weight", "bias")}
+    classes = network.output_size
+    return {
+        name: tensor[1:]
+        if name in head and len(tensor) == classes + 1 == IMAGENET_CLASSES + 1
+        else tensor
+        for name, tensor in state.items()
+    }
+
+
+def detect_scheme(
+    own_names: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str
+) -> NamingScheme:
+    """The scheme that explains the most of the checkpoint's tensors, with the fewest of its own."""
+
+    def explained(scheme: NamingScheme) -> tuple[int, int]:
+        theirs = set(translate(own_names, scheme).values())
+        return len(theirs & state.keys()), -len(theirs)
+
+    best = max(NAMING_SCHEMES, key=explained)
+    if explained(best)[0] == 0:
+        raise CheckpointError(
+            f"{origin} is not an EfficientNet checkpoint of a known naming "
+            f"({', '.join(scheme.name for scheme in NAMING_SCHEMES)}): "
+            f"its tensors are {_some(sorted(state))}"
+        )
+    return best
+
+
+def _check_fit(
+    own: Mapping[str, Tensor],
+    theirs: Mapping[str, str],
+    state: Mapping[str, Tensor],
+    scheme: NamingScheme,
+    origin: str,
+    variant: Variant,
+) -> None:
+    expected = set(theirs.values())
+    missing = [name for name in dict.fromkeys(theirs.values()) if name not in state]
+    extra = [
+        name for name in state if name not in expected and not name.endswith("num_batches_tracked")
+    ]
+    misshapen = [
+        f"{theirs[name]} is {_shape(state[theirs[name]])} and should be {_shape(tensor)}"
+        for name, tensor in own.items()
+        if name in theirs and theirs[name] in state and state[theirs[name]].shape != tensor.shape
+    ]
+    problems = [
+        f"{label} {_some(names)}"
+        for label, names in (("missing", missing), ("extra", extra), ("wrong shape:", misshapen))
+        if names
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{origin} ({scheme.name} naming) does not fit {variant.name}: {'; '.join(problems)}"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - NAMED_AT_MOST
+    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(str(size) for size in tensor.shape) or "a scalar"
+
+
+def _identity_batch_norms(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Batch norms that change nothing but add the folded bias: γ/√(σ²+ε) = 1 and μ = 0."""
+    values = {}
+    for name, tensor in own.items():
+        if name.endswith("bn.weight"):
+            values[name] = torch.full_like(tensor, math.sqrt(1 + BATCH_NORM_EPS))
+        elif name.endswith("bn.running_mean"):
+            values[name] = torch.zeros_like(tensor)
+        elif name.endswith("bn.running_var"):
+            values[name] = torch.ones_like(tensor)
+    return values

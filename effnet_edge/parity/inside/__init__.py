@@ -1,0 +1,1 @@
+"""A model opened at its tensors: tracing, alignment, layers, bisection, diagnosis."""

@@ -1,0 +1,1 @@
+"""How far a candidate is from its reference: formulas, accuracy drop, statistics, gates."""

@@ -1,0 +1,291 @@
+"""An OpenVINO IR as parity sees it: run as OpenVINO runs it, and opened at its fused kernels."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.parity.inside.tracing import (
+    LOGITS,
+    Activations,
+    Grid,
+    Kernel,
+    Parameters,
+    pieces,
+)
+from effnet_edge.pictures.image import Preprocessing, normalize
+from effnet_edge.runtime.backend import ROOMS, EngineSpec, one_line
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+_ORIGINAL_NAMES = "originalLayersNames"
+_NO_WORK = frozenset({"Const", "Input", "Output"})
+_GIVEN = "/given"
+# What the precision of a kernel is called at the end of its name, after the instruction set.
+_PRECISIONS = {"f32": "FP32", "bf16": "BF16", "f16": "FP16", "i8": "INT8", "u8": "INT8"}
+
+
+class OpenVinoClassifier:
+    """An OpenVINO IR, ours or foreign.
+
+    The input is taken to be uint8 pixels (N, H, W, 3) where the model says uint8, and normalized
+    float32 (N, 3, H, W) otherwise.
+
+    Args:
+        path: the `.xml` file, its `.bin` beside it.
+        device, threads, precision: as in `EngineRunner.load`.
+
+    Raises:
+        UsageError: there is no such file, or no such device.
+        BackendError: OpenVINO is not installed, or cannot load the model.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        preprocessing: Preprocessing,
+        name: str | None = None,
+        *,
+        device: str | None = None,
+        threads: int | None = None,
+        precision: str | None = None,
+    ) -> None:
+        file = Path(path)
+        if not file.is_file():
+            raise UsageError(f"{file}: no such OpenVINO model")
+        self.name = name or file.name
+        self._preprocessing = preprocessing
+        self._file = file
+        self._options = {"device": device, "threads": threads, "precision": precision}
+        self._backend = ROOMS["openvino"].load(
+            EngineSpec(file, "unknown", device=device, threads=threads, precision=precision)
+        )
+        self._traces: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
+
+    @cached_property
+    def execution_precision(self) -> str:
+        """What most of it computes in here: "FP32", "BF16", "FP16" or "INT8"."""
+        return self._backend.execution_precision
+
+    def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """uint8 images (N, H, W, 3) → float32 logits (N, classes)."""
+        values = self._input(batch)
+        logits = [
+            self._backend.infer(_filled(values[part], missing))
+            for part, missing in pieces(len(values), self._batch)
+        ]
+        return np.concatenate(logits)[: len(batch)]
+
+    @cached_property
+    def stored_precision(self) -> str:
+        """Of the weights: "FP16" where any is stored so, otherwise "FP32"."""
+        stored = (
+            node.get_element_type().get_type_name()
+            for node in self._model.get_ops()
+            if node.get_type_name() == "Constant"
+        )
+        return "FP16" if "f16" in stored else "FP32"
+
+    def kernels(self) -> list[Kernel]:
+        """The kernels that the nodes were fused into, as OpenVINO tells of its compiled graph."""
+        compiled = self._compile(self._model)
+        executed = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
+        kernels = [
+            self._kernel(info) for info in executed if _text(info, "layerType") not in _NO_WORK
+        ]
+        return [kernel for kernel in kernels if kernel.tensors]
+
+    def grids(self) -> list[Grid]:
+        """Of the FakeQuantize nodes with one range for the whole tensor, and of Q/DQ pairs."""
+        return [
+            grid
+            for node in self._model.get_ordered_ops()
+            if node.get_type_name() == "FakeQuantize" and (grid := self._grid(node)) is not None
+        ]
+
+    def parameters(self, _tensor: str) -> Parameters | None:
+        """None: the compiled model does not show what it computes with."""
+        return None
+
+    def activations(self, batch: NDArray[np.uint8], names: Sequence[str]) -> Activations:
+        """The tensors with these names, by name."""
+        return self._traced(batch, names, {})
+
+    def isolated(
+        self,
+        batch: NDArray[np.uint8],
+        names: Sequence[str],
+        given: Mapping[str, NDArray[np.generic]],
+    ) -> Activations:
+        """The tensors, each computed from the given ones; see `Traceable`."""
+        return self._traced(batch, names, given)
+
+    def _traced(
+        self,
+        batch: NDArray[np.uint8],
+        names: Sequence[str],
+        given: Mapping[str, NDArray[np.generic]],
+    ) -> Activations:
+        key = (tuple(names), tuple(given))
+        if key not in self._traces:
+            # Of the two ways to trace, with values given and without, each is kept once.
+            self._traces = {
+                each: value for each, value in self._traces.items() if bool(each[1]) != bool(given)
+            }
+            self._traces[key] = self._compile(self._opened(names, given))
+        compiled = self._traces[key]
+        feeds = [self._input(batch), *(given[name] for name in key[1])]
+        parts = [
+            self._run(compiled, [_filled(value[part], missing) for value in feeds])
+            for part, missing in pieces(len(batch), self._batch)
+        ]
+        return {
+            name: _joined([part[index] for part in parts])[: len(batch)]
+            for index, name in enumerate(names)
+        }
+
+    def _run(self, compiled: Any, feeds: list[NDArray[np.generic]]) -> list[NDArray[np.float32]]:
+        try:
+            # A request of its own, so that its buffers are the results and end with them.
+            request = compiled.create_infer_request()
+            results = request.infer(feeds, share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise BackendError(f"{self.name}: OpenVINO: {one_line(error)}") from error
+        return [np.asarray(results[index]) for index in range(len(compiled.outputs))]
+
+    def _opened(self, names: Sequence[str], given: Mapping[str, NDArray[np.generic]]) -> Any:
+        """The model with `names` as its results, where readers of `given` read new parameters."""
+        import openvino
+
+        model = self._model.clone()
+        ports = _ports(model)
+        results = [openvino.opset13.result(ports[name]) for name in names]
+        parameters = []
+        for name, value in given.items():
+            port = ports[name]
+            # The candidate's own shape may be what is wrong with it.
+            shape = openvino.PartialShape([port.get_partial_shape()[0], *value.shape[1:]])
+            parameter = openvino.opset13.parameter(
+                shape, port.get_element_type(), name=f"{name}{_GIVEN}"
+            )
+            for reader in list(port.get_target_inputs()):
+                if reader.get_node().get_type_name() != "Result":
+                    reader.replace_source_output(parameter.output(0))
+            parameters.append(parameter)
+        return openvino.Model(results, [*model.get_parameters(), *parameters], "opened")
+
+    def _compile(self, model: Any) -> Any:
+        import openvino
+
+        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if self._options["threads"] is not None:
+            config["INFERENCE_NUM_THREADS"] = self._options["threads"]
+        if self._options["precision"] is not None:
+            types = {"fp32": "f32"}
+            asked = str(self._options["precision"])
+            config["INFERENCE_PRECISION_HINT"] = types.get(asked, asked.replace("fp", "f"))
+        try:
+            return openvino.Core().compile_model(model, self._options["device"] or "CPU", config)
+        except RuntimeError as error:
+            raise BackendError(f"{self.name}: OpenVINO: {one_line(error)}") from error
+
+    @cached_property
+    def _model(self) -> Any:
+        import openvino
+
+        return openvino.Core().read_model(self._file)
+
+    @cached_property
+    def _tensor_of_node(self) -> dict[str, str]:
+        """The tensor that each node gives, by the node's friendly name, which kernels tell."""
+        return {
+            port.get_node().get_friendly_name(): name for name, port in _ports(self._model).items()
+        }
+
+    @cached_property
+    def _batch(self) -> int | None:
+        size = self._model.input(0).get_partial_shape()[0]
+        return int(size.get_length()) if size.is_static else None
+
+    def _input(self, batch: NDArray[np.uint8]) -> NDArray[np.generic]:
+        takes_pixels = self._model.input(0).get_element_type().get_type_name() == "u8"
+        return batch if takes_pixels else normalize(batch, self._preprocessing)
+
+    def _kernel(self, info: Any) -> Kernel:
+        nodes = _text(info, _ORIGINAL_NAMES).split(",")
+        tensors = tuple(
+            self._tensor_of_node[node] for node in nodes if node in self._tensor_of_node
+        )
+        suffix = _text(info, "primitiveType").lower().rpartition("_")[2]
+        precision = _PRECISIONS.get(suffix) or _PRECISIONS.get(_text(info, "runtimePrecision"), "")
+        return Kernel(tensors, _text(info, "layerType"), precision)
+
+    def _grid(self, node: Any) -> Grid | None:
+        ends = [_constant(node.input_value(index)) for index in (1, 2)]
+        names = [name for name, port in _ports(self._model).items() if port == node.input_value(0)]
+        if any(end is None or end.size > 1 for end in ends) or not names:
+            return None
+        low, high = (float(end.item()) for end in ends if end is not None)
+        return Grid(
+            node.get_friendly_name(), names[-1], low, high, int(node.get_attributes()["levels"])
+        )
+
+
+def _ports(model: Any) -> dict[str, Any]:
+    """The outputs of the nodes by tensor name; what the first result takes is called "logits"."""
+    ports = {
+        name: port
+        for node in model.get_ordered_ops()
+        if node.get_type_name() not in ("Constant", "Result", "Parameter")
+        for port in node.outputs()
+        for name in port.get_names()
+    }
+    return ports | {LOGITS: model.output(0).get_node().input_value(0)}
+
+
+def _constant(port: Any) -> NDArray[np.float32] | None:
+    node = port.get_node()
+    while node.get_type_name() == "Convert":
+        node = node.input_value(0).get_node()
+    return np.asarray(node.data, np.float32) if node.get_type_name() == "Constant" else None
+
+
+def _text(info: Any, key: str) -> str:
+    return str(info[key].astype(str)) if key in info else ""
+
+
+def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _filled(values: NDArray[np.generic], missing: int) -> NDArray[np.generic]:
+    if not missing:
+        return np.ascontiguousarray(values)
+    return np.concatenate([values, np.zeros((missing, *values.shape[1:]), values.dtype)])
+
+
+def openvino_input_shape(path: str | os.PathLike[str]) -> list[int]:
+    """The first input's shape, 0 for a dimension that is not fixed.
+
+    Raises:
+        BackendError: OpenVINO is not installed, or cannot read the model.
+    """
+    try:
+        import openvino
+
+        shape = openvino.Core().read_model(path).input(0).get_partial_shape()
+    except ModuleNotFoundError as error:
+        raise BackendError(
+            f"OpenVINO is not installed: {ROOMS['openvino'].install_hint}"
+        ) from error
+    except RuntimeError as error:
+        raise BackendError(f"{path}: OpenVINO cannot read it: {one_line(error)}") from error
+    return [int(size.get_length()) if size.is_static else 0 for size in shape]

@@ -1,0 +1,262 @@
+"""Pictures to calibrate on or to measure with: a folder, or a CSV file that gives the classes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import random
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from effnet_edge.errors import ImageError, UsageError
+from effnet_edge.pictures.image import Pixels, Preprocessing, picture_extensions, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+Batch: TypeAlias = tuple[Pixels, npt.NDArray[np.int64] | None]
+
+_LABEL_COLUMNS = ("class_index", "wnid", "label")
+_CLASS_INDEX = re.compile(r"[0-9]{1,9}")
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Paths of pictures, in a fixed order, with their classes where these are known."""
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...] | None
+    """A class index a path, or None for an unlabelled set."""
+    source: str
+    """How a person would name the set."""
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: str | os.PathLike[str],
+        classes: Mapping[str, int] | None = None,
+        channels: int = 3,
+    ) -> ImageSet:
+        """Every picture below `folder`, by extension, sorted by relative path; none hidden.
+
+        `classes` maps class names or WordNet ids to class indices. The set is labelled where it
+        holds the name of every picture's own folder. `channels` are those of the network; see
+        `effnet_edge.pictures.image.picture_extensions`.
+
+        Raises `UsageError` where the folder does not exist, cannot be read or has no pictures.
+        """
+        root = Path(folder)
+        if _is_file(root):
+            raise UsageError(f"{str(root)!r} is a file; give a folder of pictures")
+        extensions = picture_extensions(channels)
+        found = _pictures_below(root, extensions)
+        paths = sorted(found, key=lambda path: path.relative_to(root).as_posix())
+        if not paths:
+            wanted = "pictures" if channels in {1, 3} else f"pictures of {channels} channels"
+            raise UsageError(
+                f"{str(root)!r} has no {wanted}; looked for {', '.join(sorted(extensions))}"
+            )
+        labels = None
+        if classes is not None and all(path.parent.name in classes for path in paths):
+            labels = tuple(classes[path.parent.name] for path in paths)
+        return cls(tuple(paths), labels, str(root))
+
+    @classmethod
+    def from_csv(
+        cls, csv_file: str | os.PathLike[str], classes: Mapping[str, int] | None = None
+    ) -> ImageSet:
+        """The pictures that a CSV file lists, in its order.
+
+        The header names a column `path`, relative to the file's folder, and one of `class_index`
+        (0 or more), `wnid` and `label`; of several, the first in this order counts. The last two
+        are looked up in `classes`.
+
+        Raises `UsageError`, naming the file and the line, at the first row that is not so or whose
+        picture does not exist.
+        """
+        file = Path(csv_file)
+        rows = _csv_rows(file)
+        line, header = next(rows, (1, []))
+        header = [name.strip() for name in header]
+        path_at, label_at = _columns(f"{str(file)!r}, line {line}", header, classes)
+        paths, labels = [], []
+        for line, row in rows:
+            place = f"{str(file)!r}, line {line}"
+            if len(row) != len(header):
+                raise UsageError(
+                    f"{place}: {len(row)} columns where the header names {len(header)}"
+                )
+            path = file.parent / row[path_at]
+            if not _is_file(path):
+                raise UsageError(f"{place}: the picture {str(path)!r} does not exist")
+            paths.append(path)
+            labels.append(_class_index(place, header[label_at], row[label_at].strip(), classes))
+        if not paths:
+            raise UsageError(f"{str(file)!r} lists no pictures")
+        return cls(tuple(paths), tuple(labels), str(file))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def subset(self, count: int, seed: int = 0) -> ImageSet:
+        """`count` pictures at random, in their order here; the whole set where it has no more.
+
+        The same seed gives the same pictures, and a larger count keeps those of a smaller one.
+
+        Raises `UsageError` where `count` is below 1.
+        """
+        if count < 1:
+            raise UsageError(f"{count} pictures of {self.source!r} is no set; ask for 1 or more")
+        if count >= len(self):
+            return self
+        # Of `random`, only random() is promised to give the same numbers in every Python.
+        generator = random.Random(seed)
+        draws = [generator.random() for _ in self.paths]
+        chosen = sorted(sorted(range(len(self)), key=draws.__getitem__)[:count])
+        return ImageSet(
+            tuple(self.paths[index] for index in chosen),
+            None if self.labels is None else tuple(self.labels[index] for index in chosen),
+            f"{count} of the {len(self)} pictures in {self.source} (seed {seed})",
+        )
+
+    def batches(
+        self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
+    ) -> Iterator[Batch]:
+        """The network's inputs, uint8 (n, R, R, C), with their labels, int64 (n,), or None.
+
+        Pictures are read as batches are asked for; n is `batch_size` for all but the last. A
+        picture that cannot be read is left out and its error appended to `skipped`, where that is
+        given.
+
+        Raises `UsageError` where `batch_size` is below 1 and, without `skipped`, what `prepare`
+        raises.
+        """
+        if batch_size < 1:
+            raise UsageError(f"the batch size is {batch_size}; it must be 1 or more")
+        return self._batches(preprocessing, batch_size, skipped)
+
+    def _batches(
+        self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None
+    ) -> Iterator[Batch]:
+        pixels: list[Pixels] = []
+        labels: list[int] = []
+        for index, path in enumerate(self.paths):
+            try:
+                pixels.append(prepare(path, preprocessing))
+            except (ImageError, UsageError) as error:
+                if skipped is None:
+                    raise
+                skipped.append(str(error))
+                continue
+            if self.labels is not None:
+                labels.append(self.labels[index])
+            if len(pixels) == batch_size:
+                yield self._batch(pixels, labels)
+                pixels, labels = [], []
+        if pixels:
+            yield self._batch(pixels, labels)
+
+    def _batch(self, pixels: list[Pixels], labels: list[int]) -> Batch:
+        return np.stack(pixels), None if self.labels is None else np.asarray(labels, np.int64)
+
+
+def _pictures_below(root: Path, extensions: frozenset[str]) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        name = repr(str(error.filename))
+        if isinstance(error, FileNotFoundError):
+            raise UsageError(f"{name} does not exist; give a folder of pictures") from error
+        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
+
+    # Links are followed, as data sets are often put together from them; each folder once.
+    seen = {os.path.realpath(root)}
+    for folder, subfolders, files in os.walk(root, onerror=refuse, followlinks=True):
+        visit = []
+        for name in sorted(subfolders):
+            target = os.path.realpath(Path(folder, name))
+            if not name.startswith(".") and target not in seen:
+                seen.add(target)
+                visit.append(name)
+        subfolders[:] = visit
+        for name in files:
+            path = Path(folder, name)
+            if not name.startswith(".") and path.suffix.lower() in extensions:
+                yield path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a folder that may not be entered
+        return False
+
+
+def _csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank, each with the number of its first line."""
+    reader = csv.reader(io.StringIO(_csv_text(file), newline=""), strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UsageError(f"{str(file)!r}, line {line}: not CSV: {error}") from error
+        if row:
+            yield line, row
+
+
+def _csv_text(file: Path) -> str:
+    name = repr(str(file))
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError as error:
+        raise UsageError(f"{name} does not exist; give a CSV file of pictures") from error
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
+    if not content.strip():
+        raise UsageError(f"{name} is empty; its first line must name the columns")
+    nul = content.find(b"\0")
+    if nul >= 0:
+        raise UsageError(f"{name}, line {_line_at(content, nul)}: a NUL byte; save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = _line_at(content, error.start)
+        raise UsageError(f"{name}, line {line}: not UTF-8; save it as UTF-8") from error
+
+
+def _line_at(content: bytes, position: int) -> int:
+    return content.count(b"\n", 0, position) + 1
+
+
+def _columns(place: str, header: list[str], classes: Mapping[str, int] | None) -> tuple[int, int]:
+    """Where the path and the label are in a row."""
+    for name in ("path", *_LABEL_COLUMNS):
+        if header.count(name) > 1:
+            raise UsageError(f"{place}: the column {name!r} is named twice")
+    if "path" not in header:
+        raise UsageError(f"{place}: no column 'path'; the header must name one")
+    label = next((name for name in _LABEL_COLUMNS if name in header), None)
+    if label is None:
+        raise UsageError(f"{place}: no column 'class_index', 'wnid' or 'label'; name one of them")
+    if label != "class_index" and classes is None:
+        raise UsageError(
+            f"{place}: nothing is known here to look {label!r} up in; add a column 'class_index'"
+        )
+    return header.index("path"), header.index(label)
+
+
+def _class_index(place: str, column: str, text: str, classes: Mapping[str, int] | None) -> int:
+    if column == "class_index":
+        if not _CLASS_INDEX.fullmatch(text):
+            raise UsageError(f"{place}: class_index {text!r} is not an integer of 0 or more")
+        return int(text)
+    if classes is None or text not in classes:
+        raise UsageError(f"{place}: {column} {text!r} is none of the known classes")
+    return classes[text]

@@ -1,0 +1,53 @@
+"""Element types are those that onnx infers, found without a copy of the weights."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from onnx import TensorProto
+
+from effnet_edge.bundle import BatchRange
+from effnet_edge.graphs.types import element_types, without_weights
+from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.source import load_source
+from effnet_export.fp16_graph import write_types
+from effnet_export.onnx_graph import export_onnx
+
+
+@pytest.fixture(scope="module")
+def exported() -> onnx.ModelProto:
+    source = load_source("b0", resolution=64)
+    return export_onnx(
+        fold_batch_norm(source.network),
+        source.preprocessing,
+        input_kind="uint8-nhwc",
+        batch=BatchRange(1, 1, 4),
+    )
+
+
+def inferred_from_the_whole(model: onnx.ModelProto) -> dict[str, int]:
+    graph = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True).graph
+    values = (*graph.input, *graph.value_info, *graph.output)
+    constants = {constant.name: constant.data_type for constant in graph.initializer}
+    return {value.name: value.type.tensor_type.elem_type for value in values} | constants
+
+
+def test_the_types_of_a_network_are_those_that_onnx_infers_from_all_of_it(
+    exported: onnx.ModelProto,
+) -> None:
+    kept = {node.name for node in exported.graph.node if node.name.startswith("stages.3.")}
+    typed = write_types(exported, kept)
+    for model in (exported, typed):
+        bare = onnx.ModelProto()
+        bare.CopyFrom(model)
+        del bare.graph.value_info[:]
+
+        found = element_types(bare)
+
+        assert found == inferred_from_the_whole(bare)
+        assert len(found) > 300
+    assert {TensorProto.FLOAT, TensorProto.FLOAT16} <= set(element_types(typed).values())
+
+
+def test_the_weights_are_left_out(exported: onnx.ModelProto) -> None:
+    assert without_weights(exported).ByteSize() < exported.ByteSize() / 20

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import onnxruntime
+import openvino
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from effnet_edge.machine import int8_overflows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("machine", "text", "overflows"),
+    [
+        ("x86_64", "processor : 0\nflags\t\t: fpu avx2 fma\n", True),
+        ("AMD64", "flags : avx512f avx512bw\n", True),
+        ("x86_64", "flags\t\t: avx2 avx_vnni\n", False),
+        ("x86_64", "flags\t\t: avx512f avx512_vnni\nflags\t\t: x\n", False),
+        ("x86_64", "vendor_id: nobody\n", False),
+        ("aarch64", "Features\t: fp asimd\n", False),
+    ],
+)
+def test_what_the_flags_tell(tmp_path: Path, machine: str, text: str, overflows: bool) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    assert int8_overflows(tmp_path / "cpuinfo", machine) == overflows
+
+
+def test_without_cpuinfo_nothing_is_claimed(tmp_path: Path) -> None:
+    assert not int8_overflows(tmp_path / "missing", "x86_64")
+
+
+def test_both_libraries_lose_large_sums_exactly_where_that_is_said() -> None:
+    """64 products of 255 by 127: half of the sum is lost where pairs saturate in 16 bit."""
+    largest = 64 * 127 / 128
+    kept = largest / 2 if int8_overflows() else largest
+    model = _convolution_of_largest_values().SerializeToString()
+    pixels = np.ones((1, 64, 16, 16), np.float32)
+
+    session = onnxruntime.InferenceSession(model)
+    compiled = openvino.Core().compile_model(openvino.convert_model(io.BytesIO(model)), "CPU")
+
+    for answer in (session.run(None, {"x": pixels})[0], compiled({0: pixels})[0]):
+        assert answer[0, 0, 8, 8] == pytest.approx(kept, abs=1)
+
+
+def _convolution_of_largest_values() -> onnx.ModelProto:
+    constants = {
+        "scale": np.float32(1 / 255),
+        "zero": np.uint8(0),
+        "weight": np.full((64, 64, 1, 1), 127, np.int8),
+        "weight_scale": np.full(64, 1 / 128, np.float32),
+        "weight_zero": np.zeros(64, np.int8),
+        "answer_scale": np.float32(1),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "scale", "zero"], ["quantized"]),
+        helper.make_node("DequantizeLinear", ["quantized", "scale", "zero"], ["values"]),
+        helper.make_node(
+            "DequantizeLinear", ["weight", "weight_scale", "weight_zero"], ["kernel"], axis=0
+        ),
+        helper.make_node("Conv", ["values", "kernel"], ["sums"]),
+        helper.make_node("QuantizeLinear", ["sums", "answer_scale", "zero"], ["rounded"]),
+        helper.make_node("DequantizeLinear", ["rounded", "answer_scale", "zero"], ["y"]),
+    ]
+    shape = [1, 64, 16, 16]
+    graph = helper.make_graph(
+        nodes,
+        "largest",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
