@@ -23,7 +23,7 @@ from effnet_calibration.equalization import (
     stream_projections,
     stream_readers,
 )
-from effnet_calibration.image_sets import CalibrationPictures, Pictures
+from effnet_calibration.image_sets import CalibrationPictures
 from effnet_calibration.memory import batch_size, images_in_memory
 from effnet_calibration.quantized import apply_quantization
 from effnet_calibration.ranges import ACTIVATION_BOUNDS, SILU_MINIMUM
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from effnet_calibration.schemes import QuantizationScheme, TensorQuantization
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.pictures.protocol import Pictures
 
 CORRECTION = "bias correction"
 

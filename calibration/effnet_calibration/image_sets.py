@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,26 +20,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from effnet_edge.pictures.image import Pixels, Preprocessing
-    from effnet_edge.pictures.sets import Batch
+    from effnet_edge.pictures.protocol import Pictures
 
 DEFAULT_IMAGES = 200
 FEW_IMAGES = 32
 UNREADABLE_SHARE = 0.1
-
-
-class Pictures(Protocol):
-    """`effnet_edge.pictures.sets.ImageSet`, or what gives pictures as it does."""
-
-    @property
-    def source(self) -> str:
-        """How a person would name the set."""
-
-    def __len__(self) -> int: ...
-
-    def batches(
-        self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
-    ) -> Iterator[Batch]:
-        """uint8 (n, R, R, 3) with their labels or None."""
 
 
 @dataclass

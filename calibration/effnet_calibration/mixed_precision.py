@@ -25,12 +25,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from effnet_calibration.calibrate import Progress
-    from effnet_calibration.image_sets import Pictures
     from effnet_calibration.table import Quantization
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.parity import Gate
     from effnet_edge.pictures.image import Preprocessing
-    from effnet_edge.pictures.sets import Batch
+    from effnet_edge.pictures.protocol import Batch, Pictures
 
 SENSITIVITY_IMAGES = 32
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity import Gate
-    from effnet_edge.parity.comparison import PictureSet
     from effnet_edge.parity.report.document import Document, Examined
     from effnet_edge.parity.study import Study
+    from effnet_edge.pictures.protocol import Pictures
     from effnet_export.opening import Models
 
 EMBEDDED_PICTURES = 64
@@ -164,7 +164,7 @@ def _examine(
     index: int,
     result: Study,
     gate: Gate,
-    pictures: PictureSet,
+    pictures: Pictures,
     *,
     layers: bool,
     bisect: bool,
@@ -180,7 +180,7 @@ def _examine(
         with progress_bar(f"layers of {result.result.candidate}") as progress:
             compared = compare_layers(
                 *models.layer_pair(index),
-                _few(pictures, LAYER_PICTURES),
+                pictures.subset(LAYER_PICTURES),
                 models.preprocessing,
                 progress=progress,
             )
@@ -190,27 +190,15 @@ def _examine(
         ]
     if bisect or failures:
         say(f"looking for the node at fault in {result.result.candidate}")
-        few = _few(pictures, BISECTED_PICTURES)
+        few = pictures.subset(BISECTED_PICTURES)
         pixels, _ = next(iter(few.batches(models.preprocessing, BISECTED_PICTURES, [])))
         findings = find_faults(*models.layer_pair(index), pixels)
     return Examined(result, failures, layer_errors, findings)
 
 
-def _few(pictures: PictureSet, count: int) -> PictureSet:
-    from effnet_edge.pictures.sets import ImageSet
-
-    if isinstance(pictures, ImageSet):
-        return pictures.subset(count)
-    from effnet_edge.pictures.embedded import EmbeddedPhotos
-
-    if isinstance(pictures, EmbeddedPhotos):
-        return replace(pictures, count=min(count, len(pictures)))
-    return pictures
-
-
 def _pictures(
     images: Path | None, labels: Path | None, limit: int | None, models: Models
-) -> PictureSet:
+) -> Pictures:
     from effnet_edge.errors import UsageError
     from effnet_edge.pictures.sets import ImageSet
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.image import Preprocessing
-    from effnet_edge.pictures.sets import Batch
+    from effnet_edge.pictures.protocol import Pictures
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the images done so far, skipped ones too, and all there are."""
@@ -38,22 +38,6 @@ class Classifier(Protocol):
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """uint8 images (N, H, W, C) → float32 logits or features (N, classes)."""
-
-
-class PictureSet(Protocol):
-    """Where pictures come from: an `ImageSet`, or anything that reads alike."""
-
-    @property
-    def source(self) -> str:
-        """How a person would name the set."""
-
-    def __len__(self) -> int:
-        """How many pictures there are, readable or not."""
-
-    def batches(
-        self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
-    ) -> Iterator[Batch]:
-        """The network's inputs, uint8 (n, R, R, C), with their labels, int64 (n,), or None."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +226,7 @@ class Comparison:
 def compare(
     reference: Classifier,
     candidate: Classifier,
-    image_set: PictureSet,
+    image_set: Pictures,
     preprocessing: Preprocessing,
     *,
     batch_size: int = 8,

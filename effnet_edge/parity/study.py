@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from effnet_edge.outputs import OutputKind
-    from effnet_edge.parity.comparison import Classifier, ParityResult, PictureSet, Progress
+    from effnet_edge.parity.comparison import Classifier, ParityResult, Progress
     from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.pictures.protocol import Pictures
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Study:
 def study(
     reference: Classifier,
     candidates: Sequence[Classifier],
-    image_set: PictureSet,
+    image_set: Pictures,
     preprocessing: Preprocessing,
     *,
     batch_size: int = 8,

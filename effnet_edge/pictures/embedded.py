@@ -19,7 +19,7 @@ from effnet_edge.pictures.image import Pixels, Preprocessing, crop_and_resize, d
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from effnet_edge.pictures.sets import Batch
+    from effnet_edge.pictures.protocol import Batch
 
 # Photographs only: drawings, masks, scanned text and test patterns have other statistics.
 PHOTOGRAPHS = {
@@ -74,6 +74,10 @@ class EmbeddedPhotos:
 
     def __len__(self) -> int:
         return self.count
+
+    def subset(self, count: int) -> EmbeddedPhotos:
+        """The first `count` crops, or all where there are no more."""
+        return replace(self, count=min(count, self.count))
 
     def batches(
         self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None

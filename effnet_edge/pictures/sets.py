@@ -9,10 +9,9 @@ import random
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from effnet_edge.errors import ImageError, UsageError
 from effnet_edge.pictures.image import Pixels, Preprocessing, picture_extensions, prepare
@@ -20,7 +19,7 @@ from effnet_edge.pictures.image import Pixels, Preprocessing, picture_extensions
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-Batch: TypeAlias = tuple[Pixels, npt.NDArray[np.int64] | None]
+    from effnet_edge.pictures.protocol import Batch
 
 _LABEL_COLUMNS = ("class_index", "wnid", "label")
 _CLASS_INDEX = re.compile(r"[0-9]{1,9}")

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from effnet_calibration.calibrate import Progress
-    from effnet_calibration.image_sets import Pictures
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.pictures.protocol import Pictures
 
 
 def is_table(path: Path) -> bool:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from effnet_calibration.image_sets import Pictures
     from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.pictures.protocol import Pictures
 
 # QuantizeLinear and DequantizeLinear take FP16 from opset 19 on; TensorRT 10.0 parses up to 20.
 OPSET = 19

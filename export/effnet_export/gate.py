@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from effnet_edge.outputs import OutputKind
-    from effnet_edge.parity.comparison import Classifier, ParityResult, PictureSet
+    from effnet_edge.parity.comparison import Classifier, ParityResult
     from effnet_edge.parity.inside.tracing import Traceable
     from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.pictures.protocol import Pictures
 
 # An engine that computes in 16 bit keeps 8 (BF16) or 11 (FP16) significant bits an operation. On
 # the bundled B0, BF16 is at 30 dB; a wrong padding, the least fault known, is at 14 dB.
@@ -101,7 +102,7 @@ class ParityGate:
     def __init__(
         self,
         reference: Classifier,
-        pictures: PictureSet,
+        pictures: Pictures,
         preprocessing: Preprocessing,
         output: OutputKind = "single-label",
     ) -> None:

@@ -30,12 +30,12 @@ from effnet_export.targets import target_for
 
 if TYPE_CHECKING:
     from effnet_calibration.calibrate import Progress
-    from effnet_calibration.image_sets import Pictures
     from effnet_calibration.sensitivity import TensorCost
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.variants import Padding
     from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.pictures.protocol import Pictures
 
 BATCH = 8
 

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from effnet_edge.parity.comparison import PictureSet, Progress
+    from effnet_edge.parity.comparison import Progress
     from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.pictures.protocol import Pictures
 
 # All tensors of a batch are held at once: as many pictures of any size as these of 224 pixels.
 _PIXELS_AT_ONCE = 4 * 224 * 224
@@ -109,7 +110,7 @@ class LayerError:
 def compare_layers(
     reference: Traceable,
     candidate: Traceable,
-    pictures: PictureSet,
+    pictures: Pictures,
     preprocessing: Preprocessing,
     *,
     progress: Progress | None = None,
