@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.parity import AccuracyDrop, Comparison, ParityResult, compare, metrics
+from effnet_edge.parity import AccuracyDrop, Comparison, ParityResult, compare
+from effnet_edge.parity.measures import metrics
 from effnet_edge.parity.measures.accuracy import accuracy_drop
 from effnet_edge.pictures.image import Preprocessing, prepare
 from effnet_edge.pictures.sets import ImageSet

@@ -13,7 +13,8 @@ from scipy.special import expit, rel_entr
 from sklearn.metrics import accuracy_score, hamming_loss
 
 from effnet_edge.errors import UsageError
-from effnet_edge.parity import EXACT_GATES, Comparison, Gate, ParityResult, metrics
+from effnet_edge.parity import EXACT_GATES, Comparison, Gate, ParityResult
+from effnet_edge.parity.measures import metrics
 from effnet_edge.parity.measures.gates import EXACT
 from effnet_edge.parity.measures.label_changes import LabelChanges
 from effnet_edge.parity.report.document import Circumstances, Examined, build_document, changes

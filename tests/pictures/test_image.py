@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from effnet_edge import image as image_module
 from effnet_edge.errors import EffnetEdgeError, ImageError, UsageError
+from effnet_edge.pictures import image as image_module
 from effnet_edge.pictures.image import Preprocessing, crop_and_resize, decode, normalize, prepare
 
 B0 = Preprocessing(224, 224 / 256, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
