@@ -9,7 +9,6 @@ import zipfile
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
 
 from effnet_edge.errors import ImageError
 
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
 
 ARRAY_EXTENSIONS = frozenset({".npy", ".npz"})
 
-# Of all channels: the most pixels that Pillow reads, in 16 channels.
-_BYTES_PER_PIXEL = 16
+MAX_ARRAY_BYTES = 512 << 20
 
 
 def read_array(stream: IO[bytes], name: str) -> npt.NDArray[np.generic]:
@@ -27,7 +25,7 @@ def read_array(stream: IO[bytes], name: str) -> npt.NDArray[np.generic]:
 
     Raises:
         ImageError: the file is neither, damaged, holds Python objects, several arrays, or more
-            than 16 bytes for each of the pixels that a picture may have.
+            than `MAX_ARRAY_BYTES`.
     """
     try:
         if stream.read(2) == b"PK":
@@ -61,8 +59,10 @@ def _array(stream: IO[bytes], name: str) -> npt.NDArray[np.generic]:
     )
     shape, _, dtype = read_header(stream)
     size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if Image.MAX_IMAGE_PIXELS is not None and size > 2 * Image.MAX_IMAGE_PIXELS * _BYTES_PER_PIXEL:
-        raise ImageError(f"{name} is too large: {dtype} {shape}")
+    if size > MAX_ARRAY_BYTES:
+        raise ImageError(
+            f"{name} is too large: {dtype} {shape}; at most {MAX_ARRAY_BYTES >> 20} MiB are read"
+        )
     stream.seek(0)
     array: npt.NDArray[np.generic] = np.lib.format.read_array(stream, allow_pickle=False)
     return array

@@ -16,8 +16,8 @@ from PIL import Image
 from effnet_edge.errors import ImageError, UsageError
 from effnet_edge.model.preprocessing import variant_preprocessing, with_channels
 from effnet_edge.model.variants import VARIANTS
+from effnet_edge.pictures.decoding import FORMATS
 from effnet_edge.pictures.image import (
-    FORMATS,
     Preprocessing,
     crop_and_resize,
     decode,
