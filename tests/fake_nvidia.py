@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnxruntime
 
-from effnet_edge.runtime.tensorrt.gpu import Gpu
+from effnet_edge.machine import Gpu
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,7 +16,7 @@ from effnet_edge.runtime.tensorrt.selection import can_run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from effnet_edge.runtime.tensorrt.gpu import Gpu
+    from effnet_edge.machine import Gpu
 
 REAL = can_run("tensorrt")
 """Whether this machine runs TensorRT engines."""

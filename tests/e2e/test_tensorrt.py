@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from effnet_edge.machine import jetpack_version
 from effnet_edge.runtime.tensorrt.build import can_build
-from effnet_edge.runtime.tensorrt.gpu import jetpack_version
 
 if TYPE_CHECKING:
     from pathlib import Path

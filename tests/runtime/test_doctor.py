@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from effnet_edge.machine import find_gpu
 from effnet_edge.runtime import available_backends, doctor
 from effnet_edge.runtime.openvino import OpenVinoBackend
-from effnet_edge.runtime.tensorrt.gpu import find_gpu
 
 ROOT = Path(__file__).parents[2]
 

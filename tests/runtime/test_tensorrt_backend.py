@@ -37,9 +37,10 @@ from tiny_bundles import (
 
 from effnet_edge.bundle import BatchRange, Bundle, BundleWriter
 from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.machine import Gpu, find_gpu
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.tensorrt import build, cuda, selection
-from effnet_edge.runtime.tensorrt.gpu import Gpu, find_gpu, gpu_number
+from effnet_edge.runtime.tensorrt.gpu import gpu_number
 from effnet_edge.runtime.tensorrt.lane import KEPT_GRAPHS
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ from tiny_bundles import SIDE, tiny_model, truth, write_bundle
 from effnet_edge.bundle import BatchRange, Bundle
 from effnet_edge.cli.main import main
 from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.machine import Gpu, find_gpu
 from effnet_edge.runtime import EngineRunner, doctor
 from effnet_edge.runtime.tensorrt import build
 from effnet_edge.runtime.tensorrt.build import build_engine, can_build
-from effnet_edge.runtime.tensorrt.gpu import Gpu, find_gpu
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
 
 if TYPE_CHECKING:

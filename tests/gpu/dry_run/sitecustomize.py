@@ -19,7 +19,7 @@ import fake_nvidia  # noqa: E402
 import gpu_or_fake  # noqa: E402
 import onnx  # noqa: E402
 
-from effnet_edge.runtime.tensorrt.gpu import Gpu  # noqa: E402
+from effnet_edge.machine import Gpu  # noqa: E402
 
 WORDS = {"INT8": "Int8", "FP16": "Half", "FP32": "Float"}
 
