@@ -8,7 +8,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
-from fake_nvidia import GPU, FakeCuda, FakeTensorRt, FakeTensorRtRtx
+from fake_cuda import FakeCuda
+from fake_tensorrt import GPU, FakeTensorRt, FakeTensorRtRtx
 
 from effnet_edge.runtime.tensorrt import build, gpu, selection
 from effnet_edge.runtime.tensorrt.selection import can_run
