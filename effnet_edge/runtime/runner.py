@@ -123,7 +123,7 @@ class EngineRunner:
         spec = EngineSpec(
             model_path=bundle.path / engine.file if engine else bundle.model_path,
             model_precision=manifest.precision,
-            built_with=manifest.tools.get(manifest.target),
+            built_with=manifest.tools.get(TARGETS[manifest.target].package),
             engine=engine,
             device=device,
             threads=threads,

@@ -44,7 +44,11 @@ class ExportStatus:
 def export_status() -> ExportStatus:
     """Look for every library of the extra and try those that load quickly; never raises."""
     versions, missing, broken = {}, [], {}
-    for requirement in _requirements():
+    try:
+        requirements = _requirements()
+    except metadata.PackageNotFoundError:  # run from its sources alone
+        return ExportStatus(False, versions, [DISTRIBUTION], broken)
+    for requirement in requirements:
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:

@@ -74,3 +74,11 @@ def test_a_version_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         metadata, "version", lambda name: "0.1" if name == "h5py" else installed(name)
     )
     assert export_status().detail == "h5py: 0.1 is here, >=3.11 is needed"
+
+
+def test_sources_that_were_not_installed_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def requires(name: str) -> list[str]:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", requires)
+    assert export_status().detail == "missing: effnet-edge"
