@@ -1,10 +1,15 @@
-"""What this machine is and what its processor can do."""
+"""What this machine is, what its processor can do, and its GPU: asked of the system alone."""
 
 from __future__ import annotations
 
+import ctypes
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+_CPUINFO = Path("/proc/cpuinfo")
+_DPKG_STATUS = Path("/var/lib/dpkg/status")
 
 _X86 = frozenset({"x86_64", "amd64", "i686"})
 # Linux's names for the instructions that add products of bytes in 32 bit (Intel, "Intel
@@ -19,7 +24,7 @@ INT8_OVERFLOWS = (
 
 @dataclass(frozen=True)
 class Machine:
-    """The machine that built the bundle."""
+    """What a manifest tells of the machine that built its bundle: system, processor, Python."""
 
     platform: str
     processor: str
@@ -28,10 +33,30 @@ class Machine:
     @classmethod
     def here(cls) -> Machine:
         """Describe the machine that runs this."""
-        return cls(platform.platform(), _processor(), platform.python_version())
+        return cls(platform.platform(), processor_name(), platform.python_version())
 
 
-def int8_overflows(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str | None = None) -> bool:
+@dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA GPU: its name, compute capability ("8.7") and the driver's CUDA version."""
+
+    name: str
+    compute_capability: str
+    cuda: str
+
+
+def processor_name(cpuinfo: Path = _CPUINFO) -> str:
+    """Tell the processor's model, which `platform` does not know on Linux."""
+    fallback = platform.processor() or platform.machine()
+    return next(iter(_cpuinfo_values(cpuinfo, "model name")), fallback)
+
+
+def instruction_sets(cpuinfo: Path = _CPUINFO) -> frozenset[str]:
+    """Give Linux's names of the x86 instruction sets here ("avx512_vnni"); none where unknown."""
+    return frozenset(next(iter(_cpuinfo_values(cpuinfo, "flags")), "").split())
+
+
+def int8_overflows(cpuinfo: Path = _CPUINFO, machine: str | None = None) -> bool:
     """Whether INT8 convolutions of uint8 by int8 lose large sums on this processor.
 
     x86 without VNNI multiplies bytes with VPMADDUBSW, which adds two products in saturating 16-bit
@@ -39,19 +64,56 @@ def int8_overflows(cpuinfo: Path = Path("/proc/cpuinfo"), machine: str | None = 
     """
     if (machine or platform.machine()).lower() not in _X86:
         return False
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return False
-    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
-    return bool(flags) and _VNNI.isdisjoint(flags)
+    sets = instruction_sets(cpuinfo)
+    return bool(sets) and _VNNI.isdisjoint(sets)
 
 
-def _processor() -> str:
-    """The processor's model name, which `platform` does not know on Linux."""
+def find_gpu(index: int = 0) -> Gpu | None:
+    """Ask NVIDIA's driver for the GPU of that number; None without one, or without the driver.
+
+    Nothing else needs to be installed for it.
+    """
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+        return None
+    device, version, major, minor = (ctypes.c_int() for _ in range(4))
+    name = ctypes.create_string_buffer(256)
+    calls = (
+        lambda: cuda.cuInit(0),
+        lambda: cuda.cuDeviceGet(ctypes.byref(device), index),
+        lambda: cuda.cuDriverGetVersion(ctypes.byref(version)),
+        lambda: cuda.cuDeviceGetName(name, len(name), device),
+        # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of the CUDA driver API.
+        lambda: cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device),
+        lambda: cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device),
+    )
+    if any(call() != 0 for call in calls):  # type: ignore[no-untyped-call]
+        return None
+    return Gpu(
+        name.value.decode(errors="replace"),
+        f"{major.value}.{minor.value}",
+        f"{version.value // 1000}.{version.value % 1000 // 10}",
+    )
+
+
+def jetpack_version(dpkg_status: Path = _DPKG_STATUS) -> str | None:
+    """Tell the version of the Debian package nvidia-jetpack ("6.2+b77"), or None off a Jetson."""
+    found = re.search(
+        r"^Package: nvidia-jetpack\n(?:.+\n)*?Version: (\S+)", _text(dpkg_status), re.MULTILINE
+    )
+    return found.group(1) if found else None
+
+
+def _cpuinfo_values(cpuinfo: Path, key: str) -> list[str]:
+    """What `/proc/cpuinfo` says under that key, core by core."""
+    lines = (line.partition(":") for line in _text(cpuinfo).splitlines())
+    return [value.strip() for name, _, value in lines if name.strip() == key]
+
+
+def _text(path: Path) -> str:
+    """A system file's content; empty where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

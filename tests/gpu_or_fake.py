@@ -8,7 +8,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
-from fake_nvidia import GPU, FakeCuda, FakeTensorRt, FakeTensorRtRtx
+from fake_cuda import FakeCuda
+from fake_tensorrt import GPU, FakeTensorRt, FakeTensorRtRtx
 
 from effnet_edge.runtime.tensorrt import build, gpu, selection
 from effnet_edge.runtime.tensorrt.selection import can_run
@@ -16,7 +17,7 @@ from effnet_edge.runtime.tensorrt.selection import can_run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from effnet_edge.runtime.tensorrt.gpu import Gpu
+    from effnet_edge.machine import Gpu
 
 REAL = can_run("tensorrt")
 """Whether this machine runs TensorRT engines."""

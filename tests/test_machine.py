@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import ctypes
 import io
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -10,7 +12,7 @@ import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from effnet_edge.machine import int8_overflows
+from effnet_edge.machine import Gpu, find_gpu, int8_overflows, jetpack_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,3 +80,43 @@ def _convolution_of_largest_values() -> onnx.ModelProto:
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_the_gpu_is_what_the_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = {75: 8, 76: 7}
+
+    def put(value: int) -> Any:
+        def call(place: Any, *_: object) -> int:
+            place._obj.value = value
+            return 0
+
+        return call
+
+    def name(buffer: Any, size: int, _device: object) -> int:
+        buffer.value = b"Orin"[:size]
+        return 0
+
+    def attribute(place: Any, number: int, _device: object) -> int:
+        place._obj.value = numbers[number]
+        return 0
+
+    driver = SimpleNamespace(
+        cuInit=lambda _: 0,
+        cuDeviceGet=lambda _, index: 0 if index == 0 else 101,
+        cuDriverGetVersion=put(12060),
+        cuDeviceGetName=name,
+        cuDeviceGetAttribute=attribute,
+    )
+    monkeypatch.setattr(ctypes, "CDLL", lambda file: driver if file == "libcuda.so.1" else None)
+    assert find_gpu() == Gpu("Orin", "8.7", "12.6")
+    assert find_gpu(1) is None
+
+
+def test_the_jetpack_version_is_the_packages(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text(
+        "Package: other\nVersion: 1.0\n\n"
+        "Package: nvidia-jetpack\nStatus: install ok\nVersion: 6.2+b77\n\nPackage: last\n"
+    )
+    assert jetpack_version(status) == "6.2+b77"
+    assert jetpack_version(tmp_path / "missing") is None

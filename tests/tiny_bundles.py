@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import fake_nvidia
+import fake_tensorrt
 import gpu_or_fake
 import numpy as np
 import onnx
@@ -164,7 +164,7 @@ def _with_fake_engine(
 ) -> Manifest:
     if gpu_or_fake.runs_for_real():
         return described
-    plan = fake_nvidia.FAULTY_PLAN if faulty else fake_nvidia.PLAN
+    plan = fake_tensorrt.FAULTY_PLAN if faulty else fake_tensorrt.PLAN
     (staging / "engine.plan").write_bytes(plan + model.SerializeToString())
     return replace(described, engines=(engine_record(batch=described.batch),))
 
@@ -174,10 +174,10 @@ def engine_record(**changes: Any) -> EngineRecord:
     record = EngineRecord(
         file="engine.plan",
         library="tensorrt",
-        library_version=fake_nvidia.VERSION,
-        compute_capability=(fake_nvidia.GPU.compute_capability,),
-        gpu=fake_nvidia.GPU.name,
-        cuda=fake_nvidia.GPU.cuda,
+        library_version=fake_tensorrt.VERSION,
+        compute_capability=(fake_tensorrt.GPU.compute_capability,),
+        gpu=fake_tensorrt.GPU.name,
+        cuda=fake_tensorrt.GPU.cuda,
         jetpack=None,
         batch=BatchRange(1, 1, 1),
         version_compatible=False,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from effnet_edge.machine import instruction_sets, processor_name
 from int8_peers import latencies
 from int8_peers.benchmark import THREADS
 from int8_peers.rows import best_of_each, judged
@@ -193,10 +193,6 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    flags = next((line.split() for line in lines if line.startswith("flags")), [])
     wanted = ("avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
-    found = [flag for flag in wanted if flag in flags]
-    return f"{names[0] if names else platform.machine()} ({', '.join(found)})"
+    found = [each for each in wanted if each in instruction_sets()]
+    return f"{processor_name()} ({', '.join(found)})"

@@ -6,7 +6,7 @@ import itertools
 import platform
 from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ from effnet_calibration.table import (
 )
 from effnet_calibration.threads import one_thread
 from effnet_edge.model.network import SqueezeExcitation
+from effnet_edge.progress import no_progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
+    from effnet_edge.progress import Progress
 
 CORRECTION = "bias correction"
 
@@ -81,17 +83,6 @@ class Settings:
     equalize_stream: bool = False
     correct_biases: bool = True
     correct_gain: bool = True
-
-
-class Progress(Protocol):
-    """Told how far a stage is."""
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """`done` of `total` steps of the stage called `stage` are done."""
-
-
-def no_progress(stage: str, done: int, total: int) -> None:
-    """Tell nobody."""
 
 
 DEFAULT_SETTINGS = Settings()

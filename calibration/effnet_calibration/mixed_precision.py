@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from effnet_calibration.bias_correction import ExactOutputs
-from effnet_calibration.calibrate import correct, no_progress
+from effnet_calibration.calibrate import correct
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.memory import batch_size, images_in_memory
 from effnet_calibration.quantized import apply_quantization
@@ -17,6 +17,7 @@ from effnet_calibration.sensitivity import sensitivity
 from effnet_calibration.sites import channels_last, sites
 from effnet_edge.parity import Comparison, ParityResult
 from effnet_edge.pictures.image import normalize
+from effnet_edge.progress import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from effnet_calibration.calibrate import Progress
     from effnet_calibration.table import Quantization
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.parity import Gate
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Batch, Pictures
+    from effnet_edge.progress import Progress
 
 SENSITIVITY_IMAGES = 32
 

@@ -25,9 +25,9 @@ from effnet_edge.parity.measures.output_measures import OUTPUT_MEASURES
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from effnet_calibration.calibrate import Progress
     from effnet_calibration.table import Quantization
     from effnet_edge.model.network import EfficientNet
+    from effnet_edge.progress import Progress
 
 
 @dataclass(frozen=True)

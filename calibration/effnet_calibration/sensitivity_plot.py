@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from effnet_calibration.errors import CalibrationError
 from effnet_edge.errors import BackendError, UsageError, first_line
+from effnet_edge.extras import install_hint
+from effnet_edge.files import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,12 +51,10 @@ def plot_sensitivity(
     axes.set_ylabel(f"{measure}, of quantizing it alone")
     axes.set_title(title, loc="left", fontsize=11)
     figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False)
-    staging = path.with_name(f".{path.name}.tmp{path.suffix}")
     try:
-        figure.savefig(staging, dpi=150)
-        staging.replace(path)
+        with replacing(path) as staging:
+            figure.savefig(staging, dpi=150)
     except OSError as error:
-        staging.unlink(missing_ok=True)
         raise CalibrationError(f"{path} cannot be written: {first_line(error)}") from error
 
 
@@ -66,7 +66,7 @@ def check_plot(path: Path) -> None:
         raise UsageError(f"--plot {path}: the folder {path.parent} does not exist")
     if importlib.util.find_spec("matplotlib") is None:
         raise BackendError(
-            "a plot needs matplotlib, which is not installed: pip install 'effnet-edge[report]'"
+            f"a plot needs matplotlib, which is not installed: {install_hint('report')}"
         )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import cattrs
 
 from effnet_calibration.errors import CalibrationError
+from effnet_edge.files import write_whole
 
 if TYPE_CHECKING:
     import os
@@ -148,12 +148,9 @@ class CalibrationTable:
             CalibrationError: the file cannot be written.
         """
         target = Path(path)
-        staging = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
         try:
-            staging.write_text(self.to_json(), encoding="utf-8")
-            staging.replace(target)
+            write_whole(target, self.to_json())
         except OSError as error:
-            staging.unlink(missing_ok=True)
             raise CalibrationError(f"{target} cannot be written: {error.strerror}") from error
 
     def to_json(self) -> str:

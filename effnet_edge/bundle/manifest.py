@@ -113,9 +113,9 @@ class Calibration:
 class EngineRecord:
     """An engine that was compiled from the bundle's portable graph, and what it runs on.
 
-    `file` is the bundle's; `library` is "tensorrt" or "tensorrt-rtx"; `compute_capability` names
-    every GPU generation that it was built for ("8.7"). `gpu`, `cuda` and `jetpack` describe the
-    machine that built it, None where it has none.
+    `file` is the bundle's; `library` is the name of the target whose library built it;
+    `compute_capability` names every GPU generation that it was built for ("8.7"). `gpu`, `cuda`
+    and `jetpack` describe the machine that built it, None where it has none.
     """
 
     file: str

@@ -1,4 +1,7 @@
-"""The JSON of a bundle: parsed strictly and held to `data/bundle.schema.json`."""
+"""The JSON of a bundle: parsed strictly and held to `data/bundle.schema.json`.
+
+The schema leaves the names of the targets open, as they stand in `effnet_edge.targets`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import BundleError
+from effnet_edge.targets import TARGETS, built_on_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,4 +87,6 @@ def _check(document: Any, validator: Callable[[Any], Any], source: str | os.Path
 def _schema() -> dict[str, Any]:
     text = resources.files("effnet_edge").joinpath("data", "bundle.schema.json").read_text("utf-8")
     schema: dict[str, Any] = json.loads(text)
+    schema["properties"]["target"] = {"enum": list(TARGETS)}
+    schema["definitions"]["engine"]["properties"]["library"] = {"enum": built_on_device()}
     return schema

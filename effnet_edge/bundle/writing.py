@@ -21,6 +21,7 @@ from effnet_edge.bundle.reading import (
     sha256,
 )
 from effnet_edge.errors import BundleError, UsageError
+from effnet_edge.files import sync
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -121,15 +122,15 @@ class BundleWriter:
 
     def _sync(self) -> None:
         for file in self.staging.iterdir():
-            _fsync(file)
-        _fsync(self.staging)
+            sync(file)
+        sync(self.staging)
 
     def _put_in_place(self) -> None:
         if (self.destination / MANIFEST_FILE).exists():
             self._swap()
         else:
             self.staging.rename(self.destination)
-        _fsync(self.destination.parent)
+        sync(self.destination.parent)
 
     def _swap(self) -> None:
         aside = self._sibling("old")
@@ -173,14 +174,6 @@ def _refuse_unless_replaceable(destination: Path) -> None:
         replaceable = False
     if not replaceable:
         raise UsageError(f"{destination}: exists and is not a bundle: choose another -o")
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _disk_error(destination: Path, error: OSError) -> BundleError:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from effnet_edge.progress import Steps
+
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
@@ -108,7 +110,7 @@ def calibration_warnings() -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(label: str) -> Iterator[Steps]:
     """A bar on standard error; yields what is to be called with (done, total).
 
     Without a terminal, or with --quiet, nothing is shown.

@@ -20,6 +20,7 @@ from effnet_edge.cli.common import (
 )
 from effnet_edge.cli.engine_options import BatchType, capabilities
 from effnet_edge.cli.network import calibration_options, network_options, output_kind
+from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -179,24 +180,21 @@ STAGES = {
     "export": "exporting to ONNX and comparing with PyTorch",
     "simplify": "simplifying and comparing with PyTorch",
     "type": "typing the graph and comparing with PyTorch",
-    "tensorrt": "writing for TensorRT",
-    "tensorrt-rtx": "writing for TensorRT-RTX",
+    **{
+        row.name: f"writing for {row.title}"
+        + ("" if row.built_on_device else " and comparing with PyTorch")
+        for row in TARGETS.values()
+    },
     "build": "building the engine",
-    "openvino": "converting to OpenVINO and comparing with PyTorch",
-    "onnxruntime": "writing for onnxruntime and comparing with PyTorch",
     "latency": "timing against the model with every tensor in INT8",
 }
 
 
 def _pipeline() -> ModuleType:
-    from effnet_edge.errors import BackendError
+    from effnet_edge.extras import needed_for
 
-    try:
+    with needed_for("export", "export"):
         from effnet_export import pipeline
-    except ModuleNotFoundError as error:
-        raise BackendError(
-            f"export needs {error.name}, which is not installed: pip install 'effnet-edge[export]'"
-        ) from error
     return pipeline
 
 
@@ -228,7 +226,7 @@ def _next_step(bundle: Bundle) -> str:
     path, manifest = _display_path(bundle), bundle.manifest
     if manifest.engines:
         return f"Next: copy {path} to the device, whose program loads {manifest.engines[-1].file}"
-    if manifest.target in {"tensorrt", "tensorrt-rtx"}:
+    if TARGETS[manifest.target].built_on_device:
         return f"No engine was built here. Next, on the device: effnet-edge build {path}"
     if manifest.output.kind == "features":
         return f"Next: effnet-edge parity {path} --images PHOTOS; in Python, EngineRunner.infer"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from effnet_edge.cli.engine_options import ChannelValues
+from effnet_edge.targets import DEFAULT_TARGET, TARGETS
 
 if TYPE_CHECKING:
     from effnet_edge.outputs import OutputKind
@@ -17,8 +18,8 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 _TARGET = click.option(
     "--target",
-    type=click.Choice(["openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"]),
-    default="openvino",
+    type=click.Choice(list(TARGETS)),
+    default=DEFAULT_TARGET,
     show_default=True,
     help="The engine that will run the model.",
 )

@@ -104,15 +104,10 @@ def command(
 
 
 def _module() -> ModuleType:
-    from effnet_edge.errors import BackendError
+    from effnet_edge.extras import needed_for
 
-    try:
+    with needed_for("sensitivity", "export"):
         from effnet_export import sensitivity
-    except ModuleNotFoundError as error:
-        raise BackendError(
-            f"sensitivity needs {error.name}, which is not installed: "
-            "pip install 'effnet-edge[export]'"
-        ) from error
     return sensitivity
 
 

@@ -16,7 +16,8 @@ from torch.nn import functional
 from effnet_edge.labels import IMAGENET_CLASSES
 
 if TYPE_CHECKING:
-    from effnet_edge.model.variants import Activation, BlockSpec, Padding, Variant
+    from effnet_edge.model.architecture import Activation, BlockSpec
+    from effnet_edge.model.variants import Padding, Variant
     from effnet_edge.outputs import OutputKind
 
 BATCH_NORM_EPS = 1e-3

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from effnet_edge.errors import UsageError
-from effnet_edge.model.variants import EDGETPU, LITE, VARIANTS, Variant
+from effnet_edge.model.families import EDGETPU, LITE
+from effnet_edge.model.variants import VARIANTS, Variant
 from effnet_edge.pictures.image import Preprocessing
 
 # The statistics of ImageNet's training set that the reference normalizes with.

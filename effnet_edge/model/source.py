@@ -24,11 +24,10 @@ from effnet_edge.model.variants import Padding, Variant, get_variant
 from effnet_edge.model.weights import load_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from effnet_edge.bundle import Manifest
     from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.progress import Progress
 
 RANDOM_WEIGHTS = "random"
 
@@ -52,7 +51,7 @@ def load_source(
     output_kind: OutputKind = "single-label",
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> Source:
     """Build a variant and fill it, with the input channels that the checkpoint has.
 

@@ -1,237 +1,27 @@
-"""The EfficientNets as data: a few base networks and one row of scaling factors a variant.
+"""The EfficientNets: one row of scaling factors a variant, and what follows from them.
 
 Source: Tan & Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
-ICML 2019 (table 1 is the base network, section 3.3 compound scaling), and the authors' TensorFlow
-reference implementation for the rounding rules. This module imports nothing heavy.
+ICML 2019, section 3.3, and the pages that the rows name. This module imports nothing heavy.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from effnet_edge.errors import UsageError
 from effnet_edge.labels import IMAGENET_CLASSES
+from effnet_edge.model.architecture import ConvolutionSpec, round_channels, round_repeats
+from effnet_edge.model.families import EDGETPU, EFFICIENTNET, LITE, V2_BASE, V2_L, V2_M, V2_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from effnet_edge.model.architecture import BlockSpec, Family
+
 Padding = Literal["same", "symmetric"]
 """TensorFlow's SAME, asymmetric at stride 2, or PyTorch's."""
-
-Activation = Literal["silu", "relu", "relu6"]
-
-BlockKind = Literal["mbconv", "fused", "conv"]
-"""Expansion, depthwise convolution and projection; the first two fused into one full convolution
-(Tan & Le 2021, figure 2); or a single full convolution with an activation."""
-
-
-SQUEEZE_RATIO = 0.25
-CHANNEL_DIVISOR = 8
-
-
-@dataclass(frozen=True)
-class StageSpec:
-    """One row of a base network's table, before scaling.
-
-    Attributes:
-        has_shortcut: whether blocks whose input and output have the same shape add them.
-        expands_output: whether the expanded channels are counted from the block's output.
-        skips_pixels: the reference convolves at stride 1 and lets the projection skip pixels. A
-            strided convolution with symmetric padding gives just the pixels that are not skipped.
-    """
-
-    expand_ratio: int
-    kernel: int
-    stride: int
-    channels: int
-    repeats: int
-    kind: BlockKind = "mbconv"
-    squeeze_excitation: bool = True
-    has_shortcut: bool = True
-    expands_output: bool = False
-    skips_pixels: bool = False
-
-
-@dataclass(frozen=True)
-class Family:
-    """A base network, and how it is scaled.
-
-    Attributes:
-        stem_channels, head_channels: before scaling.
-        fixed_ends: stem, head and the repeats of the first and last stage are not scaled.
-        largest_loss: the share of its channels that a stage may lose to rounding.
-        crop_margin: pixels that evaluation leaves around the crop, both sides together.
-        centred_pixels: pixels are brought to [−1, 1], not to ImageNet's mean and deviation.
-    """
-
-    name: str
-    stages: tuple[StageSpec, ...]
-    stem_channels: int
-    activation: Activation = "silu"
-    head_channels: int = 1280
-    fixed_ends: bool = False
-    largest_loss: float = 0.1
-    crop_margin: int = 32
-    centred_pixels: bool = False
-
-
-# Tan & Le 2019, table 1.
-BASE_STAGES = (
-    StageSpec(expand_ratio=1, kernel=3, stride=1, channels=16, repeats=1),
-    StageSpec(expand_ratio=6, kernel=3, stride=2, channels=24, repeats=2),
-    StageSpec(expand_ratio=6, kernel=5, stride=2, channels=40, repeats=2),
-    StageSpec(expand_ratio=6, kernel=3, stride=2, channels=80, repeats=3),
-    StageSpec(expand_ratio=6, kernel=5, stride=1, channels=112, repeats=3),
-    StageSpec(expand_ratio=6, kernel=5, stride=2, channels=192, repeats=4),
-    StageSpec(expand_ratio=6, kernel=3, stride=1, channels=320, repeats=1),
-)
-
-EFFICIENTNET = Family("EfficientNet", BASE_STAGES, stem_channels=32)
-
-# https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
-LITE = Family(
-    "EfficientNet-Lite",
-    tuple(replace(stage, squeeze_excitation=False) for stage in BASE_STAGES),
-    stem_channels=32,
-    activation="relu6",
-    fixed_ends=True,
-    centred_pixels=True,
-)
-
-# https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/edgetpu
-EDGETPU = Family(
-    "EfficientNet-EdgeTPU",
-    (
-        StageSpec(4, 3, 1, 24, 1, "fused", False, has_shortcut=False, expands_output=True),
-        StageSpec(8, 3, 2, 32, 2, "fused", False, skips_pixels=True),
-        StageSpec(8, 3, 2, 48, 4, "fused", False, skips_pixels=True),
-        StageSpec(8, 5, 2, 96, 5, "mbconv", False),
-        StageSpec(8, 5, 1, 144, 4, "mbconv", False),
-        StageSpec(8, 5, 2, 192, 2, "mbconv", False),
-    ),
-    stem_channels=32,
-    activation="relu",
-    centred_pixels=True,
-)
-
-# Tan & Le 2021, "EfficientNetV2: Smaller Models and Faster Training", table 4, and the authors'
-# https://github.com/google/automl/tree/master/efficientnetv2 for M, L and the base network.
-V2_S = Family(
-    "EfficientNetV2",
-    (
-        StageSpec(1, 3, 1, 24, 2, "conv", False),
-        StageSpec(4, 3, 2, 48, 4, "fused", False),
-        StageSpec(4, 3, 2, 64, 4, "fused", False),
-        StageSpec(4, 3, 2, 128, 6),
-        StageSpec(6, 3, 1, 160, 9),
-        StageSpec(6, 3, 2, 256, 15),
-    ),
-    stem_channels=24,
-    crop_margin=0,
-    centred_pixels=True,
-)
-V2_M = replace(
-    V2_S,
-    stages=(
-        StageSpec(1, 3, 1, 24, 3, "conv", False),
-        StageSpec(4, 3, 2, 48, 5, "fused", False),
-        StageSpec(4, 3, 2, 80, 5, "fused", False),
-        StageSpec(4, 3, 2, 160, 7),
-        StageSpec(6, 3, 1, 176, 14),
-        StageSpec(6, 3, 2, 304, 18),
-        StageSpec(6, 3, 1, 512, 5),
-    ),
-)
-V2_L = replace(
-    V2_S,
-    stages=(
-        StageSpec(1, 3, 1, 32, 4, "conv", False),
-        StageSpec(4, 3, 2, 64, 7, "fused", False),
-        StageSpec(4, 3, 2, 96, 7, "fused", False),
-        StageSpec(4, 3, 2, 192, 10),
-        StageSpec(6, 3, 1, 224, 19),
-        StageSpec(6, 3, 2, 384, 25),
-        StageSpec(6, 3, 1, 640, 7),
-    ),
-    stem_channels=32,
-)
-V2_BASE = Family(
-    "EfficientNetV2",
-    (
-        StageSpec(1, 3, 1, 16, 1, "conv", False),
-        StageSpec(4, 3, 2, 32, 2, "fused", False),
-        StageSpec(4, 3, 2, 48, 2, "fused", False),
-        StageSpec(4, 3, 2, 96, 3),
-        StageSpec(6, 3, 1, 112, 5),
-        StageSpec(6, 3, 2, 192, 8),
-    ),
-    stem_channels=32,
-    largest_loss=1.0,
-)
-
-
-@dataclass(frozen=True)
-class BlockSpec:
-    """One block after scaling."""
-
-    in_channels: int
-    out_channels: int
-    expand_ratio: int
-    kernel: int
-    stride: int
-    kind: BlockKind = "mbconv"
-    squeeze_excitation: bool = True
-    allows_shortcut: bool = True
-    expands_output: bool = False
-    skips_pixels: bool = False
-
-    @property
-    def expanded_channels(self) -> int:
-        """Channels that the projection reads."""
-        counted = self.out_channels if self.expands_output else self.in_channels
-        return counted * self.expand_ratio
-
-    @property
-    def squeeze_channels(self) -> int:
-        """Channels of the squeeze-excitation bottleneck: a quarter of the block's input."""
-        return max(1, int(self.in_channels * SQUEEZE_RATIO))
-
-    @property
-    def has_shortcut(self) -> bool:
-        """Whether input and output, which have the same shape, are added."""
-        same_shape = self.stride == 1 and self.in_channels == self.out_channels
-        return self.allows_shortcut and same_shape
-
-    def layers(self) -> Iterator[ConvolutionSpec]:
-        """The convolutions with a batch norm, first to last."""
-        expanded = self.expanded_channels
-        if self.kind == "conv":
-            yield ConvolutionSpec(self.in_channels, self.out_channels, self.kernel, self.stride)
-            return
-        if self.kind == "fused":
-            yield ConvolutionSpec(self.in_channels, expanded, self.kernel, self.stride)
-        else:
-            if self.expand_ratio != 1:
-                yield ConvolutionSpec(self.in_channels, expanded, 1, 1)
-            yield ConvolutionSpec(1, expanded, self.kernel, self.stride)
-        yield ConvolutionSpec(expanded, self.out_channels, 1, 1)
-
-
-@dataclass(frozen=True)
-class ConvolutionSpec:
-    """A convolution's size."""
-
-    in_channels_per_group: int
-    out_channels: int
-    kernel: int
-    stride: int
-
-    @property
-    def weights(self) -> int:
-        """How many."""
-        return self.out_channels * self.in_channels_per_group * self.kernel**2
 
 
 @dataclass(frozen=True)
@@ -297,28 +87,12 @@ class Variant:
 
     def stages(self) -> list[list[BlockSpec]]:
         """The scaled blocks, stage by stage."""
-        stages = []
+        stages: list[list[BlockSpec]] = []
         channels = self.stem_channels
         for index, stage in enumerate(self.family.stages):
             out_channels = self._round(stage.channels)
-            blocks = []
-            for repeat in range(self._repeats(index)):
-                blocks.append(
-                    BlockSpec(
-                        channels,
-                        out_channels,
-                        stage.expand_ratio,
-                        stage.kernel,
-                        stage.stride if repeat == 0 else 1,
-                        stage.kind,
-                        stage.squeeze_excitation,
-                        stage.has_shortcut,
-                        stage.expands_output,
-                        stage.skips_pixels,
-                    )
-                )
-                channels = out_channels
-            stages.append(blocks)
+            stages.append(stage.blocks(channels, out_channels, self._repeats(index)))
+            channels = out_channels
         return stages
 
     def _repeats(self, index: int) -> int:
@@ -369,94 +143,67 @@ class Variant:
         return (block for stage in self.stages() for block in stage if block.squeeze_excitation)
 
 
-def round_channels(channels: int, width: float, largest_loss: float = 0.1) -> int:
-    """Scale channels, round to the nearest multiple of 8, never more than `largest_loss` below."""
-    scaled = channels * width
-    rounded = max(
-        CHANNEL_DIVISOR, int(scaled + CHANNEL_DIVISOR / 2) // CHANNEL_DIVISOR * CHANNEL_DIVISOR
-    )
-    if rounded < (1 - largest_loss) * scaled:
-        rounded += CHANNEL_DIVISOR
-    return rounded
+PAPER = "Tan & Le 2019, table 2"
+ADVPROP = "Xie et al. 2020 (AdvProp)"
+NOISY_STUDENT = "Xie et al. 2020 (Noisy Student)"
+LITE_PAGE = "github.com/tensorflow/tpu, models/official/efficientnet/lite"
+EDGETPU_PAGE = "github.com/tensorflow/tpu, models/official/efficientnet/edgetpu"
+V2_PAGE = "github.com/google/automl, efficientnetv2"
+
+# name, width, depth, resolution, dropout, top-1 in percent
+_Row = tuple[str, float, float, int, float, float]
 
 
-def round_repeats(repeats: int, depth: float) -> int:
-    """Scale the repeats of a stage, rounding up."""
-    return math.ceil(depth * repeats)
-
-
-_PAPER = "Tan & Le 2019, table 2"
-_LITE_PAGE = "github.com/tensorflow/tpu, models/official/efficientnet/lite"
-_EDGETPU_PAGE = "github.com/tensorflow/tpu, models/official/efficientnet/edgetpu"
-_V2_PAGE = "github.com/google/automl, efficientnetv2"
-
-
-def _paper(top1: float) -> Published:
-    return Published(top1, _PAPER)
-
-
-def _lite(number: int, width: float, depth: float, resolution: int, top1: float) -> Variant:
-    dropout = 0.2 if number < 2 else 0.3
-    return Variant(
-        f"lite{number}",
-        width,
-        depth,
-        resolution,
-        dropout,
-        Published(top1, _LITE_PAGE),
-        family=LITE,
-    )
-
-
-def _edgetpu(
-    name: str, width: float, depth: float, resolution: int, dropout: float, top1: float
-) -> Variant:
-    published = Published(top1, _EDGETPU_PAGE)
-    return Variant(name, width, depth, resolution, dropout, published, family=EDGETPU)
-
-
-def _v2(
-    size: str,
-    resolution: int,
-    dropout: float,
-    top1: float,
-    family: Family = V2_BASE,
-    width: float = 1.0,
-    depth: float = 1.0,
-) -> Variant:
-    published = Published(top1, _V2_PAGE)
-    return Variant(f"v2-{size}", width, depth, resolution, dropout, published, family=family)
+def _rows(family: Family, source: str, *rows: _Row) -> dict[str, Variant]:
+    """Variants of one family whose accuracies were published in one place."""
+    return {
+        name: Variant(name, width, depth, resolution, dropout, Published(top1, source), family)
+        for name, width, depth, resolution, dropout, top1 in rows
+    }
 
 
 VARIANTS = {
-    variant.name: variant
-    for variant in (
-        Variant("b0", 1.0, 1.0, 224, 0.2, _paper(77.1)),
-        Variant("b1", 1.0, 1.1, 240, 0.2, _paper(79.1)),
-        Variant("b2", 1.1, 1.2, 260, 0.3, _paper(80.1)),
-        Variant("b3", 1.2, 1.4, 300, 0.3, _paper(81.6)),
-        Variant("b4", 1.4, 1.8, 380, 0.4, _paper(82.9)),
-        Variant("b5", 1.6, 2.2, 456, 0.4, _paper(83.6)),
-        Variant("b6", 1.8, 2.6, 528, 0.5, _paper(84.0)),
-        Variant("b7", 2.0, 3.1, 600, 0.5, _paper(84.3)),
-        Variant("b8", 2.2, 3.6, 672, 0.5, Published(85.5, "Xie et al. 2020 (AdvProp)")),
-        Variant("l2", 4.3, 5.3, 800, 0.5, Published(88.4, "Xie et al. 2020 (Noisy Student)")),
-        _lite(0, 1.0, 1.0, 224, 75.1),
-        _lite(1, 1.0, 1.1, 240, 76.7),
-        _lite(2, 1.1, 1.2, 260, 77.6),
-        _lite(3, 1.2, 1.4, 280, 79.8),
-        _lite(4, 1.4, 1.8, 300, 81.5),
-        _edgetpu("es", 1.0, 1.0, 224, 0.2, 77.23),
-        _edgetpu("em", 1.0, 1.1, 240, 0.2, 78.69),
-        _edgetpu("el", 1.2, 1.4, 300, 0.3, 80.62),
-        _v2("s", 384, 0.2, 83.9, V2_S),
-        _v2("m", 480, 0.3, 85.2, V2_M),
-        _v2("l", 480, 0.4, 85.7, V2_L),
-        _v2("b0", 224, 0.2, 78.7),
-        _v2("b1", 240, 0.2, 79.8, width=1.0, depth=1.1),
-        _v2("b2", 260, 0.3, 80.5, width=1.1, depth=1.2),
-        _v2("b3", 300, 0.3, 82.1, width=1.2, depth=1.4),
-    )
+    **_rows(
+        EFFICIENTNET,
+        PAPER,
+        ("b0", 1.0, 1.0, 224, 0.2, 77.1),
+        ("b1", 1.0, 1.1, 240, 0.2, 79.1),
+        ("b2", 1.1, 1.2, 260, 0.3, 80.1),
+        ("b3", 1.2, 1.4, 300, 0.3, 81.6),
+        ("b4", 1.4, 1.8, 380, 0.4, 82.9),
+        ("b5", 1.6, 2.2, 456, 0.4, 83.6),
+        ("b6", 1.8, 2.6, 528, 0.5, 84.0),
+        ("b7", 2.0, 3.1, 600, 0.5, 84.3),
+    ),
+    **_rows(EFFICIENTNET, ADVPROP, ("b8", 2.2, 3.6, 672, 0.5, 85.5)),
+    **_rows(EFFICIENTNET, NOISY_STUDENT, ("l2", 4.3, 5.3, 800, 0.5, 88.4)),
+    **_rows(
+        LITE,
+        LITE_PAGE,
+        ("lite0", 1.0, 1.0, 224, 0.2, 75.1),
+        ("lite1", 1.0, 1.1, 240, 0.2, 76.7),
+        ("lite2", 1.1, 1.2, 260, 0.3, 77.6),
+        ("lite3", 1.2, 1.4, 280, 0.3, 79.8),
+        ("lite4", 1.4, 1.8, 300, 0.3, 81.5),
+    ),
+    **_rows(
+        EDGETPU,
+        EDGETPU_PAGE,
+        ("es", 1.0, 1.0, 224, 0.2, 77.23),
+        ("em", 1.0, 1.1, 240, 0.2, 78.69),
+        ("el", 1.2, 1.4, 300, 0.3, 80.62),
+    ),
+    **_rows(V2_S, V2_PAGE, ("v2-s", 1.0, 1.0, 384, 0.2, 83.9)),
+    **_rows(V2_M, V2_PAGE, ("v2-m", 1.0, 1.0, 480, 0.3, 85.2)),
+    **_rows(V2_L, V2_PAGE, ("v2-l", 1.0, 1.0, 480, 0.4, 85.7)),
+    **_rows(
+        V2_BASE,
+        V2_PAGE,
+        ("v2-b0", 1.0, 1.0, 224, 0.2, 78.7),
+        ("v2-b1", 1.0, 1.1, 240, 0.2, 79.8),
+        ("v2-b2", 1.1, 1.2, 260, 0.3, 80.5),
+        ("v2-b3", 1.2, 1.4, 300, 0.3, 82.1),
+    ),
 }
 
 

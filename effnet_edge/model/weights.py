@@ -31,11 +31,11 @@ from effnet_edge.model.remote.registry import (
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
 
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.remote.hub import HubAddress
     from effnet_edge.model.variants import Padding, Variant
+    from effnet_edge.progress import Progress
 
 TIMM_SCHEME = "geffnet"
 
@@ -85,7 +85,7 @@ def load_weights(
     *,
     padding: Padding | None = None,
     take_in_channels: bool = False,
-    on_progress: Callable[[str, int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> WeightsOrigin:
     """Fill `network` with the weights of that name, or from that file.
 
@@ -129,9 +129,7 @@ def load_weights(
     return WeightsOrigin(found.name, found.source, sha256, found.licence, scheme.name, pixels)
 
 
-def _find(
-    variant: Variant, weights: str, on_progress: Callable[[str, int, int], None] | None
-) -> _Found:
+def _find(variant: Variant, weights: str, on_progress: Progress | None) -> _Found:
     named = NAMED_WEIGHTS[variant.name].get(weights)
     if isinstance(named, BundledFile):
         data = (resources.files("effnet_edge") / "data" / named.name).read_bytes()
@@ -156,7 +154,7 @@ def _find(
     return _Found(path.name, str(path.resolve()), read_checkpoint(path), path=path)
 
 
-def _on_hub(address: HubAddress, on_progress: Callable[[str, int, int], None] | None) -> _Found:
+def _on_hub(address: HubAddress, on_progress: Progress | None) -> _Found:
     fetched = fetch_from_hub(address, on_progress)
     return _Found(
         address.repository,

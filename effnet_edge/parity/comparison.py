@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
+    from effnet_edge.progress import Steps
 
-Progress = Callable[[int, int], None]
 """Called after each batch with the images done so far, skipped ones too, and all there are."""
 
 
@@ -231,7 +230,7 @@ def compare(
     *,
     batch_size: int = 8,
     output: OutputKind = "single-label",
-    progress: Progress | None = None,
+    progress: Steps | None = None,
 ) -> ParityResult:
     """Run both over the same pixels of every image in the set, `batch_size` images at a time.
 

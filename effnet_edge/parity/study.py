@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from effnet_edge.outputs import OutputKind
-    from effnet_edge.parity.comparison import Classifier, ParityResult, Progress
+    from effnet_edge.parity.comparison import Classifier, ParityResult
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
+    from effnet_edge.progress import Steps
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def study(
     *,
     batch_size: int = 8,
     output: OutputKind = "single-label",
-    progress: Progress | None = None,
+    progress: Steps | None = None,
 ) -> list[Study]:
     """Run the reference once and every candidate over the same pixels, a batch at a time.
 

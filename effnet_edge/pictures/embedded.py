@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effnet_edge.errors import UsageError
+from effnet_edge.extras import install_hint
 from effnet_edge.pictures.image import Pixels, Preprocessing, crop_and_resize, decode
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def embedded_photographs() -> list[Path]:
         if not roots:
             raise UsageError(
                 f"the embedded photos come with {package}, which is not installed: "
-                "pip install 'effnet-edge[export]', or give images of your own"
+                f"{install_hint('export')}, or give images of your own"
             )
         paths += [Path(roots[0]) / folder / name for name in names]
     missing = [path for path in paths if not path.is_file()]

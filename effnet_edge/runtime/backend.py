@@ -1,4 +1,4 @@
-"""What every backend room looks like from the hall, and the table of rooms."""
+"""What every backend gives the runner, and loading the one of a target."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from effnet_edge.errors import BackendError
+from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -67,55 +68,25 @@ class Backend(Protocol):
         """Release the engine; called once, when nothing is running."""
 
 
-@dataclass(frozen=True)
-class BackendRoom:
-    """Where a backend lives and what people call it. `package` is also its extra's name."""
+def load_backend(target: str, spec: EngineSpec) -> Backend:
+    """Load an engine with the library of the target of that name.
 
-    title: str
-    package: str
-    module: str
-    factory: str
+    Raises:
+        UsageError: an option that this backend or this machine does not have.
+        BackendError: the library is missing, or cannot load the engine.
 
-    @property
-    def install_hint(self) -> str:
-        """The command that installs it."""
-        return f"pip install 'effnet-edge[{self.package}]'"
-
-    def load(self, spec: EngineSpec) -> Backend:
-        """Load an engine.
-
-        Raises:
-            UsageError: an option that this backend or this machine does not have.
-            BackendError: the library is missing, or cannot load the engine.
-
-        """
-        factory: Callable[[EngineSpec], Backend] = getattr(
-            importlib.import_module(self.module), self.factory
-        )
-        try:
-            return factory(spec)
-        except ModuleNotFoundError as error:
-            raise BackendError(f"{self.title} is not installed: {self.install_hint}") from error
-        except ImportError as error:
-            raise BackendError(
-                f"{self.title} is installed but broken ({one_line(error)}): {self.install_hint}"
-            ) from error
-
-
-ROOMS = {
-    "openvino": BackendRoom(
-        "OpenVINO", "openvino", "effnet_edge.runtime.openvino", "OpenVinoBackend"
-    ),
-    "onnxruntime": BackendRoom(
-        "ONNX Runtime", "onnxruntime", "effnet_edge.runtime.onnxruntime", "OnnxRuntimeBackend"
-    ),
-    "tensorrt": BackendRoom(
-        "TensorRT", "tensorrt", "effnet_edge.runtime.tensorrt.backend", "TensorRtBackend"
-    ),
-    "tensorrt-rtx": BackendRoom(
-        "TensorRT-RTX", "tensorrt-rtx", "effnet_edge.runtime.tensorrt.backend", "TensorRtRtxBackend"
-    ),
-}
+    """
+    row = TARGETS[target]
+    module, _, name = row.runner.partition(":")
+    factory: Callable[[EngineSpec], Backend] = getattr(importlib.import_module(module), name)
+    try:
+        return factory(spec)
+    except ModuleNotFoundError as error:
+        raise BackendError(f"{row.title} is not installed: {row.install_hint}") from error
+    except ImportError as error:
+        raise BackendError(
+            f"{row.title} is installed but broken ({one_line(error)}): {row.install_hint}"
+        ) from error
 
 
 def load_error(spec: EngineSpec, title: str, here: str, error: Exception) -> BackendError:

@@ -8,7 +8,8 @@ from importlib import metadata, resources
 import numpy as np
 
 from effnet_edge.errors import EffnetEdgeError
-from effnet_edge.runtime.backend import ROOMS, BackendRoom, EngineSpec
+from effnet_edge.runtime.backend import EngineSpec, load_backend
+from effnet_edge.targets import TARGETS, Target
 
 # `tools/make_probe.py` writes the model: the means of the three channels times a small matrix.
 _PROBE_PIXELS = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
@@ -29,22 +30,22 @@ class BackendStatus:
 
 def available_backends() -> list[BackendStatus]:
     """Try every backend; never raises for one that is missing or broken."""
-    return [_status(name, room) for name, room in ROOMS.items()]
+    return [_status(row) for row in TARGETS.values()]
 
 
-def _status(name: str, room: BackendRoom) -> BackendStatus:
+def _status(row: Target) -> BackendStatus:
+    version: str | None = None
     try:
-        version = metadata.version(room.package)
+        version = metadata.version(row.package)
+        detail, works = _probe(row), True
     except metadata.PackageNotFoundError:
-        return BackendStatus(name, room.title, None, False, "not installed", room.install_hint)
-    try:
-        detail, works = _probe(room), True
+        detail, works = "not installed", False
     except EffnetEdgeError as error:
         detail, works = str(error), False
-    return BackendStatus(name, room.title, version, works, detail, room.install_hint)
+    return BackendStatus(row.name, row.title, version, works, detail, row.install_hint)
 
 
-def _probe(room: BackendRoom) -> str:
+def _probe(row: Target) -> str:
     """Run the probe model and name the device.
 
     Raises:
@@ -53,11 +54,11 @@ def _probe(room: BackendRoom) -> str:
     """
     probe = resources.files("effnet_edge").joinpath("data", "probe.onnx")
     with resources.as_file(probe) as model_path:
-        backend = room.load(EngineSpec(model_path, "fp32", precision="fp32"))
+        backend = load_backend(row.name, EngineSpec(model_path, "fp32", precision="fp32"))
         try:
             logits = backend.infer(_PROBE_PIXELS)
             if not np.allclose(logits, _PROBE_LOGITS, atol=1e-3):
-                raise EffnetEdgeError(f"{room.title} gives wrong numbers: {logits.tolist()}")
+                raise EffnetEdgeError(f"{row.title} gives wrong numbers: {logits.tolist()}")
             return f"runs {backend.execution_precision} on {backend.device}"
         finally:
             backend.close()

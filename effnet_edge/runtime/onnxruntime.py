@@ -30,7 +30,7 @@ class OnnxRuntimeBackend:
     """One run already uses every thread of the session."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        """Load the model; see `BackendRoom.load` for the errors."""
+        """Load the model; see `load_backend` for the errors."""
         import onnxruntime
 
         _refuse_unsupported(spec)

@@ -26,7 +26,7 @@ class OpenVinoBackend:
     takes_device_arrays = False
 
     def __init__(self, spec: EngineSpec) -> None:
-        """Compile the model; see `BackendRoom.load` for the errors."""
+        """Compile the model; see `load_backend` for the errors."""
         import openvino
 
         core = openvino.Core()

@@ -14,10 +14,11 @@ import numpy.typing as npt
 from effnet_edge.bundle import Bundle
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.pictures.image import normalize, prepare
-from effnet_edge.runtime.backend import ROOMS, EngineSpec
+from effnet_edge.runtime.backend import EngineSpec, load_backend
 from effnet_edge.runtime.device_array import DeviceArray, ExportsDeviceArray, device_array
 from effnet_edge.runtime.in_flight import InFlight
 from effnet_edge.runtime.predictions import Classes, Prediction
+from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     import os
@@ -122,14 +123,14 @@ class EngineRunner:
         spec = EngineSpec(
             model_path=bundle.path / engine.file if engine else bundle.model_path,
             model_precision=manifest.precision,
-            built_with=manifest.tools.get(manifest.target),
+            built_with=manifest.tools.get(TARGETS[manifest.target].package),
             engine=engine,
             device=device,
             threads=threads,
             precision=precision or ("fp32" if manifest.precision == "fp32" else None),
             throughput=throughput,
         )
-        return cls(bundle, ROOMS[manifest.target].load(spec))
+        return cls(bundle, load_backend(manifest.target, spec))
 
     def infer(self, batch: Batch | ExportsDeviceArray) -> Logits:
         """Give the float32 logits (N, classes) of N images, N ≥ 0, in an array of their own.
@@ -329,7 +330,7 @@ def _runnable(
     bundle: Bundle, device: str | None, rebuild: bool
 ) -> tuple[Bundle, EngineRecord | None]:
     """The bundle as its engine runs it, and that engine, if it is one compiled from the model."""
-    if not bundle.manifest.target.startswith("tensorrt"):
+    if not TARGETS[bundle.manifest.target].built_on_device:
         return bundle, None
     from effnet_edge.runtime.tensorrt.selection import with_engine
 

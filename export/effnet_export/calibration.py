@@ -6,20 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effnet_calibration.calibrate import calibrate, no_progress
+from effnet_calibration.calibrate import calibrate
 from effnet_calibration.table import CalibrationTable
 from effnet_edge.errors import UsageError
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.pictures.sets import ImageSet
+from effnet_edge.progress import no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from effnet_calibration.calibrate import Progress
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
+    from effnet_edge.progress import Progress
 
 
 def is_table(path: Path) -> bool:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge.bundle import Bundle
-from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.errors import UsageError
+from effnet_edge.extras import needed_for
 from effnet_edge.pictures.image import MAX_CHANNELS
 from effnet_edge.runtime import EngineRunner
-from effnet_edge.runtime.tensorrt.library import MODULES
+from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,7 +101,7 @@ class Models:
     def _open_tracer(self, spec: str, classifier: Classifier) -> Traceable:
         if spec == TORCH or spec.endswith(CHECKPOINTS):
             return self._folded(None if spec == TORCH else spec)
-        if spec in self.bundles and _is_tensorrt(self.bundles[spec]):
+        if spec in self.bundles and _is_compiled(self.bundles[spec]):
             return _simulation(self.bundles[spec])
         if spec in self.bundles:
             bundle = self.bundles[spec]
@@ -185,7 +186,7 @@ def open_models(
 
 def _open_bundle(bundle: Bundle, openings: Openings, stack: ExitStack) -> Classifier:
     """The bundle's engine; for TensorRT where it cannot run, a simulation of its graph."""
-    if _is_tensorrt(bundle):
+    if _is_compiled(bundle):
         from effnet_edge.runtime.tensorrt.selection import can_run
 
         if not can_run(bundle.manifest.target):
@@ -199,8 +200,8 @@ def _open_bundle(bundle: Bundle, openings: Openings, stack: ExitStack) -> Classi
     return stack.enter_context(runner)
 
 
-def _is_tensorrt(bundle: Bundle) -> bool:
-    return bundle.manifest.target in MODULES
+def _is_compiled(bundle: Bundle) -> bool:
+    return TARGETS[bundle.manifest.target].built_on_device
 
 
 def _simulation(bundle: Bundle) -> OnnxClassifier:
@@ -340,11 +341,8 @@ def _load_source(checkpoint: str | None, openings: Openings, side: int | None) -
 
 
 def _export_network() -> ModuleType:
-    try:
+    with needed_for(
+        "comparing with PyTorch", "export", "or compare with another bundle: --reference BUNDLE"
+    ):
         from effnet_edge.model import source as network
-    except ModuleNotFoundError as error:
-        raise BackendError(
-            f"comparing with PyTorch needs {error.name}: pip install 'effnet-edge[export]', "
-            "or compare with another bundle: --reference BUNDLE"
-        ) from error
     return network

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import BackendError
+from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,7 +42,7 @@ def write_openvino_ir(
         import openvino
     except ImportError as error:
         raise BackendError(
-            "OpenVINO is not installed: pip install 'effnet-edge[openvino]'"
+            f"OpenVINO is not installed: {TARGETS['openvino'].install_hint}"
         ) from error
     try:
         converted = openvino.Core().read_model(model.SerializeToString())

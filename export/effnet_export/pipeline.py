@@ -11,7 +11,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from effnet_calibration.calibrate import no_progress
 from effnet_calibration.image_sets import DEFAULT_IMAGES
 from effnet_calibration.mixed_precision import keep_for_budget
 from effnet_calibration.quantized import apply, apply_quantization
@@ -37,10 +36,12 @@ from effnet_edge.model.source import Source, load_source
 from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_edge.parity import Gate
 from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.progress import no_progress
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.tensorrt.build import can_build, compile_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_edge.runtime.tensorrt.selection import runs_here
+from effnet_edge.targets import built_on_device
 from effnet_export.calibration import calibration_table
 from effnet_export.fp16 import type_fp16
 from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate
@@ -48,13 +49,12 @@ from effnet_export.onnx_graph import INPUT_NAME, export_onnx
 from effnet_export.pictures import CalibratedOn, ExportPictures
 from effnet_export.qdq import STEM, quantize_graph, without_pairs
 from effnet_export.simplify import simplify
-from effnet_export.targets import Target, target_for
+from effnet_export.targets import ExportTarget, target_for
 from effnet_export.tensorrt_graph import cast_pixels_first
 
 if TYPE_CHECKING:
     import onnx
 
-    from effnet_calibration.calibrate import Progress
     from effnet_calibration.mixed_precision import MixedPrecision
     from effnet_calibration.quantized import QuantizedNetwork
     from effnet_calibration.table import CalibrationTable
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from effnet_edge.model.variants import Padding
     from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.progress import Progress
     from effnet_export.deployed import InputKind
 
 CALIBRATION_FILE = "calibration.json"
@@ -191,7 +192,7 @@ class _ExportRun:
     def __init__(
         self,
         request: ExportRequest,
-        target: Target,
+        target: ExportTarget,
         precision: str,
         labels: list[Label] | None,
         on_stage: OnStage,
@@ -437,14 +438,16 @@ class _ExportRun:
         self.seconds[name] = time.perf_counter() - started
 
 
-def _no_engine(target: Target) -> EffnetEdgeError:
+def _no_engine(target: ExportTarget) -> EffnetEdgeError:
     if not target.built_on_device:
         return UsageError(
-            f"--require-engine goes with tensorrt and tensorrt-rtx: {target.name} has no engine"
+            f"--require-engine goes with {' and '.join(built_on_device())}: "
+            f"{target.name} has no engine"
         )
+    gpu = "" if target.row.builds_ahead else " and an NVIDIA GPU"
     return BackendError(
         f"--require-engine: no {target.name} engine can be built here: it needs the library "
-        f"(pip install 'effnet-edge[{target.name}]') and, for tensorrt, an NVIDIA GPU"
+        f"({target.row.install_hint}){gpu}"
     )
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from effnet_calibration.calibrate import no_progress
 from effnet_calibration.image_sets import DEFAULT_IMAGES
 from effnet_calibration.sensitivity import sensitivity
 from effnet_calibration.table import CalibrationTable
@@ -21,6 +20,8 @@ from effnet_edge.model.source import load_source, load_source_of
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.parity.measures.output_measures import OUTPUT_MEASURES
 from effnet_edge.pictures.image import normalize
+from effnet_edge.progress import no_progress
+from effnet_edge.targets import DEFAULT_TARGET
 from effnet_export.calibration import (
     calibration_table,
     is_table,
@@ -29,13 +30,13 @@ from effnet_export.calibration import (
 from effnet_export.targets import target_for
 
 if TYPE_CHECKING:
-    from effnet_calibration.calibrate import Progress
     from effnet_calibration.sensitivity import TensorCost
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.variants import Padding
     from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
+    from effnet_edge.progress import Progress
 
 BATCH = 8
 
@@ -60,7 +61,7 @@ class SensitivityRequest:
     limit: int = 32
     calibration: Path | None = None
     calibration_size: int = DEFAULT_IMAGES
-    target: str = "openvino"
+    target: str = DEFAULT_TARGET
     weights: str | None = None
     num_classes: int = IMAGENET_CLASSES
     output_kind: OutputKind = "single-label"

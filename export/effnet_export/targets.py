@@ -1,4 +1,4 @@
-"""The engines that a bundle can be made for: one row a target."""
+"""How each target's model is written: what `effnet_edge.targets` cannot say without torch."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import UsageError
 from effnet_edge.machine import int8_overflows
 from effnet_edge.parity import EXACT_GATES, Gate
+from effnet_edge.targets import TARGETS, Target
 from effnet_export.gate import HALF_PRECISION, INT8
 from effnet_export.openvino_ir import write_openvino_ir
 
@@ -28,40 +29,46 @@ if TYPE_CHECKING:
 ONNX_FILE = "model.onnx"
 
 WriteModel = Callable[[onnx.ModelProto, Path, str, BatchRange], str]
+"""Called with the graph, the folder for the model's files, the precision and the batch.
+
+Gives the name of the file that the runner loads.
+"""
 
 
 @dataclass(frozen=True)
-class Target:
-    """A kind of engine.
+class Writing:
+    """How a target's model is written.
 
     Attributes:
-        name: what `--target` and the manifest call it, and the backend that runs it.
-        precisions: those that it can be exported in, the default first.
-        refusal: why not in another one.
+        write: writes the model's files.
         scheme: of INT8 activations.
-        write: writes the model file(s) into a folder and gives the main one's name.
-        built_on_device: whether the bundle holds a portable, strongly typed graph, from which
-            `effnet-edge build` makes the engine.
     """
 
-    name: str
-    precisions: tuple[str, ...]
-    refusal: str
-    scheme: QuantizationScheme
     write: WriteModel
-    built_on_device: bool = False
+    scheme: QuantizationScheme
+
+
+@dataclass(frozen=True)
+class ExportTarget:
+    """A target and how its model is written."""
+
+    row: Target
+    write: WriteModel
+    scheme: QuantizationScheme
+
+    @property
+    def name(self) -> str:
+        """What `--target` calls it."""
+        return self.row.name
+
+    @property
+    def built_on_device(self) -> bool:
+        """Whether a typed graph is written, from which the device makes its engine."""
+        return self.row.built_on_device
 
     def precision(self, asked: str | None) -> str:
-        """The precision to export in.
-
-        Raises:
-            UsageError: the target does not have the one asked for.
-        """
-        if asked is None:
-            return self.precisions[0]
-        if asked not in self.precisions:
-            raise UsageError(f"--{asked} with --target {self.name}: {self.refusal}")
-        return asked
+        """The precision to export in; raises UsageError for one that the target does not have."""
+        return self.row.precision(asked)
 
     def gates(self, precision: str) -> Mapping[OutputKind, Gate]:
         """What the finished engine must hold, by the kind of output."""
@@ -77,39 +84,15 @@ def _write_onnx(model: onnx.ModelProto, folder: Path, _precision: str, _batch: B
     return ONNX_FILE
 
 
-TARGETS = {
-    target.name: target
-    for target in (
-        Target(
-            "openvino",
-            ("fp16", "fp32", "int8"),
-            "choose --fp16 (weights in FP16, the device's fastest arithmetic) or --fp32",
-            ASYMMETRIC_UINT8,
-            _write_ir,
-        ),
-        Target(
-            "onnxruntime",
-            ("fp32", "int8"),
-            "onnxruntime's CPU provider has no FP16 convolutions: use --fp32 or --int8",
-            ASYMMETRIC_UINT8,
-            _write_onnx,
-        ),
-        *(
-            Target(
-                name,
-                ("fp16", "fp32", "int8"),
-                "choose --fp16, --int8 or --fp32",
-                SYMMETRIC_INT8_DENSE,
-                _write_onnx,
-                built_on_device=True,
-            )
-            for name in ("tensorrt", "tensorrt-rtx")
-        ),
-    )
+WRITING = {
+    "openvino": Writing(_write_ir, ASYMMETRIC_UINT8),
+    "onnxruntime": Writing(_write_onnx, ASYMMETRIC_UINT8),
+    "tensorrt": Writing(_write_onnx, SYMMETRIC_INT8_DENSE),
+    "tensorrt-rtx": Writing(_write_onnx, SYMMETRIC_INT8_DENSE),
 }
 
 
-def target_for(name: str, weight_bits: int | None = None) -> Target:
+def target_for(name: str, weight_bits: int | None = None) -> ExportTarget:
     """The target of that name, with INT8 weights of 8 bits or 7.
 
     Args:
@@ -118,8 +101,9 @@ def target_for(name: str, weight_bits: int | None = None) -> Target:
     Raises:
         UsageError: 7 bits for a target that does not run on a CPU.
     """
-    target = TARGETS[name]
-    if target.scheme != ASYMMETRIC_UINT8:
+    row, writing = TARGETS[name], WRITING[name]
+    target = ExportTarget(row, writing.write, writing.scheme)
+    if row.on_gpu:
         if weight_bits == 7:
             raise UsageError(f"--weight-bits 7 is for x86 processors, not for --target {name}")
         return target

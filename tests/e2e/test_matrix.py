@@ -16,8 +16,8 @@ from conditioned_networks import save_conditioned
 
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.runtime import EngineRunner
+from effnet_edge.targets import TARGETS
 from effnet_export.pipeline import ExportRequest, export_bundle
-from effnet_export.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from effnet_edge.runtime.tensorrt.build import can_build
-from effnet_edge.runtime.tensorrt.gpu import jetpack_version
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,13 +93,3 @@ def test_what_is_no_compute_capability(effnet_edge: Run, tmp_path: Path) -> None
 def test_a_library_that_is_not_installed_builds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     assert not can_build("tensorrt-rtx")
-
-
-def test_the_jetpack_version_is_the_packages(tmp_path: Path) -> None:
-    status = tmp_path / "status"
-    status.write_text(
-        "Package: other\nVersion: 1.0\n\n"
-        "Package: nvidia-jetpack\nStatus: install ok\nVersion: 6.2+b77\n\nPackage: last\n"
-    )
-    assert jetpack_version(status) == "6.2+b77"
-    assert jetpack_version(tmp_path / "missing") is None

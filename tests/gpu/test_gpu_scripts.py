@@ -33,7 +33,8 @@ from effnet_edge.runtime.tensorrt.lane import Lane
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fake_nvidia import FakeCuda, FakeTensorRt
+    from fake_cuda import FakeCuda
+    from fake_tensorrt import FakeTensorRt
 
 INT8 = "Thirty-two wide channel vectorized row major Int8 format"
 HALF = "Channel major FP16 format where channel % 8 == 0"

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from effnet_edge.errors import UsageError
-from effnet_edge.model import variants
-from effnet_edge.model.variants import VARIANTS, get_variant, round_channels
+from effnet_edge.model import architecture
+from effnet_edge.model.architecture import round_channels
+from effnet_edge.model.variants import VARIANTS, get_variant
 
 # Millions of parameters. b0 to b7: Tan & Le 2019, table 2 gives 5.3 to 66; to two decimals in the
 # authors' repository. b8, l2, lite, es to el: the tables of geffnet 1.0.2 (in its PyPI description)
@@ -147,12 +148,12 @@ def test_channels_round_as_in_efficientnet_pytorch(channels: int, width: float) 
 def test_repeats_round_as_in_efficientnet_pytorch(repeats: int, depth: float) -> None:
     _, parameters = get_model_params("efficientnet-b0", {"depth_coefficient": depth})
 
-    assert variants.round_repeats(repeats, depth) == round_repeats(repeats, parameters)
+    assert architecture.round_repeats(repeats, depth) == round_repeats(repeats, parameters)
 
 
 def test_examples_of_the_rounding_rules() -> None:
     assert round_channels(32, 1.8) == 56
-    assert variants.round_repeats(4, 2.6) == 11
+    assert architecture.round_repeats(4, 2.6) == 11
 
 
 def test_squeeze_channels_come_from_the_block_input() -> None:

@@ -3,15 +3,21 @@ from __future__ import annotations
 import runpy
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import pytest
+from fake_cuda import FakeCuda
+from fake_tensorrt import VERSION
 from onnx.reference import ReferenceEvaluator
 
+from effnet_edge.machine import find_gpu
 from effnet_edge.runtime import available_backends, doctor
 from effnet_edge.runtime.openvino import OpenVinoBackend
-from effnet_edge.runtime.tensorrt.gpu import find_gpu
+
+if TYPE_CHECKING:
+    from fake_tensorrt import FakeTensorRt
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,3 +79,16 @@ def test_the_probes_answer_is_that_of_the_onnx_standard() -> None:
     pixels = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
     answer = ReferenceEvaluator(model).run(None, {"pixels": pixels})[0]
     np.testing.assert_allclose(answer, [[16.5, 12.0]])
+
+
+def test_the_doctor_compiles_and_runs_its_probe(
+    library: FakeTensorRt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.metadata, "version", lambda _: VERSION)
+    statuses = {each.name: each for each in doctor.available_backends()}
+    assert statuses["tensorrt"].detail == "runs FP32 on Test GPU"
+    assert statuses["tensorrt"].works
+    (config,) = library.configs
+    assert config.flags == set()
+    assert isinstance(library.cuda, FakeCuda)
+    assert library.cuda.alive == {}

@@ -5,43 +5,25 @@ No number of a GPU is checked here; tests/export/test_tensorrt_graph.py has a re
 
 from __future__ import annotations
 
-import ctypes
-import json
 import signal
-import sys
 import threading
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from fake_nvidia import GPU, RTX_VERSION, VERSION, FakeCuda, FakeTensorRt, FakeTensorRtRtx
-from gpu_or_fake import fake_nvidia
+from fake_tensorrt import GPU, VERSION, FakeTensorRt
 from tiny_bundles import SIDE, tiny_model, truth, write_bundle
 
 from effnet_edge.bundle import BatchRange, Bundle
-from effnet_edge.cli.main import main
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.runtime import EngineRunner, doctor
-from effnet_edge.runtime.tensorrt import build
-from effnet_edge.runtime.tensorrt.build import build_engine, can_build
-from effnet_edge.runtime.tensorrt.gpu import Gpu, find_gpu
+from effnet_edge.runtime import EngineRunner
+from effnet_edge.runtime.tensorrt.build import build_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-    from fake_nvidia import FakeConfig
-
-FILE = "engine-sm87-test-gpu.plan"
-IMAGE = (SIDE, SIDE, 3)
-
-
-@pytest.fixture
-def library() -> Iterator[FakeTensorRt]:
-    with fake_nvidia() as (_, tensorrt):
-        yield tensorrt
+from tensorrt_builds import FILE, asked, command
 
 
 @pytest.fixture
@@ -50,27 +32,7 @@ def bundle(tmp_path: Path, library: FakeTensorRt) -> Bundle:  # noqa: ARG001
     return Bundle.load(write_bundle(tmp_path / "b", "tensorrt", tiny_model(batch="N")))
 
 
-@pytest.fixture
-def rtx_bundle(tmp_path: Path, library: FakeTensorRt) -> Bundle:  # noqa: ARG001
-    return Bundle.load(write_bundle(tmp_path / "rtx", "tensorrt-rtx", tiny_model(batch="N")))
-
-
-def asked(library: FakeTensorRt, bundle: Bundle, options: BuildOptions) -> FakeConfig:
-    build_engine(bundle, options)
-    return library.configs[-1]
-
-
-def command(*arguments: object) -> int:
-    """The exit code of `effnet-edge ARGUMENTS…`."""
-    usual = signal.getsignal(signal.SIGTERM)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["effnet-edge", *map(str, arguments)])
-        try:
-            with pytest.raises(SystemExit) as left:
-                main()
-        finally:
-            signal.signal(signal.SIGTERM, usual)
-    return int(left.value.code or 0)
+IMAGE = (SIDE, SIDE, 3)
 
 
 # What TensorRT is asked for
@@ -267,228 +229,3 @@ def test_another_thread_can_build(bundle: Bundle) -> None:
     thread.start()
     thread.join(60)
     assert built[0].manifest.engines[-1].file == FILE
-
-
-# What the bundle says of it
-
-
-def test_the_manifest_says_where_the_engine_was_built(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(build, "jetpack_version", lambda: "6.2+b77")
-    record = build_engine(bundle).manifest.engines[-1]
-    assert (record.file, record.library, record.library_version) == (FILE, "tensorrt", VERSION)
-    assert (record.gpu, record.compute_capability, record.cuda, record.jetpack) == (
-        "Test GPU",
-        ("8.7",),
-        "12.6",
-        "6.2+b77",
-    )
-    assert record.batch == BatchRange(1, 4, 8)
-    assert Bundle.load(bundle.path).manifest.engines[-1] == record
-
-
-def test_a_device_has_one_engine_and_other_devices_keep_theirs(bundle: Bundle) -> None:
-    (first,) = bundle.manifest.engines
-    build_engine(bundle)
-    built = build_engine(Bundle.load(bundle.path), BuildOptions(batch=BatchRange(2, 2, 2)))
-    assert [each.file for each in built.manifest.engines] == [first.file, FILE]
-    assert built.manifest.engines[-1].batch == BatchRange(2, 2, 2)
-    with fake_nvidia(gpu_here=Gpu("NVIDIA Test-GPU (2)", GPU.compute_capability, GPU.cuda)):
-        other = build_engine(built)
-    assert [each.file for each in other.manifest.engines] == [
-        first.file,
-        FILE,
-        "engine-sm87-nvidia-test-gpu-2.plan",
-    ]
-
-
-def test_the_last_line_says_what_was_built_and_what_it_replaced(
-    bundle: Bundle, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = []
-    for options in ((), ("--batch", "2"), ("--batch", "2")):
-        assert command("build", bundle.path, *options) == 0
-        said.append(capsys.readouterr().out.splitlines()[-1])
-    assert said[0].startswith(f"{bundle.path / FILE}: ")
-    ends = f"and compute capability 8.7, tensorrt {VERSION}"
-    assert said[0].endswith(f", for 1 to 8 images, best 4 {ends}")
-    assert said[1].endswith(
-        f", for 2 images {ends} (instead of the engine for 1 to 8 images, best 4)"
-    )
-    assert said[2].endswith(f", for 2 images {ends}")
-
-
-def test_the_last_line_says_which_version_was_replaced(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command("build", bundle.path) == 0
-    monkeypatch.setattr(FakeTensorRt, "__version__", "10.13.0.35")
-    assert command("build", bundle.path) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.endswith(f"tensorrt 10.13.0.35 (instead of the engine of tensorrt {VERSION})")
-    assert len(Bundle.load(bundle.path).manifest.engines) == 2
-
-
-def test_a_build_in_json(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command("build", bundle.path, "--batch", "1:2:3", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["file"] == FILE
-    assert told["batch"] == {"minimum": 1, "optimum": 2, "maximum": 3}
-    assert told["bytes"] == (bundle.path / FILE).stat().st_size
-
-
-@pytest.mark.parametrize(
-    ("options", "code", "says"),
-    [
-        (("--batch", "9"), 2, "--batch 9:9:9: the graph takes 1 to 8 images: export it again"),
-        (("--batch", "3:2:1"), 2, "'3:2:1' is neither a number of images nor MIN:OPT:MAX"),
-        (("--dla", "0"), 2, "--dla 0: TensorRT 10.3.0.30 finds no DLA core here"),
-        (("--compute-capability", "8.9"), 2, "TensorRT builds for the GPU of this machine only"),
-        (("--workspace", "0"), 2, "--workspace"),
-        (("--optimization-level", "6"), 2, "--optimization-level"),
-    ],
-)
-def test_what_a_build_refuses(
-    bundle: Bundle,
-    capsys: pytest.CaptureFixture[str],
-    options: tuple[str, ...],
-    code: int,
-    says: str,
-) -> None:
-    assert command("build", bundle.path, *options) == code
-    error = capsys.readouterr().err
-    assert says in error
-    assert error.splitlines()[-1].startswith("effnet-edge: error: ")
-    assert Bundle.load(bundle.path).manifest == bundle.manifest
-
-
-def test_without_a_gpu_a_build_names_the_device(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(build, "find_gpu", lambda: None)
-    assert not can_build("tensorrt")
-    with pytest.raises(BackendError, match="no NVIDIA GPU here: run effnet-edge build on the dev"):
-        build_engine(bundle)
-
-
-# TensorRT-RTX
-
-
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [
-        (BuildOptions(dla_core=0), "--dla"),
-        (BuildOptions(version_compatible=True), "--version-compatible"),
-        (BuildOptions(hardware_compatible=True), "--hardware-compatible"),
-    ],
-)
-def test_tensorrt_rtx_has_no_such_engines(
-    rtx_bundle: Bundle, options: BuildOptions, name: str
-) -> None:
-    with pytest.raises(UsageError, match=f"{name}: TensorRT-RTX has no such engines"):
-        build_engine(rtx_bundle, options)
-    assert Bundle.load(rtx_bundle.path).manifest.engines == ()
-
-
-@pytest.mark.parametrize(
-    ("here", "built_for"),
-    [
-        ("8.6", ("8.6", "8.9", "12.0")),
-        ("7.5", ("8.6", "8.9", "12.0", "7.5")),
-        ("9.0", ("8.6", "8.9", "12.0")),
-    ],
-)
-def test_tensorrt_rtx_compiles_for_the_gpu_here_as_well(
-    rtx_bundle: Bundle, here: str, built_for: tuple[str, ...]
-) -> None:
-    with fake_nvidia(gpu_here=Gpu("A GPU", here, "12.6")):
-        (record,) = build_engine(rtx_bundle).manifest.engines
-    assert record.compute_capability == built_for
-
-
-def test_a_gpu_that_tensorrt_rtx_has_no_engines_for(rtx_bundle: Bundle) -> None:
-    with fake_nvidia(gpu_here=Gpu("NVIDIA H100", "9.0", "12.6")):
-        for rebuild in (False, True):
-            with pytest.raises(BackendError) as caught:
-                EngineRunner.load(rtx_bundle.path, rebuild=rebuild)
-            assert str(caught.value) == (
-                f"{rtx_bundle.path}: TensorRT-RTX {RTX_VERSION} has no engines for NVIDIA H100, "
-                "compute capability 9.0, only for 7.5, 8.6, 8.7, 8.9, 12.0: export for it with "
-                "--target tensorrt"
-            )
-
-
-@pytest.mark.parametrize(
-    ("version", "here", "built_for"),
-    [
-        ("1.8.0.1", "8.6", f"TensorRT-RTX {RTX_VERSION}"),
-        (RTX_VERSION, "7.5", "compute capability 8.6, 8.9, 12.0"),
-    ],
-)
-def test_an_engine_of_another_tensorrt_rtx_or_for_other_gpus(
-    rtx_bundle: Bundle,
-    monkeypatch: pytest.MonkeyPatch,
-    version: str,
-    here: str,
-    built_for: str,
-) -> None:
-    options = BuildOptions(compute_capabilities=("8.6", "8.9", "12.0"))
-    path = build_engine(rtx_bundle, options).path
-    monkeypatch.setattr(FakeTensorRtRtx, "__version__", version)
-    with fake_nvidia(gpu_here=Gpu("A GPU", here, "12.6")):
-        with pytest.raises(BackendError) as caught:
-            EngineRunner.load(path)
-        assert str(caught.value) == (
-            f"{path}: its engine was built for {built_for}; here is A GPU, compute capability "
-            f"{here}, TensorRT-RTX {version}: effnet-edge build {path} will rebuild it (or load "
-            "it with rebuild=True)"
-        )
-        EngineRunner.load(path, rebuild=True).close()
-        EngineRunner.load(path).close()
-
-
-# The GPU, and the doctor
-
-
-def test_the_gpu_is_what_the_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = {75: 8, 76: 7}
-
-    def put(value: int) -> Any:
-        def call(place: Any, *_: object) -> int:
-            place._obj.value = value
-            return 0
-
-        return call
-
-    def name(buffer: Any, size: int, _device: object) -> int:
-        buffer.value = b"Orin"[:size]
-        return 0
-
-    def attribute(place: Any, number: int, _device: object) -> int:
-        place._obj.value = numbers[number]
-        return 0
-
-    driver = SimpleNamespace(
-        cuInit=lambda _: 0,
-        cuDeviceGet=lambda _, index: 0 if index == 0 else 101,
-        cuDriverGetVersion=put(12060),
-        cuDeviceGetName=name,
-        cuDeviceGetAttribute=attribute,
-    )
-    monkeypatch.setattr(ctypes, "CDLL", lambda file: driver if file == "libcuda.so.1" else None)
-    assert find_gpu() == Gpu("Orin", "8.7", "12.6")
-    assert find_gpu(1) is None
-
-
-def test_the_doctor_compiles_and_runs_its_probe(
-    library: FakeTensorRt, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(doctor.metadata, "version", lambda _: VERSION)
-    statuses = {each.name: each for each in doctor.available_backends()}
-    assert statuses["tensorrt"].detail == "runs FP32 on Test GPU"
-    assert statuses["tensorrt"].works
-    (config,) = library.configs
-    assert config.flags == set()
-    assert isinstance(library.cuda, FakeCuda)
-    assert library.cuda.alive == {}

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effnet_edge.errors import BackendError, CheckpointError, first_line
+from effnet_edge.extras import install_hint
 from effnet_edge.model.checkpoints.tensorflow_layout import LEAF_NAMES, to_pytorch
 from effnet_edge.model.preprocessing import IMAGENET_STD, PixelConventions
 
@@ -138,7 +139,7 @@ def read_variables(name: str, data: bytes) -> Variables:
         import h5py
     except ModuleNotFoundError as error:
         raise BackendError(
-            f"{name} is an HDF5 file, and reading it needs h5py: pip install 'effnet-edge[export]'"
+            f"{name} is an HDF5 file, and reading it needs h5py: {install_hint('export')}"
         ) from error
     try:
         with h5py.File(io.BytesIO(data), "r") as file:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effnet_edge.errors import BackendError, CheckpointError
+from effnet_edge.extras import install_hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -99,7 +100,7 @@ def _require_checksums(index: Path) -> None:
     except ModuleNotFoundError as error:
         raise BackendError(
             f"{index.name} is a TensorFlow checkpoint, and reading it needs google-crc32c: "
-            "pip install 'effnet-edge[export]'"
+            + install_hint("export")
         ) from error
 
 

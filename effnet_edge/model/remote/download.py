@@ -14,11 +14,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from effnet_edge.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from effnet_edge.model.remote.registry import Download
-
-    OnProgress = Callable[[str, int, int], None]
+    from effnet_edge.progress import Progress
 
 CACHE_VARIABLE = "EFFNET_EDGE_CACHE"
 _TIMEOUT_SECONDS = 30
@@ -35,7 +32,7 @@ def cache_directory() -> Path:
     return Path(platformdirs.user_cache_dir("effnet-edge"))
 
 
-def fetch(download: Download, on_progress: OnProgress | None = None) -> Path:
+def fetch(download: Download, on_progress: Progress | None = None) -> Path:
     """The file in the cache, downloaded if it is not there.
 
     It appears under its name only when all of it is there and its SHA-256 begins as the name says.
@@ -69,7 +66,7 @@ def fetch(download: Download, on_progress: OnProgress | None = None) -> Path:
     return path
 
 
-def _fill(file: BinaryIO, part: Path, download: Download, on_progress: OnProgress | None) -> None:
+def _fill(file: BinaryIO, part: Path, download: Download, on_progress: Progress | None) -> None:
     """Download what is missing; once more from the start if what was there before is no good."""
     resumed = file.tell() > 0
     _append(file, download, on_progress)
@@ -84,7 +81,7 @@ def _fill(file: BinaryIO, part: Path, download: Download, on_progress: OnProgres
         )
 
 
-def _append(file: BinaryIO, download: Download, on_progress: OnProgress | None) -> None:
+def _append(file: BinaryIO, download: Download, on_progress: Progress | None) -> None:
     file.seek(0, os.SEEK_END)
     request = urllib.request.Request(download.url, headers={"User-Agent": "effnet-edge"})
     if file.tell():
@@ -111,7 +108,7 @@ def _copy(
     response: http.client.HTTPResponse,
     file: BinaryIO,
     download: Download,
-    on_progress: OnProgress | None,
+    on_progress: Progress | None,
 ) -> None:
     total = file.tell() + (response.length or 0)
     while chunk := _read(response, download):

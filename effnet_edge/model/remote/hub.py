@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from effnet_edge.errors import CheckpointError, UsageError, first_line
+from effnet_edge.extras import install_hint
 from effnet_edge.model.checkpoints.timm_config import CONFIG_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    OnProgress = Callable[[str, int, int], None]
+    from effnet_edge.progress import Progress
 
 SYNTAX = "hf://OWNER/REPO[@REVISION][/FILE]"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -116,7 +117,7 @@ def parse_hub_address(weights: str) -> HubAddress:
     return HubAddress(match["repository"], unquote(match["revision"] or "main"), match["file"])
 
 
-def fetch_from_hub(address: HubAddress, on_progress: OnProgress | None = None) -> HubCheckpoint:
+def fetch_from_hub(address: HubAddress, on_progress: Progress | None = None) -> HubCheckpoint:
     """The checkpoint, downloaded if it is not in the cache.
 
     A branch or tag is resolved to its commit first; `config.json` and the model card are of that
@@ -135,7 +136,7 @@ def fetch_from_hub(address: HubAddress, on_progress: OnProgress | None = None) -
     if util.find_spec("huggingface_hub") is None:
         raise UsageError(
             f"--weights {address} needs huggingface_hub, which is not installed: "
-            "pip install 'effnet-edge[export]'"
+            + install_hint("export")
         )
     with _quiet_library(), _errors_for_people(address):
         pinned, checkpoint = _checkpoint(address, on_progress)
@@ -144,7 +145,7 @@ def fetch_from_hub(address: HubAddress, on_progress: OnProgress | None = None) -
         return HubCheckpoint(checkpoint.path, pinned, _licence(pinned))
 
 
-def _checkpoint(address: HubAddress, on_progress: OnProgress | None) -> tuple[HubAddress, _File]:
+def _checkpoint(address: HubAddress, on_progress: Progress | None) -> tuple[HubAddress, _File]:
     names = WEIGHT_FILES if address.file is None else (address.file,)
     for name in names:
         file = _obtain(address, name, on_progress)
@@ -156,7 +157,7 @@ def _checkpoint(address: HubAddress, on_progress: OnProgress | None) -> tuple[Hu
     )
 
 
-def _obtain(address: HubAddress, name: str, on_progress: OnProgress | None = None) -> _File | None:
+def _obtain(address: HubAddress, name: str, on_progress: Progress | None = None) -> _File | None:
     """The file of that name at the address's revision; None where the repository has none."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import (
@@ -271,7 +272,7 @@ def _licence(pinned: HubAddress) -> str | None:
     return licence if isinstance(licence, str) and licence not in {"other", "unknown"} else None
 
 
-def _reporter(label: str, on_progress: OnProgress | None) -> Any:
+def _reporter(label: str, on_progress: Progress | None) -> Any:
     """What the library takes for its own progress bar, telling `on_progress` instead."""
     from tqdm.auto import tqdm
 

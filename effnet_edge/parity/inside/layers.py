@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from effnet_edge.parity.comparison import Progress
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
+    from effnet_edge.progress import Steps
 
 # All tensors of a batch are held at once: as many pictures of any size as these of 224 pixels.
 _PIXELS_AT_ONCE = 4 * 224 * 224
@@ -113,7 +113,7 @@ def compare_layers(
     pictures: Pictures,
     preprocessing: Preprocessing,
     *,
-    progress: Progress | None = None,
+    progress: Steps | None = None,
 ) -> list[LayerError]:
     """Every tensor that both models have, in the candidate's order of execution.
 

@@ -27,6 +27,7 @@ from effnet_edge.parity.inside.tracing import (
     pieces,
 )
 from effnet_edge.pictures.image import Preprocessing, normalize
+from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -357,7 +358,7 @@ def _session(model: onnx.ModelProto, name: str) -> Any:
         import onnxruntime
     except ImportError as error:
         raise BackendError(
-            "onnxruntime is not installed: pip install 'effnet-edge[onnxruntime]'"
+            f"onnxruntime is not installed: {TARGETS['onnxruntime'].install_hint}"
         ) from error
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

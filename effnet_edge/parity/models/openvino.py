@@ -18,7 +18,8 @@ from effnet_edge.parity.inside.tracing import (
     pieces,
 )
 from effnet_edge.pictures.image import Preprocessing, normalize
-from effnet_edge.runtime.backend import ROOMS, EngineSpec, one_line
+from effnet_edge.runtime.backend import EngineSpec, load_backend, one_line
+from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     import os
@@ -65,8 +66,9 @@ class OpenVinoClassifier:
         self._preprocessing = preprocessing
         self._file = file
         self._options = {"device": device, "threads": threads, "precision": precision}
-        self._backend = ROOMS["openvino"].load(
-            EngineSpec(file, "unknown", device=device, threads=threads, precision=precision)
+        self._backend = load_backend(
+            "openvino",
+            EngineSpec(file, "unknown", device=device, threads=threads, precision=precision),
         )
         self._traces: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
 
@@ -284,7 +286,7 @@ def openvino_input_shape(path: str | os.PathLike[str]) -> list[int]:
         shape = openvino.Core().read_model(path).input(0).get_partial_shape()
     except ModuleNotFoundError as error:
         raise BackendError(
-            f"OpenVINO is not installed: {ROOMS['openvino'].install_hint}"
+            f"OpenVINO is not installed: {TARGETS['openvino'].install_hint}"
         ) from error
     except RuntimeError as error:
         raise BackendError(f"{path}: OpenVINO cannot read it: {one_line(error)}") from error

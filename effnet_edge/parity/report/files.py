@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.errors import UsageError
+from effnet_edge.extras import needed_for
+from effnet_edge.files import write_whole
 from effnet_edge.parity.measures.output_measures import brief_measures
 from effnet_edge.parity.report import plots
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     from effnet_edge.parity.report.document import Document
@@ -62,12 +64,8 @@ def read_document(path: str | os.PathLike[str]) -> Document:
 
 def render_html(document: Document, changed: Sequence[str] = ()) -> str:
     """One page that asks for nothing from outside; raises BackendError without [report]."""
-    try:
+    with needed_for("a report", "report"):
         from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ModuleNotFoundError as error:
-        raise BackendError(
-            f"a report needs {error.name}: pip install 'effnet-edge[report]'"
-        ) from error
     environment = Environment(
         loader=PackageLoader("effnet_edge.parity.report", "templates"),
         autoescape=True,
@@ -110,10 +108,7 @@ def junit_xml(document: Document) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        write_whole(path, text)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}") from error

@@ -6,7 +6,7 @@ import io
 import math
 from typing import TYPE_CHECKING, Any
 
-from effnet_edge.errors import BackendError
+from effnet_edge.extras import needed_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,13 +109,9 @@ def _finite(decibels: float | str | None) -> float:
 
 def _figure(width: float, height: float, *, empty: bool = False) -> tuple[Figure, Any]:
     """A figure in inches, without the global state of pyplot."""
-    try:
+    with needed_for("a report", "report"):
         import matplotlib as mpl
         from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise BackendError(
-            f"a report needs {error.name}: pip install 'effnet-edge[report]'"
-        ) from error
     mpl.rc("font", size=9)
     mpl.rc("svg", fonttype="none", hashsalt="effnet-edge")
     mpl.rc("axes.spines", top=False, right=False)

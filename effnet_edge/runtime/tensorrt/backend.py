@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from effnet_edge.machine import Gpu
     from effnet_edge.runtime.backend import EngineSpec
     from effnet_edge.runtime.device_array import DeviceArray
-    from effnet_edge.runtime.tensorrt.gpu import Gpu
 
 _MOST_LANES = 4
 
@@ -30,7 +30,7 @@ class TensorRtBackend:
     takes_device_arrays = True
 
     def __init__(self, spec: EngineSpec, target: str = "tensorrt") -> None:
-        """Deserialize the engine; see `BackendRoom.load` for the errors."""
+        """Deserialize the engine; see `load_backend` for the errors."""
         _refuse_unsupported(spec)
         number = gpu_number(spec.device)
         gpu = need_gpu(number)
@@ -82,7 +82,7 @@ class TensorRtRtxBackend(TensorRtBackend):
     """The same with TensorRT-RTX."""
 
     def __init__(self, spec: EngineSpec) -> None:
-        """Deserialize the engine; see `BackendRoom.load` for the errors."""
+        """Deserialize the engine; see `load_backend` for the errors."""
         super().__init__(spec, "tensorrt-rtx")
 
 

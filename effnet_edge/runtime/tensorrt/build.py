@@ -14,21 +14,24 @@ from typing import TYPE_CHECKING, cast
 from effnet_edge.bundle import BatchRange, Bundle, BundleWriter, EngineRecord
 from effnet_edge.bundle.manifest import MANIFEST_FILE
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.runtime.tensorrt.gpu import find_gpu, jetpack_version
-from effnet_edge.runtime.tensorrt.library import MODULES, library_of
+from effnet_edge.machine import find_gpu, jetpack_version
+from effnet_edge.progress import no_progress
+from effnet_edge.runtime.tensorrt.library import library_of
 from effnet_edge.runtime.tensorrt.plan import (
     BuildOptions,
-    OnProgress,
     Source,
     build_plan,
     known_generations,
 )
+from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from effnet_edge.machine import Gpu
+    from effnet_edge.progress import Progress
     from effnet_edge.runtime.tensorrt.api import TensorRt, TensorRtRtx
-    from effnet_edge.runtime.tensorrt.gpu import Gpu
+    from effnet_edge.targets import Target
 
 # GeForce RTX 30, 40 and 50: what TensorRT-RTX compiles for where nothing is asked for.
 RTX_GENERATIONS = ("8.6", "8.9", "12.0")
@@ -40,13 +43,13 @@ def can_build(target: str) -> bool:
         library_of(target)
     except BackendError:
         return False
-    return target == "tensorrt-rtx" or find_gpu() is not None
+    return TARGETS[target].builds_ahead or find_gpu() is not None
 
 
 def build_engine(
     bundle: Bundle,
     options: BuildOptions | None = None,
-    on_progress: OnProgress = lambda _phase, _done, _total: None,
+    on_progress: Progress = no_progress,
 ) -> Bundle:
     """Compile an engine into the bundle, as the last of its manifest's.
 
@@ -70,7 +73,7 @@ def compile_engine(
     bundle: Bundle,
     timing_cache: Path,
     options: BuildOptions | None = None,
-    on_progress: OnProgress = lambda _phase, _done, _total: None,
+    on_progress: Progress = no_progress,
 ) -> tuple[EngineRecord, bytes]:
     """An engine of a bundle's graph: what it runs on, and the plan.
 
@@ -81,26 +84,28 @@ def compile_engine(
         UsageError, BackendError: as for `build_engine`.
     """
     options = options or BuildOptions()
-    target = bundle.manifest.target
-    if target not in MODULES:
-        raise UsageError(f"{bundle.path}: --target {target} bundles need no build: they run as is")
+    target = TARGETS[bundle.manifest.target]
+    if not target.built_on_device:
+        raise UsageError(
+            f"{bundle.path}: --target {target.name} bundles need no build: they run as is"
+        )
     batch = _batch(bundle, options)
-    if target == "tensorrt-rtx":
+    if target.builds_ahead:
         _refuse_unknown_to_rtx(options)
-    library = library_of(target)
+    library = library_of(target.name)
     gpu = find_gpu()
     generations = _generations(library, target, options, gpu)
     plan = build_plan(
-        target,
+        target.name,
         _source(bundle, batch),
         generations,
         options,
         on_progress,
-        timing_cache if target == "tensorrt" else None,
+        None if target.builds_ahead else timing_cache,
     )
     record = EngineRecord(
         file=_file_name(target, generations, gpu, options),
-        library=target,
+        library=target.name,
         library_version=str(library.__version__),
         compute_capability=generations,
         gpu=gpu.name if gpu else None,
@@ -143,10 +148,10 @@ def _refuse_unknown_to_rtx(options: BuildOptions) -> None:
 
 
 def _generations(
-    library: TensorRt, target: str, options: BuildOptions, gpu: Gpu | None
+    library: TensorRt, target: Target, options: BuildOptions, gpu: Gpu | None
 ) -> tuple[str, ...]:
     asked = options.compute_capabilities
-    if target == "tensorrt-rtx":
+    if target.builds_ahead:
         return asked or _rtx_generations(cast("TensorRtRtx", library), gpu)
     if asked:
         raise UsageError("--compute-capability: TensorRT builds for the GPU of this machine only")
@@ -164,11 +169,11 @@ def _rtx_generations(library: TensorRtRtx, gpu: Gpu | None) -> tuple[str, ...]:
 
 
 def _file_name(
-    target: str, generations: tuple[str, ...], gpu: Gpu | None, options: BuildOptions
+    target: Target, generations: tuple[str, ...], gpu: Gpu | None, options: BuildOptions
 ) -> str:
     """The same for engines that run on the same device: of those a bundle has one."""
     parts = ["engine", *("sm" + each.replace(".", "") for each in generations)]
-    if target == "tensorrt" and gpu is not None:
+    if not target.builds_ahead and gpu is not None:
         parts.append(re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-"))
     if options.dla_core is not None:
         parts.append(f"dla{options.dla_core}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effnet_edge.errors import BackendError
-from effnet_edge.runtime.tensorrt.library import TITLES, ErrorLog, library_of
+from effnet_edge.runtime.tensorrt.library import ErrorLog, library_of
+from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     import tensorrt
@@ -45,7 +46,7 @@ class Engine:
             BackendError: the library is not installed, or refuses the plan, which `source` names.
         """
         library = library_of(target)
-        self._library, self.title = library, f"{TITLES[target]} {library.__version__}"
+        self._library, self.title = library, f"{TARGETS[target].title} {library.__version__}"
         self._log = ErrorLog(library)
         self._runtime = library.Runtime(self._log.logger)
         if dla_core is not None:

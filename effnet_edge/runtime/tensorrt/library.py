@@ -6,28 +6,26 @@ import importlib
 from typing import TYPE_CHECKING, Any, cast
 
 from effnet_edge.errors import BackendError
+from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from effnet_edge.runtime.tensorrt.api import TensorRt
-
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-TITLES = {"tensorrt": "TensorRT", "tensorrt-rtx": "TensorRT-RTX"}
 
 _REASON_WIDTH = 400
 
 
 def library_of(target: str) -> TensorRt:
-    """The Python module of "tensorrt" or "tensorrt-rtx".
+    """Import the Python module of a target that is built on the device.
 
     Raises:
         BackendError: it is not installed.
     """
+    row = TARGETS[target]
     try:
-        return cast("TensorRt", importlib.import_module(MODULES[target]))
+        return cast("TensorRt", importlib.import_module(row.library))
     except ImportError as error:
         raise BackendError(
-            f"{TITLES[target]} is not installed here: pip install 'effnet-edge[{target}]' "
-            "(on a Jetson it comes with JetPack)"
+            f"{row.title} is not installed here: {row.install_hint} ({row.install_note})"
         ) from error
 
 

@@ -6,16 +6,17 @@ Typed Networks".
 
 from __future__ import annotations
 
-import secrets
 import signal
 import threading
-from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.runtime.tensorrt.library import TITLES, ErrorLog, library_of
+from effnet_edge.files import write_whole
+from effnet_edge.progress import no_progress
+from effnet_edge.runtime.tensorrt.library import ErrorLog, library_of
+from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,10 +26,8 @@ if TYPE_CHECKING:
     import tensorrt_rtx
 
     from effnet_edge.bundle import BatchRange
+    from effnet_edge.progress import Progress
     from effnet_edge.runtime.tensorrt.api import TensorRt, TensorRtRtx
-
-OnProgress = Callable[[str, int, int], None]
-"""Called with the builder's phase, the steps done and all steps."""
 
 
 @dataclass(frozen=True)
@@ -79,13 +78,14 @@ def build_plan(
     source: Source,
     generations: tuple[str, ...],
     options: BuildOptions,
-    on_progress: OnProgress = lambda _phase, _done, _total: None,
+    on_progress: Progress = no_progress,
     timing_cache: Path | None = None,
 ) -> bytes:
     """The plan: what the runtime deserializes.
 
     Args:
         generations: the compute capabilities to build for, which only TensorRT-RTX chooses.
+        on_progress: called with the builder's phase, the steps done and all steps.
         timing_cache: TensorRT's, read if it is there and written after.
 
     Ctrl-C ends the build at its next step.
@@ -96,7 +96,7 @@ def build_plan(
     """
     library = library_of(target)
     log = ErrorLog(library)
-    title = f"{TITLES[target]} {library.__version__}"
+    title = f"{TARGETS[target].title} {library.__version__}"
     builder = library.Builder(log.logger)
     typed = 1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(typed)
@@ -109,7 +109,7 @@ def build_plan(
         _choose_dla(library, config, title, options.dla_core, builder.num_DLA_cores)
     if source.precision == "fp32":
         config.clear_flag(library.BuilderFlag.TF32)
-    if target == "tensorrt-rtx":
+    if TARGETS[target].builds_ahead:
         _aim(
             cast("TensorRtRtx", library),
             cast("tensorrt_rtx.IBuilderConfig", config),
@@ -129,7 +129,7 @@ def build_plan(
     if plan is None:
         raise BackendError(f"{title} cannot build {source.name}: {log.reason()}")
     if timing_cache is not None:
-        _write_atomically(timing_cache, bytes(config.get_timing_cache().serialize()))
+        _write_cache(timing_cache, bytes(config.get_timing_cache().serialize()))
     return bytes(plan)
 
 
@@ -221,7 +221,7 @@ def _deferred_interrupts() -> Iterator[list[int]]:
             usual[signal.Signals(noted[0])](noted[0], None)
 
 
-def _monitor(library: TensorRt, on_progress: OnProgress, interrupts: list[int]) -> Any:
+def _monitor(library: TensorRt, on_progress: Progress, interrupts: list[int]) -> Any:
     class Monitor(library.IProgressMonitor):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
             super().__init__()
@@ -243,11 +243,8 @@ def _monitor(library: TensorRt, on_progress: OnProgress, interrupts: list[int]) 
     return Monitor()
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    staging = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+def _write_cache(path: Path, content: bytes) -> None:
     try:
-        staging.write_bytes(content)
-        staging.replace(path)
+        write_whole(path, content)
     except OSError as error:
-        staging.unlink(missing_ok=True)
         raise BackendError(f"{path}: cannot write the timing cache: {error.strerror}") from error

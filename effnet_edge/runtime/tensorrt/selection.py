@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from effnet_edge.errors import BackendError
+from effnet_edge.machine import find_gpu
 from effnet_edge.runtime.tensorrt.build import build_engine
-from effnet_edge.runtime.tensorrt.gpu import find_gpu, gpu_number, need_gpu
-from effnet_edge.runtime.tensorrt.library import TITLES, library_of
+from effnet_edge.runtime.tensorrt.gpu import gpu_number, need_gpu
+from effnet_edge.runtime.tensorrt.library import library_of
 from effnet_edge.runtime.tensorrt.plan import known_generations
+from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle, EngineRecord
+    from effnet_edge.machine import Gpu
     from effnet_edge.runtime.tensorrt.api import TensorRt, TensorRtRtx
-    from effnet_edge.runtime.tensorrt.gpu import Gpu
 
 # The first generation of NVIDIA's "Ampere+" hardware compatibility.
 _AMPERE = (8, 0)
@@ -61,7 +63,7 @@ def with_engine(
     version = str(library.__version__)
     fitting = [each for each in bundle.manifest.engines if misfit(each, gpu, version) is None]
     if not fitting:
-        _refuse_unknown_to_rtx(bundle, gpu, library)
+        _refuse_unknown_generation(bundle, gpu, library)
     if not fitting and rebuild:
         bundle = build_engine(bundle)
         fitting = [bundle.manifest.engines[-1]]
@@ -77,14 +79,14 @@ def misfit(engine: EngineRecord, gpu: Gpu, version: str) -> str | None:
     compatible (NVIDIA TensorRT documentation, "Version Compatibility" and "Hardware
     Compatibility"); TensorRT-RTX's on every GPU of the compute capabilities that it names.
     """
-    title = TITLES[engine.library]
+    library = TARGETS[engine.library]
     if not _runs_on_version(engine, version):
-        return f"{title} {engine.library_version}"
+        return f"{library.title} {engine.library_version}"
     if engine.hardware_compatible and _numbers(gpu.compute_capability) >= _AMPERE:
         return None
     if gpu.compute_capability not in engine.compute_capability:
         return f"compute capability {', '.join(engine.compute_capability)}"
-    if engine.library == "tensorrt" and engine.gpu != gpu.name:
+    if not library.builds_ahead and engine.gpu != gpu.name:
         return f"the GPU {engine.gpu}"
     return None
 
@@ -94,21 +96,22 @@ def _runs_on_version(engine: EngineRecord, version: str) -> bool:
     return built == here or (engine.version_compatible and built[0] == here[0] and built < here)
 
 
-def _refuse_unknown_to_rtx(bundle: Bundle, gpu: Gpu, library: TensorRt) -> None:
+def _refuse_unknown_generation(bundle: Bundle, gpu: Gpu, library: TensorRt) -> None:
     """TensorRT-RTX has no engines for GPUs of data centres, such as compute capability 9.0."""
-    if bundle.manifest.target != "tensorrt-rtx":
+    row = TARGETS[bundle.manifest.target]
+    if not row.builds_ahead:
         return
     known = known_generations(cast("TensorRtRtx", library))
     if gpu.compute_capability not in known:
         raise BackendError(
-            f"{bundle.path}: TensorRT-RTX {library.__version__} has no engines for {gpu.name}, "
+            f"{bundle.path}: {row.title} {library.__version__} has no engines for {gpu.name}, "
             f"compute capability {gpu.compute_capability}, only for {', '.join(known)}: export "
             "for it with --target tensorrt"
         )
 
 
 def _nothing_fits(bundle: Bundle, gpu: Gpu, version: str) -> str:
-    engines, title = bundle.manifest.engines, TITLES[bundle.manifest.target]
+    engines, title = bundle.manifest.engines, TARGETS[bundle.manifest.target].title
     build = f"effnet-edge build {bundle.path} will {'re' if engines else ''}build it"
     if not engines:
         return f"{bundle.path}: has no engine yet: {build} (or load it with rebuild=True)"

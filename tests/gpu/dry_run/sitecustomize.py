@@ -15,11 +15,11 @@ from pathlib import Path
 TESTS = Path(__file__).parents[2]
 sys.path[1:1] = [str(TESTS), str(TESTS / "gpu")]
 
-import fake_nvidia  # noqa: E402
+import fake_tensorrt  # noqa: E402
 import gpu_or_fake  # noqa: E402
 import onnx  # noqa: E402
 
-from effnet_edge.runtime.tensorrt.gpu import Gpu  # noqa: E402
+from effnet_edge.machine import Gpu  # noqa: E402
 
 WORDS = {"INT8": "Int8", "FP16": "Half", "FP32": "Float"}
 
@@ -28,7 +28,7 @@ def inspection(plan: bytes) -> str:
     """One layer for each node that has weights."""
     import layers
 
-    model = onnx.load_model_from_string(plan.removeprefix(fake_nvidia.PLAN))
+    model = onnx.load_model_from_string(plan.removeprefix(fake_tensorrt.PLAN))
     told = [
         {
             "Name": name,
@@ -41,21 +41,21 @@ def inspection(plan: bytes) -> str:
     return json.dumps({"Layers": told})
 
 
-deserialize = fake_nvidia.FakeRuntime.deserialize_cuda_engine
+deserialize = fake_tensorrt.FakeRuntime.deserialize_cuda_engine
 
 
 def deserialize_and_inspect(
-    runtime: fake_nvidia.FakeRuntime, plan: bytes
-) -> fake_nvidia.FakeEngine | None:
+    runtime: fake_tensorrt.FakeRuntime, plan: bytes
+) -> fake_tensorrt.FakeEngine | None:
     """The engine, after which the inspector tells of its plan."""
-    if plan.startswith(fake_nvidia.PLAN):
+    if plan.startswith(fake_tensorrt.PLAN):
         runtime.library.inspection = inspection(plan)
     return deserialize(runtime, plan)
 
 
-fake_nvidia.FakeRuntime.deserialize_cuda_engine = deserialize_and_inspect  # type: ignore[method-assign]
+fake_tensorrt.FakeRuntime.deserialize_cuda_engine = deserialize_and_inspect  # type: ignore[method-assign]
 # torch's compiler asks where the module comes from.
-fake_nvidia.FakeTensorRt.__spec__ = ModuleSpec("tensorrt", None)
+fake_tensorrt.FakeTensorRt.__spec__ = ModuleSpec("tensorrt", None)
 gpu = Gpu("Dry run", os.environ.get("DRY_RUN_CAPABILITY", "8.6"), "12.6")
 installed = gpu_or_fake.fake_nvidia(gpu_here=gpu)
 installed.__enter__()

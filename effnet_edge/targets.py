@@ -1,0 +1,115 @@
+"""The engines that a bundle is made for and runs on: one row a target, and nothing imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from effnet_edge.errors import UsageError
+from effnet_edge.extras import install_hint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A kind of engine. What writes its models is the row of this name in `effnet_export.targets`.
+
+    Attributes:
+        name: what `--target` and the manifest call it, and the export stage that writes it.
+        title: what people call it.
+        package: the distribution whose version counts, and the extra that installs it.
+        library: the Python module that comes with it.
+        runner: where its `Backend` is made from an `EngineSpec`, as "module:name".
+        precisions: those that it can be exported in, the default first.
+        refusal: why not in another one, and what to choose.
+        on_gpu: runs on an NVIDIA GPU; the others take x86 processors as they are, VNNI or not.
+        built_on_device: the bundle holds a portable, strongly typed graph, from which
+            `effnet-edge build` makes the engine.
+        builds_ahead: the engine is compiled for any generations of GPUs, on a machine without one;
+            others are for the very GPU that compiled them.
+        install_note: where it comes from besides its extra.
+    """
+
+    name: str
+    title: str
+    package: str
+    library: str
+    runner: str
+    precisions: tuple[str, ...]
+    refusal: str
+    on_gpu: bool = False
+    built_on_device: bool = False
+    builds_ahead: bool = False
+    install_note: str = ""
+
+    @property
+    def install_hint(self) -> str:
+        """The command that installs its library."""
+        return install_hint(self.package)
+
+    def precision(self, asked: str | None) -> str:
+        """The precision to export in: the one asked for, or the default for None.
+
+        Raises:
+            UsageError: the target does not have it.
+        """
+        if asked is None:
+            return self.precisions[0]
+        if asked not in self.precisions:
+            raise UsageError(f"--{asked} with --target {self.name}: {self.refusal}")
+        return asked
+
+
+_JETPACK = "on a Jetson it comes with JetPack"
+
+_ROWS = (
+    Target(
+        name="openvino",
+        title="OpenVINO",
+        package="openvino",
+        library="openvino",
+        runner="effnet_edge.runtime.openvino:OpenVinoBackend",
+        precisions=("fp16", "fp32", "int8"),
+        refusal="choose --fp16 (weights in FP16, the device's fastest arithmetic) or --fp32",
+    ),
+    Target(
+        name="onnxruntime",
+        title="ONNX Runtime",
+        package="onnxruntime",
+        library="onnxruntime",
+        runner="effnet_edge.runtime.onnxruntime:OnnxRuntimeBackend",
+        precisions=("fp32", "int8"),
+        refusal="onnxruntime's CPU provider has no FP16 convolutions: use --fp32 or --int8",
+    ),
+    Target(
+        name="tensorrt",
+        title="TensorRT",
+        package="tensorrt",
+        library="tensorrt",
+        runner="effnet_edge.runtime.tensorrt.backend:TensorRtBackend",
+        precisions=("fp16", "fp32", "int8"),
+        refusal="choose --fp16, --int8 or --fp32",
+        on_gpu=True,
+        built_on_device=True,
+        install_note=_JETPACK,
+    ),
+    Target(
+        name="tensorrt-rtx",
+        title="TensorRT-RTX",
+        package="tensorrt-rtx",
+        library="tensorrt_rtx",
+        runner="effnet_edge.runtime.tensorrt.backend:TensorRtRtxBackend",
+        precisions=("fp16", "fp32", "int8"),
+        refusal="choose --fp16, --int8 or --fp32",
+        on_gpu=True,
+        built_on_device=True,
+        builds_ahead=True,
+        install_note=_JETPACK,
+    ),
+)
+
+TARGETS = {row.name: row for row in _ROWS}
+DEFAULT_TARGET = "openvino"
+
+
+def built_on_device() -> list[str]:
+    """The names of the targets whose engines `effnet-edge build` makes."""
+    return [row.name for row in _ROWS if row.built_on_device]

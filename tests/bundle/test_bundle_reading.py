@@ -1,0 +1,278 @@
+"""A bundle is read back as it was written, and whatever is wrong with one is named."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_bundles import CLASSES, LABELS, manifest
+
+from effnet_edge.bundle import (
+    Bundle,
+    FileRecord,
+    Manifest,
+    OutputSpec,
+    StageParity,
+)
+from effnet_edge.errors import BundleError, UsageError
+from effnet_edge.labels import Label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+from bundle_files import STAGE, edit, entries, refusal, run_python, write
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    written = write(tmp_path / "b", parity=(STAGE,), parity_images="8 photos")
+    loaded = Bundle.load(tmp_path / "b")
+    assert loaded == written
+    assert loaded.labels == tuple(LABELS)
+    assert loaded.manifest.parity == (STAGE,)
+    assert loaded.model_path == tmp_path / "b" / "model.xml"
+
+
+def test_hashes_are_those_of_the_coreutils(bundle: Path) -> None:
+    for name, record in Bundle.load(bundle).manifest.files.items():
+        output = subprocess.run(
+            ["sha256sum", bundle / name], check=True, capture_output=True, text=True
+        ).stdout
+        assert output.split()[0] == record.sha256
+        assert (bundle / name).stat().st_size == record.bytes
+
+
+def test_every_file_but_the_manifest_is_recorded(bundle: Path) -> None:
+    files = Bundle.load(bundle).manifest.files
+    assert sorted(files) == ["labels.json", "model.bin", "model.xml"]
+    assert entries(bundle) == ["labels.json", "manifest.json", "model.bin", "model.xml"]
+
+
+def test_infinite_sqnr_is_null_in_json_and_infinite_in_python(tmp_path: Path) -> None:
+    write(tmp_path / "b", parity=(replace(STAGE, sqnr_db=math.inf),))
+    text = (tmp_path / "b" / "manifest.json").read_text()
+    assert json.loads(text)["parity"][0]["sqnr_db"] is None
+    assert Bundle.load(tmp_path / "b").manifest.parity[0].sqnr_db == math.inf
+
+
+def test_a_nan_result_cannot_be_bundled(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="not a finite number"):
+        write(tmp_path / "b", parity=(replace(STAGE, kl=math.nan),))
+    assert entries(tmp_path) == []
+
+
+def test_labels_may_be_absent(tmp_path: Path) -> None:
+    write(tmp_path / "b", labels=None)
+    assert Bundle.load(tmp_path / "b").labels is None
+    assert "labels.json" not in entries(tmp_path / "b")
+
+
+def test_labels_keep_every_character(tmp_path: Path) -> None:
+    labels = [Label(name, None) for name in ("épagneul", "犬", 'a "b"', "x\ny", "🐕")]
+    write(tmp_path / "b", labels=labels)
+    assert Bundle.load(tmp_path / "b").labels == tuple(labels)
+
+
+# What a reader refuses
+
+
+def test_a_path_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
+    assert "no such bundle" in refusal(tmp_path / "nothing", UsageError)
+
+
+def test_a_directory_without_manifest_is_not_a_bundle(tmp_path: Path) -> None:
+    assert "is not a bundle" in refusal(tmp_path)
+
+
+def test_a_file_is_not_a_bundle(bundle: Path) -> None:
+    assert "is not a bundle" in refusal(bundle / "model.xml")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe\x00", "not valid JSON"),
+        (b'{"a": 1, "a": 2}', "'a' appears twice"),
+        (b'{"a": NaN}', "NaN"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"[]", "must be object"),
+        (b"{}", "must contain"),
+    ],
+)
+def test_a_manifest_that_is_not_one_is_refused(bundle: Path, text: bytes, what: str) -> None:
+    (bundle / "manifest.json").write_bytes(text)
+    message = refusal(bundle)
+    assert what in message
+    assert "manifest.json" in message
+
+
+def test_a_newer_schema_asks_for_an_upgrade_whatever_else_it_holds(bundle: Path) -> None:
+    (bundle / "manifest.json").write_text('{"schema_version": 3, "new": true}')
+    assert "newer effnet-edge" in refusal(bundle)
+    assert "upgrade" in refusal(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda d: d.pop("precision"), "precision"),
+        (lambda d: d.pop("engines"), "engines"),
+        (lambda d: d["output"].pop("kind"), "output"),
+        (lambda d: d.update(schema_version=1), "schema_version"),
+        (lambda d: d.update(precision="int4"), "precision"),
+        (lambda d: d.update(extra=1), "extra"),
+        (lambda d: d.update(created="yesterday"), "created"),
+        (lambda d: d.update(target="tensorflow"), "target"),
+        (lambda d: d["input"].update(height="8"), "input.height"),
+        (lambda d: d["input"].update(height=True), "input.height"),
+        (lambda d: d["input"].update(channels=17), "input.channels"),
+        (lambda d: d["input"].update(channels=4), "input: channels"),
+        (lambda d: d["output"].update(kind="softmax"), "output.kind"),
+        (lambda d: d["output"].update(kind="features"), "labels"),
+        (lambda d: d["input"].update(layout="NCHW"), "input"),
+        (lambda d: d["input"].update(width=9), "input"),
+        (lambda d: d["batch"].update(minimum=0), "batch.minimum"),
+        (lambda d: d["batch"].update(minimum=2), "batch"),
+        (lambda d: d["preprocessing"].update(mean=[]), "preprocessing.mean"),
+        (lambda d: d["preprocessing"].update(mean=[0.5, 0.5]), "as many as of mean"),
+        (lambda d: d["preprocessing"].update(std=[0, 1, 1]), "std"),
+        (lambda d: d["weights"].update(sha256="ABC"), "weights.sha256"),
+        (lambda d: d["files"]["model.bin"].pop("bytes"), "files.model.bin"),
+        (lambda d: d.update(model="other.xml"), "other.xml"),
+        (lambda d: d.update(labels="other.json"), "other.json"),
+        (lambda d: d.update(parity=[{"stage": "onnx"}]), "parity[0]"),
+    ],
+)
+def test_a_bad_field_is_named(
+    bundle: Path, change: Callable[[dict[str, Any]], object], what: str
+) -> None:
+    edit(bundle, change)
+    message = refusal(bundle)
+    assert what in message
+    assert "manifest.json" in message
+
+
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/etc/passwd", "a/b", "..", ".", "", "a\\b", "x\n", ".hidden"]
+)
+def test_only_plain_file_names_are_followed(bundle: Path, name: str) -> None:
+    def rename(document: dict[str, Any]) -> None:
+        document["files"][name] = document["files"]["model.bin"]
+
+    edit(bundle, rename)
+    assert "is not a plain file name" in refusal(bundle)
+
+
+def test_one_flipped_bit_is_seen(bundle: Path) -> None:
+    path = bundle / "model.bin"
+    data = bytearray(path.read_bytes())
+    data[777] ^= 1
+    path.write_bytes(data)
+    assert "model.bin: is not the file that was exported" in refusal(bundle)
+    Bundle.load(bundle, verify=False)
+
+
+def test_a_truncated_file_is_seen_even_without_hashing(bundle: Path) -> None:
+    os.truncate(bundle / "model.bin", 100)
+    with pytest.raises(BundleError, match=r"model\.bin"):
+        Bundle.load(bundle, verify=False)
+
+
+def test_a_missing_file_is_named(bundle: Path) -> None:
+    (bundle / "model.bin").unlink()
+    assert "model.bin: is missing" in refusal(bundle)
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, os.mkfifo])
+def test_anything_foreign_is_named(bundle: Path, make: Callable[[Path], None]) -> None:
+    make(bundle / "notes.txt")
+    assert "'notes.txt' is not part of this bundle" in refusal(bundle)
+
+
+@pytest.mark.parametrize("name", ["model.bin", "manifest.json", "labels.json"])
+def test_symbolic_links_are_refused(bundle: Path, tmp_path: Path, name: str) -> None:
+    (bundle / name).rename(tmp_path / name)
+    (bundle / name).symlink_to(tmp_path / name)
+    refusal(bundle)
+
+
+def test_a_pipe_in_place_of_a_file_does_not_hang(bundle: Path) -> None:
+    (bundle / "model.bin").unlink()
+    os.mkfifo(bundle / "model.bin")
+    assert "not a regular file" in refusal(bundle)
+
+
+@pytest.mark.parametrize("text", ["{}", '[{"name": "a"}]', '[{"name": 1, "wnid": null}]', "[]"])
+def test_bad_labels_are_refused(bundle: Path, text: str) -> None:
+    (bundle / "labels.json").write_text(text)
+
+    def reseal(document: dict[str, Any]) -> None:
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        document["files"]["labels.json"] = {"sha256": digest, "bytes": len(text)}
+
+    edit(bundle, reseal)
+    assert "labels.json" in refusal(bundle)
+
+
+def test_labels_must_count_as_many_as_the_classes(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="5 labels for a model of 6 classes"):
+        write(tmp_path / "b", output=OutputSpec("logits", 6))
+    assert entries(tmp_path) == []
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+VALID = json.loads(manifest(files={"model.xml": FileRecord("0" * 64, 1)}).to_json())
+
+
+@settings(deadline=None)
+@given(key=st.sampled_from(sorted(VALID)), value=json_values)
+def test_any_value_in_any_field_is_read_or_refused_in_one_line(key: str, value: object) -> None:
+    message = ""
+    try:
+        parsed = Manifest.from_json(json.dumps({**VALID, key: value}), "m.json")
+    except BundleError as error:
+        message = str(error)
+    if message:
+        assert len(message.splitlines()) == 1
+    else:
+        assert json.loads(parsed.to_json())[key] == value
+
+
+def test_reading_a_bundle_imports_no_engine(bundle: Path) -> None:
+    code = (
+        "import sys; from effnet_edge.bundle import Bundle; Bundle.load(sys.argv[1]);"
+        "print({'torch', 'onnx', 'openvino', 'onnxruntime'} & set(sys.modules))"
+    )
+    assert run_python(code, bundle).stdout == "set()\n"
+
+
+def test_importing_the_module_imports_neither_schema_nor_structuring_library() -> None:
+    code = "import sys, effnet_edge.bundle;print({'cattrs', 'fastjsonschema'} & set(sys.modules))"
+    assert run_python(code).stdout == "set()\n"
+
+
+@pytest.mark.parametrize("kind", ["multi-label", "features"])
+def test_the_kind_of_output_survives(tmp_path: Path, kind: str) -> None:
+    labels = None if kind == "features" else LABELS
+    output = OutputSpec("output", CLASSES, kind)
+    stage = StageParity(
+        "onnx", "torch", "onnx", "FP32", 4, 0.1, 0.01, 30.0, None, None, True, "SQNR ≥ 20 dB", 0.5
+    )
+    written = write(tmp_path / "b", labels=labels, output=output, parity=(stage,))
+    assert Bundle.load(written.path).manifest.output == output
+    assert Bundle.load(written.path).manifest.parity == (stage,)
