@@ -84,9 +84,9 @@ def _figures(result: ParityResult) -> dict[str, Any]:
         "top1": drop.candidate,
         "drop": drop.points,
         "interval": list(drop.interval),
-        "agreement": 100 * result.top1_agreement,
+        "agreement": 100 * result.values["top1_agreement"],
         "kl": result.kl,
-        "sqnr_db": result.sqnr_db if np.isfinite(result.sqnr_db) else None,
+        "sqnr_db": sqnr if np.isfinite(sqnr := result.values["sqnr_db"]) else None,
     }
 
 
