@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_calibration.statistics import TensorStatistics
     from effnet_edge.model.network import EfficientNet
-    from effnet_edge.parity.comparison import ParityResult
+    from effnet_edge.parity import ParityResult
     from effnet_edge.pictures.image import Preprocessing
 
 ALL = Settings()

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from effnet_edge import nonfinite
 from effnet_edge.bench import compare
 from int8_peers.engines import Running, open_model
 from int8_peers.reference import Reference
@@ -84,9 +83,9 @@ def _figures(result: ParityResult) -> dict[str, Any]:
         "top1": drop.candidate,
         "drop": drop.points,
         "interval": list(drop.interval),
-        "agreement": 100 * result.top1_agreement,
+        "agreement": 100 * result.values["top1_agreement"],
         "kl": result.kl,
-        "sqnr_db": result.sqnr_db if np.isfinite(result.sqnr_db) else None,
+        "sqnr_db": nonfinite.encode(result.values["sqnr_db"]),
     }
 
 

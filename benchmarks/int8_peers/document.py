@@ -6,6 +6,7 @@ import platform
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from effnet_edge import nonfinite
 from effnet_edge.machine import instruction_sets, processor_name
 from int8_peers import latencies
 from int8_peers.benchmark import THREADS
@@ -175,13 +176,12 @@ def surroundings(subject: Subject, evaluation: Pictures, modelopt: str) -> list[
 def _cells(each: Judged) -> list[str]:
     figures, cost = each.figures, each.made.cost
     low, high = figures["interval"]
-    sqnr = figures["sqnr_db"]
     return [
         f"{figures['top1']:.1f}",
         f"{figures['drop']:.1f} ({low:.1f} to {high:.1f})",
         f"{figures['agreement']:.1f}",
         f"{figures['kl']:.4f}",
-        "∞" if sqnr is None else f"{sqnr:.1f}",
+        nonfinite.tell(figures["sqnr_db"], ".1f"),
         f"{each.made.bytes / 1e6:.1f}",
         f"{cost.seconds:.0f} ({cost.cpu_seconds:.0f})",
         ", ".join(f"{name} × {count}" for name, count in sorted(figures["executed"].items())),

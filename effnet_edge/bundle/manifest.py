@@ -5,7 +5,6 @@ It is data: reading one executes nothing and unpickles nothing. `docs/bundle.md`
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -13,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
+from effnet_edge import nonfinite
 from effnet_edge.bundle.schema import check_manifest, parse_json
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.machine import Machine  # noqa: TC001 - cattrs resolves it at run time
@@ -67,14 +67,30 @@ class OutputSpec:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A measure of a stage, and the limit that the stage was held to, if any.
+
+    `value` is `math.inf` for the SQNR of equal outputs; at most one of the two limits is set.
+    """
+
+    value: float
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the value keeps to its limit, itself included; None without one."""
+        if self.at_least is not None:
+            return self.value >= self.at_least
+        return None if self.at_most is None else self.value <= self.at_most
+
+
+@dataclass(frozen=True)
 class StageParity:
     """How one stage of the export compared with the model before it.
 
-    `sqnr_db` is `math.inf` for equal outputs (null in JSON, which has no infinity); `kl` is in
-    nats; `top1_agreement` is a share, 0..1; `tolerance` is the gate's rule in words. Where the
-    output is multi-label, `kl` is the mean over the labels, and `label_set_agreement` takes the
-    place of `top1_agreement`: the share of the pictures with the same labels at or above a
-    probability of 0.5. What an output does not have is None.
+    `measures` has those that were measured, by the keys of `effnet_edge.parity.measures.table` and
+    in its stored units: shares 0..1, decibels, nats.
     """
 
     stage: str
@@ -82,14 +98,18 @@ class StageParity:
     candidate: str
     execution_precision: str
     images: int
-    max_abs_error: float
-    relative_error: float
-    sqnr_db: float
-    kl: float | None
-    top1_agreement: float | None
-    passed: bool
-    tolerance: str
-    label_set_agreement: float | None = None
+    measures: dict[str, Measured]
+
+    def value(self, key: str) -> float | None:
+        """A measure by its key; None where it was not measured."""
+        measured = self.measures.get(key)
+        return None if measured is None else measured.value
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether every measure keeps to its limit; None where none has one."""
+        held = [measured.holds for measured in self.measures.values()]
+        return False if False in held else True if True in held else None
 
 
 @dataclass(frozen=True)
@@ -168,20 +188,21 @@ class Manifest:
         """The text of `manifest.json`.
 
         Raises:
-            BundleError: a number that JSON cannot hold (NaN, or an infinity other than SQNR's).
+            BundleError: a measure is NaN.
 
         """
         document = asdict(self)
         for stage in document["parity"]:
-            if stage["sqnr_db"] == math.inf:
-                stage["sqnr_db"] = None
-        try:
-            return json.dumps(document, indent=2, sort_keys=True, allow_nan=False) + "\n"
-        except ValueError:
-            raise BundleError(
-                f"{MANIFEST_FILE}: parity: a result is not a finite number: "
-                "a model that gives NaN or infinity cannot be bundled"
-            ) from None
+            for key, measured in stage["measures"].items():
+                if math.isnan(measured["value"]):
+                    raise BundleError(
+                        f"{MANIFEST_FILE}: parity: {key} is NaN, not a finite number: "
+                        "a model that gives NaN cannot be bundled"
+                    )
+                stage["measures"][key] = {
+                    name: number for name, number in measured.items() if number is not None
+                }
+        return nonfinite.dumps(document, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes, source: str | os.PathLike[str]) -> Manifest:
@@ -195,8 +216,8 @@ class Manifest:
         _refuse_newer(document, source)
         check_manifest(document, source)
         for stage in document["parity"]:
-            if stage["sqnr_db"] is None:
-                stage["sqnr_db"] = math.inf
+            for measured in stage["measures"].values():
+                measured.update({key: nonfinite.decode(each) for key, each in measured.items()})
         manifest = _structure(document, cls, source)
         _check_consistency(manifest, source)
         return manifest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 import click
+
+from effnet_edge import nonfinite
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,8 +61,8 @@ def settings() -> Settings:
 
 
 def print_json(document: object) -> None:
-    """One JSON document on standard output."""
-    click.echo(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False))
+    """One JSON document on standard output, numbers as `effnet_edge.nonfinite` says."""
+    click.echo(nonfinite.dumps(document))
 
 
 def console() -> Console:

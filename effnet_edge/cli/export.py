@@ -284,18 +284,15 @@ def _report_kept(result: ExportResult) -> None:
 
 
 def _loss(loss: ParityResult) -> str:
-    from effnet_edge.parity.measures.output_measures import SHOWN_MEASURES
+    from effnet_edge.parity.measures.table import measures_of
 
-    shown = SHOWN_MEASURES[loss.output]
-    told = ", ".join(f"{each.title} {each.tell(getattr(loss, each.key))}" for each in shown)
-    if loss.accuracy is not None:
-        drop = loss.accuracy.top1
-        low, high = drop.interval
-        told += (
-            f", top-1 drop {drop.points:.2f} points "
-            f"(95 % interval {low:.2f} to {high:.2f}, {drop.images} pictures)"
-        )
-    return told
+    document = loss.to_dict()
+    told = [
+        f"{measure.title(loss.output)} {measure.tell_result(document)}"
+        for measure in measures_of(loss.output)
+        if measure.overview and loss.value(measure.key) is not None
+    ]
+    return f"{', '.join(told)} ({loss.images} pictures)"
 
 
 def _bytes(bundle: Bundle) -> int:
@@ -309,27 +306,31 @@ def _display_path(bundle: Bundle) -> str:
 
 def _parity_table(bundle: Bundle) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
-    from effnet_edge.parity.measures.output_measures import brief_measures
+    from effnet_edge.parity.measures.gates import tell_verdict
+    from effnet_edge.parity.measures.table import measures_of
 
-    pictures, output = bundle.manifest.parity_images, bundle.manifest.output
-    shown = brief_measures(output.kind)
+    kind = bundle.manifest.output.kind
+    shown = [each for each in measures_of(kind) if each.overview and each.kept]
     table = Table(
-        title=f"Parity with PyTorch on {pictures}\n(max error: of the range of the {output.name})",
+        title=Text(
+            f"Parity with PyTorch on {bundle.manifest.parity_images}\n"
+            "(with its limit, where one was set; the relative error is that of the range of the "
+            f"{bundle.manifest.output.name})"
+        ),
         title_justify="left",
     )
     table.add_column("stage")
     table.add_column("ran in")
-    for heading in ("max error", "SQNR", *(measure.title for measure in shown)):
-        table.add_column(heading, justify="right")
+    for measure in shown:
+        table.add_column(measure.title(kind), justify="right")
     table.add_column("gate")
     for stage in bundle.manifest.parity:
         table.add_row(
             stage.stage,
             stage.execution_precision,
-            f"{stage.relative_error:.1e}",
-            f"{stage.sqnr_db:.0f} dB",
-            *(measure.tell(getattr(stage, measure.key)) for measure in shown),
-            "passed",
+            *(measure.tell_held(stage.measures.get(measure.key)) for measure in shown),
+            tell_verdict(stage.holds),
         )
     return table

@@ -120,7 +120,7 @@ def _bundle(bundle: Bundle) -> None:
     from rich.table import Table
 
     from effnet_edge.outputs import OUTPUT_UNITS
-    from effnet_edge.parity.measures.output_measures import brief_measures
+    from effnet_edge.parity.measures.table import measures_of
 
     table = Table(
         title=f"{bundle.path} (all files intact)", title_justify="left", show_header=False
@@ -150,11 +150,13 @@ def _bundle(bundle: Bundle) -> None:
         "tools": ", ".join(f"{tool} {version}" for tool, version in manifest.tools.items()),
         "parity": f"on {manifest.parity_images}" if manifest.parity else "not measured",
     }
-    shown = brief_measures(manifest.output.kind)
+    kind = manifest.output.kind
+    shown = [each for each in measures_of(kind) if each.overview and each.kept]
     for stage in manifest.parity:
-        told = [f"{each.title} {each.tell(getattr(stage, each.key))}" for each in shown]
-        measures = [stage.execution_precision, f"SQNR {stage.sqnr_db:.0f} dB", *told]
-        rows[f"  {stage.stage}"] = ", ".join(measures)
+        told = [
+            f"{each.title(kind)} {each.tell_held(stage.measures.get(each.key))}" for each in shown
+        ]
+        rows[f"  {stage.stage}"] = ", ".join([stage.execution_precision, *told])
     for heading, text in rows.items():
         table.add_row(heading, text)
     console().print(table, markup=False)

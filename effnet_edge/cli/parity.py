@@ -23,12 +23,11 @@ from effnet_edge.cli.engine import engine_options
 from effnet_edge.outputs import OUTPUT_NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rich.table import Table
 
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity import Gate
+    from effnet_edge.parity.measures.table import Limit
     from effnet_edge.parity.report.document import Document, Examined
     from effnet_edge.parity.study import Study
     from effnet_edge.pictures.protocol import Pictures
@@ -39,10 +38,45 @@ LAYER_PICTURES = 16
 BISECTED_PICTURES = 2
 SHOWN_LAYERS = 12
 
+# Under this key the context holds the limits that were given, by option.
+_LIMITS = f"{__name__}.limits"
+
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command("parity", short_help="Compare bundles with PyTorch, or any two models.")
+class _GatedCommand(click.Command):
+    """Has an option for every limit of the table of measures, which is only read when needed."""
+
+    def get_params(self, context: click.Context) -> list[click.Parameter]:
+        """Those that are declared, and the limits after `--gates`."""
+        from effnet_edge.parity.measures.table import LIMITS
+
+        declared = super().get_params(context)
+        after = 1 + [parameter.name for parameter in declared].index("gates")
+        limits = sorted(LIMITS.values(), key=lambda limit: limit.option)
+        return [*declared[:after], *map(_option, limits), *declared[after:]]
+
+
+def _option(limit: Limit) -> click.Option:
+    return click.Option(
+        [f"--{limit.option}"],
+        type=float,
+        metavar=limit.metavar,
+        expose_value=False,
+        callback=_set_limit,
+        help=f"Gate: {'at least' if limit.at_least else 'at most'} this {limit.subject}.",
+    )
+
+
+def _set_limit(context: click.Context, option: click.Parameter, value: float | None) -> None:
+    if value is not None:
+        limits: dict[str, float] = context.meta.setdefault(_LIMITS, {})
+        limits[option.opts[0].removeprefix("--")] = value
+
+
+@click.command(
+    "parity", cls=_GatedCommand, short_help="Compare bundles with PyTorch, or any two models."
+)
 @click.argument("candidates", metavar="MODEL…", nargs=-1, required=True)
 @click.option(
     "--reference",
@@ -78,10 +112,6 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--gates", type=_FILE, metavar="FILE.toml", help="Gates; the options here count more."
 )
-@click.option("--max-drop", type=float, metavar="POINTS", help="Gate: top-1 drop, in points.")
-@click.option("--min-agreement", type=float, metavar="PCT", help="Gate: top-1 agreement, percent.")
-@click.option("--min-sqnr", type=float, metavar="DB", help="Gate: SQNR of the logits, decibels.")
-@click.option("--max-kl", type=float, metavar="NATS", help="Gate: mean KL divergence.")
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @engine_options
 @common_options
@@ -100,10 +130,6 @@ def command(
     weights: str | None,
     variant: str | None,
     gates: Path | None,
-    max_drop: float | None,
-    min_agreement: float | None,
-    min_sqnr: float | None,
-    max_kl: float | None,
     batch_size: int,
     device: str | None,
     threads: int | None,
@@ -118,13 +144,7 @@ def command(
     from effnet_edge.parity.study import study
     from effnet_export.opening import Openings, open_models
 
-    limits = {
-        "max-drop": max_drop,
-        "min-agreement": min_agreement,
-        "min-sqnr": min_sqnr,
-        "max-kl": max_kl,
-    }
-    gate = _gate(gates, limits)
+    gate = _gate(gates, context.meta.get(_LIMITS, {}))
     old = read_document(compare) if compare else None
     openings = Openings(variant, weights, device, threads, precision)
     with ExitStack() as stack:
@@ -149,14 +169,13 @@ def command(
     circumstances = Circumstances(_command_line(), told_gate, names)
     document = build_document(examined, circumstances)
     _tell(document, old, report)
-    context.exit(0 if document["passed"] else 1)
+    context.exit(1 if document["passed"] is False else 0)
 
 
-def _gate(file: Path | None, limits: Mapping[str, float | None]) -> Gate:
+def _gate(file: Path | None, limits: dict[str, float]) -> Gate:
     from effnet_edge.parity.measures.gate_file import gate_of, read_limits
 
-    told = read_limits(file) if file else {}
-    return gate_of(told | {key: value for key, value in limits.items() if value is not None})
+    return gate_of((read_limits(file) if file else {}) | limits)
 
 
 def _examine(
@@ -174,7 +193,7 @@ def _examine(
     from effnet_edge.parity.inside.tracing import LOGITS
     from effnet_edge.parity.report.document import Examined
 
-    failures = gate.check(result.result)
+    verdict = gate.judge(result.result)
     layer_errors = findings = None
     if layers:
         with progress_bar(f"layers of {result.result.candidate}") as progress:
@@ -188,12 +207,12 @@ def _examine(
         layer_errors = [
             replace(each, name=output) if each.name == LOGITS else each for each in compared
         ]
-    if bisect or failures:
+    if bisect or verdict.failures:
         say(f"looking for the node at fault in {result.result.candidate}")
         few = pictures.subset(BISECTED_PICTURES)
         pixels, _ = next(iter(few.batches(models.preprocessing, BISECTED_PICTURES, [])))
         findings = find_faults(*models.layer_pair(index), pixels)
-    return Examined(result, failures, layer_errors, findings)
+    return Examined(result, verdict, layer_errors, findings)
 
 
 def _pictures(
@@ -243,10 +262,8 @@ def _tell(document: Document, old: Document | None, report: Path | None) -> None
     for line in changed:
         out.print(f"changed: {line}", markup=False)
     for each in document["candidates"]:
-        for failure in each["failures"]:
-            out.print(f"FAILED: {each['candidate']}: {failure}", markup=False)
-    if document["passed"]:
-        out.print(_verdict(document), markup=False)
+        for line in _verdict(document, each):
+            out.print(line, markup=False)
     if written:
         say(f"wrote {', '.join(str(path) for path in written)}")
 
@@ -274,31 +291,36 @@ def _tell_candidate(candidate: Document) -> None:
         )
 
 
-def _verdict(document: Document) -> str:
-    return "\n".join(
-        f"{each['candidate']} ({each['candidate_precision']}) {_agreement(document, each)}"
-        for each in document["candidates"]
-    )
+def _verdict(document: Document, each: Document) -> list[str]:
+    from effnet_edge.parity.measures.gates import tell_verdict
+
+    name = each["candidate"]
+    lines = [f"{name}: {check['text']}" for check in each["checks"] if check["passed"]]
+    if each["failures"]:
+        return [*lines, *(f"FAILED: {name}: {failure}" for failure in each["failures"])]
+    if each["passed"] is None:
+        lines.append(f"{name}: {tell_verdict(None)}")
+    return [*lines, f"{name} ({each['candidate_precision']}) {_agreement(document, each)}"]
 
 
 def _agreement(document: Document, each: Document) -> str:
+    from effnet_edge.parity.measures.table import BY_KEY, limited_measure
+
     reference, pictures = document["reference"], f"{document['images']} pictures"
-    if document["output"] == "features":
-        return (
-            f"gives the features of {reference} with an SQNR of "
-            f"{_number(each['sqnr_db'], '.1f')} dB on {pictures}"
-        )
-    multi_label = document["output"] == "multi-label"
-    share = each["label_set_agreement" if multi_label else "top1_agreement"]
-    what = "on all labels of" if multi_label else "on"
-    return f"agrees with {reference} {what} {100 * share:.2f} % of {pictures}"
+    measure = limited_measure("min_agreement", document["output"])
+    if measure is None:
+        decibels = BY_KEY["sqnr_db"].tell(each["sqnr_db"])
+        return f"gives the features of {reference} with an SQNR of {decibels} on {pictures}"
+    what = "on all labels of" if document["output"] == "multi-label" else "on"
+    return f"agrees with {reference} {what} {measure.tell(each[measure.key])} of {pictures}"
 
 
 def _table(document: Document) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(
-        title=(
+        title=Text(
             f"against {document['reference']} ({document['reference_precision']})\n"
             f"{document['images']} pictures: {document['image_source']}"
         ),
@@ -307,7 +329,8 @@ def _table(document: Document) -> Table:
     table.add_column("")
     columns = []
     for each in document["candidates"]:
-        table.add_column(f"{each['candidate']} ({each['candidate_precision']})", justify="right")
+        heading = Text(f"{each['candidate']} ({each['candidate_precision']})")
+        table.add_column(heading, justify="right")
         columns.append(_measures(each, document["output"]))
     for name in columns[0]:
         table.add_row(name, *(column[name] for column in columns))
@@ -315,27 +338,18 @@ def _table(document: Document) -> Table:
 
 
 def _measures(each: Document, output: OutputKind) -> dict[str, str]:
-    from effnet_edge.parity.measures.output_measures import SHOWN_MEASURES
+    from effnet_edge.nonfinite import tell
+    from effnet_edge.parity.measures.table import measures_of
 
-    rows = {shown.title: shown.tell(each[shown.key]) for shown in SHOWN_MEASURES[output]}
-    value = "feature" if output == "features" else "logit"
-    rows |= {
-        "SQNR": f"{_number(each['sqnr_db'], '.1f')} dB",
-        "cosine": _number(each["cosine"], ".6f"),
-        f"max |Δ{value}|": _number(each["max_abs_error"], ".3g"),
-        "… of the range": _number(each["relative_error"], ".1e"),
-        f"mean |Δ{value}|": _number(each["mean_abs_error"], ".3g"),
-    }
+    rows = {measure.title(output): measure.tell_result(each) for measure in measures_of(output)}
     if each["calibration_error"]:
-        rows["calibration error"] = f"{100 * each['calibration_error']['candidate']:.2f} %"
+        rows["calibration error"] = tell(100 * each["calibration_error"]["candidate"], ".2f", " %")
     for k, drop in (each["accuracy"] or {}).items():
-        name = k.replace("top", "top-")
-        low, high = drop["drop_interval_95_points"]
-        rows[name] = f"{drop['reference_percent']:.2f} → {drop['candidate_percent']:.2f} %"
-        rows[f"{name} drop"] = f"{drop['drop_points']:.2f} points"
-        rows[f"{name} 95 % interval"] = f"{low:.2f} to {high:.2f}"
+        rows[k.replace("top", "top-")] = (
+            f"{drop['reference_percent']:.2f} → {drop['candidate_percent']:.2f} %"
+        )
     if each["statistics"]:
-        rows["McNemar p"] = f"{each['statistics']['mcnemar_p']:.3g}"
+        rows["McNemar p"] = tell(each["statistics"]["mcnemar_p"])
         told = each["statistics"]["told_drop_points"]
         rows[f"pictures to tell {told} points"] = f"{each['statistics']['images_to_tell_it']}"
     return rows
@@ -343,36 +357,27 @@ def _measures(each: Document, output: OutputKind) -> dict[str, str]:
 
 def _layer_table(candidate: Document) -> Table:
     from rich.table import Table
+    from rich.text import Text
 
-    layers = candidate["layers"]
-    finite = [layer for layer in layers if isinstance(layer["added_sqnr_db"], float)]
+    from effnet_edge.nonfinite import tell
+    from effnet_edge.parity.report.document import worst_layers
+
     table = Table(
-        title=f"{candidate['candidate']}: of {len(layers)} tensors, those that add most",
+        title=Text(
+            f"{candidate['candidate']}: of {len(candidate['layers'])} tensors, those that add most"
+        ),
         title_justify="left",
     )
     for column in ("tensor", "kernel", "SQNR", "added", "inherited", "clipped", "dead"):
         table.add_column(column, justify="left" if column in ("tensor", "kernel") else "right")
-    for layer in sorted(finite, key=lambda each: each["added_sqnr_db"])[:SHOWN_LAYERS]:
+    for layer in worst_layers(candidate, SHOWN_LAYERS):
         clipped = [each["clipped"] for each in layer["saturation"]]
+        decibels = (layer[key] for key in ("sqnr_db", "added_sqnr_db", "inherited_sqnr_db"))
         table.add_row(
-            layer["name"],
-            f"{layer['operation']} {layer['precision']}",
-            *(
-                f"{_number(layer[key], '.1f')} dB"
-                for key in ("sqnr_db", "added_sqnr_db", "inherited_sqnr_db")
-            ),
-            f"{100 * max(clipped):.2g} %" if clipped else "",
+            Text(layer["name"]),
+            Text(f"{layer['operation']} {layer['precision']}"),
+            *(tell(each, ".1f", " dB") for each in decibels),
+            tell(100 * max(clipped), ".2g", " %") if clipped else "",
             f"{layer['dead_channels']} of {layer['channels']}",
         )
     return table
-
-
-def _number(value: object, style: str) -> str:
-    """A measure, where null stands for what JSON cannot hold."""
-    return (
-        format(value, style)
-        if isinstance(value, (int, float))
-        else "∞"
-        if value is None
-        else str(value)
-    )

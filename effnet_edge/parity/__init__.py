@@ -1,8 +1,9 @@
 """Is the candidate still the same model as the reference? Measures, accuracy drop, and gates."""
 
-from effnet_edge.parity.comparison import Classifier, Comparison, ParityResult, compare
+from effnet_edge.parity.comparison import Classifier, Comparison, compare
 from effnet_edge.parity.measures.accuracy import AccuracyDrop, Drop
-from effnet_edge.parity.measures.gates import EXACT, EXACT_GATES, Gate
+from effnet_edge.parity.measures.gates import EXACT, EXACT_GATES, Gate, Verdict
+from effnet_edge.parity.measures.result import ParityResult
 
 __all__ = [
     "EXACT",
@@ -13,5 +14,6 @@ __all__ = [
     "Drop",
     "Gate",
     "ParityResult",
+    "Verdict",
     "compare",
 ]

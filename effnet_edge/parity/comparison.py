@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.parity.measures import metrics
 from effnet_edge.parity.measures.accuracy import AccuracyDrop, accuracy_drop
-from effnet_edge.parity.measures.output_measures import OUTPUT_MEASURES
+from effnet_edge.parity.measures.formula import Formula
+from effnet_edge.parity.measures.metrics import Floats, finite_images
+from effnet_edge.parity.measures.result import ParityResult
+from effnet_edge.parity.measures.table import measures_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from effnet_edge.outputs import OutputKind
+    from effnet_edge.parity.measures.formula import Partial
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
     from effnet_edge.progress import Steps
-
-"""Called after each batch with the images done so far, skipped ones too, and all there are."""
 
 
 class Classifier(Protocol):
@@ -39,82 +38,10 @@ class Classifier(Protocol):
         """uint8 images (N, H, W, C) → float32 logits or features (N, classes)."""
 
 
-@dataclass(frozen=True)
-class ParityResult:
-    """How far `candidate` is from `reference`. The formulas are those of `parity.metrics`.
-
-    Measures that the kind of output does not have are None.
-    """
-
-    reference: str
-    candidate: str
-    reference_precision: str
-    """The precision that really ran, not the one asked for."""
-    candidate_precision: str
-    images: int
-    classes: int
-    max_abs_error: float
-    """In logits."""
-    mean_abs_error: float
-    """In logits."""
-    relative_error: float
-    """Worst error as a share of the reference's range of logits over all images."""
-    sqnr_db: float
-    """Infinite for equal logits."""
-    cosine: float
-    """Of all logits as one vector, in [−1, 1]."""
-    kl: float | None
-    """Mean over the images, nats; of independent labels also over the labels."""
-    top1_agreement: float | None
-    """Share of images, 0..1."""
-    top5_agreement: float | None
-    """Mean overlap of the two best fives, 0..1."""
-    reference_nonfinite: int
-    """Images for which the reference gave a NaN or infinite logit."""
-    candidate_nonfinite: int
-    """Images for which the candidate gave a NaN or infinite logit."""
-    accuracy: AccuracyDrop | None
-    """None without labels."""
-    image_source: str = ""
-    """Where the images came from, as a person would say it."""
-    skipped: tuple[str, ...] = ()
-    """One line for each image that could not be read; they are not among `images`."""
-    output: OutputKind = "single-label"
-    """What the numbers of the models mean."""
-    label_set_agreement: float | None = None
-    """Of independent labels: share of images with the same set of labels, 0..1."""
-    label_agreement: float | None = None
-    """Of independent labels: share of images and labels with the same decision, 0..1."""
-
-    @property
-    def agreement(self) -> float | None:
-        """Share of images with the same answer, 0..1: best class or set of labels."""
-        return self.label_set_agreement if self.output == "multi-label" else self.top1_agreement
-
-    def to_dict(self) -> dict[str, object]:
-        """JSON values only. A number that JSON cannot hold becomes null, and the object
-        "not_finite" then maps its field to "inf", "-inf" or "nan" (so equal logits read
-        `"sqnr_db": null, "not_finite": {"sqnr_db": "inf"}`).
-        """
-        fields = asdict(self)
-        not_finite = {
-            name: str(value)
-            for name, value in fields.items()
-            if isinstance(value, float) and not math.isfinite(value)
-        }
-        return {
-            **fields,
-            **dict.fromkeys(not_finite),
-            "accuracy": self.accuracy.to_dict() if self.accuracy else None,
-            "skipped": list(self.skipped),
-            "not_finite": not_finite,
-        }
-
-
 class Comparison:
-    """Accumulates batches of logits; only sums are kept.
+    """Accumulates batches of logits; only sums and maxima are kept.
 
-    The split into batches does not matter: the result equals the measures of `parity.metrics`
+    The split into batches does not matter: the result equals the formulas of `measures.metrics`
     over all images at once, up to float64 rounding.
     """
 
@@ -132,10 +59,13 @@ class Comparison:
         self._precisions = (reference_precision, candidate_precision)
         self._images = 0
         self._classes = 0
-        self._max_error = 0.0
-        self._reference_min = math.inf
-        self._reference_max = -math.inf
-        self._sums = _Sums()
+        self._formulas = {
+            measure.key: formula
+            for measure in measures_of(output)
+            if isinstance(formula := measure.formula_of(output), Formula)
+        }
+        self._partials: dict[str, Partial] = {}
+        self._nonfinite = [0, 0]
         self._accuracy: AccuracyDrop | None = None
 
     @property
@@ -162,11 +92,12 @@ class Comparison:
                 )
             drop = accuracy_drop(ref, cand, labels)
             self._accuracy = self._accuracy + drop if self._accuracy else drop
-        # np.maximum and np.minimum, unlike max and min, let a NaN through.
-        self._max_error = float(np.maximum(self._max_error, metrics.max_abs_error(ref, cand)))
-        self._reference_min = float(np.minimum(self._reference_min, ref.min()))
-        self._reference_max = float(np.maximum(self._reference_max, ref.max()))
-        self._sums = self._sums + _Sums.of(ref, cand, self._output)
+        for key, formula in self._formulas.items():
+            self._partials[key] = formula.joined(
+                self._partials.get(key), formula.partial(ref, cand)
+            )
+        for side, logits in enumerate((ref, cand)):
+            self._nonfinite[side] += int((~finite_images(logits)).sum())
         self._images += len(ref)
         self._classes = ref.shape[1]
 
@@ -174,41 +105,25 @@ class Comparison:
         """The measures over all batches so far; raises UsageError where there were none."""
         if not self._images:
             raise UsageError(_no_images(image_source, skipped))
-        sums, images = self._sums, self._images
-        measures = OUTPUT_MEASURES[self._output]
-        agreement = sums.agreement / images if measures.agreement else None
-        overlap = sums.overlap / images if measures.overlap else None
-        one, many = self._output == "single-label", self._output == "multi-label"
         return ParityResult(
             reference=self._names[0],
             candidate=self._names[1],
             reference_precision=self._precisions[0],
             candidate_precision=self._precisions[1],
-            images=images,
+            images=self._images,
             classes=self._classes,
-            max_abs_error=self._max_error,
-            mean_abs_error=sums.abs_error / (images * self._classes),
-            relative_error=metrics.error_per_range(
-                self._max_error, self._reference_max - self._reference_min
-            ),
-            sqnr_db=metrics.decibels(sums.reference_energy, sums.noise_energy),
-            cosine=metrics.cosine_of_sums(
-                sums.product, sums.reference_energy, sums.candidate_energy
-            ),
-            kl=sums.kl / images if measures.kl else None,
-            top1_agreement=agreement if one else None,
-            top5_agreement=overlap if one else None,
-            reference_nonfinite=sums.reference_nonfinite,
-            candidate_nonfinite=sums.candidate_nonfinite,
+            values={
+                key: formula.value(*self._partials[key]) for key, formula in self._formulas.items()
+            },
+            reference_nonfinite=self._nonfinite[0],
+            candidate_nonfinite=self._nonfinite[1],
             accuracy=self._accuracy,
             image_source=image_source,
             skipped=skipped,
             output=self._output,
-            label_set_agreement=agreement if many else None,
-            label_agreement=overlap if many else None,
         )
 
-    def _check(self, ref: metrics.Floats, cand: metrics.Floats, labels: ArrayLike | None) -> None:
+    def _check(self, ref: Floats, cand: Floats, labels: ArrayLike | None) -> None:
         if ref.ndim != 2 or cand.ndim != 2 or len(ref) != len(cand) or not len(ref):
             raise ValueError(
                 f"logits must be two (N, classes), N ≥ 1, not {ref.shape} and {cand.shape}"
@@ -270,42 +185,3 @@ def _no_images(image_source: str, skipped: tuple[str, ...]) -> str:
     if skipped:
         return f"none of the {len(skipped)} images{where} can be read: {skipped[0]}"
     return f"there are no images{where} to compare on: name a set that has some"
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """What adds up over batches."""
-
-    abs_error: float = 0.0
-    reference_energy: float = 0.0
-    candidate_energy: float = 0.0
-    noise_energy: float = 0.0
-    product: float = 0.0
-    kl: float = 0.0
-    agreement: int = 0
-    overlap: float = 0.0
-    reference_nonfinite: int = 0
-    candidate_nonfinite: int = 0
-
-    @classmethod
-    def of(cls, ref: metrics.Floats, cand: metrics.Floats, output: OutputKind) -> _Sums:
-        measures = OUTPUT_MEASURES[output]
-        error = metrics.difference(ref, cand)
-        with np.errstate(invalid="ignore"):
-            product = float(np.sum(ref * cand))
-        return cls(
-            abs_error=float(np.sum(np.abs(error))),
-            reference_energy=float(np.sum(ref * ref)),
-            candidate_energy=float(np.sum(cand * cand)),
-            noise_energy=float(np.sum(error * error)),
-            product=product,
-            kl=float(np.sum(measures.kl(ref, cand))) if measures.kl else 0.0,
-            agreement=int(np.sum(measures.agreement(ref, cand))) if measures.agreement else 0,
-            overlap=float(np.sum(measures.overlap(ref, cand))) if measures.overlap else 0.0,
-            reference_nonfinite=int(np.sum(~metrics.finite_images(ref))),
-            candidate_nonfinite=int(np.sum(~metrics.finite_images(cand))),
-        )
-
-    def __add__(self, other: _Sums) -> _Sums:
-        theirs = asdict(other)
-        return _Sums(**{name: value + theirs[name] for name, value in asdict(self).items()})

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from effnet_edge.outputs import OutputKind
-    from effnet_edge.parity.comparison import Classifier, ParityResult
+    from effnet_edge.parity.comparison import Classifier
+    from effnet_edge.parity.measures.result import ParityResult
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
     from effnet_edge.progress import Steps

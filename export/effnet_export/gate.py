@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from effnet_edge.bundle import StageParity
+from effnet_edge.bundle import Measured, StageParity
 from effnet_edge.errors import GateError
 from effnet_edge.parity import EXACT_GATES, Comparison, Gate
 from effnet_edge.parity.inside.bisection import find_faults
+from effnet_edge.parity.measures.table import measures_of
 from effnet_edge.parity.models.classifiers import OnnxClassifier
 
 if TYPE_CHECKING:
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from effnet_edge.outputs import OutputKind
-    from effnet_edge.parity.comparison import Classifier, ParityResult
+    from effnet_edge.parity import ParityResult, Verdict
+    from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.inside.tracing import Traceable
+    from effnet_edge.parity.measures.gates import Check
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
 
@@ -68,10 +70,10 @@ def simulation_gate(loss: ParityResult, uncertainty: float = 0.0) -> Gate:
     """
     gate = HALF_PRECISION[loss.output]
     margin = min(NOISE_MARGIN * math.exp(STANDARD_ERRORS * uncertainty), LARGEST_MARGIN)
-    if math.isfinite(loss.sqnr_db):
-        gate = replace(gate, min_sqnr_db=loss.sqnr_db - 10 * math.log10(margin))
+    if loss.sqnr_db is not None and math.isfinite(loss.sqnr_db):
+        gate = gate.but(min_sqnr_db=loss.sqnr_db - 10 * math.log10(margin))
     if gate.max_kl is not None and loss.kl is not None:
-        gate = replace(gate, max_kl=max(gate.max_kl, margin * loss.kl))
+        gate = gate.but(max_kl=max(gate.max_kl, margin * loss.kl))
     return gate
 
 
@@ -141,13 +143,13 @@ class ParityGate:
         """
         result = self.loss(candidate)
         gate = gates[self._output]
-        failures = gate.check(result)
-        if failures:
+        verdict = gate.judge(result)
+        if verdict.failures:
             raise GateError(
-                f"{stage} changed the model: {'; '.join(failures)}"
+                f"{stage} changed the model: {'; '.join(verdict.failures)}"
                 f"{self._culprit(candidate, before, rewritten, gate)}"
             )
-        return _stage_parity(stage, result, gate)
+        return _stage_parity(stage, result, verdict)
 
     def check_noise(self, stage: str, candidate: Classifier, simulated: Classifier) -> StageParity:
         """Stop the export if the candidate has more noise than its simulation, beyond chance.
@@ -159,10 +161,10 @@ class ParityGate:
         uncertainty = ratio_uncertainty(self._noise(found), self._noise(expected))
         gate = simulation_gate(self._compared(simulated, expected), uncertainty)
         result = self._compared(candidate, found)
-        failures = gate.check(result)
-        if failures:
-            raise GateError(f"{stage} changed the model: {'; '.join(failures)}")
-        return _stage_parity(stage, result, gate)
+        verdict = gate.judge(result)
+        if verdict.failures:
+            raise GateError(f"{stage} changed the model: {'; '.join(verdict.failures)}")
+        return _stage_parity(stage, result, verdict)
 
     def loss(self, candidate: Classifier) -> ParityResult:
         """How far the candidate is from the reference, whatever is allowed."""
@@ -213,19 +215,25 @@ class ParityGate:
         return f"; first wrong node: {culprits[0]}" if culprits else ""
 
 
-def _stage_parity(stage: str, result: ParityResult, gate: Gate) -> StageParity:
+def _stage_parity(stage: str, result: ParityResult, verdict: Verdict) -> StageParity:
+    kept = [measure.key for measure in measures_of(result.output) if measure.kept]
+    values = {key: value for key in kept if (value := result.value(key)) is not None}
     return StageParity(
         stage=stage,
         reference=result.reference,
         candidate=result.candidate,
         execution_precision=result.candidate_precision,
         images=result.images,
-        max_abs_error=result.max_abs_error,
-        relative_error=result.relative_error,
-        sqnr_db=result.sqnr_db,
-        kl=result.kl,
-        top1_agreement=result.top1_agreement,
-        passed=True,
-        tolerance=gate.describe(result.output),
-        label_set_agreement=result.label_set_agreement,
+        measures={key: Measured(value) for key, value in values.items()}
+        | {
+            check.measure.key: _held(check, check.value)
+            for check in verdict.checks
+            if check.value is not None
+        },
     )
+
+
+def _held(check: Check, value: float) -> Measured:
+    if check.bounds.at_least:
+        return Measured(value, at_least=check.limit)
+    return Measured(value, at_most=check.limit)

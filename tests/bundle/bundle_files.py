@@ -14,6 +14,7 @@ from tiny_bundles import LABELS, manifest
 from effnet_edge.bundle import (
     Bundle,
     BundleWriter,
+    Measured,
     StageParity,
 )
 from effnet_edge.errors import BundleError, EffnetEdgeError
@@ -31,13 +32,12 @@ STAGE = StageParity(
     candidate="onnxruntime",
     execution_precision="FP32",
     images=8,
-    max_abs_error=1e-5,
-    relative_error=1e-6,
-    sqnr_db=112.5,
-    kl=0.0,
-    top1_agreement=1.0,
-    passed=True,
-    tolerance="relative error at most 1e-4",
+    measures={
+        "relative_error": Measured(1e-6, at_most=1e-4),
+        "sqnr_db": Measured(112.5),
+        "kl": Measured(0.0),
+        "top1_agreement": Measured(1.0, at_least=1.0),
+    },
 )
 
 

@@ -20,6 +20,7 @@ from effnet_edge.bundle import (
     Bundle,
     FileRecord,
     Manifest,
+    Measured,
     OutputSpec,
     StageParity,
 )
@@ -55,17 +56,28 @@ def test_every_file_but_the_manifest_is_recorded(bundle: Path) -> None:
     assert entries(bundle) == ["labels.json", "manifest.json", "model.bin", "model.xml"]
 
 
-def test_infinite_sqnr_is_null_in_json_and_infinite_in_python(tmp_path: Path) -> None:
-    write(tmp_path / "b", parity=(replace(STAGE, sqnr_db=math.inf),))
-    text = (tmp_path / "b" / "manifest.json").read_text()
-    assert json.loads(text)["parity"][0]["sqnr_db"] is None
-    assert Bundle.load(tmp_path / "b").manifest.parity[0].sqnr_db == math.inf
+@pytest.mark.parametrize(("value", "text"), [(math.inf, "Infinity"), (-math.inf, "-Infinity")])
+def test_infinite_sqnr_is_told_in_json_and_infinite_in_python(
+    tmp_path: Path, value: float, text: str
+) -> None:
+    write(tmp_path / "b", parity=(replace(STAGE, measures={"sqnr_db": Measured(value)}),))
+    document = json.loads((tmp_path / "b" / "manifest.json").read_text())
+    assert document["parity"][0]["measures"] == {"sqnr_db": {"value": text}}
+    assert Bundle.load(tmp_path / "b").manifest.parity[0].value("sqnr_db") == value
 
 
 def test_a_nan_result_cannot_be_bundled(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="not a finite number"):
-        write(tmp_path / "b", parity=(replace(STAGE, kl=math.nan),))
+        write(tmp_path / "b", parity=(replace(STAGE, measures={"kl": Measured(math.nan)}),))
     assert entries(tmp_path) == []
+
+
+def test_a_stage_tells_whether_its_measures_hold_their_limits() -> None:
+    assert STAGE.holds is True
+    assert STAGE.value("label_set_agreement") is None
+    assert replace(STAGE, measures={"kl": Measured(0.0)}).holds is None
+    for broken in (Measured(2.0, at_most=1.0), Measured(2.0, at_least=3.0)):
+        assert replace(STAGE, measures={**STAGE.measures, "kl": broken}).holds is False
 
 
 def test_labels_may_be_absent(tmp_path: Path) -> None:
@@ -270,9 +282,8 @@ def test_importing_the_module_imports_neither_schema_nor_structuring_library() -
 def test_the_kind_of_output_survives(tmp_path: Path, kind: str) -> None:
     labels = None if kind == "features" else LABELS
     output = OutputSpec("output", CLASSES, kind)
-    stage = StageParity(
-        "onnx", "torch", "onnx", "FP32", 4, 0.1, 0.01, 30.0, None, None, True, "SQNR ≥ 20 dB", 0.5
-    )
+    measures = {"sqnr_db": Measured(30.0, at_least=20.0), "label_set_agreement": Measured(0.5)}
+    stage = StageParity("onnx", "torch", "onnx", "FP32", 4, measures)
     written = write(tmp_path / "b", labels=labels, output=output, parity=(stage,))
     assert Bundle.load(written.path).manifest.output == output
     assert Bundle.load(written.path).manifest.parity == (stage,)

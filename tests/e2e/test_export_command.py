@@ -28,9 +28,9 @@ def test_the_main_job_writes_a_verified_bundle(openvino_fp16: Path) -> None:
     manifest = bundle.manifest
     assert (manifest.variant, manifest.target, manifest.precision) == ("b0", "openvino", "fp16")
     assert [stage.stage for stage in manifest.parity] == ["export", "simplify", "openvino"]
-    assert all(stage.passed for stage in manifest.parity)
-    assert manifest.parity[1].relative_error <= 1e-3
-    assert manifest.parity[1].top1_agreement == 1.0
+    assert all(stage.holds for stage in manifest.parity)
+    assert manifest.parity[1].measures["relative_error"].value <= 1e-3
+    assert manifest.parity[1].value("top1_agreement") == 1.0
     assert manifest.weights.name == "imagenet"
     assert bundle.labels is not None
     assert bundle.labels[281].wnid == "n02123045"
@@ -42,8 +42,8 @@ def test_fp32_is_exact_in_the_engine_too(openvino_fp32: Path) -> None:
     engine = Bundle.load(openvino_fp32).manifest.parity[-1]
 
     assert engine.execution_precision == "FP32"
-    assert engine.relative_error <= 1e-3
-    assert engine.top1_agreement == 1.0
+    assert engine.measures["relative_error"].value <= 1e-3
+    assert engine.value("top1_agreement") == 1.0
 
 
 def test_the_onnxruntime_target_is_a_plain_onnx_file(onnxruntime_fp32: Path) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from effnet_edge import nonfinite
 from effnet_edge.parity.inside.diagnosis import Diagnosis, diagnose
 from effnet_edge.parity.inside.tracing import (
     SIMULATED,
@@ -63,11 +64,9 @@ class Fault:
         return f"{self.node} ({self.operation}): {self.problem}"
 
     def to_dict(self) -> dict[str, object]:
-        """JSON values only; a number that is not finite becomes null."""
-        return {
-            **asdict(self),
-            "sqnr_db": self.sqnr_db if math.isfinite(self.sqnr_db) else None,
-        }
+        """JSON values only; numbers as `effnet_edge.nonfinite` says."""
+        fields: dict[str, object] = nonfinite.encode(asdict(self))
+        return fields
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from effnet_edge import nonfinite
 from effnet_edge.errors import UsageError
 from effnet_edge.parity.inside.tracing import Grid, Kernel, Traceable, shared_tensors
 from effnet_edge.parity.measures import metrics
@@ -99,12 +100,9 @@ class LayerError:
         return max((each.clipped for each in self.saturation), default=None)
 
     def to_dict(self) -> dict[str, object]:
-        """JSON values only; what is not finite becomes null for infinite, "nan" for NaN."""
-        fields = asdict(self)
-        return {
-            name: _json_number(value) if isinstance(value, float) else value
-            for name, value in fields.items()
-        }
+        """JSON values only; numbers as `effnet_edge.nonfinite` says."""
+        fields: dict[str, object] = nonfinite.encode(asdict(self))
+        return fields
 
 
 def compare_layers(
@@ -282,12 +280,6 @@ def _histogram(values: NDArray[np.float32]) -> Histogram:
         return Histogram(0.0, 0.0, ())
     counts, _ = np.histogram(sample, _HISTOGRAM_BINS, (low, high))
     return Histogram(low, high, tuple(int(count) for count in counts))
-
-
-def _json_number(value: float) -> float | str | None:
-    if math.isnan(value):
-        return "nan"
-    return value if math.isfinite(value) else None
 
 
 def worst_first(

@@ -1,4 +1,7 @@
-"""Gates in a TOML file, so that CI and people hold a model to the same limits."""
+"""Gates in a TOML file, so that CI and people hold a model to the same limits.
+
+The keys are the options of the command line, in its units: percent, points, decibels, nats.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.errors import UsageError
 from effnet_edge.parity.measures.gates import Gate
+from effnet_edge.parity.measures.table import LIMITS, MEASURES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,13 +22,8 @@ if TYPE_CHECKING:
     import os
 
 _TABLE = "gate"
-# The keys are those of the command line, in its units: percent, points, decibels, nats.
-_FIELDS = {
-    "max-drop": ("max_drop", 1.0),
-    "min-agreement": ("min_agreement", 0.01),
-    "min-sqnr": ("min_sqnr_db", 1.0),
-    "max-kl": ("max_kl", 1.0),
-}
+_NAMES = {limit.option: limit.name for limit in LIMITS.values()}
+_FACTORS = {measure.limit.option: measure.factor for measure in MEASURES if measure.limit}
 
 
 def gate_of(limits: dict[str, float]) -> Gate:
@@ -33,11 +32,11 @@ def gate_of(limits: dict[str, float]) -> Gate:
     Raises:
         UsageError: a limit out of its range.
     """
-    return Gate(**{_FIELDS[key][0]: value * _FIELDS[key][1] for key, value in limits.items()})
+    return Gate(**{_NAMES[key]: value / _FACTORS[key] for key, value in limits.items()})
 
 
 def read_limits(path: str | os.PathLike[str]) -> dict[str, float]:
-    """The table [gate] of a TOML file: max-drop, min-agreement, min-sqnr, max-kl.
+    """The table [gate] of a TOML file, its keys those of the command line.
 
     Raises:
         UsageError: there is no such file, it is no TOML, or has other keys or values.
@@ -53,8 +52,9 @@ def read_limits(path: str | os.PathLike[str]) -> dict[str, float]:
     if not isinstance(limits, dict):
         raise UsageError(f"{str(file)!r} has no table [{_TABLE}]: put the limits there")
     for key, value in limits.items():
-        if key not in _FIELDS:
-            raise UsageError(f"{str(file)!r}: {key!r} is no limit; choose of {', '.join(_FIELDS)}")
+        if key not in _NAMES:
+            choices = ", ".join(sorted(_NAMES))
+            raise UsageError(f"{str(file)!r}: {key!r} is no limit; choose of {choices}")
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise UsageError(f"{str(file)!r}: {key} is {value!r}; it must be a number")
     return {key: float(value) for key, value in limits.items()}

@@ -4,173 +4,205 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from effnet_edge import nonfinite
 from effnet_edge.errors import UsageError
 from effnet_edge.outputs import OUTPUT_NAMES
+from effnet_edge.parity.measures.table import LIMITS, LabelledDrop, limited_measure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Mapping
 
     from effnet_edge.outputs import OutputKind
-    from effnet_edge.parity.comparison import ParityResult
+    from effnet_edge.parity.measures.result import ParityResult
+    from effnet_edge.parity.measures.table import Limit, Measure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Gate:
-    """Limits on a parity result; a limit that is None does not count.
+    """Limits on a parity result, by the names of `measures.table`: `Gate(max_kl=0.02)`.
 
     Whatever the limits, a NaN or infinite logit on either side fails, and so does a measure that
-    is NaN. A value that sits on its limit passes. Raises UsageError for a limit out of its range.
+    is NaN or was not measured. A value that sits on its limit passes.
+
+    Attributes:
+        limits: by name, in the stored units of the measures: shares, decibels, nats, points.
+            Each is an attribute, too, None where it is not set.
     """
 
-    max_relative_error: float | None = None
-    """Worst error as a share of the reference's range of outputs, 0 or more."""
-    min_agreement: float | None = None
-    """Top-1 agreement, of independent labels that of the whole set, as a share, 0..1 (the command
-    line takes percent)."""
-    min_sqnr_db: float | None = None
-    """Decibels."""
-    max_kl: float | None = None
-    """Mean KL divergence in nats, of independent labels the mean over these, 0 or more."""
-    max_drop: float | None = None
-    """Top-1 drop in percentage points, 0 or more: holds the point estimate; needs labels."""
+    limits: Mapping[str, float]
 
-    def __post_init__(self) -> None:
-        for rule, limit in self._limits():
-            if not rule.lowest <= limit <= rule.highest:
+    def __init__(self, **limits: float | None) -> None:
+        """Set limits; one that is None does not count.
+
+        Raises:
+            UsageError: a limit out of its range.
+            TypeError: there is no such limit.
+        """
+        unknown = limits.keys() - LIMITS.keys()
+        if unknown:
+            raise TypeError(f"a gate has no limit {min(unknown)!r}")
+        told = {name: value for name in LIMITS if (value := limits.get(name)) is not None}
+        for name, value in told.items():
+            lowest, highest = LIMITS[name].lowest, LIMITS[name].highest
+            if not lowest <= value <= highest:
                 raise UsageError(
-                    f"{rule.field} must be between {rule.lowest:g} and {rule.highest:g}, "
-                    f"not {limit:g}"
+                    f"{name} must be between {lowest:g} and {highest:g}, not {value:g}"
                 )
+        object.__setattr__(self, "limits", told)
 
-    def check(self, result: ParityResult) -> list[str]:
-        """One line for each limit that `result` breaks; empty where it passes.
+    def __getattr__(self, name: str) -> float | None:
+        if name not in LIMITS:
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+        return self.limits.get(name)
+
+    def but(self, **limits: float | None) -> Gate:
+        """The same gate with other values of some limits."""
+        return Gate(**{**self.limits, **limits})
+
+    def judge(self, result: ParityResult) -> Verdict:
+        """Hold a result against the limits.
 
         Raises UsageError where a limit is set on what the comparison does not have: accuracy
         without labels, agreement or KL of features.
         """
-        broken = [
-            rule.failure(value, limit, result.output)
-            for rule, limit in self._limits()
-            if not rule.passes(value := rule.measured(result), limit)
-        ]
-        return [*_nonfinite(result), *broken]
+        return Verdict(
+            tuple(_nonfinite(result)),
+            tuple(_check(LIMITS[name], limit, result) for name, limit in self.limits.items()),
+        )
+
+    def check(self, result: ParityResult) -> list[str]:
+        """One line for each limit that `result` breaks; empty where it breaks none.
+
+        Raises UsageError as `judge` does.
+        """
+        return self.judge(result).failures
 
     def describe(self, output: OutputKind = "single-label") -> str:
         """The limits in one short line, for a report or a progress line."""
         told = [
-            f"{rule.name(output)} {'≥' if rule.at_least else '≤'} {rule.shown * limit:g}{rule.unit}"
-            for rule, limit in self._limits()
+            f"{measure.title(output)} {LIMITS[name].sign} {measure.tell_limit(limit)}"
+            for name, limit in self.limits.items()
+            if (measure := limited_measure(name, output))
         ]
-        return ", ".join(told) or "finite logits"
-
-    def _limits(self) -> list[tuple[_Rule, float]]:
-        return [
-            (rule, limit) for rule in _RULES if (limit := getattr(self, rule.field)) is not None
-        ]
+        return ", ".join(told) or f"finite {OUTPUT_NAMES[output]}"
 
 
 @dataclass(frozen=True)
-class _Rule:
-    """How one field of a gate is checked and told."""
+class Verdict:
+    """What came of holding a result against a gate.
 
-    field: str
-    measure: str
-    measured: Callable[[ParityResult], float]
-    at_least: bool = False
-    lowest: float = 0.0
-    highest: float = math.inf
-    unit: str = ""
-    shown: float = 1.0
-    """Factor from the stored value to the one a person is shown."""
-    style: str = "g"
-    multi_label_measure: str | None = None
+    Attributes:
+        nonfinite: a line for each model that gave NaN or infinite numbers.
+        checks: one for each limit that was set.
+    """
 
-    def name(self, output: OutputKind) -> str:
-        """What the measure is called for this kind of output."""
-        named = self.multi_label_measure if output == "multi-label" else None
-        return named or self.measure
+    nonfinite: tuple[str, ...]
+    checks: tuple[Check, ...]
 
-    def passes(self, value: float, limit: float) -> bool:
-        # A NaN compares as false, hence fails.
-        return value >= limit if self.at_least else value <= limit
+    @property
+    def failures(self) -> list[str]:
+        """A line for everything that fails."""
+        return [*self.nonfinite, *(str(check) for check in self.checks if not check.passed)]
 
-    def failure(self, value: float, limit: float, output: OutputKind) -> str:
-        measure = self.name(output)
-        verdict, wish = ("below", "asked for") if self.at_least else ("above", "allowed")
-        if math.isnan(value):
-            return f"{measure} is not a number ({self.shown * limit:g}{self.unit} {wish})"
-        was, wanted = _tell_apart(self.shown * value, self.shown * limit, self.style)
-        return f"{measure} {was}{self.unit} is {verdict} the {wanted}{self.unit} {wish}"
+    @property
+    def passed(self) -> bool | None:
+        """Whether all limits hold; None where there is none to hold."""
+        if self.failures:
+            return False
+        return True if self.checks else None
 
-
-def _tell_apart(value: float, limit: float, style: str) -> tuple[str, str]:
-    """Both as text, with as many digits beyond two as it takes to see which is larger."""
-    was = wanted = ""
-    for digits in range(2, 18):
-        was, wanted = f"{value:.{digits}{style}}", f"{limit:.{digits}{style}}"
-        if was != wanted:
-            break
-    return was, wanted
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; `passed` is null where no limit was set and nothing failed."""
+        return {
+            "failures": self.failures,
+            "passed": self.passed,
+            "checks": [check.to_dict() for check in self.checks],
+        }
 
 
-def _agreement(result: ParityResult) -> float:
-    return _known(result.agreement, "agreement")
+def tell_verdict(passed: bool | None) -> str:
+    """Show a person whether a candidate passed; None is one that no limit was set for."""
+    return "no limit set" if passed is None else "passed" if passed else "FAILED"
 
 
-def _kl(result: ParityResult) -> float:
-    return _known(result.kl, "the KL divergence")
+@dataclass(frozen=True)
+class Check:
+    """One limit, held against one value; both in the stored unit."""
 
+    measure: Measure
+    bounds: Limit
+    title: str
+    value: float | None
+    limit: float
 
-def _known(value: float | None, measure: str) -> float:
-    if value is None:
-        raise UsageError(
-            f"a limit on {measure} needs classes, and features have none: limit the SQNR instead"
+    @property
+    def passed(self) -> bool:
+        """Whether the value keeps to the limit."""
+        return self.bounds.holds(self.value, self.limit)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values: the two numbers, which way they are compared, and the line in words."""
+        document: dict[str, Any] = nonfinite.encode(
+            {
+                "measure": self.measure.key,
+                "value": self.value,
+                "limit": self.limit,
+                "at_least": self.bounds.at_least,
+                "passed": self.passed,
+                "text": str(self),
+            }
         )
-    return value
+        return document
+
+    def __str__(self) -> str:
+        wish = "asked for" if self.bounds.at_least else "allowed"
+        bound = self.measure.tell_limit(self.limit)
+        if self.value is None:
+            return f"{self.title} was not measured ({bound} {wish})"
+        if math.isnan(self.value):
+            return f"{self.title} is NaN, which is not a number ({bound} {wish})"
+        was, wanted = self._apart(self.value, self.limit)
+        if self.passed:
+            return f"{self.title} {was} {self.bounds.sign} {wanted}: passed"
+        verdict = "below" if self.bounds.at_least else "above"
+        return f"{self.title} {was} is {verdict} the {wanted} {wish}"
+
+    def _apart(self, value: float, limit: float) -> tuple[str, str]:
+        """Both as text, with as many digits beyond two as it takes to see which is larger."""
+        factor, unit = self.measure.factor, self.measure.unit
+        was = wanted = ""
+        for digits in range(2, 18 if value != limit else 3):
+            style = f".{digits}{self.measure.style[-1]}"
+            was, wanted = (nonfinite.tell(factor * each, style, unit) for each in (value, limit))
+            if was != wanted:
+                break
+        return was, wanted
 
 
-def _top1_drop(result: ParityResult) -> float:
-    if result.accuracy is None:
+def _check(limit: Limit, allowed: float, result: ParityResult) -> Check:
+    measure = limited_measure(limit.name, result.output)
+    if measure is None:
         raise UsageError(
-            f"a limit on the accuracy drop needs labels, and {result.image_source or 'the images'} "
-            "have none: give labelled images or leave the limit out"
+            f"a limit on {limit.subject} needs {limit.needs}, and {_ABSENT[result.output]} have "
+            "none: limit the SQNR instead"
         )
-    return result.accuracy.top1.points
+    value = result.value(measure.key)
+    if value is None and isinstance(measure.formula, LabelledDrop):
+        raise UsageError(
+            f"a limit on the {limit.subject} needs labels, and "
+            f"{result.image_source or 'the images'} have none: give labelled images or leave the "
+            "limit out"
+        )
+    return Check(measure, limit, measure.title(result.output), value, allowed)
 
 
-_RULES = (
-    _Rule("max_relative_error", "relative error", lambda result: result.relative_error),
-    _Rule(
-        "min_agreement",
-        "top-1 agreement",
-        _agreement,
-        at_least=True,
-        highest=1.0,
-        unit=" %",
-        shown=100.0,
-        style="f",
-        multi_label_measure="agreement of the set of labels",
-    ),
-    _Rule(
-        "min_sqnr_db",
-        "SQNR",
-        lambda result: result.sqnr_db,
-        at_least=True,
-        lowest=-math.inf,
-        unit=" dB",
-        style="f",
-    ),
-    _Rule(
-        "max_kl",
-        "KL divergence",
-        _kl,
-        unit=" nats",
-        multi_label_measure="KL divergence per label",
-    ),
-    _Rule("max_drop", "top-1 drop", _top1_drop, unit=" points", style="f"),
-)
+_ABSENT: dict[OutputKind, str] = {
+    "single-label": "exclusive classes",
+    "multi-label": "independent labels",
+    "features": "features",
+}
 
 
 EXACT = Gate(max_relative_error=1e-3, min_agreement=1.0)

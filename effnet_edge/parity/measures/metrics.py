@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from effnet_edge.outputs import DECISION_THRESHOLD
+from effnet_edge.parity.measures.formula import Formula, Partial, largest, mean_of_images, total
 
 Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
@@ -44,52 +45,6 @@ def log_softmax(logits: ArrayLike) -> Floats:
     return log_p
 
 
-def max_abs_error(reference: ArrayLike, candidate: ArrayLike) -> float:
-    """Largest |ref − cand|, in the tensors' own unit."""
-    return float(np.max(np.abs(difference(reference, candidate))))
-
-
-def mean_abs_error(reference: ArrayLike, candidate: ArrayLike) -> float:
-    """Mean of |ref − cand| over all elements, in the tensors' own unit."""
-    return float(np.mean(np.abs(difference(reference, candidate))))
-
-
-def relative_error(reference: ArrayLike, candidate: ArrayLike) -> float:
-    """Worst error as a share of the reference's range: max |ref − cand| / (max ref − min ref).
-
-    0 for equal tensors, and infinite where a constant reference is missed.
-    """
-    values = _as_floats(reference)
-    value_range = float(values.max() - values.min())
-    return error_per_range(max_abs_error(reference, candidate), value_range)
-
-
-def sqnr_db(reference: ArrayLike, candidate: ArrayLike) -> float:
-    """Signal to quantization noise ratio: 10·log10(Σ ref² / Σ (ref − cand)²), in decibels.
-
-    Infinite for equal tensors; 6 dB more is about one bit more.
-    """
-    signal = np.sum(np.square(_as_floats(reference)))
-    noise = np.sum(np.square(difference(reference, candidate)))
-    return decibels(float(signal), float(noise))
-
-
-def cosine(reference: ArrayLike, candidate: ArrayLike) -> float:
-    """Cosine of the angle between the two tensors as flat vectors, in [−1, 1].
-
-    Σ ref·cand / √(Σ ref² · Σ cand²); 1 where both are all zeros, 0 where only one is.
-    """
-    ref, cand = _as_pair(reference, candidate)
-    with np.errstate(invalid="ignore"):
-        product = float(np.sum(ref * cand))
-    return cosine_of_sums(product, float(np.sum(ref * ref)), float(np.sum(cand * cand)))
-
-
-def kl_divergence(reference: ArrayLike, candidate: ArrayLike) -> float:
-    """Mean over the images of KL(softmax(ref) ‖ softmax(cand)), in nats; 0 or more."""
-    return float(np.mean(kl_per_image(reference, candidate)))
-
-
 def kl_per_image(reference: ArrayLike, candidate: ArrayLike) -> Floats:
     """KL divergence of each image in nats, shaped (N,): Σ_i p_i·(ln p_i − ln q_i).
 
@@ -110,11 +65,6 @@ def sigmoid(logits: ArrayLike) -> Floats:
     return probabilities
 
 
-def sigmoid_kl_divergence(reference: ArrayLike, candidate: ArrayLike) -> float:
-    """Mean over images and labels of the KL divergence of each label's two outcomes, in nats."""
-    return float(np.mean(sigmoid_kl_per_image(reference, candidate)))
-
-
 def sigmoid_kl_per_image(reference: ArrayLike, candidate: ArrayLike) -> Floats:
     """Mean over the labels of each image, nats, (N,): p·ln(p/q) + (1 − p)·ln((1 − p)/(1 − q)).
 
@@ -128,16 +78,6 @@ def sigmoid_kl_per_image(reference: ArrayLike, candidate: ArrayLike) -> Floats:
         divergence = np.mean(given + absent, axis=-1)
     clipped: Floats = np.maximum(divergence, 0.0)
     return clipped
-
-
-def label_set_agreement(reference: ArrayLike, candidate: ArrayLike) -> float:
-    """Share (0..1) of the images to which both give the same set of labels."""
-    return float(np.mean(label_set_matches(reference, candidate)))
-
-
-def label_agreement(reference: ArrayLike, candidate: ArrayLike) -> float:
-    """Share (0..1) of equal decisions, one a label of an image: 1 − Hamming loss."""
-    return float(np.mean(label_overlap(reference, candidate)))
 
 
 def label_set_matches(reference: ArrayLike, candidate: ArrayLike) -> Bools:
@@ -157,26 +97,6 @@ def given_labels(logits: ArrayLike) -> Bools:
     """Which labels have a probability of 0.5 or more: (N, labels) → (N, labels)."""
     given: Bools = sigmoid(logits) >= DECISION_THRESHOLD
     return given
-
-
-def normalized_error(reference: ArrayLike, candidate: ArrayLike) -> float:
-    """Σ (ref − cand)² / Σ ref²: the noise as a share of the signal, 10^(−SQNR/10)."""
-    noise = float(np.sum(np.square(difference(reference, candidate))))
-    return error_per_range(noise, float(np.sum(np.square(_as_floats(reference)))))
-
-
-def top1_agreement(reference: ArrayLike, candidate: ArrayLike) -> float:
-    """Share (0..1) of the images whose best class is the same for both."""
-    return float(np.mean(top1_matches(reference, candidate)))
-
-
-def top5_agreement(reference: ArrayLike, candidate: ArrayLike) -> float:
-    """Mean share (0..1) of the reference's five best classes that are among the candidate's five.
-
-    The order within the five does not count. With k < 5 classes it is the k best, hence 1 for
-    every finite candidate.
-    """
-    return float(np.mean(top5_overlap(reference, candidate)))
 
 
 def top1_matches(reference: ArrayLike, candidate: ArrayLike) -> Bools:
@@ -265,3 +185,86 @@ def _as_logits(reference: ArrayLike, candidate: ArrayLike) -> tuple[Floats, Floa
     if ref.ndim != 2:
         raise ValueError(f"logits must be shaped (N, classes), not {ref.shape}")
     return ref, cand
+
+
+def _largest_error(reference: ArrayLike, candidate: ArrayLike) -> Partial:
+    return (float(np.max(np.abs(difference(reference, candidate)))),)
+
+
+def _summed_error(reference: ArrayLike, candidate: ArrayLike) -> Partial:
+    error = np.abs(difference(reference, candidate))
+    return float(np.sum(error)), float(error.size)
+
+
+def _largest_error_and_ends(reference: ArrayLike, candidate: ArrayLike) -> Partial:
+    values = _as_floats(reference)
+    # The least value is the largest of the negated ones.
+    return *_largest_error(reference, candidate), float(np.max(values)), float(np.max(-values))
+
+
+def _signal_and_noise(reference: ArrayLike, candidate: ArrayLike) -> Partial:
+    noise = float(np.sum(np.square(difference(reference, candidate))))
+    return float(np.sum(np.square(_as_floats(reference)))), noise
+
+
+def _product_and_energies(reference: ArrayLike, candidate: ArrayLike) -> Partial:
+    ref, cand = _as_pair(reference, candidate)
+    with np.errstate(invalid="ignore"):
+        product = float(np.sum(ref * cand))
+    return product, float(np.sum(ref * ref)), float(np.sum(cand * cand))
+
+
+max_abs_error = Formula(_largest_error, largest, lambda error: error)
+"""Largest |ref − cand|, in the tensors' own unit."""
+
+mean_abs_error = Formula(_summed_error, total, lambda error, count: error / count)
+"""Mean of |ref − cand| over all elements, in the tensors' own unit."""
+
+relative_error = Formula(
+    _largest_error_and_ends,
+    largest,
+    lambda error, high, minus_low: error_per_range(error, high + minus_low),
+)
+"""Worst error as a share of the reference's range: max |ref − cand| / (max ref − min ref).
+
+0 for equal tensors, and infinite where a constant reference is missed.
+"""
+
+sqnr_db = Formula(_signal_and_noise, total, decibels)
+"""Signal to quantization noise ratio: 10·log10(Σ ref² / Σ (ref − cand)²), in decibels.
+
+Infinite for equal tensors; 6 dB more is about one bit more.
+"""
+
+normalized_error = Formula(
+    _signal_and_noise, total, lambda signal, noise: error_per_range(noise, signal)
+)
+"""Σ (ref − cand)² / Σ ref²: the noise as a share of the signal, 10^(−SQNR/10)."""
+
+cosine = Formula(_product_and_energies, total, cosine_of_sums)
+"""Cosine of the angle between the two tensors as flat vectors, in [−1, 1].
+
+Σ ref·cand / √(Σ ref² · Σ cand²); 1 where both are all zeros, 0 where only one is.
+"""
+
+kl_divergence = mean_of_images(kl_per_image)
+"""Mean over the images of KL(softmax(ref) ‖ softmax(cand)), in nats; 0 or more."""
+
+sigmoid_kl_divergence = mean_of_images(sigmoid_kl_per_image)
+"""Mean over images and labels of the KL divergence of each label's two outcomes, in nats."""
+
+top1_agreement = mean_of_images(top1_matches)
+"""Share (0..1) of the images whose best class is the same for both."""
+
+top5_agreement = mean_of_images(top5_overlap)
+"""Mean share (0..1) of the reference's five best classes that are among the candidate's five.
+
+The order within the five does not count. With k < 5 classes it is the k best, hence 1 for every
+finite candidate.
+"""
+
+label_set_agreement = mean_of_images(label_set_matches)
+"""Share (0..1) of the images to which both give the same set of labels."""
+
+label_agreement = mean_of_images(label_overlap)
+"""Share (0..1) of equal decisions, one a label of an image: 1 − Hamming loss."""

@@ -1,11 +1,16 @@
-"""Everything that a comparison found, as JSON values; HTML and JUnit XML are views of it."""
+"""Everything that a comparison found, as JSON values; HTML and JUnit XML are views of it.
+
+Numbers are as `effnet_edge.nonfinite` says: null is only what was not measured.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from effnet_edge import nonfinite
 from effnet_edge.bundle import utc_now
 from effnet_edge.machine import Machine
 from effnet_edge.parity.measures.statistics import (
@@ -13,16 +18,19 @@ from effnet_edge.parity.measures.statistics import (
     images_to_tell,
     mcnemar_exact,
 )
+from effnet_edge.parity.measures.table import measures_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.inside.bisection import Findings
     from effnet_edge.parity.inside.layers import LayerError
     from effnet_edge.parity.measures.accuracy import Drop
+    from effnet_edge.parity.measures.gates import Verdict
     from effnet_edge.parity.study import Study
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TOLD_DROP_POINTS = 0.5
 _PACKAGES = ("effnet-edge", "numpy", "pillow", "onnx", "onnxruntime", "openvino", "torch")
 
@@ -34,7 +42,7 @@ class Examined:
     """A candidate with all that was looked at; `layers` and `findings` where asked for."""
 
     study: Study
-    failures: list[str]
+    verdict: Verdict
     layers: list[LayerError] | None = None
     findings: Findings | None = None
 
@@ -49,9 +57,12 @@ class Circumstances:
 
 
 def build_document(examined: Sequence[Examined], circumstances: Circumstances) -> Document:
-    """Put everything into JSON values; at least one candidate."""
+    """Put everything into JSON values; at least one candidate.
+
+    "passed", of all and of each, is null where no limit was set and nothing failed.
+    """
     first = examined[0].study.result
-    return {
+    document: Document = {
         "schema": SCHEMA_VERSION,
         "created": utc_now(),
         "command": circumstances.command,
@@ -63,9 +74,14 @@ def build_document(examined: Sequence[Examined], circumstances: Circumstances) -
         "reference_precision": first.reference_precision,
         "output": first.output,
         "gate": circumstances.gate,
-        "passed": not any(each.failures for each in examined),
+        "passed": _all_passed([each.verdict.passed for each in examined]),
         "candidates": [_candidate(each, circumstances.labels) for each in examined],
     }
+    return dict(nonfinite.encode(document))
+
+
+def _all_passed(each: Sequence[bool | None]) -> bool | None:
+    return False if False in each else True if True in each else None
 
 
 def environment() -> dict[str, str]:
@@ -99,8 +115,7 @@ def _candidate(examined: Examined, labels: Sequence[str]) -> Document:
     by_class = [{**row, "label": _name(labels, row["class"])} for row in rows]
     return {
         **study.result.to_dict(),
-        "failures": examined.failures,
-        "passed": not examined.failures,
+        **examined.verdict.to_dict(),
         "seconds_per_image": study.seconds_per_image,
         "statistics": None if accuracy is None else _statistics(accuracy.top1),
         "calibration_error": answers.calibration_errors() if answers else None,
@@ -135,13 +150,15 @@ def _name(labels: Sequence[str], index: object) -> str | None:
     return labels[index] if index < len(labels) else f"class {index}"
 
 
-_COMPARED = (
-    ("top1_agreement", "top-1 agreement", 100.0, " %"),
-    ("label_set_agreement", "agreement of the set of labels", 100.0, " %"),
-    ("kl", "KL divergence", 1.0, " nats"),
-    ("sqnr_db", "SQNR", 1.0, " dB"),
-    ("relative_error", "relative error", 1.0, ""),
-)
+def worst_layers(candidate: Document, count: int) -> list[Document]:
+    """The `count` layers that add most error by themselves; one that adds NaN comes first."""
+    added = [
+        (-math.inf if math.isnan(decibels) else decibels, layer)
+        for layer in candidate["layers"] or []
+        if (decibels := nonfinite.decode(layer["added_sqnr_db"])) is not None
+        and decibels != math.inf
+    ]
+    return [layer for _, layer in sorted(added, key=lambda pair: pair[0])[:count]]
 
 
 def changes(old: Document, new: Document) -> list[str]:
@@ -156,7 +173,10 @@ def changes(old: Document, new: Document) -> list[str]:
             f"now {new['images']} of {new['image_source']}"
         )
     for name in (name for name in after if name in before):
-        lines += [f"{name}: {line}" for line in _candidate_changes(before[name], after[name])]
+        lines += [
+            f"{name}: {line}"
+            for line in _candidate_changes(before[name], after[name], new["output"])
+        ]
     lines += [
         f"environment: {key} {old['environment'].get(key, 'absent')} → {value}"
         for key, value in new["environment"].items()
@@ -165,20 +185,17 @@ def changes(old: Document, new: Document) -> list[str]:
     return lines
 
 
-def _candidate_changes(old: Document, new: Document) -> list[str]:
+_VERDICTS = {True: "passes", False: "fails", None: "has no limit set"}
+
+
+def _candidate_changes(old: Document, new: Document, output: OutputKind) -> list[str]:
     lines = []
     if old["passed"] != new["passed"]:
-        lines.append("passes now" if new["passed"] else "fails now")
+        lines.append(f"{_VERDICTS[new['passed']]} now")
     if old["candidate_precision"] != new["candidate_precision"]:
         lines.append(f"ran in {old['candidate_precision']}, now in {new['candidate_precision']}")
-    for key, title, factor, unit in _COMPARED:
-        was, now = (
-            f"{factor * each[key]:.4g}" if each.get(key) is not None else "∞" for each in (old, new)
-        )
-        if was != now:
-            lines.append(f"{title} {was}{unit} → {now}{unit}")
-    if old["accuracy"] and new["accuracy"]:
-        was, now = (each["accuracy"]["top1"]["drop_points"] for each in (old, new))
-        if was != now:
-            lines.append(f"top-1 drop {was:.2f} → {now:.2f} points")
+    for measure in measures_of(output):
+        was, now = (measure.tell(each.get(measure.key)) for each in (old, new))
+        if measure.overview and was != now:
+            lines.append(f"{measure.title(output)} {was} → {now}")
     return lines

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from effnet_edge import nonfinite
 from effnet_edge.errors import UsageError
 from effnet_edge.extras import needed_for
 from effnet_edge.files import write_whole
-from effnet_edge.parity.measures.output_measures import brief_measures
+from effnet_edge.parity.measures.gates import tell_verdict
+from effnet_edge.parity.measures.table import measures_of
 from effnet_edge.parity.report import plots
+from effnet_edge.parity.report.document import SCHEMA_VERSION, worst_layers
 
 if TYPE_CHECKING:
     import os
@@ -35,7 +38,7 @@ def write_report(
     page = Path(html)
     texts = {
         page: render_html(document, changed),
-        page.with_suffix(".json"): json.dumps(document, indent=1, ensure_ascii=False),
+        page.with_suffix(".json"): nonfinite.dumps(document, indent=1),
         page.with_suffix(".xml"): junit_xml(document),
     }
     for path, text in texts.items():
@@ -52,7 +55,7 @@ def read_document(path: str | os.PathLike[str]) -> Document:
     file = Path(path)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-        known = document["schema"] == 1 and bool(document["candidates"])
+        known = document["schema"] == SCHEMA_VERSION and bool(document["candidates"])
     except OSError as error:
         raise UsageError(f"{str(file)!r} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -76,7 +79,10 @@ def render_html(document: Document, changed: Sequence[str] = ()) -> str:
     candidates = document["candidates"]
     return environment.get_template("report.html.j2").render(
         report=document,
-        shown=brief_measures(document["output"]),
+        shown=[each for each in measures_of(document["output"]) if each.overview],
+        number=nonfinite.tell,
+        verdict=tell_verdict,
+        worst_layers=worst_layers,
         changed=changed,
         depth_plot=plots.error_by_depth(candidates),
         speed_plot=plots.speed_against_drop(candidates),
@@ -85,13 +91,18 @@ def render_html(document: Document, changed: Sequence[str] = ()) -> str:
 
 
 def junit_xml(document: Document) -> str:
-    """A test suite with a test case a candidate, as CI servers read it."""
+    """A test suite with a test case a candidate, as CI servers read it.
+
+    A candidate that no limit was set for is a skipped one.
+    """
     candidates = document["candidates"]
+    verdicts = [each["passed"] for each in candidates]
     suite = ElementTree.Element(
         "testsuite",
         name="effnet-edge parity",
         tests=str(len(candidates)),
-        failures=str(sum(not each["passed"] for each in candidates)),
+        failures=str(verdicts.count(False)),
+        skipped=str(verdicts.count(None)),
     )
     for each in candidates:
         case = ElementTree.SubElement(
@@ -100,11 +111,24 @@ def junit_xml(document: Document) -> str:
             classname=f"parity with {document['reference']}",
             name=f"{each['candidate']} ({each['candidate_precision']})",
         )
-        if not each["passed"]:
+        if each["passed"] is None:
+            ElementTree.SubElement(case, "skipped", message=tell_verdict(None))
+        elif not each["passed"]:
             faults = [f"{fault['node']}: {fault['problem']}" for fault in each["faults"] or []]
             failure = ElementTree.SubElement(case, "failure", message="; ".join(each["failures"]))
             failure.text = "\n".join([*each["failures"], *faults])
+        output = ElementTree.SubElement(case, "system-out")
+        output.text = "\n".join(_told_measures(document, each))
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
+
+
+def _told_measures(document: Document, candidate: Document) -> list[str]:
+    held = [check["text"] for check in candidate["checks"] if check["passed"]]
+    output = document["output"]
+    return held + [
+        f"{measure.title(output)}: {measure.tell_result(candidate)}"
+        for measure in measures_of(output)
+    ]
 
 
 def _write(path: Path, text: str) -> None:

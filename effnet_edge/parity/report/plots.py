@@ -6,7 +6,9 @@ import io
 import math
 from typing import TYPE_CHECKING, Any
 
+from effnet_edge import nonfinite
 from effnet_edge.extras import needed_for
+from effnet_edge.parity.measures.table import limited_measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from effnet_edge.nonfinite import JsonNumber
     from effnet_edge.parity.report.document import Document
 
 _SHOWN_HISTOGRAMS = 6
@@ -29,8 +32,13 @@ def error_by_depth(candidates: Sequence[Document]) -> str | None:
     for index, each in enumerate(compared):
         colour = f"C{index}"
         layers = each["layers"]
-        axes.plot(_decibels(layers, "sqnr_db"), color=colour, label=each["candidate"])
+        decibels = _decibels(layers, "sqnr_db")
+        axes.plot(decibels, color=colour, label=each["candidate"])
         axes.plot(_decibels(layers, "added_sqnr_db"), ".", color=colour, markersize=3)
+        broken = [at for at, layer in enumerate(layers) if layer["sqnr_db"] == "NaN"]
+        if broken:
+            label = f"{each['candidate']}: NaN"
+            axes.plot(broken, [0.0] * len(broken), "x", color=colour, label=label)
     axes.set_xlabel("tensors in the order of execution")
     axes.set_ylabel("SQNR, dB")
     axes.legend(frameon=False, title="line: as it is; dots: added by the tensor's own nodes")
@@ -47,7 +55,7 @@ def ranges(candidate: Document) -> str | None:
     ]
     if not rounded:
         return None
-    worst = sorted(rounded, key=lambda pair: _finite(pair[0]["sqnr_db"]))[:_SHOWN_HISTOGRAMS]
+    worst = sorted(rounded, key=lambda pair: _rank(pair[0]["sqnr_db"]))[:_SHOWN_HISTOGRAMS]
     rows = math.ceil(len(worst) / 2)
     figure, _ = _figure(7.2, 1.9 * rows, empty=True)
     for position, (layer, saturation) in enumerate(worst):
@@ -60,7 +68,8 @@ def speed_against_drop(candidates: Sequence[Document]) -> str | None:
 
     None of a single candidate, and of features, which have no answers.
     """
-    if len(candidates) < 2 or candidates[0]["output"] == "features":
+    agreement = limited_measure("min_agreement", candidates[0]["output"])
+    if len(candidates) < 2 or agreement is None:
         return None
     figure, axes = _figure(7.2, 3.0)
     labelled = all(each["accuracy"] for each in candidates)
@@ -72,8 +81,7 @@ def speed_against_drop(candidates: Sequence[Document]) -> str | None:
             bar = [[max(value - low, 0)], [max(high - value, 0)]]
             axes.errorbar([milliseconds], [value], bar, fmt="o", capsize=3)
         else:
-            agreements = (each["top1_agreement"], each["label_set_agreement"])
-            value = 100 * (1 - next(share for share in agreements if share is not None))
+            value = 100 * (1 - each[agreement.key])
             axes.plot([milliseconds], [value], "o")
         axes.annotate(
             each["candidate"], (milliseconds, value), xytext=(6, 4), textcoords="offset points"
@@ -97,14 +105,17 @@ def _range(axes: Axes, layer: Document, saturation: Document) -> None:
 
 
 def _decibels(layers: Sequence[Document], key: str) -> list[float]:
-    return [_finite(layer[key]) for layer in layers]
+    """What a plot can show: equal tensors at the top, NaN (a gap) for NaN and not measured."""
+    numbers = [nonfinite.decode(layer[key]) for layer in layers]
+    return [
+        math.nan if number is None else min(max(number, -_TOP_DB), _TOP_DB) for number in numbers
+    ]
 
 
-def _finite(decibels: float | str | None) -> float:
-    """What a plot can show: equal tensors at the top, no number at the bottom."""
-    if decibels is None:
-        return _TOP_DB
-    return min(decibels, _TOP_DB) if isinstance(decibels, (int, float)) else 0.0
+def _rank(decibels: JsonNumber) -> float:
+    """Sorts what is NaN first, what was not measured last."""
+    number = nonfinite.decode(decibels)
+    return math.inf if number is None else -math.inf if math.isnan(number) else number
 
 
 def _figure(width: float, height: float, *, empty: bool = False) -> tuple[Figure, Any]:
