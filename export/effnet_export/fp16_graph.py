@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from google.protobuf.message import Message as AnyMessage
 from onnx import TensorProto, helper, numpy_helper
 
+from effnet_edge.graphs.editing import copied, replace_nodes
+from effnet_edge.graphs.tensors import add_constant
 from effnet_edge.graphs.types import element_types, without_weights
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-Message = TypeVar("Message", bound=AnyMessage)
 
 QUANTIZATION_OPERATIONS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
@@ -32,13 +31,17 @@ def write_types(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProt
     """The graph in FP16, but for the nodes called `kept`; inputs and outputs keep their types."""
     typed = copied(model)
     _TypeWriter(typed, kept).write()
-    del typed.graph.value_info[:]
     inferred = onnx.shape_inference.infer_shapes(
         without_weights(typed), check_type=True, strict_mode=True
     )
     typed.graph.value_info.extend(inferred.graph.value_info)
     onnx.checker.check_model(typed)
     return typed
+
+
+def scales(graph: onnx.GraphProto) -> set[str]:
+    """Names of the scales of QuantizeLinear and DequantizeLinear nodes."""
+    return {node.input[1] for node in graph.node if node.op_type in QUANTIZATION_OPERATIONS}
 
 
 class _TypeWriter:
@@ -49,9 +52,7 @@ class _TypeWriter:
         self._kept = set(kept)
         self._types = element_types(model)
         self._initializers = {each.name: each for each in model.graph.initializer}
-        self._scales = {
-            node.input[1] for node in model.graph.node if node.op_type in QUANTIZATION_OPERATIONS
-        }
+        self._scales = scales(model.graph)
         self._made: dict[tuple[str, int], str] = {}
         self._nodes: list[onnx.NodeProto] = []
         self._output_casts: list[onnx.NodeProto] = []
@@ -77,9 +78,7 @@ class _TypeWriter:
             self._nodes.append(node)
             self._nodes.extend(self._output_casts)
             self._output_casts.clear()
-        nodes = [copied(node) for node in self._nodes]
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, self._nodes)
         self._drop_unread()
 
     def _as(self, name: str, wanted: int, now: dict[str, int]) -> str:
@@ -98,7 +97,7 @@ class _TypeWriter:
             value = numpy_helper.to_array(self._initializers[name]).astype(dtype)
             if name in self._scales:  # the scale of a nearly dead channel must not become 0
                 value = np.maximum(value, np.finfo(dtype).smallest_subnormal)
-            self._graph.initializer.append(numpy_helper.from_array(value, new))
+            add_constant(self._graph, new, value)
         else:
             self._nodes.append(helper.make_node("Cast", [name], [new], name=new, to=wanted))
         return new
@@ -122,13 +121,6 @@ class _TypeWriter:
         kept = [copied(each) for each in kept]
         del self._graph.initializer[:]
         self._graph.initializer.extend(kept)
-
-
-def copied(message: Message) -> Message:
-    """A deep copy of a protobuf message, which a list that is cleared cannot take away."""
-    duplicate: Message = type(message)()
-    duplicate.CopyFrom(message)
-    return duplicate
 
 
 def _set_cast(node: onnx.NodeProto, wanted: int) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.inside.tracing import Traceable
-    from effnet_edge.parity.models.classifiers import OnnxClassifier
+    from effnet_edge.parity.models.onnx import OnnxClassifier
     from effnet_edge.parity.models.openvino import OpenVinoClassifier
     from effnet_edge.pictures.image import Preprocessing
 
@@ -114,7 +114,7 @@ class Models:
 
     def _folded(self, spec: str | None) -> Traceable:
         from effnet_edge.model.folding import fold_batch_norm
-        from effnet_edge.parity.models.classifiers import TorchClassifier
+        from effnet_edge.parity.models.torch import TorchClassifier
 
         checkpoint = spec if spec is not None and spec.endswith(CHECKPOINTS) else None
         source = _source(self._manifest(), self.preprocessing, self.openings, checkpoint)
@@ -136,7 +136,7 @@ class Models:
 def _named_alike(reference: Traceable, candidate: Traceable) -> tuple[Traceable, Traceable]:
     """Rename the tensors of the one that is a foreign ONNX model."""
     from effnet_edge.parity.inside.alignment import shares_layers
-    from effnet_edge.parity.models.classifiers import OnnxClassifier
+    from effnet_edge.parity.models.onnx import OnnxClassifier
 
     if shares_layers(reference, candidate):
         return reference, candidate
@@ -205,7 +205,7 @@ def _is_tensorrt(bundle: Bundle) -> bool:
 
 def _simulation(bundle: Bundle) -> OnnxClassifier:
     """The bundle's graph, with the rounding of its types: also shows the tensors inside."""
-    from effnet_edge.parity.models.classifiers import OnnxClassifier
+    from effnet_edge.parity.models.onnx import OnnxClassifier
 
     manifest, name = bundle.manifest, bundle.path.name
     return OnnxClassifier(bundle.model_path, manifest.preprocessing, name, rounding=True)
@@ -233,7 +233,7 @@ def _open_file(
             threads=openings.threads,
             precision=precision,
         )
-    from effnet_edge.parity.models.classifiers import OnnxClassifier
+    from effnet_edge.parity.models.onnx import OnnxClassifier
 
     return OnnxClassifier(path, preprocessing, name)
 
@@ -281,7 +281,7 @@ def _input_side(path: Path) -> int | None:
         return None
     shape: list[int] = []
     if path.suffix == ".onnx":
-        from effnet_edge.parity.models.classifiers import onnx_input_shape
+        from effnet_edge.parity.models.onnx import onnx_input_shape
 
         shape = onnx_input_shape(path)
     elif path.suffix == ".xml":
@@ -299,7 +299,7 @@ def _torch(
     checkpoint: str | None,
 ) -> Classifier:
     source = _source(manifest, preprocessing, openings, checkpoint)
-    from effnet_edge.parity.models.classifiers import TorchClassifier
+    from effnet_edge.parity.models.torch import TorchClassifier
 
     name = TORCH if checkpoint is None else Path(checkpoint).name
     return TorchClassifier(source.network, preprocessing, name)

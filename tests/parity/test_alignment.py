@@ -21,7 +21,8 @@ from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import load_weights
 from effnet_edge.parity.inside.alignment import shares_layers
 from effnet_edge.parity.inside.bisection import find_faults
-from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.parity.models.onnx import OnnxClassifier
+from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_export.onnx_graph import export_onnx
 

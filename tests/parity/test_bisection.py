@@ -18,8 +18,9 @@ from effnet_edge.machine import int8_overflows
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.source import Source, load_source
 from effnet_edge.parity.inside.bisection import find_faults
-from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.parity.models.openvino import OpenVinoClassifier
+from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_export.onnx_graph import export_onnx
 

@@ -18,7 +18,7 @@ from effnet_edge.errors import UsageError
 from effnet_edge.parity.inside.layers import LayerError, compare_layers, layer_batch_size
 from effnet_edge.parity.inside.tracing import LOGITS, shared_tensors
 from effnet_edge.parity.measures import metrics
-from effnet_edge.parity.models.classifiers import OnnxClassifier
+from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.parity.models.openvino import OpenVinoClassifier
 
 if TYPE_CHECKING:
