@@ -19,9 +19,11 @@ TITLE = "ONNX Runtime"
 CPU = "CPUExecutionProvider"
 
 _ERRORS_ONLY = 3
-# What its messages begin with: a code, and the place in its sources.
-_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-_PLACE = re.compile(r"^\S+\.(?:h|cc|cpp):\d+ .*?\) ")
+# What its messages begin with: a code, the file once more, and the place in its sources.
+_BEFORE_REASON = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Load model from .*? failed:)?"
+    r"(?:\S+\.(?:h|cc|cpp):\d+ .*?\) )?"
+)
 
 
 class Session:
@@ -117,5 +119,4 @@ def _library() -> Any:
 
 def _reason(error: Exception) -> str:
     """What happened, without the code and the place in ONNX Runtime's sources."""
-    text = _CODE.sub("", str(error).strip())
-    return first_line(Exception(_PLACE.sub("", text)))
+    return first_line(Exception(_BEFORE_REASON.sub("", str(error).strip())))
