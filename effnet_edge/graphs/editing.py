@@ -22,6 +22,16 @@ def copied(message: Message) -> Message:
     return duplicate
 
 
+def without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that lacks the initializers, and never held them: weights take gigabytes."""
+    import onnx
+
+    bare = onnx.ModelProto()
+    _copy_fields(model, bare, "graph")
+    _copy_fields(model.graph, bare.graph, "initializer")
+    return bare
+
+
 def replace_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
     """Give the graph these nodes, its own ones among them or not, and forget inferred types."""
     kept = [copied(node) for node in nodes]
@@ -66,3 +76,15 @@ def opened(
     del graph.output[:]
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     return copy
+
+
+def _copy_fields(source: AnyMessage, target: AnyMessage, without: str) -> None:
+    for field, value in source.ListFields():
+        if field.name == without:
+            continue
+        if hasattr(value, "extend"):
+            getattr(target, field.name).extend(value)
+        elif hasattr(value, "CopyFrom"):
+            getattr(target, field.name).CopyFrom(value)
+        else:
+            setattr(target, field.name, value)

@@ -8,8 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from effnet_edge.graphs.editing import copied, replace_nodes
-from effnet_edge.graphs.tensors import add_constant
+from effnet_edge.graphs.editing import replace_nodes, without_initializers
 from effnet_edge.graphs.types import element_types, without_weights
 
 if TYPE_CHECKING:
@@ -29,8 +28,8 @@ _UNTYPED_INPUTS = {
 
 def write_types(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     """The graph in FP16, but for the nodes called `kept`; inputs and outputs keep their types."""
-    typed = copied(model)
-    _TypeWriter(typed, kept).write()
+    typed = without_initializers(model)
+    _TypeWriter(model, typed.graph, kept).write()
     inferred = onnx.shape_inference.infer_shapes(
         without_weights(typed), check_type=True, strict_mode=True
     )
@@ -45,14 +44,17 @@ def scales(graph: onnx.GraphProto) -> set[str]:
 
 
 class _TypeWriter:
-    """A float32 graph being typed."""
+    """A float32 graph being typed: `graph` is that of `model`, without its initializers."""
 
-    def __init__(self, model: onnx.ModelProto, kept: Collection[str]) -> None:
-        self._graph = model.graph
+    def __init__(
+        self, model: onnx.ModelProto, graph: onnx.GraphProto, kept: Collection[str]
+    ) -> None:
+        self._graph = graph
         self._kept = set(kept)
         self._types = element_types(model)
         self._initializers = {each.name: each for each in model.graph.initializer}
         self._scales = scales(model.graph)
+        self._converted: list[onnx.TensorProto] = []
         self._made: dict[tuple[str, int], str] = {}
         self._nodes: list[onnx.NodeProto] = []
         self._output_casts: list[onnx.NodeProto] = []
@@ -79,7 +81,7 @@ class _TypeWriter:
             self._nodes.extend(self._output_casts)
             self._output_casts.clear()
         replace_nodes(graph, self._nodes)
-        self._drop_unread()
+        self._add_initializers()
 
     def _as(self, name: str, wanted: int, now: dict[str, int]) -> str:
         """The tensor in the wanted type: itself, a converted initializer, or behind a Cast."""
@@ -97,7 +99,7 @@ class _TypeWriter:
             value = numpy_helper.to_array(self._initializers[name]).astype(dtype)
             if name in self._scales:  # the scale of a nearly dead channel must not become 0
                 value = np.maximum(value, np.finfo(dtype).smallest_subnormal)
-            add_constant(self._graph, new, value)
+            self._converted.append(numpy_helper.from_array(value, new))
         else:
             self._nodes.append(helper.make_node("Cast", [name], [new], name=new, to=wanted))
         return new
@@ -115,12 +117,12 @@ class _TypeWriter:
             helper.make_node("Cast", [inner], [name], name=f"{name}/Cast", to=outside)
         )
 
-    def _drop_unread(self) -> None:
+    def _add_initializers(self) -> None:
+        """Those that are read, the original ones first."""
         read = {name for node in self._graph.node for name in node.input}
-        kept = [each for each in self._graph.initializer if each.name in read]
-        kept = [copied(each) for each in kept]
-        del self._graph.initializer[:]
-        self._graph.initializer.extend(kept)
+        for each in (*self._initializers.values(), *self._converted):
+            if each.name in read:
+                self._graph.initializer.append(each)
 
 
 def _set_cast(node: onnx.NodeProto, wanted: int) -> None:
