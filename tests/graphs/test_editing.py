@@ -10,7 +10,13 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from tiny_bundles import SIDE, tiny_model
 
-from effnet_edge.graphs.editing import copied, opened, rename_tensors, replace_nodes
+from effnet_edge.graphs.editing import (
+    copied,
+    opened,
+    rename_tensors,
+    replace_nodes,
+    without_initializers,
+)
 from effnet_edge.graphs.tensors import constants, dequantized, set_value, value
 
 if TYPE_CHECKING:
@@ -33,6 +39,17 @@ def test_a_copy_is_changed_alone() -> None:
 
     assert model.SerializeToString() == before
     assert len(copy.graph.node) == 3
+
+
+def test_what_is_copied_without_initializers_is_all_the_rest() -> None:
+    model = tiny_model()
+    model.doc_string = "a note"
+    model.metadata_props.add(key="author", value="somebody")
+    expected = copied(model)
+    del expected.graph.initializer[:]
+
+    assert without_initializers(model) == expected
+    assert model.graph.initializer
 
 
 def test_renamed_tensors_compute_the_same() -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from effnet_edge.parity.inside.diagnosis import Diagnosis, diagnose
+from effnet_edge.parity.inside.diagnosis import diagnose
+from effnet_edge.parity.inside.explanation import Diagnosis
 from effnet_edge.parity.inside.tracing import (
     SIMULATED,
     Activations,
