@@ -28,7 +28,7 @@ from effnet_calibration.statistics import StatisticsCollector
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.source import load_source
 from effnet_edge.parity import compare
-from effnet_edge.parity.models.classifiers import TorchClassifier
+from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.sets import ImageSet
 
 if TYPE_CHECKING:

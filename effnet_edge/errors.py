@@ -39,3 +39,16 @@ def first_line(error: BaseException, width: int = 200) -> str:
     """What a library's error says, as one line of at most `width` characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:width]
+
+
+def cannot_load(
+    file: object, title: str, here: str, built_with: str | None, reason: str
+) -> BackendError:
+    """The one line for a model that its engine's library refuses.
+
+    Args:
+        title: of the library.
+        here, built_with: its version on this machine, and where the model was made if known.
+    """
+    built = f"built with {title} {built_with}, " if built_with else ""
+    return BackendError(f"{file}: cannot be loaded ({built}here {title} {here}): {reason}")

@@ -11,10 +11,10 @@ from int8_peers.reference import Reference
 from onnx import TensorProto
 
 from effnet_edge.errors import EffnetEdgeError
+from effnet_edge.graphs.editing import copied
 from effnet_edge.graphs.types import element_types
-from effnet_edge.parity.models.classifiers import OnnxClassifier
+from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.runtime.tensorrt.plan import BuildOptions, Source, build_plan
-from effnet_export.fp16_graph import copied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

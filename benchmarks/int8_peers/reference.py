@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effnet_edge.parity import Comparison
-from effnet_edge.parity.models.classifiers import TorchClassifier
+from effnet_edge.parity.models.torch import TorchClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable

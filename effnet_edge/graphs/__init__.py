@@ -1,1 +1,4 @@
-"""ONNX graphs: their types, their rounding, and what is taken out of them or put in."""
+"""What is done to ONNX graphs: types, rounding, tensors, edits, files, and sessions that run them.
+
+Only `sessions` is for the device too: it imports no onnx.
+"""

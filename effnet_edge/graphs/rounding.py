@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from effnet_edge.graphs.editing import copied, replace_nodes
 from effnet_edge.graphs.types import element_types
 
 if TYPE_CHECKING:
@@ -26,11 +27,9 @@ def with_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
     Sums within a node are in FP32, as TensorRT's tensor cores accumulate. A value beyond 65504
     becomes infinite, as it does in FP16.
     """
-    import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    rounded = onnx.ModelProto()
-    rounded.CopyFrom(model)
+    rounded = copied(model)
     graph = rounded.graph
     types = element_types(model)
     for constant in graph.initializer:
@@ -53,7 +52,5 @@ def with_rounding(model: onnx.ModelProto) -> onnx.ModelProto:
         ):
             name = f"{target}{_STEP}"
             nodes.append(helper.make_node("Cast", [source], [target], name=name, to=kind))
-    del graph.node[:]
-    graph.node.extend(nodes)
-    del graph.value_info[:]
+    replace_nodes(graph, nodes)
     return rounded

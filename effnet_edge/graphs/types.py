@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import onnx
 
 # Shapes, axes and amounts of padding are read by shape inference; weights are not.
@@ -25,10 +27,13 @@ def element_types(model: onnx.ModelProto) -> dict[str, int]:
     return {name: kind for name, kind in types.items() if kind != TensorProto.UNDEFINED}
 
 
-def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+def without_weights(model: onnx.ModelProto, kept: Collection[str] = ()) -> onnx.ModelProto:
     """The graph with inputs of the same type and shape instead of its large constants.
 
     onnx infers types in a copy of a copy of what it is given, which of weights takes gigabytes.
+
+    Args:
+        kept: names of constants that stay, however large they are.
     """
     import onnx
 
@@ -43,7 +48,7 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.sparse_initializer.extend(whole.sparse_initializer)
     named = {value.name for value in whole.input}
     for constant in whole.initializer:
-        if constant.ByteSize() <= _LARGEST_READ:
+        if constant.ByteSize() <= _LARGEST_READ or constant.name in kept:
             graph.initializer.append(constant)
         elif constant.name not in named:
             graph.input.append(

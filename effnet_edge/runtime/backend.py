@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from effnet_edge.errors import BackendError
+from effnet_edge.errors import BackendError, cannot_load
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -91,10 +91,7 @@ def load_backend(target: str, spec: EngineSpec) -> Backend:
 
 def load_error(spec: EngineSpec, title: str, here: str, error: Exception) -> BackendError:
     """The one line for an engine that its library refuses."""
-    built = f"built with {title} {spec.built_with}, " if spec.built_with else ""
-    return BackendError(
-        f"{spec.model_path}: cannot be loaded ({built}here {title} {here}): {one_line(error)}"
-    )
+    return cannot_load(spec.model_path, title, here, spec.built_with, one_line(error))
 
 
 def one_line(error: Exception) -> str:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision, one_line
+from effnet_edge.errors import UsageError
+from effnet_edge.graphs.sessions import Session, available_providers
+from effnet_edge.runtime.backend import EngineSpec, most_common_precision
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,21 +32,17 @@ class OnnxRuntimeBackend:
 
     def __init__(self, spec: EngineSpec) -> None:
         """Load the model; see `load_backend` for the errors."""
-        import onnxruntime
-
+        providers = available_providers()
         _refuse_unsupported(spec)
         self._spec = spec
-        self._provider = _provider(spec.device, onnxruntime.get_available_providers())
-        try:
-            self._session = self._open_session()
-        except Exception as error:  # its exceptions share no public base class
-            raise load_error(spec, "ONNX Runtime", onnxruntime.__version__, error) from error
-        self._input = self._session.get_inputs()[0].name
+        self._provider = _provider(spec.device, providers)
+        self._session = self._open_session()
+        self._input = self._session.inputs[0].name
 
     @property
     def device(self) -> str:
         """The execution provider that comes first, without its suffix: "CPU", "CUDA", …."""
-        return str(self._session.get_providers()[0].removesuffix(_SUFFIX))
+        return self._session.providers[0].removesuffix(_SUFFIX)
 
     @cached_property
     def execution_precision(self) -> str:
@@ -54,34 +51,27 @@ class OnnxRuntimeBackend:
 
     def infer(self, batch: npt.NDArray[np.uint8 | np.float32]) -> npt.NDArray[np.float32]:
         """Run one batch; ONNX Runtime reads `batch` in place and gives logits of its own."""
-        try:
-            logits = self._session.run(None, {self._input: batch})[0]
-        except Exception as error:
-            raise BackendError(f"ONNX Runtime failed on a batch: {one_line(error)}") from error
-        return np.asarray(logits, dtype=np.float32)
+        return np.asarray(self._session.run({self._input: batch})[0], dtype=np.float32)
 
     def close(self) -> None:
         """Release the session."""
         del self._session
 
-    def _open_session(self, profile_prefix: Path | None = None) -> Any:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        if self._spec.threads is not None:
-            options.intra_op_num_threads = self._spec.threads
-        if profile_prefix is not None:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(profile_prefix)
-        return onnxruntime.InferenceSession(
-            str(self._spec.model_path), options, providers=[self._provider]
+    def _open_session(self, profile: Path | None = None) -> Session:
+        spec = self._spec
+        return Session(
+            spec.model_path,
+            str(spec.model_path),
+            provider=self._provider,
+            threads=spec.threads,
+            profile=profile,
+            built_with=spec.built_with,
         )
 
     def _executed_types(self) -> list[str]:
         with tempfile.TemporaryDirectory() as folder:
             session = self._open_session(Path(folder) / "profile")
-            session.run(None, {self._input: _zeros(session.get_inputs()[0])})
+            session.run({self._input: _zeros(session.inputs[0])})
             events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
         nodes = [event["args"] for event in events if event.get("cat") == "Node"]
         return [

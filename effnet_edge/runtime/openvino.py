@@ -11,6 +11,8 @@ from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision, one_line
 
 if TYPE_CHECKING:
+    import os
+
     import numpy.typing as npt
 
 _ELEMENT_TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
@@ -27,16 +29,7 @@ class OpenVinoBackend:
 
     def __init__(self, spec: EngineSpec) -> None:
         """Compile the model; see `load_backend` for the errors."""
-        import openvino
-
-        core = openvino.Core()
-        device = _device(spec.device, core.available_devices)
-        try:
-            self._compiled = core.compile_model(str(spec.model_path), device, _config(spec))
-        except RuntimeError as error:
-            raise load_error(spec, "OpenVINO", openvino.__version__, error) from error
-        if spec.precision is not None and not _is_virtual(device):
-            _refuse_other_precision(self._compiled, spec.precision, device)
+        self._compiled = compile_model(str(spec.model_path), spec)
         self._idle: deque[Any] = deque()
 
     @property
@@ -72,6 +65,45 @@ class OpenVinoBackend:
         """Release the compiled model and its requests."""
         self._idle.clear()
         del self._compiled
+
+
+def read_model(path: str | os.PathLike[str]) -> Any:
+    """An `openvino.Model` of a file.
+
+    Raises:
+        BackendError: OpenVINO cannot read it; the text names the file.
+    """
+    import openvino
+
+    try:
+        return openvino.Core().read_model(path)
+    except RuntimeError as error:
+        raise BackendError(f"{path}: OpenVINO cannot read it: {one_line(error)}") from error
+
+
+def compile_model(model: Any, spec: EngineSpec) -> Any:
+    """An `openvino.CompiledModel` of a file or an `openvino.Model`, for the device of the spec.
+
+    Raises:
+        UsageError: this machine has no such device, or the device not this precision.
+        BackendError: OpenVINO refuses the model; the text names the spec's file.
+    """
+    import openvino
+
+    core = openvino.Core()
+    device = _device(spec.device, core.available_devices)
+    try:
+        compiled = core.compile_model(model, device, _config(spec))
+    except RuntimeError as error:
+        raise load_error(spec, "OpenVINO", openvino.__version__, error) from error
+    if spec.precision is not None and not _is_virtual(device):
+        _refuse_other_precision(compiled, spec.precision, device)
+    return compiled
+
+
+def executed_precision(info: Any) -> str:
+    """What a node of a compiled graph runs in, by its `rt_info`: "FP32", "BF16", "INT8", …."""
+    return most_common_precision([_executed_type(info)])
 
 
 def _device(asked: str | None, available: list[str]) -> str:
@@ -130,4 +162,4 @@ def _executed_type(info: Any) -> str:
     kernel_type: str = kernel.rpartition("_")[2]
     if kernel_type in _KERNEL_TYPES:
         return kernel_type
-    return str(info["runtimePrecision"].astype(str))
+    return str(info["runtimePrecision"].astype(str)) if "runtimePrecision" in info else ""

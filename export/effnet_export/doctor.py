@@ -43,7 +43,9 @@ class ExportStatus:
 
 def export_status() -> ExportStatus:
     """Look for every library of the extra and try those that load quickly; never raises."""
-    versions, missing, broken = {}, [], {}
+    versions: dict[str, str] = {}
+    missing: list[str] = []
+    broken: dict[str, str] = {}
     try:
         requirements = _requirements()
     except metadata.PackageNotFoundError:  # run from its sources alone

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import onnx
@@ -19,18 +19,21 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from effnet_edge.errors import EffnetEdgeError
 from effnet_edge.graphs.rounding import with_rounding
-from effnet_edge.graphs.types import element_types
+from effnet_edge.graphs.sessions import Session
+from effnet_edge.graphs.types import element_types, without_weights
 from effnet_edge.pictures.image import normalize
-from effnet_export.fp16_graph import copied, write_types
+from effnet_export.fp16_graph import scales, write_types
 from effnet_export.qdq import without_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
+
+Weights: TypeAlias = "Mapping[str, NDArray[np.generic]]"
 
 # QuantizeLinear and DequantizeLinear take FP16 from opset 19 on; TensorRT 10.0 parses up to 20.
 OPSET = 19
@@ -116,10 +119,10 @@ def measure_ranges(
     Raises:
         EffnetEdgeError: a tensor is NaN or infinite.
     """
-    names = [name for name, kind in element_types(model).items() if kind == TensorProto.FLOAT]
+    measuring, weights = _apart(model)
+    names = [name for name, kind in element_types(measuring).items() if kind == TensorProto.FLOAT]
     made = {name for node in model.graph.node for name in node.output}
     names = [name for name in names if name in made]
-    measuring = copied(model)
     graph = measuring.graph
     del graph.output[:]
     for name in names:
@@ -129,7 +132,7 @@ def measure_ranges(
         )
         graph.output.append(helper.make_tensor_value_info(f"{name}/largest", TensorProto.FLOAT, []))
     largest = np.zeros(len(names))
-    for values in _run(measuring, feeds):
+    for values in _run(measuring, weights, feeds):
         largest = np.maximum(largest, [float(value) for value in values])
     wrong = [name for name, value in zip(names, largest, strict=True) if not np.isfinite(value)]
     if wrong:
@@ -166,15 +169,16 @@ def _lossy_parts(
     model: onnx.ModelProto, feeds: Sequence[NDArray[np.generic]], overflowing: set[str]
 ) -> list[str]:
     """Parts whose own FP16 rounding, all else in FP32, shows in the logits above its share."""
-    smooth = without_pairs(model)
-    exact = _logits(smooth, feeds)
+    bare, weights = _apart(model)
+    smooth = without_pairs(bare)
+    exact = _logits(smooth, weights, feeds)
     nodes = [node.name for node in model.graph.node]
     errors = {}
     for name in dict.fromkeys(map(part, nodes)):
         others = {node for node in nodes if part(node) != name}
         alone = with_rounding(write_types(smooth, others | overflowing))
-        errors[name] = float(np.square(_logits(alone, feeds) - exact).sum())
-    of_int8 = float(np.square(_logits(model, feeds) - exact).sum())
+        errors[name] = float(np.square(_logits(alone, weights, feeds) - exact).sum())
+    of_int8 = float(np.square(_logits(bare, weights, feeds) - exact).sum())
     return _above_share(errors, max(NEGLIGIBLE * float(np.square(exact).sum()), of_int8 / DROWNED))
 
 
@@ -190,24 +194,38 @@ def _above_share(errors: dict[str, float], negligible: float) -> list[str]:
     return [name for name in errors if name not in left]
 
 
-def _logits(model: onnx.ModelProto, feeds: Sequence[NDArray[np.generic]]) -> NDArray[np.float64]:
-    return np.concatenate([outputs[0] for outputs in _run(model, feeds)]).astype(np.float64)
+def _apart(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Weights]:
+    """The graph with its large weights as inputs, and their values.
+
+    What is tried on the graph then shares one copy of them, where each form of it would hold
+    several. The scales of Q/DQ pairs stay: they are typed by a rule of their own.
+    """
+    bare = without_weights(model, kept=scales(model.graph))
+    fed = {value.name for value in bare.graph.input}
+    weights = {
+        each.name: numpy_helper.to_array(each)
+        for each in model.graph.initializer
+        if each.name in fed
+    }
+    return bare, weights
+
+
+def _logits(
+    model: onnx.ModelProto, weights: Weights, feeds: Sequence[NDArray[np.generic]]
+) -> NDArray[np.float64]:
+    outputs = [outputs[0] for outputs in _run(model, weights, feeds)]
+    return np.concatenate(outputs).astype(np.float64)
 
 
 def _run(
-    model: onnx.ModelProto, feeds: Iterable[NDArray[np.generic]]
+    model: onnx.ModelProto, weights: Weights, feeds: Iterable[NDArray[np.generic]]
 ) -> Iterable[list[NDArray[np.generic]]]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    name = session.get_inputs()[0].name
+    session = Session(model.SerializeToString(), "the graph to be typed", optimized=False)
+    name = session.inputs[0].name
+    read = {each.name for each in session.inputs}
+    shared = {each: value for each, value in weights.items() if each in read}
     for feed in feeds:
-        yield session.run(None, {name: feed})
+        yield session.run({**shared, name: feed})
 
 
 def _batch(model: onnx.ModelProto) -> int:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from google.protobuf.message import Message as AnyMessage
 from onnx import TensorProto, helper, numpy_helper
 
+from effnet_edge.graphs.editing import replace_nodes, without_initializers
 from effnet_edge.graphs.types import element_types, without_weights
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-
-Message = TypeVar("Message", bound=AnyMessage)
 
 QUANTIZATION_OPERATIONS = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
@@ -30,9 +28,8 @@ _UNTYPED_INPUTS = {
 
 def write_types(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     """The graph in FP16, but for the nodes called `kept`; inputs and outputs keep their types."""
-    typed = copied(model)
-    _TypeWriter(typed, kept).write()
-    del typed.graph.value_info[:]
+    typed = without_initializers(model)
+    _TypeWriter(model, typed.graph, kept).write()
     inferred = onnx.shape_inference.infer_shapes(
         without_weights(typed), check_type=True, strict_mode=True
     )
@@ -41,17 +38,23 @@ def write_types(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProt
     return typed
 
 
-class _TypeWriter:
-    """A float32 graph being typed."""
+def scales(graph: onnx.GraphProto) -> set[str]:
+    """Names of the scales of QuantizeLinear and DequantizeLinear nodes."""
+    return {node.input[1] for node in graph.node if node.op_type in QUANTIZATION_OPERATIONS}
 
-    def __init__(self, model: onnx.ModelProto, kept: Collection[str]) -> None:
-        self._graph = model.graph
+
+class _TypeWriter:
+    """A float32 graph being typed: `graph` is that of `model`, without its initializers."""
+
+    def __init__(
+        self, model: onnx.ModelProto, graph: onnx.GraphProto, kept: Collection[str]
+    ) -> None:
+        self._graph = graph
         self._kept = set(kept)
         self._types = element_types(model)
         self._initializers = {each.name: each for each in model.graph.initializer}
-        self._scales = {
-            node.input[1] for node in model.graph.node if node.op_type in QUANTIZATION_OPERATIONS
-        }
+        self._scales = scales(model.graph)
+        self._converted: list[onnx.TensorProto] = []
         self._made: dict[tuple[str, int], str] = {}
         self._nodes: list[onnx.NodeProto] = []
         self._output_casts: list[onnx.NodeProto] = []
@@ -77,10 +80,8 @@ class _TypeWriter:
             self._nodes.append(node)
             self._nodes.extend(self._output_casts)
             self._output_casts.clear()
-        nodes = [copied(node) for node in self._nodes]
-        del graph.node[:]
-        graph.node.extend(nodes)
-        self._drop_unread()
+        replace_nodes(graph, self._nodes)
+        self._add_initializers()
 
     def _as(self, name: str, wanted: int, now: dict[str, int]) -> str:
         """The tensor in the wanted type: itself, a converted initializer, or behind a Cast."""
@@ -98,7 +99,7 @@ class _TypeWriter:
             value = numpy_helper.to_array(self._initializers[name]).astype(dtype)
             if name in self._scales:  # the scale of a nearly dead channel must not become 0
                 value = np.maximum(value, np.finfo(dtype).smallest_subnormal)
-            self._graph.initializer.append(numpy_helper.from_array(value, new))
+            self._converted.append(numpy_helper.from_array(value, new))
         else:
             self._nodes.append(helper.make_node("Cast", [name], [new], name=new, to=wanted))
         return new
@@ -116,19 +117,12 @@ class _TypeWriter:
             helper.make_node("Cast", [inner], [name], name=f"{name}/Cast", to=outside)
         )
 
-    def _drop_unread(self) -> None:
+    def _add_initializers(self) -> None:
+        """Those that are read, the original ones first."""
         read = {name for node in self._graph.node for name in node.input}
-        kept = [each for each in self._graph.initializer if each.name in read]
-        kept = [copied(each) for each in kept]
-        del self._graph.initializer[:]
-        self._graph.initializer.extend(kept)
-
-
-def copied(message: Message) -> Message:
-    """A deep copy of a protobuf message, which a list that is cleared cannot take away."""
-    duplicate: Message = type(message)()
-    duplicate.CopyFrom(message)
-    return duplicate
+        for each in (*self._initializers.values(), *self._converted):
+            if each.name in read:
+                self._graph.initializer.append(each)
 
 
 def _set_cast(node: onnx.NodeProto, wanted: int) -> None:

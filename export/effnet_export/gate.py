@@ -12,7 +12,7 @@ from effnet_edge.errors import GateError
 from effnet_edge.parity import EXACT_GATES, Comparison, Gate
 from effnet_edge.parity.inside.bisection import find_faults
 from effnet_edge.parity.measures.table import measures_of
-from effnet_edge.parity.models.classifiers import OnnxClassifier
+from effnet_edge.parity.models.onnx import OnnxClassifier
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

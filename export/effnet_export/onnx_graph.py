@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from effnet_edge.errors import EffnetEdgeError, first_line
+from effnet_edge.graphs.editing import rename_tensors
 from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_export.deployed import NETWORK_PREFIX, DeployedNetwork, InputKind, example_input
 
@@ -110,8 +111,7 @@ def name_by_module(model: onnx.ModelProto) -> None:
         del node.metadata_props[:]
     for initializer in graph.initializer:
         renamed[initializer.name] = initializer.name.removeprefix(NETWORK_PREFIX)
-    _rename_tensors(graph, renamed)
-    del graph.value_info[:]
+    rename_tensors(graph, renamed)
     for value in (*graph.input, *graph.output):
         del value.metadata_props[:]
 
@@ -122,11 +122,3 @@ def _module_path(node: onnx.NodeProto) -> str:
     scopes = ast.literal_eval(texts[0]) if texts else [""]
     path = scopes[-2] if len(scopes) > 1 else ""
     return str(path).removeprefix(NETWORK_PREFIX).removeprefix("network")
-
-
-def _rename_tensors(graph: onnx.GraphProto, renamed: dict[str, str]) -> None:
-    for node in graph.node:
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-        node.output[:] = [renamed.get(name, name) for name in node.output]
-    for initializer in graph.initializer:
-        initializer.name = renamed[initializer.name]

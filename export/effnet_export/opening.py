@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.inside.tracing import Traceable
-    from effnet_edge.parity.models.classifiers import OnnxClassifier
+    from effnet_edge.parity.models.onnx import OnnxClassifier
     from effnet_edge.parity.models.openvino import OpenVinoClassifier
     from effnet_edge.pictures.image import Preprocessing
 
@@ -115,7 +115,7 @@ class Models:
 
     def _folded(self, spec: str | None) -> Traceable:
         from effnet_edge.model.folding import fold_batch_norm
-        from effnet_edge.parity.models.classifiers import TorchClassifier
+        from effnet_edge.parity.models.torch import TorchClassifier
 
         checkpoint = spec if spec is not None and spec.endswith(CHECKPOINTS) else None
         source = _source(self._manifest(), self.preprocessing, self.openings, checkpoint)
@@ -137,7 +137,7 @@ class Models:
 def _named_alike(reference: Traceable, candidate: Traceable) -> tuple[Traceable, Traceable]:
     """Rename the tensors of the one that is a foreign ONNX model."""
     from effnet_edge.parity.inside.alignment import shares_layers
-    from effnet_edge.parity.models.classifiers import OnnxClassifier
+    from effnet_edge.parity.models.onnx import OnnxClassifier
 
     if shares_layers(reference, candidate):
         return reference, candidate
@@ -206,7 +206,7 @@ def _is_compiled(bundle: Bundle) -> bool:
 
 def _simulation(bundle: Bundle) -> OnnxClassifier:
     """The bundle's graph, with the rounding of its types: also shows the tensors inside."""
-    from effnet_edge.parity.models.classifiers import OnnxClassifier
+    from effnet_edge.parity.models.onnx import OnnxClassifier
 
     manifest, name = bundle.manifest, bundle.path.name
     return OnnxClassifier(bundle.model_path, manifest.preprocessing, name, rounding=True)
@@ -234,7 +234,7 @@ def _open_file(
             threads=openings.threads,
             precision=precision,
         )
-    from effnet_edge.parity.models.classifiers import OnnxClassifier
+    from effnet_edge.parity.models.onnx import OnnxClassifier
 
     return OnnxClassifier(path, preprocessing, name)
 
@@ -282,7 +282,7 @@ def _input_side(path: Path) -> int | None:
         return None
     shape: list[int] = []
     if path.suffix == ".onnx":
-        from effnet_edge.parity.models.classifiers import onnx_input_shape
+        from effnet_edge.parity.models.onnx import onnx_input_shape
 
         shape = onnx_input_shape(path)
     elif path.suffix == ".xml":
@@ -300,7 +300,7 @@ def _torch(
     checkpoint: str | None,
 ) -> Classifier:
     source = _source(manifest, preprocessing, openings, checkpoint)
-    from effnet_edge.parity.models.classifiers import TorchClassifier
+    from effnet_edge.parity.models.torch import TorchClassifier
 
     name = TORCH if checkpoint is None else Path(checkpoint).name
     return TorchClassifier(source.network, preprocessing, name)

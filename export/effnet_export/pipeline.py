@@ -35,7 +35,8 @@ from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.source import Source, load_source
 from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_edge.parity import Gate
-from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.parity.models.onnx import OnnxClassifier
+from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.progress import no_progress
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.tensorrt.build import can_build, compile_engine

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
+
+from effnet_edge.graphs.editing import copied, replace_nodes
+from effnet_edge.graphs.tensors import add_constant, set_value, value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,8 +45,8 @@ def quantize_graph(model: onnx.ModelProto, quantized: QuantizedNetwork) -> onnx.
     stem is as it was: no grid with zero point 0 holds the pixels and the padding, and rounding
     them takes the KL divergence of B0 from 0.0070 to 0.0078 nats.
     """
-    graph = onnx.GraphProto()
-    graph.CopyFrom(model.graph)
+    result = copied(model)
+    graph = result.graph
     writer = _Writer(graph)
     weights = dict(quantized.weights)
     takes_pixels = graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
@@ -55,7 +58,9 @@ def quantize_graph(model: onnx.ModelProto, quantized: QuantizedNetwork) -> onnx.
             writer.quantize_weight(node, weights[node.name])
         if node.name in quantized.inputs:
             writer.quantize_input(node, quantized.inputs[node.name])
-    return writer.finish(model)
+    writer.finish()
+    onnx.checker.check_model(result)
+    return result
 
 
 def without_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -64,8 +69,7 @@ def without_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
     A rounding to INT8 turns the least change before it into a whole step or into none: two graphs
     with such roundings differ by noise, and what else is wrong with one of them hides in it.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copied(model)
     makers = {name: node for node in result.graph.node for name in node.output}
     sources: dict[str, str] = {}
     for node in result.graph.node:
@@ -91,9 +95,9 @@ class _Writer:
         """Replace the weight initializer by integers and a DequantizeLinear."""
         name = node.input[1]
         zeros = np.zeros(len(weight.scales), np.int8)
-        self._replace_initializer(name, weight.integers.numpy())
-        self._constant(f"{name}/scale", weight.scales.numpy())
-        self._constant(f"{name}/zero_point", zeros)
+        set_value(self._graph, name, weight.integers.numpy())
+        add_constant(self._graph, f"{name}/scale", weight.scales.numpy())
+        add_constant(self._graph, f"{name}/zero_point", zeros)
         inputs = [name, f"{name}/scale", f"{name}/zero_point"]
         self._insert(node, "DequantizeLinear", inputs, f"{name}/DequantizeLinear", axis=0)
         node.input[1] = f"{name}/DequantizeLinear"
@@ -107,9 +111,9 @@ class _Writer:
 
     def pixels_to_stem(self, stem: PixelStem) -> None:
         """Let the stem read uint8 pixels; its weight is still to be replaced."""
-        bias = next(each for each in self._graph.initializer if each.name == f"{STEM}.bias")
-        restored = numpy_helper.to_array(bias) + stem.bias.numpy()
-        bias.CopyFrom(numpy_helper.from_array(restored.astype(np.float32), bias.name))
+        bias = f"{STEM}.bias"
+        restored = value(self._graph, bias) + stem.bias.numpy()
+        set_value(self._graph, bias, restored.astype(np.float32))
         self._replace_normalization(stem.zero_point.numpy())
 
     def _replace_normalization(self, zero_point: NDArray[np.float64]) -> None:
@@ -122,10 +126,10 @@ class _Writer:
         for node in [each for each in graph.node if each.name.startswith(PREPROCESS)]:
             graph.node.remove(node)
         stem = next(node for node in graph.node if node.name == STEM)
-        self._constant("image/step", np.asarray(PIXEL_STEP, np.float32))
-        self._constant("image/scale", np.full(len(zero_point), PIXEL_STEP, np.float32))
-        self._constant("image/zero", np.zeros(len(zero_point), np.uint8))
-        self._constant("image/zero_point", zero_point.astype(np.uint8))
+        add_constant(self._graph, "image/step", np.asarray(PIXEL_STEP, np.float32))
+        add_constant(self._graph, "image/scale", np.full(len(zero_point), PIXEL_STEP, np.float32))
+        add_constant(self._graph, "image/zero", np.zeros(len(zero_point), np.uint8))
+        add_constant(self._graph, "image/zero_point", zero_point.astype(np.uint8))
         nchw, floats, unit, integers = (
             f"{PREPROCESS}/{step}" for step in ("Transpose", "Cast", "Mul", "QuantizeLinear")
         )
@@ -136,17 +140,10 @@ class _Writer:
         inputs = [integers, "image/scale", "image/zero_point"]
         self._insert(stem, "DequantizeLinear", inputs, PREPROCESS, axis=1)
 
-    def finish(self, model: onnx.ModelProto) -> onnx.ModelProto:
-        """The changed model, checked."""
+    def finish(self) -> None:
+        """Put the new nodes into the graph."""
         nodes = [each for node in self._graph.node for each in (*self._new(node), node)]
-        result = onnx.ModelProto()
-        result.CopyFrom(model)
-        result.graph.CopyFrom(self._graph)
-        del result.graph.node[:]
-        result.graph.node.extend(nodes)
-        del result.graph.value_info[:]
-        onnx.checker.check_model(result)
-        return result
+        replace_nodes(self._graph, nodes)
 
     def _new(self, node: onnx.NodeProto) -> Iterable[onnx.NodeProto]:
         return self._before.get(node.name, ())
@@ -154,8 +151,8 @@ class _Writer:
     def _pair(self, node: onnx.NodeProto, name: str, grid: TensorQuantization) -> str:
         prefix = f"{node.name}/input"
         dtype = np.int8 if grid.minimum < 0 else np.uint8
-        self._constant(f"{prefix}/scale", np.asarray(grid.scale, np.float32))
-        self._constant(f"{prefix}/zero_point", np.asarray(grid.zero_point, dtype))
+        add_constant(self._graph, f"{prefix}/scale", np.asarray(grid.scale, np.float32))
+        add_constant(self._graph, f"{prefix}/zero_point", np.asarray(grid.zero_point, dtype))
         parameters = [f"{prefix}/scale", f"{prefix}/zero_point"]
         integers, dequantized = f"{prefix}/QuantizeLinear", f"{prefix}/DequantizeLinear"
         self._insert(node, "QuantizeLinear", [name, *parameters], integers)
@@ -172,10 +169,3 @@ class _Writer:
     ) -> None:
         node = helper.make_node(operation, inputs, [output], name=output, **attributes)
         self._before.setdefault(before.name, []).append(node)
-
-    def _constant(self, name: str, value: NDArray[np.generic]) -> None:
-        self._graph.initializer.append(numpy_helper.from_array(value, name))
-
-    def _replace_initializer(self, name: str, value: NDArray[np.generic]) -> None:
-        old = next(each for each in self._graph.initializer if each.name == name)
-        old.CopyFrom(numpy_helper.from_array(value, name))

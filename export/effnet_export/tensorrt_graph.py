@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import onnx
 from onnx import TensorProto, helper
 
-from effnet_export.fp16_graph import copied
+from effnet_edge.graphs.editing import copied, replace_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,10 +23,7 @@ def cast_pixels_first(model: onnx.ModelProto) -> onnx.ModelProto:
     image = result.graph.input[0]
     if image.type.tensor_type.elem_type != TensorProto.UINT8:
         return result
-    nodes = [copied(node) for node in _pixels_first(result.graph, image.name)]
-    del result.graph.node[:]
-    result.graph.node.extend(nodes)
-    del result.graph.value_info[:]
+    replace_nodes(result.graph, _pixels_first(result.graph, image.name))
     onnx.checker.check_model(result)
     return result
 

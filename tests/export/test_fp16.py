@@ -15,7 +15,7 @@ from effnet_edge.graphs.rounding import with_rounding
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.source import Source, load_source
 from effnet_edge.parity import compare
-from effnet_edge.parity.models.classifiers import OnnxClassifier
+from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.pictures.image import Preprocessing
 from effnet_export.fp16 import type_fp16

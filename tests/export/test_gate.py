@@ -20,7 +20,8 @@ from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import EfficientNet, PaddedConv2d
 from effnet_edge.model.source import Source, load_source
 from effnet_edge.model.variants import VARIANTS
-from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.parity.models.onnx import OnnxClassifier
+from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_export.gate import ParityGate
 from effnet_export.onnx_graph import export_onnx

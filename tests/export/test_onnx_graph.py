@@ -11,7 +11,8 @@ from effnet_edge.bundle import BatchRange
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.source import Source, load_source
 from effnet_edge.parity.inside.bisection import find_faults
-from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.parity.models.onnx import OnnxClassifier
+from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_export.onnx_graph import OPSET, export_onnx
 from effnet_export.simplify import simplify
 

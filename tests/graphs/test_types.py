@@ -7,6 +7,7 @@ import pytest
 from onnx import TensorProto
 
 from effnet_edge.bundle import BatchRange
+from effnet_edge.graphs.editing import copied
 from effnet_edge.graphs.types import element_types, without_weights
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.source import load_source
@@ -38,8 +39,7 @@ def test_the_types_of_a_network_are_those_that_onnx_infers_from_all_of_it(
     kept = {node.name for node in exported.graph.node if node.name.startswith("stages.3.")}
     typed = write_types(exported, kept)
     for model in (exported, typed):
-        bare = onnx.ModelProto()
-        bare.CopyFrom(model)
+        bare = copied(model)
         del bare.graph.value_info[:]
 
         found = element_types(bare)

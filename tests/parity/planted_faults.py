@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
+
+from effnet_edge.graphs.editing import copied
+from effnet_edge.graphs.tensors import add_constant, set_value, value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,12 +27,6 @@ class Planted:
     kinds: set[str]
 
 
-def copied(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
-
-
 def node_named(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
     return next(node for node in model.graph.node if name in node.output)
 
@@ -42,15 +39,6 @@ def convolutions(model: onnx.ModelProto, kernel: int = 1) -> list[str]:
         if node.op_type == "Conv"
         and next(each.ints[0] for each in node.attribute if each.name == "kernel_shape") >= kernel
     ]
-
-
-def value(model: onnx.ModelProto, name: str) -> np.ndarray:
-    return numpy_helper.to_array(next(x for x in model.graph.initializer if x.name == name)).copy()
-
-
-def set_value(model: onnx.ModelProto, name: str, new: np.ndarray) -> None:
-    tensor = next(each for each in model.graph.initializer if each.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(new), name))
 
 
 def insert_before(model: onnx.ModelProto, before: onnx.NodeProto, *new: onnx.NodeProto) -> None:
@@ -75,7 +63,7 @@ def changed_weight(change: Callable[[np.ndarray, Random], np.ndarray], kernel: i
         broken = copied(model)
         name = random.choice(convolutions(model, kernel))
         weight = node_named(broken, name).input[1]
-        set_value(broken, weight, change(value(broken, weight), random))
+        set_value(broken.graph, weight, change(value(broken.graph, weight), random))
         return Planted(broken, name, {kind})
 
     return plant
@@ -92,10 +80,10 @@ def other_epsilon(model: onnx.ModelProto, random: Random) -> Planted:
     broken = copied(model)
     name = random.choice(convolutions(model))
     weight, bias = node_named(broken, name).input[1:3]
-    variance = np.exp(random.normal(-1, 2, len(value(broken, bias))))
+    variance = np.exp(random.normal(-1, 2, len(value(broken.graph, bias))))
     factor = np.sqrt((variance + 1e-3) / (variance + 1e-5)).astype(np.float32)
-    set_value(broken, weight, value(broken, weight) * factor[:, None, None, None])
-    set_value(broken, bias, value(broken, bias) * factor)
+    set_value(broken.graph, weight, value(broken.graph, weight) * factor[:, None, None, None])
+    set_value(broken.graph, bias, value(broken.graph, bias) * factor)
     return Planted(broken, name, {"scale"})
 
 
@@ -104,7 +92,7 @@ def bgr(model: onnx.ModelProto, _: Random) -> Planted:
     broken = copied(model)
     transpose = node_named(broken, "preprocess/Transpose")
     reader = next(n for n in broken.graph.node if "preprocess/Transpose" in n.input)
-    broken.graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0]), "bgr"))
+    add_constant(broken.graph, "bgr", np.array([2, 1, 0]))
     gather = helper.make_node("Gather", [transpose.output[0], "bgr"], ["reversed"], axis=1)
     insert_before(broken, reader, gather)
     reader.input[0] = "reversed"
@@ -114,13 +102,13 @@ def bgr(model: onnx.ModelProto, _: Random) -> Planted:
 
 def wrong_mean(model: onnx.ModelProto, random: Random) -> Planted:
     broken = copied(model)
-    shift = value(broken, "preprocess.shift")
+    shift = value(broken.graph, "preprocess.shift")
     wrong = (
         shift * 0 - 0.5 / 0.225
         if random.random() < 0.5
         else shift + random.normal(0, 0.2, shift.shape)
     )
-    set_value(broken, "preprocess.shift", wrong.astype(np.float32))
+    set_value(broken.graph, "preprocess.shift", wrong.astype(np.float32))
     return Planted(broken, "preprocess", {"offset"})
 
 
@@ -145,9 +133,9 @@ def clipped_range(model: onnx.ModelProto, random: Random) -> Planted:
     broken = copied(model)
     name = random.choice([c for c in convolutions(model) if ".se." not in c])
     node = node_named(broken, name)
-    limit = np.float32(random.uniform(0.5, 1.5) * np.abs(value(broken, node.input[2])).mean())
+    limit = np.float32(random.uniform(0.5, 1.5) * np.abs(value(broken.graph, node.input[2])).mean())
     for end, number in (("low", -limit), ("high", limit)):
-        broken.graph.initializer.append(numpy_helper.from_array(np.asarray(number), f"clip/{end}"))
+        add_constant(broken.graph, f"clip/{end}", np.asarray(number))
     node.output[0] = f"{name}/unclipped"
     clip = helper.make_node("Clip", [node.output[0], "clip/low", "clip/high"], [name])
     at = list(broken.graph.node).index(node)
@@ -194,7 +182,7 @@ def _with_own_parameter(
     pairs = activation_pairs(broken)
     node = pairs[random.integers(len(pairs))]
     old, new = node.input[position], f"{node.output[0]}/wrong"
-    broken.graph.initializer.append(numpy_helper.from_array(change(value(broken, old)), new))
+    add_constant(broken.graph, new, change(value(broken.graph, old)))
     readers = [each for each in broken.graph.node if node.output[0] in each.input]
     for each in (node, *readers):
         each.input[position] = new

@@ -13,6 +13,8 @@ from planted_faults import FLOAT_FAULTS
 from reference_models import efficientnet_pytorch_model, geffnet_model, picture, randomized
 
 from effnet_edge.bundle import BatchRange
+from effnet_edge.graphs.editing import copied, rename_tensors
+from effnet_edge.graphs.tensors import initializers, set_value
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.preprocessing import variant_preprocessing
@@ -21,7 +23,8 @@ from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import load_weights
 from effnet_edge.parity.inside.alignment import shares_layers
 from effnet_edge.parity.inside.bisection import find_faults
-from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.parity.models.onnx import OnnxClassifier
+from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_export.onnx_graph import export_onnx
 
@@ -55,16 +58,13 @@ def exported() -> onnx.ModelProto:
 
 def with_other_names(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
     """The model, its tensors numbered, and what they were called."""
-    other = onnx.ModelProto()
-    other.CopyFrom(model)
+    other = copied(model)
     outputs = {each.name for each in model.graph.output}
     inner = [name for node in model.graph.node for name in node.output if name not in outputs]
     numbers = {name: f"t{index}" for index, name in enumerate(inner)}
     for node in other.graph.node:
         node.name = ""
-        node.input[:] = [numbers.get(name, name) for name in node.input]
-        node.output[:] = [numbers.get(name, name) for name in node.output]
-    del other.graph.value_info[:]
+    rename_tensors(other.graph, numbers)
     return other, {number: name for name, number in numbers.items()}
 
 
@@ -150,9 +150,9 @@ def test_models_of_other_people_exported_by_their_own_means(
     assert [str(fault) for fault in findings.faults] == []
     assert findings.nodes > LAYERS
 
-    weights = [each for each in graph.graph.initializer if len(each.dims) == 4 and each.dims[2] > 1]
-    kernel = onnx.numpy_helper.to_array(weights[4]).swapaxes(2, 3)
-    weights[4].CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(kernel), weights[4].name))
+    values = initializers(graph.graph)
+    weights = [name for name, each in values.items() if each.ndim == 4 and each.shape[2] > 1]
+    set_value(graph.graph, weights[4], values[weights[4]].swapaxes(2, 3))
     broken = OnnxClassifier(graph, PREPROCESSING, origin).named_like(reference)
     (fault,) = find_faults(reference, broken, photos).faults
     assert fault.kind == "transposed"

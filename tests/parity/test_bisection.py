@@ -14,12 +14,15 @@ from planted_faults import FLOAT_FAULTS, INTEGER_FAULTS, Planted, activation_pai
 
 from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import UsageError
+from effnet_edge.graphs.editing import copied
+from effnet_edge.graphs.tensors import set_value, value
 from effnet_edge.machine import int8_overflows
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.source import Source, load_source
 from effnet_edge.parity.inside.bisection import find_faults
-from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
+from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.parity.models.openvino import OpenVinoClassifier
+from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_export.onnx_graph import export_onnx
 
@@ -208,10 +211,8 @@ def test_a_far_too_small_grid_is_seen_against_the_float_network(
     network: TorchClassifier, quantized: onnx.ModelProto, photos, preprocessing: Preprocessing
 ) -> None:
     pair = next(n for n in activation_pairs(quantized) if n.input[0] == "stages.3.1.se")
-    broken = onnx.ModelProto()
-    broken.CopyFrom(quantized)
-    scale = next(each for each in broken.graph.initializer if each.name == pair.input[1])
-    scale.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(scale) / 16, scale.name))
+    broken = copied(quantized)
+    set_value(broken.graph, pair.input[1], value(broken.graph, pair.input[1]) / 16)
 
     found = find_faults(network, OnnxClassifier(broken, preprocessing), photos[:2]).faults
 

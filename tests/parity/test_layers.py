@@ -10,15 +10,17 @@ import numpy as np
 import onnx
 import openvino
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 from tiny_bundles import PREPROCESSING, SIDE, quantized_model, tiny_model
 
 from effnet_edge.errors import UsageError
+from effnet_edge.graphs.editing import copied, rename_tensors
+from effnet_edge.graphs.tensors import set_value, value
 from effnet_edge.parity.inside.layers import LayerError, compare_layers, layer_batch_size
 from effnet_edge.parity.inside.tracing import LOGITS, shared_tensors
 from effnet_edge.parity.measures import metrics
-from effnet_edge.parity.models.classifiers import OnnxClassifier
+from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.parity.models.openvino import OpenVinoClassifier
 
 if TYPE_CHECKING:
@@ -44,11 +46,9 @@ class Pictures:
 
 
 def changed(model: onnx.ModelProto, name: str, change) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    tensor = next(each for each in copy.graph.initializer if each.name == name)
-    value = change(numpy_helper.to_array(tensor).copy())
-    tensor.CopyFrom(numpy_helper.from_array(np.asarray(value, np.float32), name))
+    copy = copied(model)
+    new = change(value(copy.graph, name))
+    set_value(copy.graph, name, np.asarray(new, np.float32))
     return copy
 
 
@@ -59,8 +59,7 @@ def layers_of(reference: onnx.ModelProto, candidate: onnx.ModelProto) -> dict[st
 
 def tensor(model: onnx.ModelProto, name: str, batch: np.ndarray) -> np.ndarray:
     """By the reference implementation of the ONNX standard, an image at a time."""
-    shown = onnx.ModelProto()
-    shown.CopyFrom(model)
+    shown = copied(model)
     shown.graph.output.extend([helper.make_empty_tensor_value_info(name)])
     evaluator = ReferenceEvaluator(shown)
     return np.concatenate([evaluator.run([name], {"pixels": image[None]})[0] for image in batch])
@@ -152,11 +151,8 @@ def test_a_shape_of_its_own_is_no_number() -> None:
 
 
 def test_models_without_common_names_are_refused() -> None:
-    foreign = onnx.ModelProto()
-    foreign.CopyFrom(tiny_model())
-    for node in foreign.graph.node:
-        node.input[:] = [f"{name}_x" if name in ("conv", "relu") else name for name in node.input]
-        node.output[:] = [f"{name}_x" if name in ("conv", "relu") else name for name in node.output]
+    foreign = tiny_model()
+    rename_tensors(foreign.graph, {"conv": "conv_x", "relu": "relu_x"})
     reference = OnnxClassifier(tiny_model(), PREPROCESSING)
 
     shared = shared_tensors(reference, OnnxClassifier(foreign, PREPROCESSING))

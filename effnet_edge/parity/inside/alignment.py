@@ -53,19 +53,6 @@ def names_like(
     return {own: name for own, name in found.items() if name not in taken and name != LOGITS}
 
 
-def renamed(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:
-    """A copy of the model in which these tensors have these names."""
-    import onnx
-
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for node in copy.graph.node:
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-    del copy.graph.value_info[:]
-    return copy
-
-
 def _matched_layers(candidate: Traceable, reference: Traceable) -> Iterator[tuple[str, str]]:
     ours, theirs = _layer_shapes(candidate), _layer_shapes(reference)
     own_names, names = list(ours), list(theirs)

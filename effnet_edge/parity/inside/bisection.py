@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effnet_edge import nonfinite
-from effnet_edge.parity.inside.diagnosis import Diagnosis, diagnose
+from effnet_edge.parity.inside.diagnosis import diagnose
+from effnet_edge.parity.inside.explanation import Diagnosis
 from effnet_edge.parity.inside.tracing import (
     SIMULATED,
     Activations,
@@ -122,7 +123,7 @@ class _Search:
         self._reference_grids = {grid.node: grid for grid in reference.grids()}
 
     def faults(self) -> list[Fault]:
-        alone = self._candidate.isolated(self._batch, list(self._shared), self._expected)
+        alone = self._candidate.activations(self._batch, list(self._shared), self._expected)
         judged = (
             self._judge_grid(name) or self._judge(name, kernel, alone[name])
             for name, kernel in self._shared.items()
@@ -173,7 +174,7 @@ class _Search:
         if before not in self._expected or value.shape != self._expected[before].shape:
             return None
         given = {**self._expected, before: value}
-        found = self._candidate.isolated(self._batch, list(self._shared), given)[name]
+        found = self._candidate.activations(self._batch, list(self._shared), given)[name]
         if sqnr_db(self._expected[name], found) < self._floor(name, self._shared[name]):
             return None
         operation = self._reference_kernels[missing].operation

@@ -1,8 +1,8 @@
 """Two models compared tensor by tensor: where the error comes in, and what only passes it on.
 
 Every batch goes through the candidate twice. As it is, each tensor shows the error that has piled
-up so far. With every tensor of the reference given to whoever reads it (`Traceable.isolated`), it
-shows what its own nodes add. The difference between the two runs is what it inherits.
+up so far. With every tensor of the reference given to whoever reads it, it shows what its own
+nodes add. The difference between the two runs is what it inherits.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from effnet_edge.parity.inside.tracing import Grid, Kernel, Traceable, shared_te
 from effnet_edge.parity.measures import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
     from effnet_edge.pictures.image import Preprocessing
@@ -157,7 +155,7 @@ def _tally_batch(
     names = list(tallies)
     expected = reference.activations(pixels, names)
     found = candidate.activations(pixels, names)
-    alone = candidate.isolated(pixels, names, expected)
+    alone = candidate.activations(pixels, names, expected)
     for name, tally in tallies.items():
         # Popped, so that memory is given back on the way.
         tally.add(_channels_first(expected.pop(name)), found.pop(name), alone.pop(name))
@@ -280,10 +278,3 @@ def _histogram(values: NDArray[np.float32]) -> Histogram:
         return Histogram(0.0, 0.0, ())
     counts, _ = np.histogram(sample, _HISTOGRAM_BINS, (low, high))
     return Histogram(low, high, tuple(int(count) for count in counts))
-
-
-def worst_first(
-    layers: list[LayerError], measure: Callable[[LayerError], float]
-) -> list[LayerError]:
-    """Sorted by a measure in decibels, what is not a number first."""
-    return sorted(layers, key=lambda layer: (not math.isnan(measure(layer)), measure(layer)))

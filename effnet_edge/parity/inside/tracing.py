@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
 Activations: TypeAlias = "dict[str, NDArray[np.float32]]"
+Given: TypeAlias = "Mapping[str, NDArray[np.generic]]"
 
 LOGITS = "logits"
 PREPROCESSED = "preprocess"
@@ -107,19 +108,15 @@ class Traceable(Protocol):
     def parameters(self, tensor: str) -> Parameters | None:
         """Of the convolution or dense layer that gives this tensor, where they can be seen."""
 
-    def activations(self, batch: NDArray[np.uint8], names: Sequence[str]) -> Activations:
-        """These tensors, the batch in front, for uint8 images (N, H, W, 3)."""
-
-    def isolated(
-        self,
-        batch: NDArray[np.uint8],
-        names: Sequence[str],
-        given: Mapping[str, NDArray[np.generic]],
+    def activations(
+        self, batch: NDArray[np.uint8], names: Sequence[str], given: Given | None = None
     ) -> Activations:
-        """These tensors, where whoever reads a tensor in `given` reads the given value instead.
+        """These tensors, the batch in front, for uint8 images (N, H, W, 3).
 
-        Given the values that another model has for all of `names`, each result shows what the
-        nodes between two of them do, free of what came before.
+        Args:
+            given: values by tensor name, which whoever reads such a tensor reads instead. Given
+                the values that another model has for all of `names`, each result shows what the
+                nodes between two of them do, free of what came before.
         """
 
 
@@ -140,14 +137,3 @@ def shared_tensors(reference: Traceable, candidate: Traceable) -> dict[str, Kern
         if counterparts:
             shared[counterparts[-1]] = kernel
     return shared
-
-
-def pieces(length: int, size: int | None) -> Iterator[tuple[slice, int]]:
-    """Cut a batch into what a model takes at a time: the part, and how many are missing from it.
-
-    `size` is the model's fixed batch, or None where it takes any.
-    """
-    step = size or max(length, 1)
-    for start in range(0, length, step):
-        used = min(step, length - start)
-        yield slice(start, start + used), (step - used if size else 0)

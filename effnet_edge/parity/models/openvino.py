@@ -12,26 +12,26 @@ from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.parity.inside.tracing import (
     LOGITS,
     Activations,
+    Given,
     Grid,
     Kernel,
     Parameters,
-    pieces,
 )
+from effnet_edge.parity.models.batches import Traces, filled_batches, joined
 from effnet_edge.pictures.image import Preprocessing, normalize
 from effnet_edge.runtime.backend import EngineSpec, load_backend, one_line
+from effnet_edge.runtime.openvino import compile_model, executed_precision, read_model
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
 _ORIGINAL_NAMES = "originalLayersNames"
 _NO_WORK = frozenset({"Const", "Input", "Output"})
 _GIVEN = "/given"
-# What the precision of a kernel is called at the end of its name, after the instruction set.
-_PRECISIONS = {"f32": "FP32", "bf16": "BF16", "f16": "FP16", "i8": "INT8", "u8": "INT8"}
 
 
 class OpenVinoClassifier:
@@ -64,13 +64,11 @@ class OpenVinoClassifier:
             raise UsageError(f"{file}: no such OpenVINO model")
         self.name = name or file.name
         self._preprocessing = preprocessing
-        self._file = file
-        self._options = {"device": device, "threads": threads, "precision": precision}
-        self._backend = load_backend(
-            "openvino",
-            EngineSpec(file, "unknown", device=device, threads=threads, precision=precision),
+        self._spec = EngineSpec(
+            file, "unknown", device=device, threads=threads, precision=precision
         )
-        self._traces: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
+        self._backend = load_backend("openvino", self._spec)
+        self._traces: Traces[Any] = Traces()
 
     @cached_property
     def execution_precision(self) -> str:
@@ -79,11 +77,8 @@ class OpenVinoClassifier:
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """uint8 images (N, H, W, 3) → float32 logits (N, classes)."""
-        values = self._input(batch)
-        logits = [
-            self._backend.infer(_filled(values[part], missing))
-            for part, missing in pieces(len(values), self._batch)
-        ]
+        parts = filled_batches([self._input(batch)], self._batch)
+        logits = [self._backend.infer(part) for (part,) in parts]
         return np.concatenate(logits)[: len(batch)]
 
     @cached_property
@@ -98,7 +93,7 @@ class OpenVinoClassifier:
 
     def kernels(self) -> list[Kernel]:
         """The kernels that the nodes were fused into, as OpenVINO tells of its compiled graph."""
-        compiled = self._compile(self._model)
+        compiled = compile_model(self._model, self._spec)
         executed = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
         kernels = [
             self._kernel(info) for info in executed if _text(info, "layerType") not in _NO_WORK
@@ -117,40 +112,18 @@ class OpenVinoClassifier:
         """None: the compiled model does not show what it computes with."""
         return None
 
-    def activations(self, batch: NDArray[np.uint8], names: Sequence[str]) -> Activations:
-        """The tensors with these names, by name."""
-        return self._traced(batch, names, {})
-
-    def isolated(
-        self,
-        batch: NDArray[np.uint8],
-        names: Sequence[str],
-        given: Mapping[str, NDArray[np.generic]],
+    def activations(
+        self, batch: NDArray[np.uint8], names: Sequence[str], given: Given | None = None
     ) -> Activations:
-        """The tensors, each computed from the given ones; see `Traceable`."""
-        return self._traced(batch, names, given)
-
-    def _traced(
-        self,
-        batch: NDArray[np.uint8],
-        names: Sequence[str],
-        given: Mapping[str, NDArray[np.generic]],
-    ) -> Activations:
-        key = (tuple(names), tuple(given))
-        if key not in self._traces:
-            # Of the two ways to trace, with values given and without, each is kept once.
-            self._traces = {
-                each: value for each, value in self._traces.items() if bool(each[1]) != bool(given)
-            }
-            self._traces[key] = self._compile(self._opened(names, given))
-        compiled = self._traces[key]
-        feeds = [self._input(batch), *(given[name] for name in key[1])]
-        parts = [
-            self._run(compiled, [_filled(value[part], missing) for value in feeds])
-            for part, missing in pieces(len(batch), self._batch)
-        ]
+        """The tensors with these names, by name; see `Traceable`."""
+        given = given or {}
+        compiled = self._traces.get(
+            names, given, lambda: compile_model(self._opened(names, given), self._spec)
+        )
+        feeds = [self._input(batch), *given.values()]
+        parts = [self._run(compiled, part) for part in filled_batches(feeds, self._batch)]
         return {
-            name: _joined([part[index] for part in parts])[: len(batch)]
+            name: joined([part[index] for part in parts], len(batch))
             for index, name in enumerate(names)
         }
 
@@ -163,7 +136,7 @@ class OpenVinoClassifier:
             raise BackendError(f"{self.name}: OpenVINO: {one_line(error)}") from error
         return [np.asarray(results[index]) for index in range(len(compiled.outputs))]
 
-    def _opened(self, names: Sequence[str], given: Mapping[str, NDArray[np.generic]]) -> Any:
+    def _opened(self, names: Sequence[str], given: Given) -> Any:
         """The model with `names` as its results, where readers of `given` read new parameters."""
         import openvino
 
@@ -184,26 +157,9 @@ class OpenVinoClassifier:
             parameters.append(parameter)
         return openvino.Model(results, [*model.get_parameters(), *parameters], "opened")
 
-    def _compile(self, model: Any) -> Any:
-        import openvino
-
-        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-        if self._options["threads"] is not None:
-            config["INFERENCE_NUM_THREADS"] = self._options["threads"]
-        if self._options["precision"] is not None:
-            types = {"fp32": "f32"}
-            asked = str(self._options["precision"])
-            config["INFERENCE_PRECISION_HINT"] = types.get(asked, asked.replace("fp", "f"))
-        try:
-            return openvino.Core().compile_model(model, self._options["device"] or "CPU", config)
-        except RuntimeError as error:
-            raise BackendError(f"{self.name}: OpenVINO: {one_line(error)}") from error
-
     @cached_property
     def _model(self) -> Any:
-        import openvino
-
-        return openvino.Core().read_model(self._file)
+        return read_model(self._spec.model_path)
 
     @cached_property
     def _tensor_of_node(self) -> dict[str, str]:
@@ -226,9 +182,7 @@ class OpenVinoClassifier:
         tensors = tuple(
             self._tensor_of_node[node] for node in nodes if node in self._tensor_of_node
         )
-        suffix = _text(info, "primitiveType").lower().rpartition("_")[2]
-        precision = _PRECISIONS.get(suffix) or _PRECISIONS.get(_text(info, "runtimePrecision"), "")
-        return Kernel(tensors, _text(info, "layerType"), precision)
+        return Kernel(tensors, _text(info, "layerType"), executed_precision(info))
 
     def _grid(self, node: Any) -> Grid | None:
         ends = [_constant(node.input_value(index)) for index in (1, 2)]
@@ -264,16 +218,6 @@ def _text(info: Any, key: str) -> str:
     return str(info[key].astype(str)) if key in info else ""
 
 
-def _joined(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _filled(values: NDArray[np.generic], missing: int) -> NDArray[np.generic]:
-    if not missing:
-        return np.ascontiguousarray(values)
-    return np.concatenate([values, np.zeros((missing, *values.shape[1:]), values.dtype)])
-
-
 def openvino_input_shape(path: str | os.PathLike[str]) -> list[int]:
     """The first input's shape, 0 for a dimension that is not fixed.
 
@@ -281,13 +225,11 @@ def openvino_input_shape(path: str | os.PathLike[str]) -> list[int]:
         BackendError: OpenVINO is not installed, or cannot read the model.
     """
     try:
-        import openvino
-
-        shape = openvino.Core().read_model(path).input(0).get_partial_shape()
+        shape = read_model(path).input(0).get_partial_shape()
     except ModuleNotFoundError as error:
         raise BackendError(
             f"OpenVINO is not installed: {TARGETS['openvino'].install_hint}"
         ) from error
     except RuntimeError as error:
-        raise BackendError(f"{path}: OpenVINO cannot read it: {one_line(error)}") from error
+        raise BackendError(f"{path}: it has no input: {one_line(error)}") from error
     return [int(size.get_length()) if size.is_static else 0 for size in shape]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from effnet_edge.graphs.types import element_types
+from effnet_edge.graphs.editing import opened
+from effnet_edge.graphs.tensors import constants, dequantized
 from effnet_edge.parity.inside.tracing import LOGITS, Grid, Kernel, Parameters
 
 if TYPE_CHECKING:
@@ -87,44 +88,16 @@ class OnnxGraph:
 
     def traced(self, names: Sequence[str], given: Sequence[str]) -> onnx.ModelProto:
         """The model with `names` as its outputs, where readers of `given` read new inputs."""
-        import onnx
-
-        traced = onnx.ModelProto()
-        traced.CopyFrom(self._model)
-        graph = traced.graph
         inputs = {self._private(name): self.given_input(name) for name in given}
-        for node in graph.node:
-            node.input[:] = [inputs.get(name, name) for name in node.input]
-        graph.input.extend(
-            onnx.helper.make_tensor_value_info(new, self._element_types[old], None)
-            for old, new in inputs.items()
-        )
-        del graph.output[:]
-        graph.output.extend(onnx.ValueInfoProto(name=self._private(name)) for name in names)
-        return traced
+        return opened(self._model, [self._private(name) for name in names], inputs)
 
     def given_input(self, name: str) -> str:
         """The input that stands for a tensor whose value is given."""
         return self._private(name) + _GIVEN
 
     @cached_property
-    def _element_types(self) -> dict[str, int]:
-        import onnx
-
-        known = element_types(self._model)
-        return {name: known.get(name, onnx.TensorProto.FLOAT) for name in self._makers}
-
-    @cached_property
     def _constants(self) -> dict[str, NDArray[np.generic]]:
-        from onnx import numpy_helper
-
-        constants = {
-            each.name: numpy_helper.to_array(each) for each in self._model.graph.initializer
-        }
-        for node in self._model.graph.node:
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-        return constants
+        return constants(self._model.graph)
 
     @cached_property
     def _fixed(self) -> set[str]:
@@ -142,19 +115,7 @@ class OnnxGraph:
         node = self._makers.get(name)
         if node is None or node.op_type != "DequantizeLinear":
             return None
-        values = [self._constants.get(each) for each in node.input if each]
-        if any(each is None for each in values):
-            return None
-        integers, scale, *zero_point = (
-            each.astype(np.float32) for each in values if each is not None
-        )
-        axis = next((each.i for each in node.attribute if each.name == "axis"), 1)
-        shape = [1] * integers.ndim
-        if scale.size > 1:
-            shape[axis] = -1
-        zero = zero_point[0].reshape(shape) if zero_point else np.float32(0)
-        dequantized: NDArray[np.float32] = (integers - zero) * scale.reshape(shape)
-        return dequantized
+        return dequantized(node, self._constants)
 
     def _grid(self, node: onnx.NodeProto) -> Grid | None:
         scale = self._constants.get(node.input[1])

@@ -1,0 +1,122 @@
+"""Sessions of ONNX Runtime: the one place that opens them, with every error in one line."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from effnet_edge.errors import BackendError, cannot_load, first_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+TITLE = "ONNX Runtime"
+CPU = "CPUExecutionProvider"
+
+_ERRORS_ONLY = 3
+# What its messages begin with: a code, the file once more, and the place in its sources.
+_BEFORE_REASON = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Load model from .*? failed:)?"
+    r"(?:\S+\.(?:h|cc|cpp):\d+ .*?\) )?"
+)
+
+
+class Session:
+    """A model that ONNX Runtime runs; many threads may run it at once.
+
+    Attributes:
+        version: of ONNX Runtime.
+        providers: the execution providers that it runs on, the first one first.
+        inputs: ONNX Runtime's description of each input (`name`, `type`, `shape`), in order.
+    """
+
+    def __init__(
+        self,
+        model: bytes | Path,
+        name: str,
+        *,
+        provider: str = CPU,
+        optimized: bool = True,
+        spinning: bool = True,
+        threads: int | None = None,
+        profile: Path | None = None,
+        built_with: str | None = None,
+    ) -> None:
+        """Open a serialized model or a file.
+
+        Args:
+            name: what errors call it.
+            optimized: let ONNX Runtime rewrite the graph; else it is run node by node.
+            spinning: let idle threads wait busily, which takes the cores from other models.
+            threads: how many compute; ONNX Runtime's own choice without.
+            profile: where the name of a profile begins; `end_profiling` writes it.
+            built_with: the version of ONNX Runtime that the model was made with, for errors.
+
+        Raises:
+            BackendError: ONNX Runtime is not installed, or cannot run the model.
+        """
+        onnxruntime = _library()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _ERRORS_ONLY
+        if not optimized:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if not spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = os.fspath(profile)
+        self.version = str(onnxruntime.__version__)
+        source = model if isinstance(model, bytes) else os.fspath(model)
+        try:
+            self._session = onnxruntime.InferenceSession(source, options, providers=[provider])
+        except Exception as error:  # its exceptions share no public base class
+            raise cannot_load(name, TITLE, self.version, built_with, _reason(error)) from error
+        self._name = name
+        self.providers: list[str] = self._session.get_providers()
+        self.inputs: list[Any] = self._session.get_inputs()
+
+    def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> list[Any]:
+        """All outputs for these inputs, which are read in place.
+
+        Raises:
+            BackendError: ONNX Runtime fails.
+        """
+        try:
+            outputs: list[Any] = self._session.run(None, feeds)
+        except Exception as error:
+            raise BackendError(
+                f"{self._name}: {TITLE} failed on a batch: {_reason(error)}"
+            ) from error
+        return outputs
+
+    def end_profiling(self) -> str:
+        """Write the profile, JSON, and give its path."""
+        return str(self._session.end_profiling())
+
+
+def available_providers() -> list[str]:
+    """The execution providers of the ONNX Runtime that is installed."""
+    providers: list[str] = _library().get_available_providers()
+    return providers
+
+
+def _library() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        state = "not installed" if missing else f"installed but broken ({first_line(error)})"
+        raise BackendError(f"{TITLE} is {state}: pip install 'effnet-edge[onnxruntime]'") from error
+    return onnxruntime
+
+
+def _reason(error: Exception) -> str:
+    """What happened, without the code and the place in ONNX Runtime's sources."""
+    return first_line(Exception(_BEFORE_REASON.sub("", str(error).strip())))

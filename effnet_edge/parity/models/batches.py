@@ -1,0 +1,59 @@
+"""What models with a batch of their own, and with inner tensors, have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from effnet_edge.parity.inside.tracing import Given
+
+Model = TypeVar("Model")
+Number = TypeVar("Number", bound=np.generic)
+
+
+def filled_batches(
+    values: Sequence[NDArray[np.generic]], size: int | None
+) -> Iterator[list[NDArray[np.generic]]]:
+    """Cut arrays of equal length into what a model takes at a time, the last filled with zeros.
+
+    `size` is the model's fixed batch, or None where it takes any.
+    """
+    length = len(values[0])
+    step = size or max(length, 1)
+    for start in range(0, length, step):
+        missing = step - min(step, length - start)
+        yield [_filled(each[start : start + step], missing) for each in values]
+
+
+def joined(parts: Sequence[NDArray[Number]], length: int) -> NDArray[Number]:
+    """The outputs for filled batches as one array, without what the zeros gave."""
+    whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return whole[:length]
+
+
+class Traces(Generic[Model]):
+    """The forms of a model opened at its tensors: the last one with values given, and without."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bool, tuple[tuple[tuple[str, ...], tuple[str, ...]], Model]] = {}
+
+    def get(self, names: Sequence[str], given: Given, make: Callable[[], Model]) -> Model:
+        """The form that gives `names` and takes `given`, made if it is not the last one."""
+        key = (tuple(names), tuple(given))
+        kept = self._kept.get(bool(given))
+        if kept is None or kept[0] != key:
+            self._kept.pop(bool(given), None)  # before the next one is made, for its memory
+            kept = self._kept[bool(given)] = (key, make())
+        return kept[1]
+
+
+def _filled(values: NDArray[np.generic], missing: int) -> NDArray[np.generic]:
+    if not missing:
+        return np.ascontiguousarray(values)
+    return np.concatenate([values, np.zeros((missing, *values.shape[1:]), values.dtype)])
