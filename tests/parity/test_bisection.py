@@ -16,6 +16,7 @@ from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import UsageError
 from effnet_edge.machine import int8_overflows
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import Source, load_source
 from effnet_edge.parity.inside.bisection import find_faults
 from effnet_edge.parity.models.classifiers import OnnxClassifier, TorchClassifier
@@ -45,7 +46,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def source() -> Source:
-    return load_source("b0", resolution=RESOLUTION)
+    return load_source(NetworkRequest("b0", resolution=RESOLUTION))
 
 
 @pytest.fixture(scope="module")
