@@ -69,7 +69,7 @@ _MEAN = click.option(
 _STD = click.option(
     "--std",
     type=ChannelValues(),
-    help="Standard deviation of each input channel, likewise.",
+    help="Standard deviation of each input channel, in units of pixel / 255.",
 )
 _CALIBRATION = click.option(
     "--calibration",

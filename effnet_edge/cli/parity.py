@@ -74,8 +74,8 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Write a report; JSON and JUnit XML go beside it.",
 )
 @click.option("--compare", type=_FILE, metavar="OLD.json", help="Tell what changed since then.")
-@network_options
 @click.option("--variant", help="Of the PyTorch network, where no bundle tells. [default: b0]")
+@network_options
 @click.option(
     "--gates", type=_FILE, metavar="FILE.toml", help="Gates; the options here count more."
 )

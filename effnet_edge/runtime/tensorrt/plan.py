@@ -55,7 +55,7 @@ class BuildOptions:
 
 
 @dataclass(frozen=True)
-class Source:
+class UncompiledGraph:
     """A graph to compile.
 
     Attributes:
@@ -76,7 +76,7 @@ class Source:
 
 def build_plan(
     target: str,
-    source: Source,
+    source: UncompiledGraph,
     generations: tuple[str, ...],
     options: BuildOptions,
     on_progress: OnProgress = lambda _phase, _done, _total: None,
