@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from tiny_bundles import write_bundle
+from tiny_bundles import tiny_model, write_bundle
 
 from effnet_edge.errors import UsageError
 from effnet_edge.model.network import EfficientNet
@@ -72,7 +72,7 @@ def test_the_kind_of_output_is_the_requests_where_no_bundle_tells(
 
 
 def test_a_bundle_whose_checkpoint_is_gone_says_so(tmp_path: Path, stack: ExitStack) -> None:
-    bundle = write_bundle(tmp_path / "bundle")
+    path = write_bundle(tmp_path / "bundle", "onnxruntime", tiny_model())
 
     with pytest.raises(UsageError, match="give --weights FILE"):
-        open_models("torch", [str(bundle.path)], Openings(NetworkRequest("b0")), stack)
+        open_models("torch", [str(path)], Openings(NetworkRequest("b0")), stack)
