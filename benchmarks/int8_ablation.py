@@ -26,6 +26,7 @@ from effnet_calibration.schemes import SCHEMES
 from effnet_calibration.sites import channels_last
 from effnet_calibration.statistics import StatisticsCollector
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
 from effnet_edge.parity import compare
 from effnet_edge.parity.models.torch import TorchClassifier
@@ -82,7 +83,7 @@ class Subject:
 
 def observe(variant: str, pictures: ImageSet) -> Subject:
     """Load the variant, and pass the pictures through it."""
-    source = load_source(variant)
+    source = load_source(NetworkRequest(variant))
     network = channels_last(fold_batch_norm(source.network))
     seen = CalibrationPictures(pictures, source.preprocessing, batch_size(network))
     limit = images_in_memory(network)

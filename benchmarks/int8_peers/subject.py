@@ -12,6 +12,7 @@ import numpy as np
 from effnet_edge.errors import UsageError
 from effnet_edge.labels import imagenet_labels
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import Source, load_source
 from effnet_edge.pictures.image import normalize
 from effnet_edge.pictures.sets import ImageSet
@@ -76,7 +77,7 @@ class Subject:
     @classmethod
     def load(cls, calibration: Path) -> Subject:
         """B0 with its ImageNet weights."""
-        source = load_source(VARIANT)
+        source = load_source(NetworkRequest(VARIANT))
         return cls(source, Pictures.read(calibration, source.preprocessing))
 
     @property

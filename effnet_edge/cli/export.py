@@ -19,7 +19,12 @@ from effnet_edge.cli.common import (
     stage_display,
 )
 from effnet_edge.cli.engine_options import BatchType, capabilities
-from effnet_edge.cli.network import calibration_options, network_options, output_kind
+from effnet_edge.cli.network_options import (
+    NetworkOf,
+    calibration_options,
+    network_options,
+    target_option,
+)
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 
 @click.command("export", short_help="Export a variant to a verified bundle.")
 @click.argument("variant")
+@target_option
 @network_options
 @click.option("--fp32", "precision", flag_value="fp32", help="Weights and arithmetic in FP32.")
 @click.option(
@@ -111,15 +117,8 @@ def command(
     variant: str,
     target: str,
     precision: str | None,
-    weights: str | None,
-    num_classes: int,
-    multi_label: bool,
-    features: bool,
+    network: NetworkOf,
     labels: Path | None,
-    resolution: int | None,
-    padding: str | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
     input_kind: str,
     batch: tuple[int, int, int],
     calibration: Path | None,
@@ -137,19 +136,12 @@ def command(
     """
     from effnet_edge.bundle import BatchRange
 
-    pipeline = _pipeline()
-    request = pipeline.ExportRequest(
-        variant=variant,
+    pipeline, requests = _modules()
+    request = requests.ExportRequest(
+        network=network(variant),
         target=target,
         precision=precision,
-        weights=weights,
-        num_classes=num_classes,
         labels=labels,
-        output_kind=output_kind(multi_label=multi_label, features=features),
-        resolution=resolution,
-        padding=padding,
-        mean=mean,
-        std=std,
         input_kind=input_kind,
         batch=BatchRange(*batch),
         calibration=calibration,
@@ -190,12 +182,12 @@ STAGES = {
 }
 
 
-def _pipeline() -> ModuleType:
+def _modules() -> tuple[ModuleType, ModuleType]:
     from effnet_edge.extras import needed_for
 
     with needed_for("export", "export"):
-        from effnet_export import pipeline
-    return pipeline
+        from effnet_export import pipeline, request
+    return pipeline, request
 
 
 def _report(result: ExportResult) -> None:
@@ -219,7 +211,14 @@ def _report(result: ExportResult) -> None:
         f"{sum(result.seconds.values()):.1f} s",
         markup=False,
     )
+    _ask_for_labels(bundle)
     say(_next_step(bundle))
+
+
+def _ask_for_labels(bundle: Bundle) -> None:
+    output = bundle.manifest.output
+    if bundle.labels is None and output.kind != "features":
+        say(f"its {output.classes} classes have no names: export it with --labels FILE")
 
 
 def _next_step(bundle: Bundle) -> str:

@@ -20,6 +20,7 @@ from effnet_edge.cli.common import (
     settings,
 )
 from effnet_edge.cli.engine import engine_options
+from effnet_edge.cli.network_options import NetworkOf, network_options
 from effnet_edge.outputs import OUTPUT_NAMES
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ def _set_limit(context: click.Context, option: click.Parameter, value: float | N
     help="Write a report; JSON and JUnit XML go beside it.",
 )
 @click.option("--compare", type=_FILE, metavar="OLD.json", help="Tell what changed since then.")
-@click.option("--weights", metavar="FILE", help="The PyTorch checkpoint, if it has moved.")
 @click.option("--variant", help="Of the PyTorch network, where no bundle tells. [default: b0]")
+@network_options
 @click.option(
     "--gates", type=_FILE, metavar="FILE.toml", help="Gates; the options here count more."
 )
@@ -127,7 +128,7 @@ def command(
     bisect: bool,
     report: Path | None,
     compare: Path | None,
-    weights: str | None,
+    network: NetworkOf,
     variant: str | None,
     gates: Path | None,
     batch_size: int,
@@ -137,16 +138,19 @@ def command(
 ) -> None:
     """Compare bundles, ONNX files, OpenVINO IRs (.xml), PyTorch checkpoints or 'torch'.
 
-    The exit code is 1 if a gate fails; the first node at fault is then looked for.
+    The exit code is 1 if a gate fails; the first node at fault is then looked for. A bundle tells
+    its own network, and --weights then where the checkpoint is now; where there is no bundle, the
+    options from --variant to --std tell it.
     """
     from effnet_edge.parity.report.document import Circumstances, build_document
     from effnet_edge.parity.report.files import read_document
     from effnet_edge.parity.study import study
-    from effnet_export.opening import Openings, open_models
+    from effnet_export.model_files import Openings
+    from effnet_export.opening import open_models
 
     gate = _gate(gates, context.meta.get(_LIMITS, {}))
     old = read_document(compare) if compare else None
-    openings = Openings(variant, weights, device, threads, precision)
+    openings = Openings(network(variant or "b0"), device, threads, precision)
     with ExitStack() as stack:
         models = open_models(reference, candidates, openings, stack)
         pictures = _pictures(images, labels, limit, models)

@@ -17,7 +17,12 @@ from effnet_edge.cli.common import (
     settings,
     stage_display,
 )
-from effnet_edge.cli.network import calibration_options, network_options, output_kind
+from effnet_edge.cli.network_options import (
+    NetworkOf,
+    calibration_options,
+    network_options,
+    target_option,
+)
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
     help="Also draw it, as .png, .svg or .pdf.",
 )
 @calibration_options
+@target_option
 @network_options
 @common_options
 def command(
@@ -59,14 +65,7 @@ def command(
     calibration: Path | None,
     calibration_size: int,
     target: str,
-    weights: str | None,
-    num_classes: int,
-    multi_label: bool,
-    features: bool,
-    resolution: int | None,
-    padding: str | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
+    network: NetworkOf,
 ) -> None:
     """Measure what quantizing each tensor alone costs, dearest first.
 
@@ -80,18 +79,12 @@ def command(
         _check_plot(plot)
     request = module.SensitivityRequest(
         model=model,
+        network=network(model),
         images=images,
         limit=limit,
         calibration=calibration,
         calibration_size=calibration_size,
         target=target,
-        weights=weights,
-        num_classes=num_classes,
-        output_kind=output_kind(multi_label=multi_label, features=features),
-        resolution=resolution,
-        padding=padding,
-        mean=mean,
-        std=std,
     )
     with stage_display() as display, calibration_warnings():
         display.stage("measuring the cost of each tensor")

@@ -87,11 +87,11 @@ ACTIVATIONS = {"silu": nn.SiLU, "relu": nn.ReLU, "relu6": nn.ReLU6}
 class ConvBnAct(nn.Module):
     """Convolution, batch norm and, unless it is None, an activation."""
 
-    def __init__(self, conv: PaddedConv2d, activation: Activation | None) -> None:
+    def __init__(self, conv: PaddedConv2d, activation: Activation | None, eps: float) -> None:
         super().__init__()
         self.conv = conv
         self.bn: nn.Module = nn.BatchNorm2d(
-            conv.out_channels, eps=BATCH_NORM_EPS, momentum=BATCH_NORM_MOMENTUM
+            conv.out_channels, eps=eps, momentum=BATCH_NORM_MOMENTUM
         )
         self.act: nn.Module = ACTIVATIONS[activation]() if activation else nn.Identity()
 
@@ -158,6 +158,7 @@ class Block(nn.Module):
         input_size: int,
         padding: Padding,
         activation: Activation,
+        batch_norm_eps: float,
         drop_connect: float,
     ) -> None:
         super().__init__()
@@ -178,7 +179,7 @@ class Block(nn.Module):
                 groups=groups,
                 always_symmetric=spec.skips_pixels,
             )
-            return ConvBnAct(conv, activation if active else None)
+            return ConvBnAct(conv, activation if active else None, batch_norm_eps)
 
         expanded = spec.expanded_channels
         if spec.kind == "fused" or (spec.kind == "mbconv" and spec.expand_ratio != 1):
@@ -211,6 +212,7 @@ class EfficientNet(nn.Module):
         resolution: input side in pixels; the variant's own if not given. SAME padding is computed
             for it, so that an exported graph has no shape arithmetic; another size is refused.
         padding: "same" for weights trained in TensorFlow, "symmetric" for PyTorch's.
+        batch_norm_eps: TensorFlow's if not given; PyTorch's own is 1e-5.
         dropout: before the classifier; the variant's own if not given.
         drop_connect: rate of the last block; it grows linearly from 0 at the first.
 
@@ -227,6 +229,7 @@ class EfficientNet(nn.Module):
         in_channels: int = 3,
         resolution: int | None = None,
         padding: Padding = "same",
+        batch_norm_eps: float = BATCH_NORM_EPS,
         dropout: float | None = None,
         drop_connect: float = DROP_CONNECT,
         features_only: bool = False,
@@ -246,6 +249,7 @@ class EfficientNet(nn.Module):
                 in_channels, variant.stem_channels, 3, 2, input_size=size, padding=padding
             ),
             activation,
+            batch_norm_eps,
         )
         size = math.ceil(size / 2)
         stages = variant.stages()
@@ -256,7 +260,7 @@ class EfficientNet(nn.Module):
             blocks = []
             for spec in stage:
                 rate = drop_connect * block_index / block_count
-                blocks.append(Block(spec, size, padding, activation, rate))
+                blocks.append(Block(spec, size, padding, activation, batch_norm_eps, rate))
                 size = math.ceil(size / spec.stride)
                 block_index += 1
             self.stages.append(nn.Sequential(*blocks))
@@ -275,6 +279,7 @@ class EfficientNet(nn.Module):
                     padding=padding,
                 ),
                 activation,
+                batch_norm_eps,
             )
             self.pool = GlobalAveragePool(keepdim=False)
             self.dropout = nn.Dropout(variant.dropout if dropout is None else dropout)
@@ -293,36 +298,14 @@ class EfficientNet(nn.Module):
             else self.variant.head_channels
         )
 
-    def set_in_channels(self, in_channels: int) -> None:
-        """Give the stem another number of input channels; its weights are then untrained."""
-        old = self.stem.conv
-        self.stem.conv = PaddedConv2d(
-            in_channels,
-            old.out_channels,
-            old.kernel_size[0],
-            old.stride[0],
-            input_size=old.input_size,
-            padding=self.padding,
-        )
-
     def set_conventions(self, padding: Padding, batch_norm_eps: float) -> None:
-        """Compute as the code base did that the weights come from."""
+        """Compute as the code base did that weights loaded later come from."""
         self.padding = padding
         for module in self.modules():
             if isinstance(module, PaddedConv2d) and not module.always_symmetric:
                 module.set_padding(padding)
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = batch_norm_eps
-
-    def set_resolution(self, resolution: int) -> None:
-        """Expect inputs of so many pixels a side from now on."""
-        self.resolution = resolution
-        size = _set_input_size(self.stem, resolution, self.padding)
-        for stage in self.stages:
-            for block in stage.children():
-                size = _set_input_size(block, size, self.padding)
-        if not self.features_only:
-            _set_input_size(self.head, size, self.padding)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         height, width = x.shape[-2:]
@@ -341,17 +324,6 @@ class EfficientNet(nn.Module):
             return features
         logits: Tensor = self.classifier(self.dropout(self.pool(self.head(x))))
         return logits
-
-
-def _set_input_size(part: nn.Module, size: int, padding: Padding) -> int:
-    """Pad for an input of that size in every convolution of a part; the size of its output."""
-    stride = 1
-    for module in part.modules():
-        if isinstance(module, PaddedConv2d):
-            module.input_size = size
-            module.set_padding("symmetric" if module.always_symmetric else padding)
-            stride *= module.stride[0]
-    return math.ceil(size / stride)
 
 
 def _initialize(module: nn.Module) -> None:

@@ -1,145 +1,103 @@
-"""The network that an export starts from: variant, weights, and what the pixels go through."""
+"""The network that was asked for: built once, as its checkpoint tells, and filled."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
 from effnet_edge.errors import UsageError
 from effnet_edge.labels import IMAGENET_CLASSES
+from effnet_edge.model.checkpoints.fitting import fill
+from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES
+from effnet_edge.model.checkpoints.telling import CheckpointFacts, tell
+from effnet_edge.model.finding import find_weights
 from effnet_edge.model.network import EfficientNet
-from effnet_edge.model.preprocessing import (
-    AS_REFERENCE,
-    variant_preprocessing,
-    with_channels,
-)
+from effnet_edge.model.preprocessing import variant_preprocessing, with_channels
 from effnet_edge.model.provenance import Weights
-from effnet_edge.model.remote.hub import is_hub_address
 from effnet_edge.model.remote.registry import IMAGENET, weight_names
-from effnet_edge.model.variants import Padding, Variant, get_variant
-from effnet_edge.model.weights import load_weights
+from effnet_edge.model.request import RANDOM_WEIGHTS
+from effnet_edge.model.variants import Variant, get_variant
 
 if TYPE_CHECKING:
-    from effnet_edge.bundle import Manifest
-    from effnet_edge.outputs import OutputKind
+    from effnet_edge.model.finding import OnDownload
+    from effnet_edge.model.request import NetworkRequest
     from effnet_edge.pictures.image import Preprocessing
-    from effnet_edge.progress import Progress
 
-RANDOM_WEIGHTS = "random"
+COLOURS = 3
 
 
 @dataclass(frozen=True)
 class Source:
-    """A trained network in evaluation mode, and all that a manifest says about it."""
+    """A network in evaluation mode, and all that a manifest says about it."""
 
     network: EfficientNet
     preprocessing: Preprocessing
     weights: Weights
 
 
-def load_source(
-    variant_name: str,
-    *,
-    weights: str | None = None,
-    num_classes: int = IMAGENET_CLASSES,
-    resolution: int | None = None,
-    padding: Padding | None = None,
-    output_kind: OutputKind = "single-label",
-    mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None,
-    on_progress: Progress | None = None,
-) -> Source:
-    """Build a variant and fill it, with the input channels that the checkpoint has.
-
-    Padding, batch norm's ε, resolution and the preparation of pictures are those of the code base
-    that the weights come from, as far as they tell.
+def load_source(request: NetworkRequest, on_progress: OnDownload | None = None) -> Source:
+    """Build the network that the checkpoint tells, but for what the request says, and fill it.
 
     Args:
-        weights: "imagenet" or another name that the variant has, a checkpoint file, an address on
-            the Hugging Face hub, or "random"; "imagenet" if not given.
-        resolution: side of the input in pixels, whatever the weights were evaluated at.
-        output_kind: "features" leaves the classifier out, whatever `num_classes` says.
-        mean, std: one value a channel in units of pixel / 255; see `with_channels` for their
-            defaults. Random weights get as many channels as `mean` has values.
-        padding: what the weights were trained with; if None, as the checkpoint's naming tells, and
-            SAME where it tells nothing.
-        on_progress: as in `load_weights`.
+        on_progress: of a download.
 
     Raises:
-        UsageError: an unknown variant or name, none given for a variant without "imagenet", or a
-            mean or deviation that does not fit the channels.
+        UsageError: an unknown variant or name, none given for a variant without "imagenet", another
+            number of classes than the checkpoint's, or a mean or deviation that does not fit the
+            channels.
         CheckpointError: the checkpoint does not fit, or cannot be downloaded.
     """
-    variant = get_variant(variant_name)
-    name = _default_weights(variant) if weights is None else weights
+    variant = get_variant(request.variant)
+    weights = _default_weights(variant) if request.weights is None else request.weights
+    if weights == RANDOM_WEIGHTS:
+        network, preprocessing = _built(request, variant, _untold(request))
+        return Source(network, preprocessing, _untrained(network))
+    found = find_weights(variant, weights, on_progress)
+    facts = tell(found, variant)
+    _check_classes(request, facts, found.name)
+    network, preprocessing = _built(request, variant, facts)
+    fill(network, found.checkpoint.tensors, facts.scheme, found.name)
+    origin = Weights(found.name, found.source, found.checkpoint.sha256, found.licence)
+    return Source(network, preprocessing, origin)
+
+
+def _built(
+    request: NetworkRequest, variant: Variant, facts: CheckpointFacts
+) -> tuple[EfficientNet, Preprocessing]:
+    in_channels = facts.in_channels or COLOURS
+    preprocessing = with_channels(
+        variant_preprocessing(variant, request.resolution, facts.pixels),
+        in_channels,
+        request.mean,
+        request.std,
+    )
+    padding = request.padding or facts.padding or "same"
+    num_classes = request.num_classes or facts.num_classes or IMAGENET_CLASSES
     torch.manual_seed(0)
     network = EfficientNet(
         variant,
-        num_classes=0 if output_kind == "features" else num_classes,
-        multi_label=output_kind == "multi-label",
-        in_channels=len(mean) if name == RANDOM_WEIGHTS and mean is not None else 3,
-        resolution=resolution,
-        padding=padding or "same",
-    ).eval()
-    pixels = AS_REFERENCE
-    if name == RANDOM_WEIGHTS:
-        recorded = _untrained(network)
-    else:
-        origin = load_weights(
-            network, name, padding=padding, take_in_channels=True, on_progress=on_progress
-        )
-        pixels = origin.pixels
-        recorded = Weights(origin.name, origin.source, origin.sha256, origin.licence)
-    preprocessing = with_channels(
-        variant_preprocessing(variant, resolution, pixels),
-        network.stem.conv.in_channels,
-        mean,
-        std,
+        num_classes=0 if request.output_kind == "features" else num_classes,
+        multi_label=request.output_kind == "multi-label",
+        in_channels=in_channels,
+        resolution=preprocessing.resolution,
+        padding=padding,
+        batch_norm_eps=facts.batch_norm_eps(padding),
     )
-    if preprocessing.resolution != network.resolution:
-        network.set_resolution(preprocessing.resolution)
-    return Source(network, preprocessing, recorded)
+    return network.eval(), preprocessing
 
 
-def load_source_of(manifest: Manifest, weights: str | None = None) -> Source:
-    """The network that a bundle was made from.
-
-    Args:
-        weights: its checkpoint file, if that is not where the manifest says.
-
-    Raises:
-        UsageError: the checkpoint is not there, or is another one than the bundle's.
-        CheckpointError: the checkpoint does not fit.
-    """
-    recorded = manifest.weights
-    variant = get_variant(manifest.variant)
-    named = recorded.name in (RANDOM_WEIGHTS, *weight_names(variant.name))
-    where = weights or (recorded.name if named else recorded.source)
-    if not named and not is_hub_address(where) and not Path(where).is_file():
+def _check_classes(request: NetworkRequest, facts: CheckpointFacts, name: str) -> None:
+    asked, told = request.num_classes, facts.num_classes
+    if request.output_kind == "features" or asked is None or told is None:
+        return
+    if asked not in {told, facts.classifier_rows}:
         raise UsageError(
-            f"the checkpoint that the bundle was made from is not at {where}: give --weights FILE"
+            f"--num-classes {asked}: the classifier in {name} has {told} classes: "
+            "leave --num-classes out, or give another checkpoint"
         )
-    source = load_source(
-        manifest.variant,
-        weights=where,
-        num_classes=manifest.output.classes,
-        resolution=manifest.preprocessing.resolution,
-        padding=manifest.padding,
-        output_kind=manifest.output.kind,
-        mean=manifest.preprocessing.mean,
-        std=manifest.preprocessing.std,
-    )
-    if source.weights.sha256 != recorded.sha256:
-        raise UsageError(
-            f"{where} is not the checkpoint that the bundle was made from (SHA-256 "
-            f"{source.weights.sha256[:12]}… instead of {recorded.sha256[:12]}…): "
-            "give --weights FILE"
-        )
-    return replace(source, preprocessing=manifest.preprocessing)
 
 
 def _default_weights(variant: Variant) -> str:
@@ -151,6 +109,12 @@ def _default_weights(variant: Variant) -> str:
             "without a trained model"
         )
     return IMAGENET
+
+
+def _untold(request: NetworkRequest) -> CheckpointFacts:
+    """What there is to know of a network without a checkpoint."""
+    channels = None if request.mean is None else len(request.mean)
+    return CheckpointFacts(NAMING_SCHEMES[0], in_channels=channels)
 
 
 def _untrained(network: EfficientNet) -> Weights:

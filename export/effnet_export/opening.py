@@ -1,85 +1,56 @@
-"""Opens the models of a comparison: the PyTorch network, ONNX files, OpenVINO IRs, bundles."""
+"""Opens the models of a comparison: PyTorch's network, ONNX files, OpenVINO IRs, bundles."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge.bundle import Bundle
 from effnet_edge.errors import UsageError
 from effnet_edge.extras import needed_for
+from effnet_edge.labels import class_indices, imagenet_labels
 from effnet_edge.pictures.image import MAX_CHANNELS
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.targets import TARGETS
+from effnet_export.model_files import FILE_KINDS, Openings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import ExitStack
-    from types import ModuleType
 
     from effnet_edge.bundle import Manifest
     from effnet_edge.labels import Label
+    from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.source import Source
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.inside.tracing import Traceable
     from effnet_edge.parity.models.onnx import OnnxClassifier
-    from effnet_edge.parity.models.openvino import OpenVinoClassifier
     from effnet_edge.pictures.image import Preprocessing
-
-    FileModel = OnnxClassifier | OpenVinoClassifier
 
 TORCH = "torch"
 CHECKPOINTS = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras", ".index")
-
-
-@dataclass(frozen=True)
-class Openings:
-    """How to open the models.
-
-    Attributes:
-        variant: of the PyTorch network, where no bundle tells.
-        weights: the checkpoint, if it is not where the bundle says.
-        device, threads, precision: for the engines.
-    """
-
-    variant: str | None
-    weights: str | None
-    device: str | None
-    threads: int | None
-    precision: str | None
 
 
 @dataclass
 class Models:
     """The open models of a comparison, and the preprocessing that all of them get."""
 
-    openings: Openings
     preprocessing: Preprocessing
     output_kind: OutputKind
-    bundles: Mapping[str, Bundle]
+    labels: tuple[Label, ...]
     reference: Classifier
     candidates: Sequence[Classifier]
-    reference_spec: str
-    candidate_specs: Sequence[str]
+    _specs: tuple[str, Sequence[str]]
+    _opener: _Opener
     _tracers: dict[str, Traceable] = field(default_factory=dict)
-
-    @property
-    def labels(self) -> tuple[Label, ...]:
-        """Of the first bundle; ImageNet's where there is none."""
-        if self.bundles:
-            return next(iter(self.bundles.values())).labels or ()
-        from effnet_edge.labels import imagenet_labels
-
-        return tuple(imagenet_labels())
 
     @property
     def classes(self) -> dict[str, int]:
         """Class index by name or WordNet id."""
-        by_name = {label.name: index for index, label in enumerate(self.labels)}
-        by_wnid = {label.wnid: index for index, label in enumerate(self.labels) if label.wnid}
-        return by_name | by_wnid
+        return class_indices(self.labels)
 
     def layer_pair(self, candidate_index: int) -> tuple[Traceable, Traceable]:
         """Reference and candidate as models whose inner tensors can be seen, under common names.
@@ -87,51 +58,190 @@ class Models:
         PyTorch comes with its batch norm folded and, against an INT8 bundle, with the factors of
         the bundle's calibration: the same function, with the tensors that the engine has.
         """
-        spec = self.candidate_specs[candidate_index]
-        candidate = self._tracer(spec, self.candidates[candidate_index])
-        if self.reference_spec == TORCH:
-            return _named_alike(self._folded(spec), candidate)
-        return _named_alike(self._tracer(self.reference_spec, self.reference), candidate)
+        reference_spec, specs = self._specs
+        candidate = self._tracer(specs[candidate_index], self.candidates[candidate_index])
+        if reference_spec == TORCH:
+            like = self._opener.bundles.get(specs[candidate_index])
+            return _named_alike(self._opener.folded(None, self.reference.name, like), candidate)
+        return _named_alike(self._tracer(reference_spec, self.reference), candidate)
 
     def _tracer(self, spec: str, classifier: Classifier) -> Traceable:
         if spec not in self._tracers:
-            self._tracers[spec] = self._open_tracer(spec, classifier)
+            self._tracers[spec] = self._opener.tracer(spec, classifier)
         return self._tracers[spec]
 
-    def _open_tracer(self, spec: str, classifier: Classifier) -> Traceable:
-        if spec == TORCH or spec.endswith(CHECKPOINTS):
-            return self._folded(None if spec == TORCH else spec)
-        if spec in self.bundles and _is_compiled(self.bundles[spec]):
-            return _simulation(self.bundles[spec])
-        if spec in self.bundles:
-            bundle = self.bundles[spec]
-            precision = self.openings.precision
-            if precision is None and bundle.manifest.precision == "fp32":
-                precision = "fp32"
-            return _open_file(
-                bundle.model_path, self.preprocessing, self.openings, precision, classifier.name
-            )
-        return classifier  # type: ignore[return-value]  # ONNX files and IRs show their tensors
 
-    def _folded(self, spec: str | None) -> Traceable:
+def open_models(
+    reference: str, candidates: Sequence[str], openings: Openings, stack: ExitStack
+) -> Models:
+    """Open all; engines are closed with `stack`.
+
+    Raises:
+        UsageError: a model does not exist, or two want different pixels.
+        BundleError, BackendError, CheckpointError: as their texts say.
+    """
+    specs = list(dict.fromkeys((*candidates, reference)))
+    opener = _Opener(specs, openings, stack)
+    opened = {spec: opener.model(spec) for spec in specs}
+    return Models(
+        preprocessing=opener.preprocessing,
+        output_kind=_common_output(opener.manifests, openings),
+        labels=_labels(opener.bundles),
+        reference=opened[reference],
+        candidates=[opened[spec] for spec in candidates],
+        _specs=(reference, candidates),
+        _opener=opener,
+    )
+
+
+class _Opener:
+    """Opens the models of one comparison, once it knows what they have in common."""
+
+    def __init__(self, specs: Sequence[str], openings: Openings, stack: ExitStack) -> None:
+        self._specs = specs
+        self._openings = openings
+        self._stack = stack
+        self._sources: dict[str | None, Source] = {}
+        self.bundles = {spec: Bundle.load(spec) for spec in specs if _is_bundle(spec)}
+        self.manifests = [bundle.manifest for bundle in self.bundles.values()]
+        self.preprocessing = (
+            _bundles_preprocessing(self.manifests)
+            if self.manifests
+            else self._weights_preprocessing()
+        )
+
+    def model(self, spec: str) -> Classifier:
+        """The model as it is run."""
+        if spec in self.bundles:
+            return self._open_bundle(self.bundles[spec])
+        if _is_network(spec):
+            from effnet_edge.parity.models.torch import TorchClassifier
+
+            network = self._source(_checkpoint(spec)).network
+            return TorchClassifier(network, self.preprocessing, Path(spec).name)
+        path = Path(spec)
+        return FILE_KINDS[path.suffix].open(path, self.preprocessing, self._openings, None)
+
+    def tracer(self, spec: str, classifier: Classifier) -> Traceable:
+        """The model as one that shows its inner tensors."""
+        if _is_network(spec):
+            return self.folded(_checkpoint(spec), classifier.name)
+        if spec not in self.bundles:
+            return classifier  # type: ignore[return-value]  # ONNX files and IRs show theirs
+        bundle = self.bundles[spec]
+        if _is_compiled(bundle):
+            return _simulation(bundle)
+        path, openings = bundle.model_path, self._openings
+        if openings.precision is None and bundle.manifest.precision == "fp32":
+            openings = replace(openings, precision="fp32")
+        kind = FILE_KINDS[path.suffix]
+        return kind.open(path, self.preprocessing, openings, classifier.name)
+
+    def folded(self, checkpoint: str | None, name: str, like: Bundle | None = None) -> Traceable:
+        """PyTorch's network with its batch norm folded.
+
+        Args:
+            like: an INT8 bundle, whose calibration's factors the network then has.
+        """
         from effnet_edge.model.folding import fold_batch_norm
         from effnet_edge.parity.models.torch import TorchClassifier
 
-        checkpoint = spec if spec is not None and spec.endswith(CHECKPOINTS) else None
-        source = _source(self._manifest(), self.preprocessing, self.openings, checkpoint)
-        network = fold_batch_norm(source.network)
-        bundle = self.bundles.get(spec or "")
-        if bundle is not None and bundle.manifest.calibration is not None:
-            from effnet_calibration.quantized import equalized
-            from effnet_calibration.table import CalibrationTable
+        network = fold_batch_norm(self._source(checkpoint).network)
+        if like is not None and like.manifest.calibration is not None:
+            network = _equalized(network, like)
+        return TorchClassifier(network, self.preprocessing, name)
 
-            calibration = bundle.manifest.calibration
-            table = CalibrationTable.load(bundle.path / calibration.table)
-            network = equalized(network, table.quantization(calibration.scheme))
-        return TorchClassifier(network, self.preprocessing, self.reference.name)
+    def _open_bundle(self, bundle: Bundle) -> Classifier:
+        """The bundle's engine; for TensorRT where it cannot run, a simulation of its graph."""
+        if _is_compiled(bundle):
+            from effnet_edge.runtime.tensorrt.selection import can_run
 
-    def _manifest(self) -> Manifest | None:
-        return next((bundle.manifest for bundle in self.bundles.values()), None)
+            if not can_run(bundle.manifest.target):
+                return _simulation(bundle)
+        openings = self._openings
+        runner = EngineRunner.of(
+            bundle,
+            device=openings.device,
+            threads=openings.threads,
+            precision=openings.precision,
+        )
+        return self._stack.enter_context(runner)
+
+    def _weights_preprocessing(self) -> Preprocessing:
+        """What the PyTorch network's weights expect; the variant's own where none is compared."""
+        networks = sorted(filter(_is_network, self._specs), key=lambda spec: spec != TORCH)
+        if networks:
+            return self._source(_checkpoint(networks[0])).preprocessing
+        from effnet_edge.model.preprocessing import variant_preprocessing, with_channels
+        from effnet_edge.model.variants import get_variant
+
+        request = self._openings.network
+        variant, side = get_variant(request.variant), request.resolution or self._side
+        ours = variant_preprocessing(variant, side)
+        channels = len(request.mean or request.std or ours.mean)
+        return with_channels(ours, channels, request.mean, request.std)
+
+    @cached_property
+    def _side(self) -> int | None:
+        """The pixels of a side of what the first model file takes that says so."""
+        sides = (_input_side(Path(spec)) for spec in self._specs)
+        return next((side for side in sides if side is not None), None)
+
+    def _source(self, checkpoint: str | None) -> Source:
+        if checkpoint not in self._sources:
+            self._sources[checkpoint] = self._load(checkpoint)
+        return self._sources[checkpoint]
+
+    def _load(self, checkpoint: str | None) -> Source:
+        """The first bundle's own network, or with another checkpoint; else the one asked for."""
+        with needed_for(
+            "comparing with PyTorch", "export", "or compare with another bundle: --reference BUNDLE"
+        ):
+            from effnet_edge.model.source import load_source
+            from effnet_export.origin import load_source_of, network_request_of
+        asked = self._openings.network
+        if not self.manifests:
+            weights, side = checkpoint or asked.weights, asked.resolution or self._side
+            return load_source(replace(asked, weights=weights, resolution=side))
+        if checkpoint is None:
+            return load_source_of(self.manifests[0], asked.weights)
+        bundled = network_request_of(self.manifests[0])
+        return load_source(replace(bundled, weights=checkpoint, padding=asked.padding))
+
+
+def _is_bundle(spec: str) -> bool:
+    return not _is_network(spec) and Path(spec).suffix not in FILE_KINDS
+
+
+def _is_network(spec: str) -> bool:
+    return spec == TORCH or spec.endswith(CHECKPOINTS)
+
+
+def _checkpoint(spec: str) -> str | None:
+    return None if spec == TORCH else spec
+
+
+def _is_compiled(bundle: Bundle) -> bool:
+    return TARGETS[bundle.manifest.target].built_on_device
+
+
+def _simulation(bundle: Bundle) -> OnnxClassifier:
+    """The bundle's graph, with the rounding of its types: also shows the tensors inside."""
+    from effnet_edge.parity.models.onnx import OnnxClassifier
+
+    manifest, name = bundle.manifest, bundle.path.name
+    return OnnxClassifier(bundle.model_path, manifest.preprocessing, name, rounding=True)
+
+
+def _equalized(network: EfficientNet, bundle: Bundle) -> EfficientNet:
+    """The folded network with the factors that the bundle was calibrated with."""
+    from effnet_calibration.quantized import equalized
+    from effnet_calibration.table import CalibrationTable
+
+    calibration = bundle.manifest.calibration
+    assert calibration is not None
+    table = CalibrationTable.load(bundle.path / calibration.table)
+    return equalized(network, table.quantization(calibration.scheme))
 
 
 def _named_alike(reference: Traceable, candidate: Traceable) -> tuple[Traceable, Traceable]:
@@ -148,103 +258,7 @@ def _named_alike(reference: Traceable, candidate: Traceable) -> tuple[Traceable,
     return reference, candidate
 
 
-def open_models(
-    reference: str, candidates: Sequence[str], openings: Openings, stack: ExitStack
-) -> Models:
-    """Open all; engines are closed with `stack`.
-
-    Raises:
-        UsageError: a model does not exist, or two want different pixels.
-        BundleError, BackendError, CheckpointError: as their texts say.
-    """
-    specs = list(dict.fromkeys((*candidates, reference)))
-    bundles = {spec: Bundle.load(spec) for spec in specs if _is_bundle(spec)}
-    manifests = [bundle.manifest for bundle in bundles.values()]
-    preprocessing = _common_preprocessing(manifests, specs, openings)
-
-    def opened(spec: str) -> Classifier:
-        if spec in bundles:
-            return _open_bundle(bundles[spec], openings, stack)
-        if spec == TORCH or spec.endswith(CHECKPOINTS):
-            checkpoint = None if spec == TORCH else spec
-            manifest = manifests[0] if manifests else None
-            return _torch(manifest, preprocessing, openings, checkpoint)
-        return _open_file(Path(spec), preprocessing, openings, openings.precision, None)
-
-    open_by_spec = {spec: opened(spec) for spec in specs}
-    return Models(
-        openings=openings,
-        preprocessing=preprocessing,
-        output_kind=_common_output(manifests),
-        bundles=bundles,
-        reference=open_by_spec[reference],
-        candidates=[open_by_spec[spec] for spec in candidates],
-        reference_spec=reference,
-        candidate_specs=list(candidates),
-    )
-
-
-def _open_bundle(bundle: Bundle, openings: Openings, stack: ExitStack) -> Classifier:
-    """The bundle's engine; for TensorRT where it cannot run, a simulation of its graph."""
-    if _is_compiled(bundle):
-        from effnet_edge.runtime.tensorrt.selection import can_run
-
-        if not can_run(bundle.manifest.target):
-            return _simulation(bundle)
-    runner = EngineRunner.of(
-        bundle,
-        device=openings.device,
-        threads=openings.threads,
-        precision=openings.precision,
-    )
-    return stack.enter_context(runner)
-
-
-def _is_compiled(bundle: Bundle) -> bool:
-    return TARGETS[bundle.manifest.target].built_on_device
-
-
-def _simulation(bundle: Bundle) -> OnnxClassifier:
-    """The bundle's graph, with the rounding of its types: also shows the tensors inside."""
-    from effnet_edge.parity.models.onnx import OnnxClassifier
-
-    manifest, name = bundle.manifest, bundle.path.name
-    return OnnxClassifier(bundle.model_path, manifest.preprocessing, name, rounding=True)
-
-
-def _is_bundle(spec: str) -> bool:
-    return spec != TORCH and not spec.endswith((".onnx", ".xml", *CHECKPOINTS))
-
-
-def _open_file(
-    path: Path,
-    preprocessing: Preprocessing,
-    openings: Openings,
-    precision: str | None,
-    name: str | None,
-) -> FileModel:
-    if path.suffix == ".xml":
-        from effnet_edge.parity.models.openvino import OpenVinoClassifier
-
-        return OpenVinoClassifier(
-            path,
-            preprocessing,
-            name,
-            device=openings.device,
-            threads=openings.threads,
-            precision=precision,
-        )
-    from effnet_edge.parity.models.onnx import OnnxClassifier
-
-    return OnnxClassifier(path, preprocessing, name)
-
-
-def _common_preprocessing(
-    manifests: list[Manifest], specs: Sequence[str], openings: Openings
-) -> Preprocessing:
-    if not manifests:
-        sides = [side for spec in specs if (side := _input_side(Path(spec))) is not None]
-        return _preprocessing_of_weights(specs, openings, sides[0] if sides else None)
+def _bundles_preprocessing(manifests: Sequence[Manifest]) -> Preprocessing:
     first = manifests[0].preprocessing
     if any(manifest.preprocessing != first for manifest in manifests):
         raise UsageError(
@@ -254,95 +268,24 @@ def _common_preprocessing(
     return first
 
 
-def _preprocessing_of_weights(
-    specs: Sequence[str], openings: Openings, side: int | None
-) -> Preprocessing:
-    """What the PyTorch network's weights expect; the variant's own where none is compared."""
-    from effnet_edge.model.preprocessing import variant_preprocessing
-    from effnet_edge.model.variants import get_variant
-
-    checkpoints = [spec for spec in specs if spec.endswith(CHECKPOINTS)]
-    if TORCH not in specs and not checkpoints:
-        return variant_preprocessing(get_variant(openings.variant or "b0"), side)
-    checkpoint = None if TORCH in specs else checkpoints[0]
-    return _load_source(checkpoint, openings, side).preprocessing
-
-
-def _common_output(manifests: list[Manifest]) -> OutputKind:
-    """What the bundles give; without any, logits of classes that exclude each other."""
+def _common_output(manifests: Sequence[Manifest], openings: Openings) -> OutputKind:
+    """What the bundles give; without any, what was asked for."""
     kinds: list[OutputKind] = list(dict.fromkeys(each.output.kind for each in manifests))
     if len(kinds) > 1:
         raise UsageError(f"the bundles give different things ({', '.join(kinds)}): compare others")
-    return kinds[0] if kinds else "single-label"
+    return kinds[0] if kinds else openings.network.output_kind
+
+
+def _labels(bundles: Mapping[str, Bundle]) -> tuple[Label, ...]:
+    """Of the first bundle; ImageNet's where there is none."""
+    if bundles:
+        return next(iter(bundles.values())).labels or ()
+    return tuple(imagenet_labels())
 
 
 def _input_side(path: Path) -> int | None:
-    """The pixels of a side of what a model file takes; None where it does not say."""
-    if not path.is_file():
+    kind = FILE_KINDS.get(path.suffix)
+    if kind is None or not path.is_file():
         return None
-    shape: list[int] = []
-    if path.suffix == ".onnx":
-        from effnet_edge.parity.models.onnx import onnx_input_shape
-
-        shape = onnx_input_shape(path)
-    elif path.suffix == ".xml":
-        from effnet_edge.parity.models.openvino import openvino_input_shape
-
-        shape = openvino_input_shape(path)
-    sides = [size for size in shape[1:] if size > MAX_CHANNELS]
+    sides = [size for size in kind.input_shape(path)[1:] if size > MAX_CHANNELS]
     return sides[0] if sides else None
-
-
-def _torch(
-    manifest: Manifest | None,
-    preprocessing: Preprocessing,
-    openings: Openings,
-    checkpoint: str | None,
-) -> Classifier:
-    source = _source(manifest, preprocessing, openings, checkpoint)
-    from effnet_edge.parity.models.torch import TorchClassifier
-
-    name = TORCH if checkpoint is None else Path(checkpoint).name
-    return TorchClassifier(source.network, preprocessing, name)
-
-
-def _source(
-    manifest: Manifest | None,
-    preprocessing: Preprocessing,
-    openings: Openings,
-    checkpoint: str | None,
-) -> Source:
-    """The bundle's own network, or the variant with a checkpoint."""
-    network = _export_network()
-    source: Source
-    if manifest is None:
-        return _load_source(checkpoint, openings, preprocessing.resolution)
-    if checkpoint is None:
-        source = network.load_source_of(manifest, openings.weights)
-        return source
-    source = network.load_source(
-        manifest.variant,
-        weights=checkpoint,
-        num_classes=manifest.output.classes,
-        resolution=preprocessing.resolution,
-        output_kind=manifest.output.kind,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-    )
-    return source
-
-
-def _load_source(checkpoint: str | None, openings: Openings, side: int | None) -> Source:
-    """The network where no bundle tells which."""
-    source: Source = _export_network().load_source(
-        openings.variant or "b0", weights=checkpoint or openings.weights, resolution=side
-    )
-    return source
-
-
-def _export_network() -> ModuleType:
-    with needed_for(
-        "comparing with PyTorch", "export", "or compare with another bundle: --reference BUNDLE"
-    ):
-        from effnet_edge.model import source as network
-    return network

@@ -14,9 +14,8 @@ from effnet_calibration.sensitivity import sensitivity
 from effnet_calibration.table import CalibrationTable
 from effnet_edge.bundle import Bundle
 from effnet_edge.errors import UsageError
-from effnet_edge.labels import IMAGENET_CLASSES
 from effnet_edge.model.folding import fold_batch_norm
-from effnet_edge.model.source import load_source, load_source_of
+from effnet_edge.model.source import load_source
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.parity.measures.output_measures import OUTPUT_MEASURES
 from effnet_edge.pictures.image import normalize
@@ -27,13 +26,13 @@ from effnet_export.calibration import (
     is_table,
     pictures_to_calibrate_on,
 )
+from effnet_export.origin import load_source_of
 from effnet_export.targets import target_for
 
 if TYPE_CHECKING:
     from effnet_calibration.sensitivity import TensorCost
     from effnet_edge.model.network import EfficientNet
-    from effnet_edge.model.variants import Padding
-    from effnet_edge.outputs import OutputKind
+    from effnet_edge.model.request import NetworkRequest
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
     from effnet_edge.progress import Progress
@@ -51,24 +50,18 @@ class SensitivityRequest:
         images: a folder or CSV to measure on; the calibration pictures or, where there are none,
             crops of the embedded photos if None.
         limit: measure on so many pictures.
-        calibration, calibration_size, target, num_classes, output_kind, resolution, padding, mean,
-            std: for a variant, as in `ExportRequest`.
-        weights: for a variant as there; for a bundle its checkpoint, if that has moved.
+        network: the variant's; of a bundle only the weights count, its checkpoint if that has
+            moved.
+        calibration, calibration_size, target: for a variant, as in `ExportRequest`.
     """
 
     model: str
+    network: NetworkRequest
     images: Path | None = None
     limit: int = 32
     calibration: Path | None = None
     calibration_size: int = DEFAULT_IMAGES
     target: str = DEFAULT_TARGET
-    weights: str | None = None
-    num_classes: int = IMAGENET_CLASSES
-    output_kind: OutputKind = "single-label"
-    resolution: int | None = None
-    padding: Padding | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +147,7 @@ def _bundled(request: SensitivityRequest) -> _Subject:
             "--calibration goes with a variant: a bundle has a table of its own "
             "(--images names pictures to measure on)"
         )
-    source = load_source_of(bundle.manifest, request.weights)
+    source = load_source_of(bundle.manifest, request.network.weights)
     folded = fold_batch_norm(source.network)
     table = CalibrationTable.load(bundle.path / calibration.table)
     table.check_model(folded)
@@ -162,17 +155,7 @@ def _bundled(request: SensitivityRequest) -> _Subject:
 
 
 def _calibrated(request: SensitivityRequest, on_progress: Progress) -> _Subject:
-    source = load_source(
-        request.model,
-        weights=request.weights,
-        num_classes=request.num_classes,
-        resolution=request.resolution,
-        padding=request.padding,
-        output_kind=request.output_kind,
-        mean=request.mean,
-        std=request.std,
-        on_progress=on_progress,
-    )
+    source = load_source(request.network, on_progress)
     folded, scheme = fold_batch_norm(source.network), target_for(request.target).scheme
     named: Path | Pictures
     if request.calibration is not None and is_table(request.calibration):

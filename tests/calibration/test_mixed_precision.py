@@ -26,6 +26,7 @@ from effnet_calibration.sites import sites
 from effnet_calibration.table import Quantization
 from effnet_edge.errors import UsageError
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
 from effnet_edge.parity import Comparison, Gate
 from effnet_edge.parity.measures.metrics import kl_divergence
@@ -102,7 +103,7 @@ def test_one_layer_stays_quantized_where_nothing_meets_the_budget(layers: int) -
 @pytest.fixture(scope="module")
 def network() -> EfficientNet:
     """Trained: in a random one, what is kept decides less than the order of summation does."""
-    return fold_batch_norm(load_source("b0", resolution=SIDE).network)
+    return fold_batch_norm(load_source(NetworkRequest("b0", resolution=SIDE)).network)
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from PIL import Image
 from effnet_calibration.table import CalibrationTable
 from effnet_edge.bundle import Bundle
 from effnet_edge.model.preprocessing import variant_preprocessing
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.pictures.embedded import EmbeddedPhotos
@@ -199,7 +200,7 @@ def test_pictures_that_cannot_be_calibrated_on_are_refused(
 
 
 def test_a_checkpoint_with_nan_is_refused(effnet_edge: Run, tmp_path: Path) -> None:
-    weights = load_source("b0").network.state_dict()
+    weights = load_source(NetworkRequest("b0")).network.state_dict()
     weights["stages.3.1.project.conv.weight"][0, 0] = float("nan")
     torch.save(weights, tmp_path / "nan.pth")
 
@@ -213,7 +214,7 @@ def test_a_checkpoint_with_nan_is_refused(effnet_edge: Run, tmp_path: Path) -> N
 def test_dead_channels_and_an_all_zero_tensor_give_right_answers(
     effnet_edge: Run, tmp_path: Path
 ) -> None:
-    network = load_source("b0", resolution=128).network
+    network = load_source(NetworkRequest("b0", resolution=128)).network
     with torch.no_grad():
         for block, channels in ((network.stages[2][1], 60), (network.stages[4][2], None)):
             for tensor in (block.expand.conv.weight, block.expand.bn.bias):

@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from conditioned_networks import save_conditioned
 
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.targets import TARGETS
-from effnet_export.pipeline import ExportRequest, export_bundle
+from effnet_export.pipeline import export_bundle
+from effnet_export.request import ExportRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,12 +79,9 @@ def test_a_cell_exports_and_passes_its_gates(
         pytest.skip(f"{variant} takes {MEMORY[variant] >> 30} GiB of memory")
     capabilities = (COMPUTE_CAPABILITY,) if target == "tensorrt-rtx" else ()
     request = ExportRequest(
-        variant,
+        NetworkRequest(variant, str(checkpoint(variant)), CLASSES, resolution=SIDE),
         target,
         precision,
-        weights=str(checkpoint(variant)),
-        num_classes=CLASSES,
-        resolution=SIDE,
         calibration_size=32 if precision == "int8" else 8,
         compute_capabilities=capabilities,
         output=tmp_path / "bundle",

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from effnet_edge.bundle import BatchRange
 from effnet_edge.graphs.rounding import with_rounding
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import Source, load_source
 from effnet_edge.parity import compare
 from effnet_edge.parity.models.onnx import OnnxClassifier
@@ -141,7 +142,7 @@ def test_the_emulation_rounds_as_numpy_does() -> None:
 
 @pytest.fixture(scope="module")
 def source() -> Source:
-    return load_source("b0", resolution=96)
+    return load_source(NetworkRequest("b0", resolution=96))
 
 
 @pytest.mark.parametrize("input_kind", ["uint8-nhwc", "float32-nchw"])

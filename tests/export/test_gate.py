@@ -18,6 +18,7 @@ from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import GateError
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import EfficientNet, PaddedConv2d
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import Source, load_source
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.parity.models.onnx import OnnxClassifier
@@ -30,7 +31,7 @@ from effnet_export.simplify import simplify
 
 @pytest.fixture(scope="module")
 def source() -> Source:
-    return load_source("b0")
+    return load_source(NetworkRequest("b0"))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 
 from effnet_edge.bundle import BatchRange
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import Source, load_source
 from effnet_edge.parity.inside.bisection import find_faults
 from effnet_edge.parity.models.onnx import OnnxClassifier
@@ -21,7 +22,7 @@ STATIC, DYNAMIC = BatchRange(2, 2, 2), BatchRange(1, 4, 8)
 
 @pytest.fixture(scope="module")
 def source() -> Source:
-    return load_source("b0", weights="random", num_classes=10, resolution=75)
+    return load_source(NetworkRequest("b0", weights="random", num_classes=10, resolution=75))
 
 
 @pytest.fixture(scope="module", params=["uint8-nhwc", "float32-nchw"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,12 @@ from own_models import (
 )
 
 from effnet_edge.errors import CheckpointError, EffnetEdgeError, UsageError
-from effnet_edge.model.source import load_source_of
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.pictures.image import normalize
 from effnet_edge.runtime import EngineRunner
-from effnet_export.pipeline import ExportRequest, export_bundle
+from effnet_export.origin import load_source_of
+from effnet_export.pipeline import export_bundle
+from effnet_export.request import ExportRequest
 
 if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle
@@ -38,8 +41,9 @@ def exported(folder: Path, state: dict[str, torch.Tensor] | None, **options: obj
         torch.save(state, folder / "mine.pth")
         options["weights"] = str(folder / "mine.pth")
     options = {"resolution": SIDE, **options}
-    request = ExportRequest("b0", output=folder / "bundle", **options)
-    return export_bundle(request).bundle
+    told = {field.name for field in fields(NetworkRequest)} & options.keys()
+    network = NetworkRequest("b0", **{name: options.pop(name) for name in told})
+    return export_bundle(ExportRequest(network, output=folder / "bundle", **options)).bundle
 
 
 def answers(bundle: Bundle, network: torch.nn.Module) -> tuple[np.ndarray, np.ndarray]:

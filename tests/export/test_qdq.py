@@ -22,6 +22,7 @@ from effnet_calibration.schemes import (
 from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import GateError
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import Source, load_source
 from effnet_edge.parity import compare
 from effnet_edge.parity.models.onnx import OnnxClassifier
@@ -53,7 +54,7 @@ SCHEMES = (ASYMMETRIC_UINT8, SYMMETRIC_INT8, SYMMETRIC_INT8_DENSE)
 
 @pytest.fixture(scope="module")
 def source() -> Source:
-    return load_source("b0", resolution=96)
+    return load_source(NetworkRequest("b0", resolution=96))
 
 
 @pytest.fixture(scope="module")

@@ -18,14 +18,16 @@ from effnet_calibration.schemes import SYMMETRIC_INT8_DENSE
 from effnet_edge.bundle import BatchRange, Bundle, Manifest
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.runtime.tensorrt.build import build_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_export.fp16 import type_fp16
 from effnet_export.onnx_graph import export_onnx
-from effnet_export.pipeline import ExportRequest, export_bundle
+from effnet_export.pipeline import export_bundle
 from effnet_export.qdq import quantize_graph
+from effnet_export.request import ExportRequest
 from effnet_export.simplify import simplify
 from effnet_export.tensorrt_graph import cast_pixels_first
 
@@ -37,15 +39,13 @@ pytest.importorskip("tensorrt_rtx")
 
 def exported(folder: Path, variant: str, precision: str, resolution: int, **more: object) -> Bundle:
     request = ExportRequest(
-        variant=variant,
+        NetworkRequest(variant, resolution=resolution, **more),
         target="tensorrt-rtx",
         precision=precision,
-        resolution=resolution,
         batch=BatchRange(1, 1, 4),
         calibration_size=32,
         compute_capabilities=("8.6",),
         output=folder / "bundle",
-        **more,
     )
     return export_bundle(request).bundle
 
@@ -215,7 +215,7 @@ def test_int8_of_the_whole_family_builds(
     variant: str, bundles: dict[str, Bundle], tmp_path: Path
 ) -> None:
     """The graph alone: an untrained network does not pass the gate of an export to INT8."""
-    source = load_source(variant, weights="random", resolution=96)
+    source = load_source(NetworkRequest(variant, weights="random", resolution=96))
     folded, few = fold_batch_norm(source.network), EmbeddedPhotos(32)
     plain = Settings(correct_biases=False)
     table = calibrate(folded, few, source.preprocessing, (SYMMETRIC_INT8_DENSE,), settings=plain)

@@ -19,8 +19,8 @@ from rich.table import Table
 
 from effnet_edge.bench import compare
 from effnet_edge.bundle import Bundle
-from effnet_edge.model.source import load_source_of
 from effnet_edge.runtime import EngineRunner
+from effnet_export.origin import load_source_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

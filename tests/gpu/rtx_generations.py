@@ -19,7 +19,12 @@ from effnet_edge.runtime.backend import EngineSpec
 from effnet_edge.runtime.tensorrt.backend import TensorRtRtxBackend
 from effnet_edge.runtime.tensorrt.gpu import need_gpu
 from effnet_edge.runtime.tensorrt.library import library_of
-from effnet_edge.runtime.tensorrt.plan import BuildOptions, Source, build_plan, known_generations
+from effnet_edge.runtime.tensorrt.plan import (
+    BuildOptions,
+    UncompiledGraph,
+    build_plan,
+    known_generations,
+)
 
 if TYPE_CHECKING:
     from effnet_edge.runtime.tensorrt.api import TensorRtRtx
@@ -30,7 +35,7 @@ PIXELS = np.zeros((1, 2, 2, 3), np.uint8)
 def attempt(generation: str, folder: Path) -> str:
     """What came of it, in words; "runs" if it did."""
     graph = resources.files("effnet_edge").joinpath("data", "probe.onnx").read_bytes()
-    source = Source(graph, "the probe", "", None, "fp32")
+    source = UncompiledGraph(graph, "the probe", "", None, "fp32")
     file = folder / f"{generation}.plan"
     try:
         file.write_bytes(build_plan("tensorrt-rtx", source, (generation,), BuildOptions()))

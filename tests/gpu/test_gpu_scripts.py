@@ -25,6 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tiny_bundles import CLASSES, SIDE, manifest, tiny_model, write_bundle
 
 from effnet_edge.bundle import OutputSpec
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
 from effnet_edge.pictures.image import normalize
 from effnet_edge.runtime.tensorrt.cuda import Cuda
@@ -231,7 +232,8 @@ def test_memory_that_closing_leaves_behind_is_found(
 
 def test_the_table_of_latencies(tmp_path: Path) -> None:
     """PyTorch on the CPU, eager: compiled and with CUDA graphs only on a GPU."""
-    weights = load_source("b0", weights="random", num_classes=CLASSES, resolution=SIDE).weights
+    network = NetworkRequest("b0", weights="random", num_classes=CLASSES, resolution=SIDE)
+    weights = load_source(network).weights
     paths = [
         write_bundle(tmp_path / name, "onnxruntime", tiny_model(), weights=weights)
         for name in ("first", "second")
@@ -245,7 +247,7 @@ def test_the_table_of_latencies(tmp_path: Path) -> None:
 
 
 def test_the_network_that_is_timed_computes_what_pytorch_does() -> None:
-    source = load_source("b0", resolution=64)
+    source = load_source(NetworkRequest("b0", resolution=64))
     described = manifest(
         weights=source.weights,
         output=OutputSpec("logits", 1000),

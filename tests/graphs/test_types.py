@@ -10,6 +10,7 @@ from effnet_edge.bundle import BatchRange
 from effnet_edge.graphs.editing import copied
 from effnet_edge.graphs.types import element_types, without_weights
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
 from effnet_export.fp16_graph import write_types
 from effnet_export.onnx_graph import export_onnx
@@ -17,7 +18,7 @@ from effnet_export.onnx_graph import export_onnx
 
 @pytest.fixture(scope="module")
 def exported() -> onnx.ModelProto:
-    source = load_source("b0", resolution=64)
+    source = load_source(NetworkRequest("b0", resolution=64))
     return export_onnx(
         fold_batch_norm(source.network),
         source.preprocessing,

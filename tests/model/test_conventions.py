@@ -204,18 +204,3 @@ def test_a_config_beside_another_naming_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(HUB_CONFIG))
 
     assert load_weights(network_of("b0"), tmp_path / "mine.pth").pixels.crop_fraction == 224 / 256
-
-
-@pytest.mark.parametrize("variant", ["b0", "es", "v2-b0"])
-@pytest.mark.parametrize("padding", ["same", "symmetric"])
-def test_a_resolution_set_later_is_as_one_set_at_first(variant: str, padding: str) -> None:
-    options = {"num_classes": 3, "padding": padding}
-    small = EfficientNet(VARIANTS[variant], resolution=33, **options).eval()
-    large = EfficientNet(VARIANTS[variant], resolution=70, **options).eval()
-    large.load_state_dict(small.state_dict())
-
-    small.set_resolution(70)
-
-    x = torch.randn(1, 3, 70, 70, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        assert torch.equal(small(x), large(x))

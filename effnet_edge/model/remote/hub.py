@@ -12,14 +12,15 @@ import hashlib
 import logging
 import re
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import util
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from effnet_edge.errors import CheckpointError, UsageError, first_line
+from effnet_edge.errors import CheckpointError, EffnetEdgeError, UsageError, first_line
 from effnet_edge.extras import install_hint
 from effnet_edge.model.checkpoints.timm_config import CONFIG_NAME
 
@@ -66,9 +67,9 @@ class HubAddress:
     @property
     def page(self) -> str:
         """The repository's page, for people."""
-        from huggingface_hub import constants
+        from huggingface_hub import HfApi
 
-        return f"{constants.ENDPOINT}/{self.repository}"
+        return f"{HfApi().endpoint}/{self.repository}"
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,33 @@ class HubCheckpoint:
 
 @dataclass(frozen=True)
 class _File:
-    """One that is in the cache, and the commit that it belongs to."""
+    """One that is in the cache.
+
+    Attributes:
+        commit: that it belongs to.
+        digest: by which the hub keeps it: SHA-256 of large files, git's SHA-1 of small ones; on a
+            file system without symbolic links, which has no such names, something else.
+    """
 
     path: Path
     commit: str
+    digest: str
+
+    def is_intact(self) -> bool:
+        """Whether the content has the digest."""
+        if len(self.digest) == _SHA256_DIGITS:
+            return hashlib.sha256(self.path.read_bytes()).hexdigest() == self.digest
+        if len(self.digest) == _SHA1_DIGITS:
+            data = self.path.read_bytes()
+            blob = b"blob %d\0" % len(data) + data
+            return hashlib.sha1(blob, usedforsecurity=False).hexdigest() == self.digest
+        return True
+
+    def forget(self) -> None:
+        """Delete it, and what its name in the cache is a link to."""
+        content = self.path.resolve()
+        self.path.unlink()
+        content.unlink(missing_ok=True)
 
 
 class _UnreachableError(Exception):
@@ -159,104 +183,103 @@ def _checkpoint(address: HubAddress, on_progress: Progress | None) -> tuple[HubA
 
 def _obtain(address: HubAddress, name: str, on_progress: Progress | None = None) -> _File | None:
     """The file of that name at the address's revision; None where the repository has none."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        RemoteEntryNotFoundError,
-    )
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError
 
     if _COMMIT.fullmatch(address.revision):
         is_known, file = _from_cache(address, name)
-        if is_known and (file is None or _is_intact(file.path)):
+        if is_known and (file is None or file.is_intact()):
             return file
     url = hf_hub_url(address.repository, name, revision=address.revision)
-    etag = None
     try:  # first without the library's retries: without a network they take half a minute
-        etag = get_hf_file_metadata(url, library_name=_LIBRARY).etag
+        metadata = get_hf_file_metadata(url, library_name=_LIBRARY)
     except RemoteEntryNotFoundError:
-        pass  # to be kept in mind by the cache, below
-    except (_transport_error(), OSError) as error:
+        _remember_absence(address, name)
+        return None
+    except Exception as error:  # the library lets its HTTP client's own through, of any class
         if isinstance(error, HfHubHTTPError) and error.response.status_code < _SERVER_ERRORS:
             raise
-        is_known, file = _from_cache(address, name)
-        if file is not None and not _is_intact(file.path):
-            raise CheckpointError(
-                f"{file.path} is damaged (its hash is not {_recorded_hash(file.path)}): delete "
-                "that file, and run it again with a network"
-            ) from error
-        if is_known:
-            return file
-        is_off = isinstance(error, OfflineModeIsEnabled)
-        reason = "HF_HUB_OFFLINE is set" if is_off else first_line(error)
-        raise _UnreachableError(reason) from error
-
-    def download(*, anew: bool) -> Path:
-        return Path(
-            hf_hub_download(
-                address.repository,
-                name,
-                revision=address.revision,
-                library_name=_LIBRARY,
-                force_download=anew,
-                tqdm_class=_reporter(f"downloading {address.repository}", on_progress),
-            )
-        )
-
-    try:
-        path = download(anew=False)
-        if not _is_intact(path, etag):
-            path = download(anew=True)
-    except RemoteEntryNotFoundError:
-        return None
-    if not _is_intact(path, etag):
-        _forget(path)
+        return _without_hub(address, name, error)
+    download = partial(_download, address, name, on_progress)
+    commit, digest = metadata.commit_hash or "", metadata.etag or ""
+    file = _File(download(), commit, digest)
+    if not file.is_intact():
+        file = _File(download(force_download=True), commit, digest)
+    if not file.is_intact():
+        file.forget()
         raise CheckpointError(
-            f"{url} is not the file that the hub has on record (its hash is not "
-            f"{_recorded_hash(path) or etag}): try again, or give another checkpoint with "
-            "--weights FILE"
+            f"{url} is not the file that the hub has on record (its hash is not {digest}): try "
+            "again, or give another checkpoint with --weights FILE"
         )
-    return _File(path, _commit(path, name))
+    return file
+
+
+def _download(
+    address: HubAddress, name: str, on_progress: Progress | None, *, force_download: bool = False
+) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    return Path(
+        hf_hub_download(
+            address.repository,
+            name,
+            revision=address.revision,
+            library_name=_LIBRARY,
+            force_download=force_download,
+            tqdm_class=_reporter(f"downloading {address.repository}", on_progress),
+        )
+    )
+
+
+def _remember_absence(address: HubAddress, name: str) -> None:
+    """Let the cache keep in mind that the repository has no such file."""
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    with suppress(RemoteEntryNotFoundError):
+        _download(address, name, None)
+
+
+def _without_hub(address: HubAddress, name: str, error: Exception) -> _File | None:
+    """What the cache has, where the hub cannot be asked.
+
+    Raises:
+        CheckpointError: the file in the cache is damaged.
+        _UnreachableError: the cache does not know of the file.
+    """
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    is_known, file = _from_cache(address, name)
+    if file is not None and not file.is_intact():
+        raise CheckpointError(
+            f"{file.path} is damaged (its hash is not {file.digest}): delete that file, and run "
+            "it again with a network"
+        ) from error
+    if is_known:
+        return file
+    is_off = isinstance(error, OfflineModeIsEnabled)
+    reason = "HF_HUB_OFFLINE is set" if is_off else first_line(error)
+    raise _UnreachableError(reason) from error
 
 
 def _from_cache(address: HubAddress, name: str) -> tuple[bool, _File | None]:
     """Whether the cache knows of the file, and the file; None where the revision has none."""
-    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub import constants, scan_cache_dir, try_to_load_from_cache
 
     found = try_to_load_from_cache(address.repository, name, revision=address.revision)
-    if isinstance(found, str):
-        return True, _File(Path(found), _commit(Path(found), name))
-    return found is not None, None
-
-
-def _commit(path: Path, name: str) -> str:
-    """From the file's place in the cache: …/snapshots/COMMIT/NAME."""
-    return path.parents[name.count("/")].name
-
-
-def _recorded_hash(path: Path) -> str | None:
-    """The hash that the hub gave, by which the cache keeps what is linked into its snapshots.
-
-    None on a file system without symbolic links.
-    """
-    return path.readlink().name if path.is_symlink() else None
-
-
-def _is_intact(path: Path, etag: str | None = None) -> bool:
-    """Whether the content has the recorded hash: SHA-256, or git's SHA-1 of what is not in LFS."""
-    recorded = _recorded_hash(path) or etag or ""
-    if len(recorded) == _SHA256_DIGITS:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == recorded
-    if len(recorded) == _SHA1_DIGITS:
-        data = path.read_bytes()
-        blob = b"blob %d\0" % len(data) + data
-        return hashlib.sha1(blob, usedforsecurity=False).hexdigest() == recorded
-    return True
-
-
-def _forget(path: Path) -> None:
-    """Delete what is in the cache behind that name; the link stays, and leads nowhere."""
-    path.resolve().unlink()
+    if not isinstance(found, str):
+        return found is not None, None
+    path = Path(found)
+    place = path.parent.resolve() / path.name
+    cached = (
+        _File(path, revision.commit_hash, file.blob_path.name)
+        for repository in scan_cache_dir(constants.HF_HUB_CACHE).repos
+        if (repository.repo_type, repository.repo_id) == ("model", address.repository)
+        for revision in repository.revisions
+        for file in revision.files
+        if file.file_path == place
+    )
+    file = next(cached, None)
+    return file is not None, file
 
 
 def _licence(pinned: HubAddress) -> str | None:
@@ -310,14 +333,6 @@ def _quiet_library() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _transport_error() -> type[Exception]:
-    """What the library lets through of its HTTP client: httpx's, since 2.0 httpx2's."""
-    from huggingface_hub.errors import HfHubHTTPError
-
-    base: type[Exception] = HfHubHTTPError.__bases__[0]
-    return base
-
-
 @contextmanager
 def _errors_for_people(address: HubAddress) -> Iterator[None]:
     """The library's errors as ours, one line each."""
@@ -332,6 +347,8 @@ def _errors_for_people(address: HubAddress) -> Iterator[None]:
     log_in = "log in (hf auth login) or set HF_TOKEN"
     try:
         yield
+    except EffnetEdgeError:
+        raise
     except _UnreachableError as error:
         raise CheckpointError(
             f"the Hugging Face hub cannot be reached ({error}), and not all of {address} is in "
@@ -364,7 +381,7 @@ def _errors_for_people(address: HubAddress) -> Iterator[None]:
             f"{constants.HF_HUB_CACHE}: the downloaded weights cannot be kept there "
             f"({error.strerror}): {remedy}, or set HF_HOME to another directory"
         ) from error
-    except (_transport_error(), ValueError, RuntimeError) as error:
+    except Exception as error:  # its HTTP client's own, of any class
         raise _failed(address, error) from error
 
 

@@ -11,7 +11,7 @@ from effnet_edge.runtime.tensorrt.cuda import Cuda, CudaError
 from effnet_edge.runtime.tensorrt.engine import Engine
 from effnet_edge.runtime.tensorrt.gpu import gpu_number, need_gpu
 from effnet_edge.runtime.tensorrt.lane import Lane
-from effnet_edge.runtime.tensorrt.plan import BuildOptions, Source, build_plan
+from effnet_edge.runtime.tensorrt.plan import BuildOptions, UncompiledGraph, build_plan
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,5 +100,5 @@ def _plan(spec: EngineSpec, target: str, gpu: Gpu) -> bytes:
     """The plan in the file; a graph, which only `doctor` brings, is compiled first."""
     if spec.model_path.suffix != ".onnx":
         return spec.model_path.read_bytes()
-    graph = Source(spec.model_path.read_bytes(), str(spec.model_path), "", None, "fp32")
+    graph = UncompiledGraph(spec.model_path.read_bytes(), str(spec.model_path), "", None, "fp32")
     return build_plan(target, graph, (gpu.compute_capability,), BuildOptions())

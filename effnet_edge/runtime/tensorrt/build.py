@@ -19,7 +19,7 @@ from effnet_edge.progress import no_progress
 from effnet_edge.runtime.tensorrt.library import library_of
 from effnet_edge.runtime.tensorrt.plan import (
     BuildOptions,
-    Source,
+    UncompiledGraph,
     build_plan,
     known_generations,
 )
@@ -180,11 +180,11 @@ def _file_name(
     return "-".join(parts) + ".plan"
 
 
-def _source(bundle: Bundle, batch: BatchRange) -> Source:
+def _source(bundle: Bundle, batch: BatchRange) -> UncompiledGraph:
     smallest, commonest, largest = (
         (size, *_image_shape(bundle)) for size in (batch.minimum, batch.optimum, batch.maximum)
     )
-    return Source(
+    return UncompiledGraph(
         bundle.model_path.read_bytes(),
         str(bundle.model_path),
         bundle.manifest.input.name,

@@ -54,7 +54,7 @@ class BuildOptions:
 
 
 @dataclass(frozen=True)
-class Source:
+class UncompiledGraph:
     """A graph to compile.
 
     Attributes:
@@ -75,7 +75,7 @@ class Source:
 
 def build_plan(
     target: str,
-    source: Source,
+    source: UncompiledGraph,
     generations: tuple[str, ...],
     options: BuildOptions,
     on_progress: Progress = no_progress,

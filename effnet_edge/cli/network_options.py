@@ -1,8 +1,9 @@
-"""The options of every command that starts from a network and calibrates it."""
+"""The options of every command that starts from a network, and of those that calibrate it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,9 +13,14 @@ from effnet_edge.cli.engine_options import ChannelValues
 from effnet_edge.targets import DEFAULT_TARGET, TARGETS
 
 if TYPE_CHECKING:
+    from effnet_edge.model.request import NetworkRequest
+    from effnet_edge.model.variants import Padding
     from effnet_edge.outputs import OutputKind
 
 Command = TypeVar("Command", bound=Callable[..., object])
+
+NetworkOf = Callable[[str], "NetworkRequest"]
+"""The request for a network of that variant, as the options tell it."""
 
 _TARGET = click.option(
     "--target",
@@ -30,7 +36,9 @@ _WEIGHTS = click.option(
     "hf://OWNER/REPO[@REVISION][/FILE] on the Hugging Face hub, or 'random'.",
 )
 _NUM_CLASSES = click.option(
-    "--num-classes", type=click.IntRange(1), default=1000, show_default=True
+    "--num-classes",
+    type=click.IntRange(1),
+    help="Classes of the network. [default: as many as in the checkpoint]",
 )
 _RESOLUTION = click.option(
     "--resolution",
@@ -62,7 +70,7 @@ _MEAN = click.option(
 _STD = click.option(
     "--std",
     type=ChannelValues(),
-    help="Standard deviation of each input channel, likewise.",
+    help="Standard deviation of each input channel, in units of pixel / 255.",
 )
 _CALIBRATION = click.option(
     "--calibration",
@@ -80,15 +88,45 @@ _CALIBRATION_SIZE = click.option(
 )
 
 
-def network_options(command: Command) -> Command:
-    """Add --target, --weights and what tells the network that the weights are for."""
-    options = (
-        *(_TARGET, _WEIGHTS, _NUM_CLASSES, _MULTI_LABEL, _FEATURES),
-        *(_RESOLUTION, _PADDING, _MEAN, _STD),
-    )
+def target_option(command: Command) -> Command:
+    """Add --target."""
+    return _TARGET(command)
+
+
+def network_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Add --weights and what tells the network that the weights are for.
+
+    The command gets them as `network`, a `NetworkOf`.
+    """
+
+    @wraps(command)
+    def with_network(
+        *arguments: object,
+        weights: str | None,
+        num_classes: int | None,
+        multi_label: bool,
+        features: bool,
+        resolution: int | None,
+        padding: Padding | None,
+        mean: tuple[float, ...] | None,
+        std: tuple[float, ...] | None,
+        **others: object,
+    ) -> object:
+        from effnet_edge.model.request import NetworkRequest
+
+        kind = _output_kind(multi_label=multi_label, features=features)
+
+        def network(variant: str) -> NetworkRequest:
+            return NetworkRequest(
+                variant, weights, num_classes, kind, resolution, padding, mean, std
+            )
+
+        return command(*arguments, network=network, **others)
+
+    options = (_WEIGHTS, _NUM_CLASSES, _MULTI_LABEL, _FEATURES, _RESOLUTION, _PADDING, _MEAN, _STD)
     for option in reversed(options):
-        command = option(command)
-    return command
+        with_network = option(with_network)
+    return with_network
 
 
 def calibration_options(command: Command) -> Command:
@@ -96,7 +134,7 @@ def calibration_options(command: Command) -> Command:
     return _CALIBRATION(_CALIBRATION_SIZE(command))
 
 
-def output_kind(*, multi_label: bool, features: bool) -> OutputKind:
+def _output_kind(*, multi_label: bool, features: bool) -> OutputKind:
     """What --multi-label and --features say together.
 
     Raises:

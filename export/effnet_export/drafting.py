@@ -1,0 +1,79 @@
+"""The manifest of a bundle that is being made."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from effnet_edge import __version__
+from effnet_edge.bundle import Calibration, InputSpec, Manifest, OutputSpec, utc_now
+from effnet_edge.machine import Machine
+from effnet_edge.outputs import OUTPUT_NAMES
+from effnet_export.onnx_graph import INPUT_NAME
+
+if TYPE_CHECKING:
+    from effnet_calibration.table import CalibrationTable
+    from effnet_edge.model.source import Source
+    from effnet_export.request import ExportRequest
+
+CALIBRATION_FILE = "calibration.json"
+TOOLS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino", "numpy", "pillow")
+
+
+def draft_manifest(
+    request: ExportRequest,
+    source: Source,
+    model_file: str,
+    gate_pictures: str,
+    table: CalibrationTable | None,
+) -> Manifest:
+    """All but the results of the gates, the engines and the files.
+
+    Args:
+        gate_pictures: which ones the gates compared on, in words.
+        table: what an INT8 model was quantized by, in `CALIBRATION_FILE`.
+    """
+    network, preprocessing = source.network, source.preprocessing
+    side = preprocessing.resolution
+    dtype, layout = request.input_kind.split("-")
+    kind = network.output_kind
+    return Manifest(
+        created=utc_now(),
+        variant=network.variant.name,
+        target=request.target,
+        precision=request.chosen_precision,
+        model=model_file,
+        input=InputSpec(INPUT_NAME, dtype, layout.upper(), side, side, preprocessing.channels),
+        batch=request.batch,
+        output=OutputSpec(OUTPUT_NAMES[kind], network.output_size, kind),
+        preprocessing=preprocessing,
+        padding=network.padding,
+        tools=tool_versions(),
+        machine=Machine.here(),
+        weights=source.weights,
+        parity_images=gate_pictures,
+        calibration=_calibration(table, request.chosen_target.scheme.name) if table else None,
+    )
+
+
+def _calibration(table: CalibrationTable, scheme: str) -> Calibration:
+    images = table.images
+    return Calibration(
+        table=CALIBRATION_FILE,
+        scheme=scheme,
+        source=images.source,
+        size=images.size,
+        sha256=images.sha256,
+        kept=table.quantization(scheme).kept,
+    )
+
+
+def tool_versions() -> dict[str, str]:
+    """effnet-edge's own version and those of the libraries that had a hand in the model."""
+    versions = {"effnet-edge": __version__}
+    for tool in TOOLS:
+        try:
+            versions[tool] = metadata.version(tool)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
