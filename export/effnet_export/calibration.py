@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effnet_calibration.calibrate import calibrate, no_progress
+from effnet_calibration.calibrate import calibrate
+from effnet_calibration.progress import Progress, no_progress
 from effnet_calibration.table import CalibrationTable
 from effnet_edge.errors import UsageError
 from effnet_edge.pictures.embedded import EmbeddedPhotos
@@ -15,7 +16,6 @@ from effnet_edge.pictures.sets import ImageSet
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from effnet_calibration.calibrate import Progress
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.pictures.image import Preprocessing

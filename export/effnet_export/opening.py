@@ -121,12 +121,13 @@ class Models:
         network = fold_batch_norm(source.network)
         bundle = self.bundles.get(spec or "")
         if bundle is not None and bundle.manifest.calibration is not None:
-            from effnet_calibration.quantized import equalized
+            from effnet_calibration.quantized import changed
             from effnet_calibration.table import CalibrationTable
 
             calibration = bundle.manifest.calibration
             table = CalibrationTable.load(bundle.path / calibration.table)
-            network = equalized(network, table.quantization(calibration.scheme))
+            quantization = table.quantization(calibration.scheme).uncorrected()
+            network = changed(network, quantization)
         return TorchClassifier(network, self.preprocessing, self.reference.name)
 
     def _manifest(self) -> Manifest | None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from effnet_calibration.calibrate import no_progress
 from effnet_calibration.image_sets import DEFAULT_IMAGES
 from effnet_calibration.mixed_precision import keep_for_budget
+from effnet_calibration.path import STEM
+from effnet_calibration.progress import Progress, no_progress
 from effnet_calibration.quantized import apply, apply_quantization
 from effnet_calibration.schemes import ASYMMETRIC_UINT8
 from effnet_edge import __version__
@@ -46,7 +47,7 @@ from effnet_export.fp16 import type_fp16
 from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate
 from effnet_export.onnx_graph import INPUT_NAME, export_onnx
 from effnet_export.pictures import CalibratedOn, ExportPictures
-from effnet_export.qdq import STEM, quantize_graph, without_pairs
+from effnet_export.qdq import quantize_graph, without_pairs
 from effnet_export.simplify import simplify
 from effnet_export.targets import Target, target_for
 from effnet_export.tensorrt_graph import cast_pixels_first
@@ -54,7 +55,6 @@ from effnet_export.tensorrt_graph import cast_pixels_first
 if TYPE_CHECKING:
     import onnx
 
-    from effnet_calibration.calibrate import Progress
     from effnet_calibration.mixed_precision import MixedPrecision
     from effnet_calibration.quantized import QuantizedNetwork
     from effnet_calibration.table import CalibrationTable

@@ -19,6 +19,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from effnet_calibration.path import STEM
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from effnet_calibration.quantized import QuantizedNetwork
     from effnet_calibration.schemes import TensorQuantization
 
-STEM = "stem.conv"
 PREPROCESS = "preprocess"
 PIXEL_STEP = 1 / 255
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from effnet_calibration.calibrate import no_progress
 from effnet_calibration.image_sets import DEFAULT_IMAGES
+from effnet_calibration.progress import Progress, no_progress
 from effnet_calibration.sensitivity import sensitivity
 from effnet_calibration.table import CalibrationTable
 from effnet_edge.bundle import Bundle
@@ -29,8 +29,7 @@ from effnet_export.calibration import (
 from effnet_export.targets import target_for
 
 if TYPE_CHECKING:
-    from effnet_calibration.calibrate import Progress
-    from effnet_calibration.sensitivity import TensorCost
+    from effnet_calibration.sensitivity import LayerCost
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.variants import Padding
     from effnet_edge.outputs import OutputKind
@@ -85,7 +84,7 @@ class SensitivityResult:
     variant: str
     scheme: str
     measure: str
-    costs: list[TensorCost]
+    costs: list[LayerCost]
     kept: tuple[str, ...]
     images: int
     image_source: str

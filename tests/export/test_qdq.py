@@ -12,6 +12,7 @@ import openvino
 import pytest
 
 from effnet_calibration.calibrate import calibrate
+from effnet_calibration.path import STEM
 from effnet_calibration.quantized import QuantizedNetwork, apply
 from effnet_calibration.schemes import (
     ASYMMETRIC_UINT8,
@@ -33,7 +34,7 @@ from effnet_export.gate import (
     simulation_gate,
 )
 from effnet_export.onnx_graph import export_onnx
-from effnet_export.qdq import STEM, quantize_graph, without_pairs
+from effnet_export.qdq import quantize_graph, without_pairs
 from effnet_export.simplify import simplify
 
 if TYPE_CHECKING:
