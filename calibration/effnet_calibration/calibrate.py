@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -107,15 +108,15 @@ def quantize(
     """Go through all steps for one scheme."""
     network = observed.network
     work = Work(
-        network,
-        NetworkPath.of(network),
-        scheme,
-        observed.preprocessing,
-        observed.statistics,
-        observed.exact,
-        lambda quantization: simulate(network, quantization),
-        settings,
-        progress,
+        network=network,
+        path=NetworkPath.of(network),
+        scheme=scheme,
+        preprocessing=observed.preprocessing,
+        statistics=observed.statistics,
+        exact=observed.exact,
+        simulate=partial(simulate, network),
+        settings=settings,
+        progress=progress,
     )
     quantization = Quantization(scheme.name)
     for step in STEPS:
@@ -131,11 +132,7 @@ def correct(
 ) -> Quantization:
     """Correct biases and gain anew, as is needed after any change; see `bias_correction`."""
     return bias_correction.correct(
-        network,
-        quantization,
-        exact,
-        lambda changed: simulate(network, changed),
-        progress=progress,
+        network, quantization, exact, partial(simulate, network), progress=progress
     )
 
 
