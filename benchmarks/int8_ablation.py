@@ -8,7 +8,7 @@ and SQNR against the FP32 network are those on EVALUATION.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,28 +17,19 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import track
 
-from effnet_calibration.bias_correction import OutputCollector
-from effnet_calibration.calibrate import Settings, choose_grids, correct, integer_pixels
-from effnet_calibration.image_sets import CalibrationPictures
-from effnet_calibration.memory import batch_size, images_in_memory
-from effnet_calibration.quantized import apply_quantization
+from effnet_calibration.calibrate import Observed, observe, quantize
+from effnet_calibration.quantized import simulate
 from effnet_calibration.schemes import SCHEMES
-from effnet_calibration.sites import channels_last
-from effnet_calibration.statistics import StatisticsCollector
+from effnet_calibration.work import Settings
 from effnet_edge.model.folding import fold_batch_norm
-from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
 from effnet_edge.parity import compare
 from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.sets import ImageSet
 
 if TYPE_CHECKING:
-    from effnet_calibration.bias_correction import ExactOutputs
     from effnet_calibration.schemes import QuantizationScheme
-    from effnet_calibration.statistics import TensorStatistics
-    from effnet_edge.model.network import EfficientNet
-    from effnet_edge.parity import ParityResult
-    from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.parity.comparison import ParityResult
 
 ALL = Settings()
 NOTHING = Settings(**{each.name: False for each in fields(Settings)})
@@ -56,42 +47,18 @@ STEPS = {
 }
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A folded network with its statistics and outputs on the pictures."""
-
-    network: EfficientNet
-    preprocessing: Preprocessing
-    statistics: dict[str, TensorStatistics]
-    exact: ExactOutputs
-
-    def judge(
-        self, scheme: QuantizationScheme, settings: Settings, pictures: ImageSet
-    ) -> ParityResult:
-        """Quantize with those settings, and compare with the network itself."""
-        draft = choose_grids(self.network, self.statistics, scheme, settings)
-        draft = replace(draft, pixels=integer_pixels(scheme, self.preprocessing))
-        quantization = correct(self.network, draft, self.exact, settings)
-        simulated = apply_quantization(self.network, quantization).simulated()
-        return compare(
-            TorchClassifier(self.network, self.preprocessing, "FP32"),
-            TorchClassifier(simulated, self.preprocessing, "INT8"),
-            pictures,
-            self.preprocessing,
-        )
-
-
-def observe(variant: str, pictures: ImageSet) -> Subject:
-    """Load the variant, and pass the pictures through it."""
-    source = load_source(NetworkRequest(variant))
-    network = channels_last(fold_batch_norm(source.network))
-    seen = CalibrationPictures(pictures, source.preprocessing, batch_size(network))
-    limit = images_in_memory(network)
-    with StatisticsCollector(network) as collector, OutputCollector(network, limit) as outputs:
-        for batch in seen.batches():
-            outputs.offer(batch)
-            collector.run(batch)
-    return Subject(network, source.preprocessing, collector.statistics(), outputs.outputs())
+def judge(
+    observed: Observed, scheme: QuantizationScheme, settings: Settings, pictures: ImageSet
+) -> ParityResult:
+    """Quantize with those settings, and compare with the network itself."""
+    network, preprocessing = observed.network, observed.preprocessing
+    simulated = simulate(network, quantize(observed, scheme, settings))
+    return compare(
+        TorchClassifier(network, preprocessing, "FP32"),
+        TorchClassifier(simulated, preprocessing, "INT8"),
+        pictures,
+        preprocessing,
+    )
 
 
 @click.command()
@@ -101,7 +68,9 @@ def observe(variant: str, pictures: ImageSet) -> Subject:
 @click.option("--output", type=click.Path(path_type=Path), help="A Markdown file to write.")
 def main(calibration: str, evaluation: str, variant: str, output: Path | None) -> None:
     """Measure every step on the pictures of EVALUATION, calibrated on those of CALIBRATION."""
-    subject = observe(variant, ImageSet.from_folder(calibration))
+    source = load_source(variant)
+    folded = fold_batch_norm(source.network)
+    observed = observe(folded, ImageSet.from_folder(calibration), source.preprocessing)
     pictures = ImageSet.from_folder(evaluation)
     lines = [
         "# What each step of the INT8 quantization brings",
@@ -114,7 +83,7 @@ def main(calibration: str, evaluation: str, variant: str, output: Path | None) -
     ]
     rows = [(scheme, step) for scheme in SCHEMES.values() for step in STEPS]
     for scheme, step in track(rows, "quantizing", console=Console(stderr=True)):
-        result = subject.judge(scheme, STEPS[step], pictures)
+        result = judge(observed, scheme, STEPS[step], pictures)
         lines.append(
             f"| {step} | {scheme.name} | {result.kl:.4f} | {100 * result.top1_agreement:.1f} "
             f"| {result.sqnr_db:.1f} |"

@@ -6,14 +6,13 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from onnx import version_converter
 
 from effnet_calibration.calibrate import calibrate
 from effnet_calibration.equalization import equalize_stream
+from effnet_calibration.path import NetworkPath
 from effnet_calibration.quantized import apply
 from effnet_calibration.schemes import SYMMETRIC_INT8_DENSE
-from effnet_calibration.sites import layer
 from effnet_edge.bundle import BatchRange
 from effnet_edge.pictures.sets import ImageSet
 from effnet_export.fp16 import OPSET
@@ -56,8 +55,10 @@ def _scaled(exponent: int) -> Callable[[Subject], onnx.ModelProto]:
 
     def make(subject: Subject) -> onnx.ModelProto:
         network = copy.deepcopy(subject.folded)
-        channels = layer(network, f"stages.{STAGE}.0.project.conv").weight.shape[0]
-        equalize_stream(network, STAGE, torch.full((channels,), 2.0**exponent))
+        path = NetworkPath.of(network)
+        projection = path.stream_projections(STAGE)[0]
+        channels = projection.module(network).weight.shape[0]
+        equalize_stream(network, path, projection, (2.0**exponent,) * channels)
         return _exported(network, subject, FLOATS)
 
     return make

@@ -10,7 +10,8 @@ Three tensors of an EfficientNet have channels that may be scaled for free:
 - a stage's residual stream, which is linear between a projection and the layers that read it: the
   factor multiplies every projection of the stage and divides every reader's input weights.
 
-All are exact in real arithmetic. They change the network in place.
+All are exact in real arithmetic. They change the network in place: each function is one of a step's
+changes, see `work.Step`.
 """
 
 from __future__ import annotations
@@ -20,161 +21,149 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from effnet_calibration.sites import CLASSIFIER, HEAD, blocks, layer
-from effnet_edge.model.network import ConvBnAct, SqueezeExcitation
+from effnet_calibration.errors import CalibrationError
+from effnet_calibration.path import CLASSIFIER
 
 if TYPE_CHECKING:
-    from effnet_edge.model.network import Block, EfficientNet
+    from effnet_calibration.path import Layer, NetworkPath
+    from effnet_calibration.quantization import Numbers
+    from effnet_edge.model.network import EfficientNet, SqueezeExcitation
 
 
-class ScaledActivation(nn.Module):
-    """An activation times a factor a channel, less a constant: float32 (N, C, H, W)."""
+class _Scaled(nn.Module):
+    """Whatever scales each channel by a factor, and then subtracts a constant from all."""
 
     factors: Tensor
     centre: Tensor | None
 
-    def __init__(self, original: nn.Module, factors: Tensor, centre: float = 0.0) -> None:
+    def __init__(self, factors: Tensor) -> None:
         super().__init__()
-        self.original = original
         self.register_buffer("factors", factors.view(1, -1, 1, 1))
-        self.register_buffer("centre", _per_channel(centre, factors))
+        self.register_buffer("centre", None)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """float32 (N, C, H, W) → the same shape."""
-        scaled: Tensor = self.original(x) * self.factors
+    def subtract(self, centre: float) -> None:
+        """Subtract `centre` from now on.
+
+        As a tensor (1, C, 1, 1): a scalar becomes a literal in the kernels that TensorRT-RTX
+        generates, and each block of a shape gets a kernel of its own.
+        """
+        self.centre = torch.full_like(self.factors, centre)
+
+    def _centred(self, scaled: Tensor) -> Tensor:
         return scaled if self.centre is None else scaled - self.centre
 
 
-class ScaledSqueezeExcitation(nn.Module):
+class ScaledActivation(_Scaled):
+    """An activation times a factor a channel, less a constant: float32 (N, C, H, W)."""
+
+    def __init__(self, original: nn.Module, factors: Tensor) -> None:
+        super().__init__(factors)
+        self.original = original
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 (N, C, H, W) → the same shape."""
+        return self._centred(self.original(x) * self.factors)
+
+
+class ScaledSqueezeExcitation(_Scaled):
     """Squeeze-excitation whose gate also scales each channel, and which subtracts a constant.
 
     The submodules are those of the original, under the same names.
     """
 
-    factors: Tensor
-    centre: Tensor | None
-
-    def __init__(self, original: SqueezeExcitation, factors: Tensor, centre: float = 0.0) -> None:
-        super().__init__()
+    def __init__(self, original: SqueezeExcitation, factors: Tensor) -> None:
+        super().__init__(factors)
         self.pool = original.pool
         self.reduce = original.reduce
         self.act = original.act
         self.expand = original.expand
         self.gate = original.gate
-        self.register_buffer("factors", factors.view(1, -1, 1, 1))
-        self.register_buffer("centre", _per_channel(centre, factors))
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 (N, C, H, W) → the same shape."""
         gate = self.gate(self.expand(self.act(self.reduce(self.pool(x))))) * self.factors
-        scaled: Tensor = x * gate
-        return scaled if self.centre is None else scaled - self.centre
+        return self._centred(x * gate)
 
 
-def _per_channel(centre: float, factors: Tensor) -> Tensor | None:
-    """The constant as a tensor (1, C, 1, 1), or None for 0.
-
-    A scalar becomes a literal in the kernels that TensorRT-RTX generates, and each block of a
-    shape gets a kernel of its own.
-    """
-    return torch.full_like(factors, centre).view(1, -1, 1, 1) if centre else None
-
-
-def has_scalable_depthwise_input(block_name: str, block: Block) -> bool:
-    """Whether there is a depthwise convolution, after an activation that a factor can follow.
-
-    Not so in the blocks of the first stage after its first: there the depthwise convolution reads
-    the residual stream.
-    """
-    after_activation = isinstance(block.expand, ConvBnAct) or block_name == "stages.0.0"
-    return isinstance(block.depthwise, ConvBnAct) and after_activation
-
-
-def equalize_depthwise(network: EfficientNet, block_name: str, factors: Tensor) -> None:
-    """Scale the input channels of a block's depthwise convolution by `factors`, float32 (C,)."""
-    block = cast("Block", network.get_submodule(block_name))
-    producer = block.expand if isinstance(block.expand, ConvBnAct) else network.stem
-    producer.act = ScaledActivation(producer.act, factors)
-    reader = cast("nn.Conv2d", layer(network, f"{block_name}.depthwise.conv"))
-    _divide(reader, factors.view(-1, 1, 1, 1))
+def equalize_depthwise(
+    network: EfficientNet, path: NetworkPath, layer: Layer, factors: Numbers
+) -> None:
+    """Scale the input channels of a depthwise convolution by `factors`, one a channel."""
+    scale = _per_channel(factors)
+    producer = _producer(path, layer)
+    name = cast("str", producer.activation)
+    network.set_submodule(name, ScaledActivation(network.get_submodule(name), scale))
+    _divide(layer.module(network), scale.view(-1, 1, 1, 1))
 
 
 def equalize_projection(
-    network: EfficientNet, block_name: str, factors: Tensor, centre: float = 0.0
+    network: EfficientNet, path: NetworkPath, layer: Layer, factors: Numbers
 ) -> None:
-    """Scale the input channels of a block's projection by `factors`, and subtract `centre`.
-
-    Args:
-        factors: float32 (C,).
-        centre: a value of the scaled tensor; subtracted from all of it, and given back through
-            the projection's bias.
-    """
-    block = cast("Block", network.get_submodule(block_name))
-    if isinstance(block.se, SqueezeExcitation):
-        block.se = ScaledSqueezeExcitation(block.se, factors, centre)
+    """Scale the input channels of a projection by `factors`, one a channel."""
+    scale = _per_channel(factors)
+    producer = _producer(path, layer)
+    if producer.gate is not None:
+        gate = cast("SqueezeExcitation", network.get_submodule(producer.gate))
+        network.set_submodule(producer.gate, ScaledSqueezeExcitation(gate, scale))
     else:
-        before = block.depthwise if isinstance(block.depthwise, ConvBnAct) else block.expand
-        producer = cast("ConvBnAct", before)
-        producer.act = ScaledActivation(producer.act, factors, centre)
-    conv = block.project.conv
-    _divide(conv, factors.view(1, -1, 1, 1))
-    if centre:
-        restored = conv.weight.double().sum((1, 2, 3)) * centre
-        conv.bias = _parameter(_bias(conv).double() + restored)
+        name = cast("str", producer.activation)
+        network.set_submodule(name, ScaledActivation(network.get_submodule(name), scale))
+    _divide(layer.module(network), scale.view(1, -1, 1, 1))
 
 
-def equalize_stream(network: EfficientNet, stage_index: int, factors: Tensor) -> None:
-    """Scale the channels of what a stage's projections add up to by `factors`, float32 (C,)."""
-    for name in stream_projections(network, stage_index):
-        conv = cast("nn.Conv2d", layer(network, name))
-        conv.weight = _parameter(conv.weight.double() * factors.double().view(-1, 1, 1, 1))
-        conv.bias = _parameter(_bias(conv).double() * factors.double())
-    for name in stream_readers(network, stage_index):
-        reader = cast("nn.Conv2d", layer(network, name))
-        per_input = reader.groups == 1
-        _divide(reader, factors.view(1, -1, 1, 1) if per_input else factors.view(-1, 1, 1, 1))
+def centre_projection(
+    network: EfficientNet, path: NetworkPath, layer: Layer, centre: Numbers
+) -> None:
+    """Subtract `centre` from all of a projection's scaled input; its bias gives it back."""
+    value = cast("float", centre)
+    if not value:
+        return
+    producer = _producer(path, layer)
+    scaled = network.get_submodule(cast("str", producer.gate or producer.activation))
+    if not isinstance(scaled, _Scaled):
+        raise CalibrationError(f"the calibration table has a centre of {layer.name}, no factors")
+    scaled.subtract(value)
+    conv = layer.module(network)
+    restored = conv.weight.double().sum((1, 2, 3)) * value
+    conv.bias = _parameter(_bias(conv).double() + restored)
 
 
-def stream_readers(network: EfficientNet, stage_index: int) -> list[str]:
-    """Names of the convolutions that read a stage's residual stream."""
-    inside = [
-        name
-        for name, _ in blocks(network)
-        if name.startswith(f"stages.{stage_index}.") and not name.endswith(".0")
-    ]
-    after = f"stages.{stage_index + 1}.0"
-    names = inside if stage_index + 1 == len(network.stages) else [*inside, after]
-    readers = [_first_convolution(network, name) for name in names]
-    return [*readers, HEAD] if stage_index + 1 == len(network.stages) else readers
-
-
-def stream_projections(network: EfficientNet, stage_index: int) -> list[str]:
-    """Names of the convolutions whose outputs add up to a stage's residual stream."""
-    stage = f"stages.{stage_index}."
-    return [f"{name}.project.conv" for name, _ in blocks(network) if name.startswith(stage)]
+def equalize_stream(
+    network: EfficientNet, path: NetworkPath, layer: Layer, factors: Numbers
+) -> None:
+    """Scale the channels of the residual stream that the layer adds to by `factors`."""
+    stage, scale = cast("int", layer.adds_to), _per_channel(factors)
+    for projection in path.stream_projections(stage):
+        conv = projection.module(network)
+        conv.weight = _parameter(conv.weight.double() * scale.double().view(-1, 1, 1, 1))
+        conv.bias = _parameter(_bias(conv).double() * scale.double())
+    for reader in path.stream_readers(stage):
+        per_output = reader.kind == "depthwise"
+        _divide(
+            reader.module(network),
+            scale.view(-1, 1, 1, 1) if per_output else scale.view(1, -1, 1, 1),
+        )
 
 
 def scale_logits(network: EfficientNet, factor: float) -> None:
     """Multiply the logits by `factor`, through the classifier's weights and bias."""
-    classifier = cast("nn.Linear", layer(network, CLASSIFIER))
+    classifier = cast("nn.Linear", network.get_submodule(CLASSIFIER))
     classifier.weight = _parameter(classifier.weight.double() * factor)
     classifier.bias = _parameter(_bias(classifier).double() * factor)
 
 
-def _first_convolution(network: EfficientNet, block_name: str) -> str:
-    block = network.get_submodule(block_name)
-    parts = ("expand", "depthwise", "project")
-    first = next(part for part in parts if isinstance(getattr(block, part), ConvBnAct))
-    return f"{block_name}.{first}.conv"
+def _producer(path: NetworkPath, layer: Layer) -> Layer:
+    if layer.source is None:
+        raise CalibrationError(f"{layer.name} reads no activation: no factor can follow it")
+    return path[layer.source]
 
 
-def has_linear_stream(network: EfficientNet, stage_index: int) -> bool:
-    """Whether nothing but additions stands between a stage's projections and their readers."""
-    stage = cast("nn.Sequential", network.stages[stage_index])
-    return all(isinstance(cast("Block", block).project.act, nn.Identity) for block in stage)
+def _per_channel(numbers: Numbers) -> Tensor:
+    """Float32 (C,)."""
+    return torch.as_tensor(numbers, dtype=torch.float32)
 
 
-def _divide(conv: nn.Conv2d, factors: Tensor) -> None:
+def _divide(conv: nn.Conv2d | nn.Linear, factors: Tensor) -> None:
     conv.weight = _parameter(conv.weight.double() / factors.double())
 
 

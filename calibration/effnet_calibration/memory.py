@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from effnet_calibration.sites import blocks
-from effnet_edge.model.network import ConvBnAct
+from effnet_calibration.path import NetworkPath
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from effnet_edge.model.network import EfficientNet
+    from effnet_calibration.path import Layer
+    from effnet_edge.model.network import EfficientNet, PaddedConv2d
 
 HELD_BYTES = 2 << 30
 FEWEST_HELD = 8
@@ -21,26 +19,19 @@ LARGEST_TENSOR_BYTES = 64 << 20
 
 def batch_size(network: EfficientNet) -> int:
     """Pictures to compute at once: as many as keep the network's largest tensor small."""
-    largest = 4 * max(_tensor_sizes(network))
+    maps = [layer for layer in NetworkPath.of(network).main if layer.kind != "classifier"]
+    largest = 4 * max(_output_size(network, layer) for layer in maps)
     return max(1, min(LARGEST_BATCH, LARGEST_TENSOR_BYTES // largest))
 
 
 def images_in_memory(network: EfficientNet, held_bytes: int = HELD_BYTES) -> int:
     """How many pictures' activations fit between any two blocks, with the shortcut."""
-    largest = 2 * max(_stream_sizes(network))
+    ends = [layer for layer in NetworkPath.of(network) if layer.adds_to is not None]
+    largest = 2 * max(_output_size(network, layer) for layer in ends)
     return max(FEWEST_HELD, held_bytes // (4 * largest))
 
 
-def _tensor_sizes(network: EfficientNet) -> Iterator[int]:
-    """Values in every convolution's output for one picture."""
-    for module in network.modules():
-        if isinstance(module, ConvBnAct):
-            conv = module.conv
-            yield conv.out_channels * (-(-conv.input_size // conv.stride[0])) ** 2
-
-
-def _stream_sizes(network: EfficientNet) -> Iterator[int]:
-    """Values in every block's output for one picture."""
-    for _, block in blocks(network):
-        conv = block.project.conv
-        yield conv.out_channels * (-(-conv.input_size // conv.stride[0])) ** 2
+def _output_size(network: EfficientNet, layer: Layer) -> int:
+    """Values in a convolution's output for one picture."""
+    conv = cast("PaddedConv2d", layer.module(network))
+    return conv.out_channels * (-(-conv.input_size // conv.stride[0])) ** 2

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from effnet_calibration.bias_correction import ExactOutputs
 from effnet_calibration.calibrate import correct
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.memory import batch_size, images_in_memory
-from effnet_calibration.quantized import apply_quantization
+from effnet_calibration.outputs import ExactOutputs
+from effnet_calibration.path import NetworkPath, channels_last
+from effnet_calibration.quantized import simulate
 from effnet_calibration.sensitivity import sensitivity
-from effnet_calibration.sites import channels_last, sites
 from effnet_edge.parity import Comparison, ParityResult
 from effnet_edge.pictures.image import normalize
-from effnet_edge.progress import no_progress
+from effnet_edge.progress import Progress, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from effnet_calibration.table import Quantization
+    from effnet_calibration.quantization import Quantization
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.parity import Gate
     from effnet_edge.pictures.image import Preprocessing
@@ -95,15 +95,14 @@ def keep_for_budget(
         told = _named_attempt(progress, tried, len(kept))
         candidate = quantization
         if kept:
-            candidate = replace(quantization, kept=tuple(sorted(kept)))
-            candidate = correct(network, candidate, exact, progress=told)
+            candidate = correct(network, quantization.keeping(kept), exact, told)
         return Attempt(candidate, meter.measure(candidate, told))
 
     def within_budget(candidate: Attempt) -> bool:
         return not budget.check(candidate.loss)
 
     all_int8 = best = attempt(())
-    names = [site.name for site in sites(network)]
+    names = [layer.name for layer in NetworkPath.of(network).inputs]
     if not within_budget(all_int8):
         costs = sensitivity(network, quantization, meter.spread(SENSITIVITY_IMAGES), progress)
         # Only the stem's weights are quantized: keeping it gains next to nothing.
@@ -177,7 +176,7 @@ class LossMeter:
 
     def measure(self, quantization: Quantization, progress: Progress = no_progress) -> ParityResult:
         """The loss by one quantization, whose biases are taken as they are."""
-        simulated = apply_quantization(self._network, quantization).simulated()
+        simulated = simulate(self._network, quantization)
         comparison = Comparison(
             "torch", "simulated INT8", "FP32", "INT8", self._network.output_kind
         )

@@ -6,34 +6,23 @@ import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-import torch
 from torch import Tensor, nn
 
-from effnet_calibration.equalization import (
-    equalize_depthwise,
-    equalize_projection,
-    equalize_stream,
-    scale_logits,
-)
+from effnet_calibration.equalization import scale_logits
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.integer_weights import QuantizedWeight
+from effnet_calibration.path import STEM, NetworkPath, channels_last
 from effnet_calibration.pixel_stem import PixelStem
+from effnet_calibration.quantization import CENTRES
 from effnet_calibration.schemes import QuantizationScheme, TensorQuantization, get_scheme
-from effnet_calibration.sites import (
-    STEM,
-    channels_last,
-    depthwise_convolutions,
-    last_projection,
-    layer,
-    quantized_layers,
-    sites,
-    squeeze_excitations,
-)
+from effnet_calibration.steps import CHANGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from effnet_calibration.table import CalibrationTable, Quantization
+    from effnet_calibration.path import Layer
+    from effnet_calibration.quantization import Quantization
+    from effnet_calibration.table import CalibrationTable
     from effnet_edge.model.network import EfficientNet
 
 
@@ -43,7 +32,7 @@ class QuantizedNetwork:
 
     Attributes:
         network: folded, equalized and bias-corrected, in float32. Its modules have the original's
-            names; equalization put `ScaledActivation` and `ScaledSqueezeExcitation` in some places.
+            names; some were replaced by those of the steps' changes.
         scheme: of the activations.
         inputs: the grid of each quantized layer's input, by layer name. The stem has none: its
             input are 8-bit pixels already.
@@ -65,14 +54,15 @@ class QuantizedNetwork:
         """A copy that computes in float32 what the integer graph does, up to summation order."""
         network = channels_last(self.with_rounded_weights())
         for name, grid in self.inputs.items():
-            layer(network, name).register_forward_pre_hook(_fake_quantize_input(grid))
+            module = network.get_submodule(name)
+            module.register_forward_pre_hook(_fake_quantize_input(grid))
         return network
 
     def with_rounded_weights(self) -> EfficientNet:
         """A copy whose weights are on their grids, and whose activations are as they come."""
         network = copy.deepcopy(self.network)
         for name, weight in self.weights.items():
-            layer(network, name).weight.data.copy_(weight.dequantized())
+            network.get_parameter(f"{name}.weight").data.copy_(weight.dequantized())
         if self.pixel_stem is not None:
             self.pixel_stem.simulate_in(network)
         return network
@@ -97,82 +87,89 @@ def apply_quantization(network: EfficientNet, quantization: Quantization) -> Qua
         CalibrationError: the part does not fit the network.
     """
     scheme = get_scheme(quantization.scheme)
-    changed = equalized(network, quantization)
-    for name, added in quantization.biases.items():
-        _add_bias(changed, name, added)
-    if quantization.logit_gain != 1:
-        scale_logits(changed, 1 / quantization.logit_gain)
-    kept = set(quantization.kept)
-    if not scheme.quantizes_gates:
-        kept |= squeeze_excitations(changed)
-    if not scheme.quantizes_depthwise:
-        kept |= depthwise_convolutions(changed)
-    if not scheme.quantizes_last_projection:
-        kept.add(last_projection(changed))
-    inputs = {}
-    for site in sites(changed):
-        if site.name in kept:
-            continue
-        entry = quantization.tensors.get(site.name)
-        if entry is None:
-            raise CalibrationError(f"the calibration table lacks {site.name}: calibrate again")
-        inputs[site.name] = scheme.on_grid(entry.scale, entry.zero_point)
+    network = changed(network, quantization)
+    path = NetworkPath.of(network)
+    kept = _left_in_floats(path, scheme) | set(quantization.kept)
+    layers = [layer for layer in path.inputs if layer.name not in kept]
+    inputs = {layer.name: _grid(layer, quantization, scheme) for layer in layers}
     weights = {
-        name: QuantizedWeight.of(module.weight.detach(), scheme.weight_limit)
-        for name, module in quantized_layers(changed).items()
-        if name in inputs
+        layer.name: QuantizedWeight.of(layer.module(network).weight.detach(), scheme.weight_limit)
+        for layer in layers
     }
     pixel_stem = None
     if quantization.pixels is not None and STEM not in kept:
-        pixel_stem = PixelStem.of(changed, quantization.pixels, scheme.weight_limit)
-    for block, centre in quantization.centres.items():
-        _restore_centre(changed, f"{block}.project.conv", centre, weights)
-    return QuantizedNetwork(changed, scheme, inputs, weights, pixel_stem)
+        pixel_stem = PixelStem.of(network, quantization.pixels, scheme.weight_limit)
+    for name, centre in quantization.changes(CENTRES).items():
+        _restore_centre(network, path[name], cast("float", centre), weights)
+    return QuantizedNetwork(network, scheme, inputs, weights, pixel_stem)
 
 
-def equalized(network: EfficientNet, quantization: Quantization) -> EfficientNet:
-    """A copy with the table's factors and centres, which computes the same.
+def simulate(network: EfficientNet, quantization: Quantization) -> EfficientNet:
+    """A copy of a folded network that computes what its quantized form does."""
+    return apply_quantization(network, quantization).simulated()
+
+
+def changed(network: EfficientNet, quantization: Quantization) -> EfficientNet:
+    """A copy with everything that the steps changed, and nothing rounded.
 
     Raises:
-        CalibrationError: the factors do not fit the network.
+        CalibrationError: the changes do not fit the network, or one is unknown.
     """
-    changed = copy.deepcopy(network)
+    copied = copy.deepcopy(network)
+    path = NetworkPath.of(copied)
+    for name, each in quantization.layers.items():
+        if name not in path:
+            raise CalibrationError(f"the calibration table has {name}, which the network lacks")
+        unknown = sorted(each.changes.keys() - CHANGES.keys())
+        if unknown:
+            raise CalibrationError(
+                f"the calibration table holds '{unknown[0]}', which this effnet-edge does not "
+                "know: update effnet-edge, or calibrate again"
+            )
     try:
-        for stage, factors in quantization.stream.items():
-            equalize_stream(changed, int(stage), torch.tensor(factors))
-        for block, factors in quantization.depthwise.items():
-            equalize_depthwise(changed, block, torch.tensor(factors))
-        for block, factors in quantization.projection.items():
-            centre = quantization.centres.get(block, 0.0)
-            equalize_projection(changed, block, torch.tensor(factors), centre)
-    except (RuntimeError, AttributeError, ValueError) as error:
+        for change, make in CHANGES.items():
+            for name, numbers in quantization.changes(change).items():
+                make(copied, path, path[name], numbers)
+    except (RuntimeError, AttributeError, ValueError, TypeError) as error:
         raise CalibrationError(
             f"the calibration table's factors do not fit the network: {error}"
         ) from error
-    return changed
+    if quantization.logit_gain != 1:
+        scale_logits(copied, 1 / quantization.logit_gain)
+    return copied
 
 
-def _add_bias(network: EfficientNet, name: str, added: tuple[float, ...]) -> None:
-    module = layer(network, name)
-    if module.bias is None or module.bias.shape[0] != len(added):
-        raise CalibrationError(f"the calibration table's bias of {name} does not fit the network")
-    module.bias = _parameter(module.bias + torch.tensor(added))
+def _left_in_floats(path: NetworkPath, scheme: QuantizationScheme) -> set[str]:
+    """Names of the layers that a scheme does not quantize."""
+    names = set()
+    if not scheme.quantizes_gates:
+        names |= {layer.name for layer in path if layer.in_gate}
+    if not scheme.quantizes_depthwise:
+        names |= {layer.name for layer in path.of_kind("depthwise")}
+    if not scheme.quantizes_last_projection:
+        names.add(path.last_projection().name)
+    return names
+
+
+def _grid(
+    layer: Layer, quantization: Quantization, scheme: QuantizationScheme
+) -> TensorQuantization:
+    entry = quantization.layer(layer.name).grid
+    if entry is None:
+        raise CalibrationError(f"the calibration table lacks {layer.name}: calibrate again")
+    return scheme.on_grid(entry.scale, entry.zero_point)
 
 
 def _restore_centre(
-    network: EfficientNet, name: str, centre: float, weights: Mapping[str, QuantizedWeight]
+    network: EfficientNet, layer: Layer, centre: float, weights: Mapping[str, QuantizedWeight]
 ) -> None:
     """Let the bias give back what the rounded weights, not the exact ones, lose with the centre."""
-    if name not in weights:
+    if layer.name not in weights:
         return
-    module = layer(network, name)
-    bias = cast("Tensor", module.bias)
-    lost = (module.weight.double() - weights[name].dequantized().double()).flatten(1).sum(1)
-    module.bias = _parameter((bias - lost * centre).float())
-
-
-def _parameter(values: Tensor) -> nn.Parameter:
-    return nn.Parameter(values, requires_grad=False)
+    module, rounded = layer.module(network), weights[layer.name].dequantized()
+    lost = (module.weight.double() - rounded.double()).flatten(1).sum(1)
+    bias = cast("Tensor", module.bias) - lost * centre
+    module.bias = nn.Parameter(bias.float(), requires_grad=False)
 
 
 def _fake_quantize_input(

@@ -1,42 +1,37 @@
-"""What each tensor's quantization costs: one layer rounded, and all others exact."""
+"""What each layer's quantization costs: its input and weights rounded, all others exact."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
-from effnet_calibration.quantized import apply_quantization, equalized
-from effnet_calibration.sites import (
-    CLASSIFIER,
-    HEAD,
-    STEM,
-    blocks,
+from effnet_calibration.path import (
+    NetworkPath,
     channels_last,
-    layer,
-    quantized_layers,
-    sites,
-    squeeze_excitations,
+    short_block,
+    short_name,
 )
+from effnet_calibration.quantized import changed, simulate
 from effnet_edge.parity.measures.output_measures import OUTPUT_MEASURES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from effnet_calibration.table import Quantization
+    from effnet_calibration.path import Layer
+    from effnet_calibration.quantization import Quantization
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.progress import Progress
 
 
 @dataclass(frozen=True)
-class TensorCost:
+class LayerCost:
     """What quantizing one layer's input and weights, and nothing else, costs.
 
     Attributes:
-        name: of the layer that reads the tensor.
-        kind: a site's kind, or "stem": of the stem only the weights are quantized.
+        name, kind: the layer's; of the stem only the weights are quantized.
         depth: the layer's place in the order of execution.
         divergence: of the answers from the exact network's, by the measure of `OUTPUT_MEASURES`:
             KL of the probabilities, nats, or the normalized error of features. The layer's bias
@@ -55,13 +50,12 @@ class TensorCost:
     @property
     def block(self) -> str:
         """Where it is: "1.0" in stages.1.0, "stem", "head", "classifier"."""
-        parts = self.name.removeprefix("stages.").split(".")
-        return ".".join(parts[:2]) if self.name.startswith("stages.") else parts[0]
+        return short_block(self.name)
 
     @property
     def short_name(self) -> str:
         """The name as far as it tells something: "1.0.depthwise"."""
-        return self.name.removeprefix("stages.").removesuffix(".conv")
+        return short_name(self.name)
 
 
 def sensitivity(
@@ -69,8 +63,8 @@ def sensitivity(
     quantization: Quantization,
     batches: Sequence[Tensor],
     progress: Progress | None = None,
-) -> list[TensorCost]:
-    """The cost of every quantized tensor, dearest first.
+) -> list[LayerCost]:
+    """The cost of every quantized layer, dearest first.
 
     Args:
         network: the folded network that the quantization was made for.
@@ -78,19 +72,20 @@ def sensitivity(
         progress: told after each batch.
     """
     # Corrected biases are for a network that is quantized before the layer too.
-    bare = replace(quantization, biases={}, logit_gain=1.0)
+    bare = quantization.uncorrected()
     # The quantized network before rounding will not do: its biases are for rounded weights.
-    exact = channels_last(equalized(network, bare))
-    rounded = apply_quantization(network, bare).simulated()
-    names = [name for name in quantized_layers(network) if name not in quantization.kept]
+    exact = channels_last(changed(network, bare))
+    rounded = simulate(network, bare)
+    path = NetworkPath.of(exact)
+    layers = [layer for layer in path if layer.name not in quantization.kept]
     batches = [batch.contiguous(memory_format=torch.channels_last) for batch in batches]
     exact_logits: list[Tensor] = []
-    logits: dict[str, list[Tensor]] = {name: [] for name in names}
+    logits: dict[str, list[Tensor]] = {layer.name: [] for layer in layers}
     with torch.inference_mode():
-        corrected = [name for name in names if name not in squeeze_excitations(network)]
+        corrected = [layer for layer in layers if not layer.in_gate]
         _remove_mean_errors(exact, rounded, corrected, batches)
         for done, batch in enumerate(batches):
-            run = _Alternatives(exact, rounded, names)
+            run = _Alternatives(exact, rounded, path, layers)
             run.pass_through(batch)
             exact_logits.append(run.exact_logits)
             for name, alternative in run.logits.items():
@@ -102,54 +97,53 @@ def sensitivity(
     divergences = {
         name: measure(reference, torch.cat(each).numpy()) for name, each in logits.items()
     }
-    costs = _costs(network, quantization, divergences)
+    costs = _costs(path, quantization, divergences)
     return sorted(costs, key=lambda cost: cost.divergence, reverse=True)
 
 
 def _costs(
-    network: EfficientNet, quantization: Quantization, divergences: dict[str, float]
-) -> list[TensorCost]:
-    kinds = {site.name: site.kind for site in sites(network)}
+    path: NetworkPath, quantization: Quantization, divergences: dict[str, float]
+) -> list[LayerCost]:
     costs = []
-    for depth, name in enumerate(quantized_layers(network)):
-        if name not in divergences:
+    for depth, layer in enumerate(path):
+        if layer.name not in divergences:
             continue
-        entry = quantization.tensors.get(name)
+        grid = quantization.layer(layer.name).grid
         costs.append(
-            TensorCost(
-                name,
-                kinds.get(name, "stem"),
+            LayerCost(
+                layer.name,
+                layer.kind,
                 depth,
-                divergences[name],
-                entry.snr_db if entry else None,
-                entry.rule if entry else None,
+                divergences[layer.name],
+                grid.snr_db if grid else None,
+                grid.rule if grid else None,
             )
         )
     return costs
 
 
 def _remove_mean_errors(
-    exact: EfficientNet, rounded: EfficientNet, names: Sequence[str], batches: Sequence[Tensor]
+    exact: EfficientNet, rounded: EfficientNet, layers: Sequence[Layer], batches: Sequence[Tensor]
 ) -> None:
     """Take from the bias of every rounded layer its output's mean error on exact inputs."""
-    errors: dict[str, Tensor] = {}
+    errors: dict[Layer, Tensor] = {}
 
-    def watch(name: str) -> torch.utils.hooks.RemovableHandle:
+    def watch(layer: Layer) -> torch.utils.hooks.RemovableHandle:
         def add(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            error = layer(rounded, name)(*inputs) - output
+            error = layer.module(rounded)(*inputs) - output
             total = error.flatten(2).mean(2).sum(0) if error.dim() == 4 else error.sum(0)
-            errors[name] = errors.get(name, torch.zeros_like(total)) + total
+            errors[layer] = errors.get(layer, torch.zeros_like(total)) + total
 
-        return layer(exact, name).register_forward_hook(add)
+        return layer.module(exact).register_forward_hook(add)
 
-    handles = [watch(name) for name in names]
+    handles = [watch(layer) for layer in layers]
     for batch in batches:
         exact(batch)
     for handle in handles:
         handle.remove()
     images = sum(len(batch) for batch in batches)
-    for name, error in errors.items():
-        module = layer(rounded, name)
+    for layer, error in errors.items():
+        module = layer.module(rounded)
         bias = cast("Tensor", module.bias) - error / images
         module.bias = nn.Parameter(bias, requires_grad=False)
 
@@ -157,40 +151,36 @@ def _remove_mean_errors(
 class _Alternatives:
     """One batch through the exact network, and from each layer on with that layer rounded."""
 
-    def __init__(self, exact: EfficientNet, rounded: EfficientNet, names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        exact: EfficientNet,
+        rounded: EfficientNet,
+        path: NetworkPath,
+        layers: Sequence[Layer],
+    ) -> None:
         self._exact = exact
         self._rounded = rounded
-        self._names = set(names)
+        # What takes the pictures to the answers; a block's own name is that of its module.
+        self._parts = ["stem", *path.blocks, "head", "pool", "classifier"]
+        self._layers = {
+            part: [layer.name for layer in layers if layer.block == part] for part in self._parts
+        }
         self.logits: dict[str, Tensor] = {}
 
     def pass_through(self, batch: Tensor) -> None:
         """Fill `logits`, and `exact_logits`."""
-        steps: list[tuple[str, nn.Module]] = [*blocks(self._exact)]
-        if STEM in self._names:
-            with _swapped(self._exact, self._rounded, STEM):
-                y = self._exact.stem(batch)
-            self.logits[STEM] = self._finish(y, [module for _, module in steps])
-        x = self._exact.stem(batch)
-        for index, (name, block) in enumerate(steps):
-            rest = [module for _, module in steps[index + 1 :]]
-            for layer_name in self._inside(name):
-                with _swapped(self._exact, self._rounded, layer_name):
-                    y = block(x)
-                self.logits[layer_name] = self._finish(y, rest)
-            x = block(x)
-        for layer_name in sorted(self._names & {HEAD, CLASSIFIER}):
-            with _swapped(self._exact, self._rounded, layer_name):
-                self.logits[layer_name] = self._finish(x, [])
-        self.exact_logits = self._finish(x, [])
+        x = batch
+        for index, part in enumerate(self._parts):
+            for name in self._layers[part]:
+                with _swapped(self._exact, self._rounded, name):
+                    self.logits[name] = self._from(index, x)
+            x = self._exact.get_submodule(part)(x)
+        self.exact_logits = x
 
-    def _inside(self, block_name: str) -> list[str]:
-        return sorted(name for name in self._names if name.startswith(f"{block_name}."))
-
-    def _finish(self, x: Tensor, modules: list[nn.Module]) -> Tensor:
-        for module in modules:
-            x = module(x)
-        logits: Tensor = self._exact.classifier(self._exact.pool(self._exact.head(x)))
-        return logits
+    def _from(self, index: int, x: Tensor) -> Tensor:
+        for part in self._parts[index:]:
+            x = self._exact.get_submodule(part)(x)
+        return x
 
 
 class _swapped:  # noqa: N801 - reads as a statement

@@ -1,4 +1,4 @@
-"""A picture of what each tensor's quantization costs."""
+"""A picture of what each layer's quantization costs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.patches import Patch
 
-    from effnet_calibration.sensitivity import TensorCost
+    from effnet_calibration.sensitivity import LayerCost
 
 FORMATS = (".png", ".svg", ".pdf")
 HIGHLIGHTED = 5
@@ -27,9 +27,9 @@ OTHERS = "stem, head, classifier"
 
 
 def plot_sensitivity(
-    costs: Sequence[TensorCost], path: Path, title: str, measure: str = "KL, nats"
+    costs: Sequence[LayerCost], path: Path, title: str, measure: str = "KL, nats"
 ) -> None:
-    """Draw a bar a tensor, in the order of execution, and write it as PNG, SVG or PDF.
+    """Draw a bar a layer, in the order of execution, and write it as PNG, SVG or PDF.
 
     Args:
         costs: as `sensitivity` gives them; those of least cost may be missing.
@@ -70,7 +70,7 @@ def check_plot(path: Path) -> None:
         )
 
 
-def _draw(axes: Axes, costs: Sequence[TensorCost]) -> None:
+def _draw(axes: Axes, costs: Sequence[LayerCost]) -> None:
     dearest = sorted(range(len(costs)), key=lambda index: costs[index].divergence)[-HIGHLIGHTED:]
     total = sum(cost.divergence for cost in costs)
     for index, cost in enumerate(costs):
@@ -106,7 +106,7 @@ def _legend() -> list[Patch]:
     return [Patch(color=colour, label=kind) for kind, colour in named.items()]
 
 
-def _label_blocks(axes: Axes, costs: Sequence[TensorCost]) -> None:
+def _label_blocks(axes: Axes, costs: Sequence[LayerCost]) -> None:
     """One label a block, in the middle of its bars, and a line between blocks."""
     places: dict[str, list[int]] = {}
     for index, cost in enumerate(costs):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from effnet_calibration.errors import CalibrationError
-from effnet_calibration.sites import layer, sites
+from effnet_calibration.path import NetworkPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,7 +147,7 @@ class TensorStatistics:
 
 
 class StatisticsCollector:
-    """Watches the inputs of a network's sites; a context manager, as the hooks must go again."""
+    """Watches the inputs of a network's layers; a context manager, as the hooks must go again."""
 
     def __init__(self, network: EfficientNet) -> None:
         self._network = network
@@ -156,9 +156,9 @@ class StatisticsCollector:
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
     def __enter__(self) -> StatisticsCollector:
-        for site in sites(self._network):
-            reader = layer(self._network, site.name)
-            self._handles.append(reader.register_forward_pre_hook(self._hook(site.name)))
+        for layer in NetworkPath.of(self._network).inputs:
+            module = layer.module(self._network)
+            self._handles.append(module.register_forward_pre_hook(self._hook(layer.name)))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -181,7 +181,7 @@ class StatisticsCollector:
         return logits
 
     def statistics(self) -> dict[str, TensorStatistics]:
-        """What was seen so far, by site name."""
+        """What was seen so far, by the name of the layer that reads it."""
         return {name: TensorStatistics(tuple(folds)) for name, folds in self._folds.items()}
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cattrs
 
 from effnet_calibration.errors import CalibrationError
+from effnet_calibration.quantization import (
+    DEPTHWISE,
+    PROJECTION,
+    Quantization,
+    from_columns,
+    to_columns,
+)
 from effnet_edge.files import write_whole
 
 if TYPE_CHECKING:
@@ -52,52 +59,6 @@ class TensorRange:
 
     minimum: tuple[float, ...]
     maximum: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """How one tensor is quantized, and why: the rule, and the signal to noise that it promised."""
-
-    scale: float
-    zero_point: int
-    rule: str
-    snr_db: float
-
-
-@dataclass(frozen=True)
-class PixelNormalization:
-    """What the network's input is made by: (pixel / 255 − mean) / std, one of each a channel."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Quantization:
-    """One scheme's part of a table.
-
-    Attributes:
-        tensors: by the name of the layer that reads the tensor.
-        depthwise, projection: factors of each block's tensor by block name ("stages.1.0");
-            blocks that are not equalized have none.
-        stream: factors of a stage's residual stream by stage index.
-        centres: what is subtracted from a block's scaled projection input.
-        biases: what is added to a layer's bias, by layer name.
-        logit_gain: what quantization left of the logits' spread; the classifier is divided by it.
-        kept: names of layers left in 16-bit floating point, their weights and their input.
-        pixels: how the stem's pixels are normalized, where it reads them as integers.
-    """
-
-    scheme: str
-    tensors: dict[str, TensorEntry]
-    depthwise: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    projection: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    stream: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    centres: dict[str, float] = field(default_factory=dict)
-    biases: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    logit_gain: float = 1.0
-    kept: tuple[str, ...] = ()
-    pixels: PixelNormalization | None = None
 
 
 @dataclass(frozen=True)
@@ -155,8 +116,14 @@ class CalibrationTable:
 
     def to_json(self) -> str:
         """The file's text: the same for the same table, numbers exact to the last bit."""
-        tree = cattrs.Converter().unstructure(self)
-        return json.dumps(tree, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+        return json.dumps(
+            self._tree(), indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False
+        )
+
+    def _tree(self) -> dict[str, Any]:
+        """What the file holds."""
+        columns = {name: to_columns(each) for name, each in self.quantizations.items()}
+        return asdict(replace(self, quantizations={})) | {"quantizations": columns}
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CalibrationTable:
@@ -186,9 +153,7 @@ class CalibrationTable:
                 "update effnet-edge, or calibrate again"
             )
         try:
-            table = cattrs.Converter(forbid_extra_keys=True, detailed_validation=False).structure(
-                tree, cls
-            )
+            table = _converter().structure(tree, cls)
         except Exception as error:
             # cattrs lets out whatever the conversion of a wrong value raises.
             raise CalibrationError(f"{name} is damaged: {error!r}") from error
@@ -201,7 +166,7 @@ def difference(before: CalibrationTable, after: CalibrationTable) -> list[str]:
 
     A list of numbers is one value: its line gives the largest change.
     """
-    return list(_differences("", asdict(before), asdict(after)))
+    return list(_differences("", before._tree(), after._tree()))
 
 
 def identify(network: EfficientNet) -> ModelIdentity:
@@ -217,6 +182,12 @@ def identify(network: EfficientNet) -> ModelIdentity:
         network.output_size,
         digest.hexdigest(),
     )
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True, detailed_validation=False)
+    converter.register_structure_hook(Quantization, lambda columns, _: from_columns(columns))
+    return converter
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
@@ -236,12 +207,13 @@ def _check_values(table: CalibrationTable, name: str) -> None:
     for key, quantization in table.quantizations.items():
         if quantization.scheme != key:
             raise CalibrationError(f"{name} is damaged: {key} holds {quantization.scheme}")
-        for tensor, entry in quantization.tensors.items():
-            if not entry.scale > 0:
-                raise CalibrationError(f"{name} is damaged: the scale of {tensor} is {entry.scale}")
-        factors = [*quantization.depthwise.values(), *quantization.projection.values()]
-        if any(not value > 0 for values in factors for value in values):
-            raise CalibrationError(f"{name} is damaged: a factor is not above 0")
+        for layer, grid in quantization.grids.items():
+            if not grid.scale > 0:
+                raise CalibrationError(f"{name} is damaged: the scale of {layer} is {grid.scale}")
+        for change in (DEPTHWISE, PROJECTION):
+            for factors in quantization.changes(change).values():
+                if not isinstance(factors, tuple) or any(not value > 0 for value in factors):
+                    raise CalibrationError(f"{name} is damaged: a factor is not above 0")
         pixels = quantization.pixels
         if pixels is not None and any(not value > 0 for value in pixels.std):
             raise CalibrationError(f"{name} is damaged: a deviation of the pixels is not above 0")

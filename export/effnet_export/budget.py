@@ -9,7 +9,7 @@ from effnet_edge.errors import GateError
 
 if TYPE_CHECKING:
     from effnet_calibration.mixed_precision import MixedPrecision
-    from effnet_calibration.table import Quantization
+    from effnet_calibration.quantization import Quantization
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.parity import Gate
     from effnet_edge.pictures.image import Preprocessing

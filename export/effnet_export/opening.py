@@ -235,13 +235,13 @@ def _simulation(bundle: Bundle) -> OnnxClassifier:
 
 def _equalized(network: EfficientNet, bundle: Bundle) -> EfficientNet:
     """The folded network with the factors that the bundle was calibrated with."""
-    from effnet_calibration.quantized import equalized
+    from effnet_calibration.quantized import changed
     from effnet_calibration.table import CalibrationTable
 
     calibration = bundle.manifest.calibration
     assert calibration is not None
     table = CalibrationTable.load(bundle.path / calibration.table)
-    return equalized(network, table.quantization(calibration.scheme))
+    return changed(network, table.quantization(calibration.scheme).uncorrected())
 
 
 def _named_alike(reference: Traceable, candidate: Traceable) -> tuple[Traceable, Traceable]:

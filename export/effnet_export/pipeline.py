@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from effnet_calibration.path import STEM
 from effnet_calibration.quantized import apply, apply_quantization
 from effnet_calibration.schemes import ASYMMETRIC_UINT8
 from effnet_edge.bench import bench_bundles
@@ -32,7 +33,7 @@ from effnet_export.fp16 import type_fp16
 from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.pictures import CalibratedOn, ExportPictures
-from effnet_export.qdq import STEM, quantize_graph, without_pairs
+from effnet_export.qdq import quantize_graph, without_pairs
 from effnet_export.simplify import simplify
 from effnet_export.tensorrt_graph import cast_pixels_first
 

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from effnet_calibration.path import STEM
 from effnet_edge.graphs.editing import copied, replace_nodes
 from effnet_edge.graphs.tensors import add_constant, set_value, value
 
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from effnet_calibration.quantized import QuantizedNetwork
     from effnet_calibration.schemes import TensorQuantization
 
-STEM = "stem.conv"
 PREPROCESS = "preprocess"
 PIXEL_STEP = 1 / 255
 

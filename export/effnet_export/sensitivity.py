@@ -19,7 +19,7 @@ from effnet_edge.model.source import load_source
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.parity.measures.output_measures import OUTPUT_MEASURES
 from effnet_edge.pictures.image import normalize
-from effnet_edge.progress import no_progress
+from effnet_edge.progress import Progress, no_progress
 from effnet_edge.targets import DEFAULT_TARGET
 from effnet_export.calibration import (
     calibration_table,
@@ -30,7 +30,7 @@ from effnet_export.origin import load_source_of
 from effnet_export.targets import target_for
 
 if TYPE_CHECKING:
-    from effnet_calibration.sensitivity import TensorCost
+    from effnet_calibration.sensitivity import LayerCost
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.request import NetworkRequest
     from effnet_edge.pictures.image import Preprocessing
@@ -79,7 +79,7 @@ class SensitivityResult:
     variant: str
     scheme: str
     measure: str
-    costs: list[TensorCost]
+    costs: list[LayerCost]
     kept: tuple[str, ...]
     images: int
     image_source: str

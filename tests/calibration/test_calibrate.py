@@ -10,12 +10,14 @@ import torch
 from PIL import Image
 from tiny_networks import PREPROCESSING, SIDE, Smooth, normalized, random_network
 
-from effnet_calibration.calibrate import Settings, calibrate
+from effnet_calibration.calibrate import calibrate
 from effnet_calibration.errors import CalibrationError, CalibrationWarning
 from effnet_calibration.image_sets import CalibrationPictures
+from effnet_calibration.quantization import DEPTHWISE
 from effnet_calibration.quantized import apply
 from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8
 from effnet_calibration.table import CalibrationTable, difference
+from effnet_calibration.work import Settings
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.pictures.sets import ImageSet
@@ -51,8 +53,7 @@ def test_the_same_pictures_give_the_same_table(
     again = calibrate(network, Smooth(40), PREPROCESSING, (ASYMMETRIC_UINT8,), settings=FAST)
     assert again.images == table.images
     name = ASYMMETRIC_UINT8.name
-    assert again.quantization(name).tensors == table.quantization(name).tensors
-    assert again.quantization(name).depthwise == table.quantization(name).depthwise
+    assert again.quantization(name) == table.quantization(name).uncorrected()
 
 
 def test_other_pictures_have_another_hash(table: CalibrationTable) -> None:
@@ -171,13 +172,12 @@ def test_a_table_that_cannot_be_written_leaves_nothing(
 def test_a_difference_names_what_changed(table: CalibrationTable) -> None:
     name = ASYMMETRIC_UINT8.name
     part = table.quantization(name)
-    entry = replace(part.tensors["head.conv"], scale=0.5)
-    factors = tuple(2 * value for value in part.depthwise["stages.0.0"])
-    changed = replace(
-        part,
-        tensors={**part.tensors, "head.conv": entry},
-        depthwise={**part.depthwise, "stages.0.0": factors},
-    )
+    grid = replace(part.grids["head.conv"], scale=0.5)
+    changed = part.gridded({**part.grids, "head.conv": grid})
+    factors = part.changes(DEPTHWISE)
+    first = "stages.0.0.depthwise.conv"
+    doubled = tuple(2 * value for value in factors[first])  # type: ignore[union-attr]
+    changed = changed.changing(DEPTHWISE, {**factors, first: doubled})
     other = replace(table, quantizations={**table.quantizations, name: changed})
     lines = difference(table, other)
     assert len(lines) == 2
@@ -187,7 +187,7 @@ def test_a_difference_names_what_changed(table: CalibrationTable) -> None:
 
 def test_a_difference_of_kept_layers_names_them(table: CalibrationTable) -> None:
     name = ASYMMETRIC_UINT8.name
-    kept = replace(table.quantization(name), kept=("classifier", "head.conv"))
+    kept = table.quantization(name).keeping(["head.conv", "classifier"])
     other = replace(table, quantizations={**table.quantizations, name: kept})
     assert difference(table, other) == [
         f"quantizations.{name}.kept: 0 values → classifier, head.conv"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tiny_networks import normalized, random_network
 
 from effnet_calibration.errors import CalibrationError
+from effnet_calibration.path import NetworkPath
 from effnet_calibration.ranges import (
     ChannelRanges,
     ClippingError,
@@ -15,7 +16,6 @@ from effnet_calibration.ranges import (
     MinMax,
     Percentile,
 )
-from effnet_calibration.sites import sites
 from effnet_calibration.statistics import ChannelStatistics, StatisticsCollector, bin_centres
 
 
@@ -79,14 +79,14 @@ def test_merging_gives_the_statistics_of_both() -> None:
     assert merged.count == whole.count
 
 
-def test_the_collector_sees_every_site_and_memory_does_not_grow_with_images() -> None:
+def test_the_collector_sees_every_layer_and_memory_does_not_grow_with_images() -> None:
     network = random_network()
     with StatisticsCollector(network) as collector:
         collector.run(normalized(3))
         collector.run(normalized(4, seed=1))
         statistics = collector.statistics()
         collector.run(normalized(4, seed=2))
-    assert list(statistics) == [site.name for site in sites(network)]
+    assert list(statistics) == [layer.name for layer in NetworkPath.of(network).inputs]
     first, second = statistics["stages.6.0.depthwise.conv"].folds
     assert first.count + second.count == 11 * 2 * 2
     assert not any(module._forward_pre_hooks for module in network.modules())

@@ -20,10 +20,10 @@ from effnet_calibration.mixed_precision import (
     fewest,
     keep_for_budget,
 )
+from effnet_calibration.path import NetworkPath
+from effnet_calibration.quantization import BIASES, Quantization
 from effnet_calibration.quantized import apply_quantization
 from effnet_calibration.schemes import ASYMMETRIC_UINT8
-from effnet_calibration.sites import sites
-from effnet_calibration.table import Quantization
 from effnet_edge.errors import UsageError
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.request import NetworkRequest
@@ -62,7 +62,7 @@ def loss_of(kl: float) -> Attempt:
     """An attempt with nothing in it but the KL."""
     comparison = Comparison("a", "b", "FP32", "INT8")
     comparison.update(np.eye(2), np.eye(2))
-    return Attempt(Quantization(ASYMMETRIC_UINT8.name, {}), replace(comparison.result(), kl=kl))
+    return Attempt(Quantization(ASYMMETRIC_UINT8.name), replace(comparison.result(), kl=kl))
 
 
 @given(st.integers(2, 170), st.data())
@@ -115,10 +115,9 @@ def table(network: EfficientNet) -> CalibrationTable:
 def broken(table: CalibrationTable) -> Quantization:
     """A quantization with two grids that are much too coarse."""
     part = table.quantization(ASYMMETRIC_UINT8.name)
-    coarse = {
-        name: replace(part.tensors[name], scale=part.tensors[name].scale * 300) for name in BAD
-    }
-    return replace(part, tensors={**part.tensors, **coarse})
+    grids = part.grids
+    coarse = {name: replace(grids[name], scale=grids[name].scale * 300) for name in BAD}
+    return part.gridded({**grids, **coarse})
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +148,10 @@ def test_what_is_reported_is_what_the_quantization_gives_again(
 
 
 def test_biases_are_corrected_for_what_is_kept(broken: Quantization, mixed: MixedPrecision) -> None:
-    best = mixed.best.quantization
-    assert best.biases != broken.biases
+    best, before = (each.changes(BIASES) for each in (mixed.best.quantization, broken))
+    assert best != before
     after = "stages.6.0.project.conv"
-    assert best.biases[after] != broken.biases[after]
+    assert best[after] != before[after]
 
 
 def test_a_budget_that_is_met_already_keeps_nothing(
@@ -162,7 +161,7 @@ def test_a_budget_that_is_met_already_keeps_nothing(
     found = keep_for_budget(network, part, Smooth(10), PREPROCESSING, Gate(max_kl=10.0))
     assert found.best.quantization is part
     assert (found.attempts, found.within_budget) == (1, True)
-    assert found.tensors == len(sites(network))
+    assert found.tensors == len(NetworkPath.of(network).inputs)
 
 
 def test_the_drop_is_counted_on_the_labels(network: EfficientNet, broken: Quantization) -> None:

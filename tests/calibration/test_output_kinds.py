@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,15 +11,17 @@ from tiny_networks import PREPROCESSING, Smooth, normalized
 
 from effnet_calibration.calibrate import calibrate
 from effnet_calibration.mixed_precision import keep_for_budget
+from effnet_calibration.path import CLASSIFIER, HEAD, NetworkPath
+from effnet_calibration.quantization import BIASES
 from effnet_calibration.quantized import apply, apply_quantization
 from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8, QuantizationScheme
 from effnet_calibration.sensitivity import sensitivity
-from effnet_calibration.sites import CLASSIFIER, HEAD, quantized_layers
-from effnet_calibration.table import CalibrationTable, Quantization, identify
+from effnet_calibration.table import CalibrationTable, identify
 from effnet_edge.parity import Gate
 from effnet_edge.parity.measures.metrics import normalized_error, sigmoid_kl_divergence, sqnr_db
 
 if TYPE_CHECKING:
+    from effnet_calibration.quantization import Quantization
     from effnet_edge.model.network import EfficientNet
 
 SCHEMES = (ASYMMETRIC_UINT8, SYMMETRIC_INT8)
@@ -42,13 +43,11 @@ def features_table(features_network: EfficientNet) -> CalibrationTable:
 def test_everything_but_the_classifier_is_quantized(
     features_network: EfficientNet, features_table: CalibrationTable
 ) -> None:
-    assert CLASSIFIER not in quantized_layers(features_network)
-    assert list(quantized_layers(features_network))[-1] == HEAD
+    assert NetworkPath.of(features_network).names[-1] == HEAD
     assert identify(features_network).classes == 1280
     for scheme in SCHEMES:
         part = features_table.quantization(scheme.name)
-        assert CLASSIFIER not in part.tensors
-        assert CLASSIFIER not in part.biases
+        assert CLASSIFIER not in part.layers
         assert part.logit_gain == 1.0
     assert CalibrationTable.from_json(features_table.to_json()) == features_table
 
@@ -58,12 +57,11 @@ def test_all_before_the_classifier_is_quantized_as_with_it(
     table: CalibrationTable, features_table: CalibrationTable, scheme: QuantizationScheme
 ) -> None:
     whole, bare = (each.quantization(scheme.name) for each in (table, features_table))
-    assert bare.tensors == {
-        name: entry for name, entry in whole.tensors.items() if name != CLASSIFIER
-    }
-    assert bare.biases.keys() == whole.biases.keys() - {CLASSIFIER}
-    for name, added in bare.biases.items():
-        assert added == pytest.approx(whole.biases[name], rel=1e-3, abs=1e-4), name
+    assert bare.grids == {name: grid for name, grid in whole.grids.items() if name != CLASSIFIER}
+    biases, wholes = bare.changes(BIASES), whole.changes(BIASES)
+    assert biases.keys() == wholes.keys() - {CLASSIFIER}
+    for name, added in biases.items():
+        assert added == pytest.approx(wholes[name], rel=1e-3, abs=1e-4), name
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=lambda each: each.name)
@@ -92,7 +90,7 @@ def test_the_cost_of_a_tensor_is_its_share_of_the_features_energy(
     part = features_table.quantization(ASYMMETRIC_UINT8.name)
     batches = [normalized(4)]
     costs = {each.name: each.divergence for each in sensitivity(features_network, part, batches)}
-    assert set(costs) == set(quantized_layers(features_network))
+    assert set(costs) == set(NetworkPath.of(features_network).names)
     assert all(0 <= cost < 1 for cost in costs.values())
     # The head has nothing behind it: rounding it alone can be done by hand, but for its mean error.
     rounded = apply_quantization(features_network, part).simulated()
@@ -122,7 +120,7 @@ def test_a_kl_budget_of_independent_labels_is_measured_label_by_label(
     found = keep_for_budget(independent, part, Smooth(32), PREPROCESSING, Gate(max_kl=10.0))
 
     assert part.logit_gain == 1.0
-    assert CLASSIFIER in part.biases
+    assert CLASSIFIER in part.changes(BIASES)
     loss = found.best.loss
     simulated = apply_quantization(independent, part).simulated()
     batch = normalized(32)
@@ -139,11 +137,7 @@ def test_the_costs_of_independent_labels_are_their_own_divergence(
     batches = [normalized(4)]
     many = {each.name: each.divergence for each in sensitivity(independent, part, batches)}
     alone = copy.deepcopy(independent)
-    alone.classifier = (
-        apply_quantization(independent, replace(part, biases={}, logit_gain=1.0))
-        .simulated()
-        .classifier
-    )
+    alone.classifier = apply_quantization(independent, part.uncorrected()).simulated().classifier
     with torch.inference_mode():
         exact, found = independent(batches[0]), alone(batches[0])
         # Sensitivity is measured without the mean error.

@@ -8,16 +8,20 @@ import pytest
 import torch
 from tiny_networks import PREPROCESSING, Smooth, normalized, random_network
 
-from effnet_calibration.bias_correction import ExactOutputs, correct_biases
+from effnet_calibration.bias_correction import correct_biases
 from effnet_calibration.calibrate import calibrate, correct
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.memory import images_in_memory
-from effnet_calibration.quantized import (
-    QuantizedWeight,
-    apply,
-    apply_quantization,
-    equalized,
+from effnet_calibration.outputs import ExactOutputs
+from effnet_calibration.path import NetworkPath, channels_last
+from effnet_calibration.quantization import (
+    BIASES,
+    CENTRES,
+    DEPTHWISE,
+    STREAM,
+    Quantization,
 )
+from effnet_calibration.quantized import QuantizedWeight, apply, apply_quantization, changed
 from effnet_calibration.schemes import (
     ASYMMETRIC_UINT8,
     SCHEMES,
@@ -25,8 +29,7 @@ from effnet_calibration.schemes import (
     SYMMETRIC_INT8_DENSE,
     QuantizationScheme,
 )
-from effnet_calibration.sites import channels_last, quantized_layers, sites
-from effnet_calibration.table import CalibrationTable, Quantization
+from effnet_calibration.table import CalibrationTable
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.parity.measures.metrics import sqnr_db
@@ -56,7 +59,7 @@ def test_every_convolution_but_the_stem_has_a_grid_and_all_have_integer_weights(
     network: EfficientNet, table: CalibrationTable, scheme: QuantizationScheme
 ) -> None:
     quantized = apply(network, table, scheme)
-    names = [site.name for site in sites(network)]
+    names = [layer.name for layer in NetworkPath.of(network).inputs]
     if not scheme.quantizes_gates:
         names = [name for name in names if ".se." not in name]
     if not scheme.quantizes_depthwise:
@@ -107,19 +110,19 @@ def test_bias_correction_removes_the_mean_error_of_the_logits(scheme: Quantizati
         with torch.no_grad():
             return float((simulated(batch) - network(batch)).mean(0).abs().max())
 
-    assert mean_error(corrected) < 0.5 * mean_error(replace(corrected, biases={}))
+    assert mean_error(corrected) < 0.5 * mean_error(corrected.uncorrected())
 
 
 def test_the_centre_comes_back_through_the_rounded_weights(
     network: EfficientNet, table: CalibrationTable
 ) -> None:
-    part = replace(table.quantization(SYMMETRIC_INT8.name), biases={}, logit_gain=1.0)
-    assert max(map(abs, part.centres.values())) > 0
-    block = "stages.4.2"
-    quantized, name = apply_quantization(network, part), f"{block}.project.conv"
+    part = table.quantization(SYMMETRIC_INT8.name).uncorrected()
+    quantized, name = apply_quantization(network, part), "stages.4.2.project.conv"
+    centre = part.changes(CENTRES)[name]
+    assert centre != 0
     reader = quantized.simulated().get_submodule(name)
     # A tensor of zeros arrives as minus the centre, which is on the grid to within half a step.
-    zeros = torch.full((1, reader.in_channels, 4, 4), -part.centres[block])
+    zeros = torch.full((1, reader.in_channels, 4, 4), -centre)
     original = network.get_submodule(name)
     torch.testing.assert_close(
         reader(zeros).mean((0, 2, 3)),
@@ -133,12 +136,12 @@ def test_projections_may_share_a_scale_and_compute_the_same(
     network: EfficientNet, table: CalibrationTable
 ) -> None:
     part = table.quantization(SYMMETRIC_INT8_DENSE.name)
-    scales = {each.scale for name, each in part.tensors.items() if ".project." in name}
+    scales = {each.scale for name, each in part.grids.items() if ".project." in name}
     assert scales == {SYMMETRIC_INT8_DENSE.projection_scale}
-    assert part.depthwise == {}
+    assert part.changes(DEPTHWISE) == {}
     batch = normalized(4, seed=6)
     with torch.no_grad():
-        assert sqnr_db(network(batch), equalized(network, part)(batch)) > 80
+        assert sqnr_db(network(batch), changed(network, part.uncorrected())(batch)) > 80
 
 
 def test_the_simulation_computes_what_integers_would(
@@ -170,28 +173,25 @@ def test_correcting_a_planted_shift_finds_it(network: EfficientNet) -> None:
     others = [bias for other, bias in found.biases.items() if other != name]
     assert max(float(bias.abs().max()) for bias in others) < 1e-3
     assert found.logit_gain == pytest.approx(1, abs=1e-4)
-    corrected = [name for name in quantized_layers(network) if ".se." not in name]
+    corrected = [name for name in NetworkPath.of(network).names if ".se." not in name]
     assert list(found.biases) == corrected
 
 
 def test_a_scaled_stream_is_not_taken_for_an_error() -> None:
     network = random_network("b1", seed=2)
     # Nothing is rounded, so nothing is to be corrected.
-    scaled = Quantization(
-        SYMMETRIC_INT8.name,
-        {},
-        stream={"0": (0.5,) * 8 + (2.0,) * 8},
-        kept=tuple(quantized_layers(network)),
-    )
+    factors = {"stages.0.0.project.conv": (0.5,) * 8 + (2.0,) * 8}
+    scaled = Quantization(SYMMETRIC_INT8.name).keeping(NetworkPath.of(network).names)
+    scaled = scaled.changing(STREAM, factors)
     exact = ExactOutputs.of(network, [normalized(8)])
-    biases = correct(network, scaled, exact).biases
+    biases = correct(network, scaled, exact).changes(BIASES)
     assert max(abs(value) for added in biases.values() for value in added) < 1e-3
 
 
 def test_pictures_that_do_not_fit_in_memory_are_corrected_just_so(
     network: EfficientNet, table: CalibrationTable
 ) -> None:
-    part = replace(table.quantization(ASYMMETRIC_UINT8.name), biases={}, logit_gain=1.0)
+    part = table.quantization(ASYMMETRIC_UINT8.name).uncorrected()
     exact = ExactOutputs.of(channels_last(network), [normalized(6), normalized(6, seed=1)])
 
     def first_biases(held_bytes: int) -> list[torch.Tensor]:
@@ -223,7 +223,7 @@ def test_large_networks_are_corrected_on_fewer_pictures() -> None:
 
 def test_kept_layers_have_no_grid(network: EfficientNet, table: CalibrationTable) -> None:
     kept = ("stages.6.0.project.conv", "classifier")
-    part = replace(table.quantization(SYMMETRIC_INT8.name), kept=kept)
+    part = table.quantization(SYMMETRIC_INT8.name).keeping(kept)
     quantized = apply_quantization(network, part)
     assert not set(kept) & {*quantized.inputs, *quantized.weights}
 
@@ -232,8 +232,7 @@ def test_keeping_every_layer_gives_the_network_back(
     network: EfficientNet, table: CalibrationTable
 ) -> None:
     part = table.quantization(ASYMMETRIC_UINT8.name)
-    names = ("stem.conv", *(site.name for site in sites(network)))
-    bare = replace(part, kept=names, biases={}, logit_gain=1.0)
+    bare = part.uncorrected().keeping(NetworkPath.of(network).names)
     assert fidelity(network, apply_quantization(network, bare).simulated()) > 80
 
 
@@ -246,13 +245,31 @@ def test_factors_of_the_wrong_length_are_refused(
     network: EfficientNet, table: CalibrationTable
 ) -> None:
     part = table.quantization(ASYMMETRIC_UINT8.name)
-    wrong = replace(part, depthwise={**part.depthwise, "stages.3.0": (1.0, 2.0, 3.0)})
+    factors = part.changes(DEPTHWISE) | {"stages.3.0.depthwise.conv": (1.0, 2.0, 3.0)}
+    wrong = part.changing(DEPTHWISE, factors)
     with pytest.raises(CalibrationError, match="do not fit"):
         apply_quantization(network, wrong)
 
 
 def test_a_missing_tensor_is_named(network: EfficientNet, table: CalibrationTable) -> None:
     part = table.quantization(ASYMMETRIC_UINT8.name)
-    tensors = {name: entry for name, entry in part.tensors.items() if name != "head.conv"}
+    grids = {name: grid for name, grid in part.grids.items() if name != "head.conv"}
     with pytest.raises(CalibrationError, match=r"head\.conv"):
-        apply_quantization(network, replace(part, tensors=tensors))
+        apply_quantization(network, part.gridded(grids))
+
+
+def test_a_change_that_no_step_makes_is_named(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    part = table.quantization(ASYMMETRIC_UINT8.name)
+    later = part.changing("rotation", {"head.conv": (1.0,)})
+    with pytest.raises(CalibrationError, match="'rotation', which this effnet-edge does not know"):
+        apply_quantization(network, later)
+
+
+def test_a_layer_that_the_network_lacks_is_named(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    part = table.quantization(ASYMMETRIC_UINT8.name).keeping(["stages.9.0.expand.conv"])
+    with pytest.raises(CalibrationError, match=r"stages\.9\.0\.expand\.conv, which the network"):
+        apply_quantization(network, part)

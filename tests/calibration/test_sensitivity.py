@@ -9,13 +9,14 @@ import pytest
 import torch
 from tiny_networks import normalized, random_network
 
-from effnet_calibration.bias_correction import ExactOutputs, correct_biases
+from effnet_calibration.bias_correction import correct_biases
 from effnet_calibration.errors import CalibrationError
+from effnet_calibration.outputs import ExactOutputs
+from effnet_calibration.path import NetworkPath
 from effnet_calibration.quantized import apply_quantization
 from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8
-from effnet_calibration.sensitivity import TensorCost, sensitivity
+from effnet_calibration.sensitivity import LayerCost, sensitivity
 from effnet_calibration.sensitivity_plot import plot_sensitivity
-from effnet_calibration.sites import layer, quantized_layers
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.parity.measures.metrics import kl_divergence
 
@@ -29,20 +30,20 @@ BATCHES = [normalized(8), normalized(8, seed=1)]
 
 
 @pytest.fixture(scope="module")
-def costs(network: EfficientNet, table: CalibrationTable) -> list[TensorCost]:
+def costs(network: EfficientNet, table: CalibrationTable) -> list[LayerCost]:
     return sensitivity(network, table.quantization(SYMMETRIC_INT8.name), BATCHES)
 
 
 def test_every_quantized_layer_has_a_cost_dearest_first(
-    network: EfficientNet, table: CalibrationTable, costs: list[TensorCost]
+    network: EfficientNet, table: CalibrationTable, costs: list[LayerCost]
 ) -> None:
-    assert {cost.name for cost in costs} == set(quantized_layers(network))
+    assert {cost.name for cost in costs} == set(NetworkPath.of(network).names)
     assert [cost.divergence for cost in costs] == sorted(
         (cost.divergence for cost in costs), reverse=True
     )
     in_order = sorted(costs, key=lambda cost: cost.depth)
-    assert [cost.name for cost in in_order] == list(quantized_layers(network))
-    entries = table.quantization(SYMMETRIC_INT8.name).tensors
+    assert [cost.name for cost in in_order] == NetworkPath.of(network).names
+    entries = table.quantization(SYMMETRIC_INT8.name).grids
     for cost in in_order[1:]:
         assert (cost.rule, cost.snr_db) == (entries[cost.name].rule, entries[cost.name].snr_db)
     assert (in_order[0].kind, in_order[0].rule) == ("stem", None)
@@ -53,8 +54,8 @@ def test_the_layer_with_a_planted_bad_grid_is_the_dearest(
 ) -> None:
     part = table.quantization(ASYMMETRIC_UINT8.name)
     name = "stages.4.1.project.conv"
-    coarse = replace(part.tensors[name], scale=part.tensors[name].scale * 60)
-    broken = replace(part, tensors={**part.tensors, name: coarse})
+    coarse = replace(part.grids[name], scale=part.grids[name].scale * 60)
+    broken = part.gridded({**part.grids, name: coarse})
 
     dearest = sensitivity(network, broken, BATCHES)[0]
 
@@ -66,19 +67,18 @@ def test_the_layer_with_a_planted_bad_grid_is_the_dearest(
     "name", ["stem.conv", "stages.5.2.depthwise.conv", "head.conv", "classifier"]
 )
 def test_a_cost_is_that_of_quantizing_the_layer_alone_with_its_bias_corrected(
-    network: EfficientNet, table: CalibrationTable, costs: list[TensorCost], name: str
+    network: EfficientNet, table: CalibrationTable, costs: list[LayerCost], name: str
 ) -> None:
-    part = replace(table.quantization(SYMMETRIC_INT8.name), biases={}, logit_gain=1.0)
-    others = tuple(set(quantized_layers(network)) - {name})
-    alone = apply_quantization(network, replace(part, kept=others)).simulated()
+    part = table.quantization(SYMMETRIC_INT8.name).uncorrected()
+    others = set(NetworkPath.of(network).names) - {name}
+    alone = apply_quantization(network, part.keeping(others)).simulated()
     found = correct_biases(ExactOutputs.of(network, BATCHES), alone)
-    for other in set(others) & set(
+    for other in others & set(
         found.biases
     ):  # only the quantized layer's own bias may make up for it
-        bias = layer(alone, other).bias
-        layer(alone, other).bias = torch.nn.Parameter(
-            bias - found.biases[other], requires_grad=False
-        )
+        module = alone.get_submodule(other)
+        bias = module.bias
+        module.bias = torch.nn.Parameter(bias - found.biases[other], requires_grad=False)
     pictures = torch.cat(BATCHES)
     with torch.no_grad():
         direct = kl_divergence(network(pictures), alone(pictures))
@@ -89,9 +89,9 @@ def test_a_cost_is_that_of_quantizing_the_layer_alone_with_its_bias_corrected(
 
 def test_kept_layers_have_no_cost(network: EfficientNet, table: CalibrationTable) -> None:
     kept = ("stages.6.0.project.conv", "stem.conv")
-    part = replace(table.quantization(ASYMMETRIC_UINT8.name), kept=kept)
+    part = table.quantization(ASYMMETRIC_UINT8.name).keeping(kept)
     names = {cost.name for cost in sensitivity(network, part, BATCHES[:1])}
-    assert names == set(quantized_layers(network)) - set(kept)
+    assert names == set(NetworkPath.of(network).names) - set(kept)
 
 
 def test_measuring_changes_nothing(network: EfficientNet, table: CalibrationTable) -> None:
@@ -102,7 +102,7 @@ def test_measuring_changes_nothing(network: EfficientNet, table: CalibrationTabl
 
 
 def test_the_plot_is_a_picture_with_the_dearest_named(
-    costs: list[TensorCost], tmp_path: Path
+    costs: list[LayerCost], tmp_path: Path
 ) -> None:
     plot_sensitivity(costs, tmp_path / "costs.png", "title")
     header = (tmp_path / "costs.png").read_bytes()[:24]
@@ -123,15 +123,15 @@ def test_the_plot_is_a_picture_with_the_dearest_named(
 def test_the_largest_variant_can_be_drawn(tmp_path: Path) -> None:
     network = random_network("b7")
     costs = [
-        TensorCost(name, "depthwise", depth, 0.0)
-        for depth, name in enumerate(quantized_layers(network))
+        LayerCost(name, "depthwise", depth, 0.0)
+        for depth, name in enumerate(NetworkPath.of(network).names)
     ]
     plot_sensitivity(costs, tmp_path / "costs.pdf", "all of them free")
     assert (tmp_path / "costs.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_a_plot_that_cannot_be_is_refused(
-    costs: list[TensorCost], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    costs: list[LayerCost], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UsageError, match=r"costs\.txt: the name must end in \.png, \.svg, \.pdf"):
         plot_sensitivity(costs, tmp_path / "costs.txt", "title")

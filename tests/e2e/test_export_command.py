@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import onnx
 import pytest
@@ -17,9 +17,6 @@ from conftest import EFFNET_EDGE, Run
 from effnet_edge.bundle import Bundle
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_the_main_job_writes_a_verified_bundle(openvino_fp16: Path) -> None:
@@ -146,6 +143,12 @@ def test_a_damaged_checkpoint_is_a_failed_job(effnet_edge: Run, tmp_path: Path) 
     assert len(completed.stderr.splitlines()) <= 2
 
 
+def cpu_seconds(pid: int) -> float:
+    """What a process has computed so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_interrupting_leaves_nothing_behind(tmp_path: Path, stop: signal.Signals) -> None:
     process = subprocess.Popen(
@@ -160,7 +163,10 @@ def test_interrupting_leaves_nothing_behind(tmp_path: Path, stop: signal.Signals
     while not list(tmp_path.iterdir()):
         assert time.monotonic() < deadline, "the export never began to write"
         time.sleep(0.05)
-    time.sleep(1)
+    began = cpu_seconds(process.pid)
+    while cpu_seconds(process.pid) < began + 0.1:
+        assert process.poll() is None, "the export ended before it could be interrupted"
+        time.sleep(0.01)
     process.send_signal(stop)
     _, errors = process.communicate(timeout=60)
 

@@ -7,6 +7,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -94,7 +95,10 @@ def test_a_kl_budget_keeps_tensors_and_their_names_make_the_model_again(
     assert 0 < len(kept) < mixed["tensors"] == TENSORS
     assert mixed["loss"]["kl"] <= TIGHT_KL < mixed["loss_all_int8"]["kl"]
     assert mixed["loss"]["accuracy"] is None
-    assert mixed["latency"]["ratio"] > 0
+    latency = mixed["latency"]
+    assert latency["all_int8"]["ratio"] == 1.0
+    medians = latency["bundle"]["median"], latency["all_int8"]["median"]
+    assert latency["ratio"] == pytest.approx(medians[0] / medians[1])
     calibration = Bundle.load(tmp_path / "mixed").manifest.calibration
     assert calibration.kept == tuple(kept)
     table = CalibrationTable.load(tmp_path / "mixed" / "calibration.json")

@@ -12,6 +12,7 @@ import openvino
 import pytest
 
 from effnet_calibration.calibrate import calibrate
+from effnet_calibration.path import STEM
 from effnet_calibration.quantized import QuantizedNetwork, apply
 from effnet_calibration.schemes import (
     ASYMMETRIC_UINT8,
@@ -35,7 +36,7 @@ from effnet_export.gate import (
     simulation_gate,
 )
 from effnet_export.onnx_graph import export_onnx
-from effnet_export.qdq import STEM, quantize_graph, without_pairs
+from effnet_export.qdq import quantize_graph, without_pairs
 from effnet_export.simplify import simplify
 
 if TYPE_CHECKING:
@@ -76,15 +77,30 @@ def exported(quantized: QuantizedNetwork, source: Source, input_kind: str) -> on
     )
 
 
-@pytest.mark.parametrize("input_kind", ["uint8-nhwc", "float32-nchw"])
-def test_the_graph_computes_what_the_simulation_does(
+@pytest.fixture(scope="module", params=["uint8-nhwc", "float32-nchw"])
+def input_kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def graph(
     source: Source,
     quantized: dict[QuantizationScheme, QuantizedNetwork],
     scheme: QuantizationScheme,
     input_kind: str,
+) -> onnx.ModelProto:
+    """Of each scheme and input, not to be changed by a test."""
+    network = quantized[scheme]
+    return quantize_graph(exported(network, source, input_kind), network)
+
+
+def test_the_graph_computes_what_the_simulation_does(
+    source: Source,
+    quantized: dict[QuantizationScheme, QuantizedNetwork],
+    scheme: QuantizationScheme,
+    graph: onnx.ModelProto,
 ) -> None:
     network = quantized[scheme]
-    graph = quantize_graph(exported(network, source, input_kind), network)
     simulated = TorchClassifier(network.simulated(), source.preprocessing, "simulation")
     candidate = OnnxClassifier(graph, source.preprocessing, "Q/DQ")
 
@@ -93,15 +109,14 @@ def test_the_graph_computes_what_the_simulation_does(
     assert result.sqnr_db > 20
 
 
-@pytest.mark.parametrize("input_kind", ["uint8-nhwc", "float32-nchw"])
 def test_without_its_pairs_the_graph_has_the_simulations_weights(
     source: Source,
     quantized: dict[QuantizationScheme, QuantizedNetwork],
     scheme: QuantizationScheme,
     input_kind: str,
+    graph: onnx.ModelProto,
 ) -> None:
     network = quantized[scheme]
-    graph = quantize_graph(exported(network, source, input_kind), network)
     if input_kind == "float32-nchw":
         network = network.reading_floats()
     reference = TorchClassifier(network.with_rounded_weights(), source.preprocessing, "weights")

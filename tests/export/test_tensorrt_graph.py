@@ -12,9 +12,10 @@ import onnx
 import pytest
 from tiny_bundles import quantized_model, tiny_model, write_bundle
 
-from effnet_calibration.calibrate import Settings, calibrate
+from effnet_calibration.calibrate import calibrate
 from effnet_calibration.quantized import apply
 from effnet_calibration.schemes import SYMMETRIC_INT8_DENSE
+from effnet_calibration.work import Settings
 from effnet_edge.bundle import BatchRange, Bundle, Manifest
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.model.folding import fold_batch_norm

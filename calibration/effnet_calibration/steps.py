@@ -1,0 +1,10 @@
+"""The steps of the quantization, in their order. A new one is its own module and a word here."""
+
+from __future__ import annotations
+
+from effnet_calibration import bias_correction, grids, pixel_stem
+
+STEPS = (pixel_stem.STEP, grids.STEP, bias_correction.STEP)
+
+CHANGES = {name: make for step in STEPS for name, make in step.changes.items()}
+"""Every change of the network that a table may hold, in the order in which they are made."""

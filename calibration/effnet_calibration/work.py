@@ -1,0 +1,81 @@
+"""What a step of the quantization is, and what it may decide by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from effnet_edge.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from effnet_calibration.outputs import ExactOutputs
+    from effnet_calibration.path import Layer, NetworkPath
+    from effnet_calibration.quantization import Numbers, Quantization
+    from effnet_calibration.schemes import QuantizationScheme
+    from effnet_calibration.statistics import TensorStatistics
+    from effnet_edge.model.network import EfficientNet
+    from effnet_edge.pictures.image import Preprocessing
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to do beside choosing ranges; the defaults are what measured best.
+
+    Attributes:
+        equalize_depthwise, equalize_projection: per-channel factors, see `equalization`.
+        equalize_stream: factors on every residual stream. Off, as expansions have little noise to
+            lose; a stream that a depthwise convolution reads is equalized with
+            `equalize_depthwise`.
+        correct_biases: see `bias_correction`.
+        correct_gain: divide the logits by the share of their spread that quantization left.
+    """
+
+    equalize_depthwise: bool = True
+    equalize_projection: bool = True
+    equalize_stream: bool = False
+    correct_biases: bool = True
+    correct_gain: bool = True
+
+
+DEFAULT_SETTINGS = Settings()
+
+
+@dataclass(frozen=True)
+class Work:
+    """One network to be quantized for one scheme.
+
+    Attributes:
+        network: folded; a step leaves it as it is.
+        statistics: of every layer's input, by layer name.
+        exact: the network's own outputs.
+        simulate: gives a copy of the network that computes what it would with a quantization.
+    """
+
+    network: EfficientNet
+    path: NetworkPath
+    scheme: QuantizationScheme
+    preprocessing: Preprocessing
+    statistics: Mapping[str, TensorStatistics]
+    exact: ExactOutputs
+    simulate: Callable[[Quantization], EfficientNet]
+    settings: Settings = DEFAULT_SETTINGS
+    progress: Progress = no_progress
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the quantization.
+
+    Attributes:
+        decide: adds what the step decides to what the steps before it did.
+        changes: by name, the changes of the network that it decides on, in the order in which they
+            are made. Each is given the network to change in place, its path, the layer, and the
+            numbers that were decided for it.
+    """
+
+    decide: Callable[[Work, Quantization], Quantization]
+    changes: Mapping[str, Callable[[EfficientNet, NetworkPath, Layer, Numbers], None]] = field(
+        default_factory=dict
+    )
