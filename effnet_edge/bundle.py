@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST_FILE = "manifest.json"
 LABELS_FILE = "labels.json"
 
@@ -90,7 +90,8 @@ class StageParity:
     nats; `top1_agreement` is a share, 0..1; `tolerance` is the gate's rule in words. Where the
     output is multi-label, `kl` is the mean over the labels, and `label_set_agreement` takes the
     place of `top1_agreement`: the share of the pictures with the same labels at or above a
-    probability of 0.5. What an output does not have is None.
+    probability of 0.5. What an output does not have is None. `batch_sizes` are those at each of
+    which the gate held; empty where only one was run.
     """
 
     stage: str
@@ -106,6 +107,7 @@ class StageParity:
     passed: bool
     tolerance: str
     label_set_agreement: float | None = None
+    batch_sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

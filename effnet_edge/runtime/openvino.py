@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision, one_line
+from effnet_edge.errors import UsageError
+from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision
+from effnet_edge.runtime.openvino_engines import (
+    CompiledEngine,
+    SingleImageEngine,
+    needs_single_image_engine,
+)
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
 _ELEMENT_TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
@@ -21,7 +24,7 @@ _VIRTUAL_DEVICES = frozenset({"AUTO", "MULTI", "HETERO", "BATCH"})
 
 
 class OpenVinoBackend:
-    """A compiled model and a pool of its infer requests, as many as callers were ever at once."""
+    """A compiled model, and a second one for single images where the first gets them wrong."""
 
     takes_device_arrays = False
 
@@ -31,13 +34,20 @@ class OpenVinoBackend:
 
         core = openvino.Core()
         device = _device(spec.device, core.available_devices)
+        config = _config(spec)
         try:
-            self._compiled = core.compile_model(str(spec.model_path), device, _config(spec))
+            model = core.read_model(str(spec.model_path))
+            self._compiled = core.compile_model(model, device, config)
         except RuntimeError as error:
             raise load_error(spec, "OpenVINO", openvino.__version__, error) from error
         if spec.precision is not None and not _is_virtual(device):
             _refuse_other_precision(self._compiled, spec.precision, device)
-        self._idle: deque[Any] = deque()
+        self._engine = CompiledEngine(self._compiled)
+        self._single: SingleImageEngine | None = None
+        if needs_single_image_engine(model, spec.model_precision):
+            self._single = SingleImageEngine(
+                model, lambda single: core.compile_model(single, device, config)
+            )
 
     @property
     def device(self) -> str:
@@ -56,22 +66,14 @@ class OpenVinoBackend:
 
     def infer(self, batch: npt.NDArray[np.uint8 | np.float32]) -> npt.NDArray[np.float32]:
         """Run one batch; OpenVINO reads `batch` in place and copies the logits out."""
-        try:
-            request = self._idle.pop()
-        except IndexError:
-            request = self._compiled.create_infer_request()
-        try:
-            logits = request.infer({0: batch}, share_inputs=True)[0]
-        except RuntimeError as error:
-            raise BackendError(f"OpenVINO failed on a batch: {one_line(error)}") from error
-        finally:
-            self._idle.append(request)
-        return np.asarray(logits, dtype=np.float32)
+        if self._single is not None and len(batch) == 1:
+            return self._single.infer(batch)
+        return self._engine.infer(batch)
 
     def close(self) -> None:
-        """Release the compiled model and its requests."""
-        self._idle.clear()
-        del self._compiled
+        """Release the compiled models and their requests."""
+        self._single = None
+        del self._engine, self._compiled
 
 
 def _device(asked: str | None, available: list[str]) -> str:

@@ -11,16 +11,18 @@ import numpy as np
 from effnet_edge.bundle import StageParity
 from effnet_edge.errors import GateError
 from effnet_edge.parity import EXACT_GATES, Comparison, Gate
+from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, BatchSizeCheck
 from effnet_edge.parity.bisection import find_faults
 from effnet_edge.parity.classifiers import OnnxClassifier
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from effnet_edge.image import Preprocessing
     from effnet_edge.outputs import OutputKind
+    from effnet_edge.parity.batch_sizes import AtBatchSize
     from effnet_edge.parity.comparison import Classifier, ParityResult, PictureSet
     from effnet_edge.parity.tracing import Traceable
 
@@ -113,6 +115,11 @@ class ParityGate:
             (pixels, reference.infer(pixels))
             for pixels, _ in pictures.batches(preprocessing, BATCH_SIZE, [])
         ]
+        self._sizes = BatchSizeCheck(
+            np.concatenate([pixels for pixels, _ in self._batches]),
+            np.concatenate([logits for _, logits in self._batches]),
+            output,
+        )
 
     def against(self, reference: Classifier) -> ParityGate:
         """The same pictures with another reference."""
@@ -126,6 +133,8 @@ class ParityGate:
         *,
         before: Traceable | None = None,
         rewritten: Collection[str] = (),
+        sizes: Sequence[int] = (),
+        own_answers_db: float = OWN_ANSWERS_DB["fp32"],
     ) -> StageParity:
         """Compare, and stop the export if the candidate is not the same model.
 
@@ -134,6 +143,9 @@ class ParityGate:
             gates: what it must hold, by the kind of output.
             before: what the step was given; the first node that differs from it is looked for.
             rewritten: nodes that the step made different on purpose, which are not named.
+            sizes: batch sizes at each of which it must hold the same.
+            own_answers_db: how close its answers at these must be to one another; see
+                `effnet_edge.parity.batch_sizes`.
 
         Raises:
             GateError: the candidate fails the gate; the text names the first wrong node.
@@ -141,14 +153,25 @@ class ParityGate:
         result = self.loss(candidate)
         gate = gates[self._output]
         failures = gate.check(result)
+        pixels = self._sizes.pixels_at(1)
+        if not failures:
+            wrong = self._wrong_sizes(candidate, sizes, own_answers_db, gate)
+            failures = [each.failures[0] for each in wrong]
+            pixels = self._sizes.pixels_at(wrong[0].size if wrong else 1)
         if failures:
             raise GateError(
                 f"{stage} changed the model: {'; '.join(failures)}"
-                f"{self._culprit(candidate, before, rewritten, gate)}"
+                f"{self._culprit(candidate, before, rewritten, gate, pixels)}"
             )
-        return _stage_parity(stage, result, gate)
+        return _stage_parity(stage, result, gate, sizes)
 
-    def check_noise(self, stage: str, candidate: Classifier, simulated: Classifier) -> StageParity:
+    def check_noise(
+        self,
+        stage: str,
+        candidate: Classifier,
+        simulated: Classifier,
+        sizes: Sequence[int] = (),
+    ) -> StageParity:
         """Stop the export if the candidate has more noise than its simulation, beyond chance.
 
         Raises:
@@ -158,14 +181,23 @@ class ParityGate:
         uncertainty = ratio_uncertainty(self._noise(found), self._noise(expected))
         gate = simulation_gate(self._compared(simulated, expected), uncertainty)
         result = self._compared(candidate, found)
-        failures = gate.check(result)
+        failures = gate.check(result) or [
+            each.failures[0]
+            for each in self._wrong_sizes(candidate, sizes, OWN_ANSWERS_DB["int8"], gate)
+        ]
         if failures:
             raise GateError(f"{stage} changed the model: {'; '.join(failures)}")
-        return _stage_parity(stage, result, gate)
+        return _stage_parity(stage, result, gate, sizes)
 
     def loss(self, candidate: Classifier) -> ParityResult:
         """How far the candidate is from the reference, whatever is allowed."""
         return self._compared(candidate, self._answers(candidate))
+
+    def _wrong_sizes(
+        self, candidate: Classifier, sizes: Sequence[int], own_answers_db: float, gate: Gate
+    ) -> list[AtBatchSize]:
+        found = self._sizes.run(candidate, sizes, own_answers_db, gate)
+        return [each for each in found if each.failures]
 
     def _answers(self, candidate: Classifier) -> list[NDArray[np.float32]]:
         return [candidate.infer(pixels) for pixels, _ in self._batches]
@@ -197,13 +229,13 @@ class ParityGate:
         before: Traceable | None,
         rewritten: Collection[str],
         gate: Gate,
+        pixels: NDArray[np.uint8],
     ) -> str:
         if before is None or not isinstance(candidate, OnnxClassifier):
             return ""
-        first_picture = self._batches[0][0][:1]
         faults = [
             fault
-            for fault in find_faults(before, candidate, first_picture).faults
+            for fault in find_faults(before, candidate, pixels).faults
             if fault.node not in rewritten
         ]
         # A node that holds by itself what all of them must is not what broke the model.
@@ -212,7 +244,9 @@ class ParityGate:
         return f"; first wrong node: {culprits[0]}" if culprits else ""
 
 
-def _stage_parity(stage: str, result: ParityResult, gate: Gate) -> StageParity:
+def _stage_parity(
+    stage: str, result: ParityResult, gate: Gate, sizes: Sequence[int]
+) -> StageParity:
     return StageParity(
         stage=stage,
         reference=result.reference,
@@ -227,4 +261,5 @@ def _stage_parity(stage: str, result: ParityResult, gate: Gate) -> StageParity:
         passed=True,
         tolerance=gate.describe(result.output),
         label_set_agreement=result.label_set_agreement,
+        batch_sizes=tuple(sizes),
     )

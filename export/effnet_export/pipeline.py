@@ -36,6 +36,7 @@ from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.variants import IMAGENET_CLASSES
 from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_edge.parity import Gate
+from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, graph_sizes, sizes_to_check
 from effnet_edge.parity.classifiers import OnnxClassifier, TorchClassifier
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.processor import INT8_OVERFLOWS, int8_overflows
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.variants import Padding
     from effnet_edge.outputs import OutputKind
+    from effnet_edge.parity.comparison import Classifier
     from effnet_export.deployed import InputKind
 
 CALIBRATION_FILE = "calibration.json"
@@ -265,11 +267,12 @@ class _ExportRun:
             )
             classifier = OnnxClassifier(exported, preprocessing, "exported ONNX")
             before = TorchClassifier(folded, preprocessing)
-            self._parity.append(gate.check("export", classifier, before=before))
+            sizes = graph_sizes(self._request.batch)
+            self._parity.append(gate.check("export", classifier, before=before, sizes=sizes))
         with self._stage("simplify"):
             simplified = simplify(exported)
             candidate = OnnxClassifier(simplified, preprocessing, "simplified ONNX")
-            self._parity.append(gate.check("simplify", candidate, before=classifier))
+            self._parity.append(gate.check("simplify", candidate, before=classifier, sizes=sizes))
         return simplified
 
     def _make_int8_graph(
@@ -310,14 +313,20 @@ class _ExportRun:
         rounded = quantized.with_rounded_weights()
         reference = TorchClassifier(rounded, preprocessing, "torch, INT8 weights")
         candidate = OnnxClassifier(without_pairs(graph), preprocessing, "Q/DQ ONNX, no pairs")
+        sizes = graph_sizes(self._request.batch)
         self._parity.append(
             gate.against(reference).check(
-                "weights", candidate, ROUNDED_WEIGHTS, before=reference, rewritten=(STEM,)
+                "weights",
+                candidate,
+                ROUNDED_WEIGHTS,
+                before=reference,
+                rewritten=(STEM,),
+                sizes=sizes,
             )
         )
         simulated = TorchClassifier(quantized.simulated(), preprocessing, "simulated INT8")
         candidate = OnnxClassifier(graph, preprocessing, "Q/DQ ONNX")
-        self._parity.append(gate.check_noise("quantize", candidate, simulated))
+        self._parity.append(gate.check_noise("quantize", candidate, simulated, sizes))
 
     def _make_typed_graph(
         self, graph: onnx.ModelProto, source: Source, gate: ParityGate, chosen: ExportPictures
@@ -329,7 +338,7 @@ class _ExportRun:
             if self._precision != "fp32":
                 graph = type_fp16(graph, chosen.for_typing(), preprocessing).model
             simulated = OnnxClassifier(graph, preprocessing, "typed ONNX, simulated", rounding=True)
-            self._parity.append(gate.check("type", simulated, self._target.gates(self._precision)))
+            self._check_finished("type", simulated, self._request.batch, gate)
         return graph
 
     def _table_within_budget(
@@ -383,14 +392,26 @@ class _ExportRun:
         bundle = Bundle(staging, draft, tuple(self._labels) if self._labels else None)
         try:
             with EngineRunner.of(bundle) as runner:
-                self._parity.append(
-                    gate.check(self._target.name, runner, self._target.gates(self._precision))
-                )
+                self._check_finished(self._target.name, runner, runner.manifest.batch, gate)
         except GateError as error:
             full_range = self._target.scheme == ASYMMETRIC_UINT8
             if self._precision == "int8" and full_range and int8_overflows():
                 raise GateError(f"{error}; {INT8_OVERFLOWS}") from error
             raise
+
+    def _check_finished(
+        self, stage: str, candidate: Classifier, batch: BatchRange, gate: ParityGate
+    ) -> None:
+        """What people will run must hold at every batch size that they may call it with."""
+        self._parity.append(
+            gate.check(
+                stage,
+                candidate,
+                self._target.gates(self._precision),
+                sizes=sizes_to_check(batch),
+                own_answers_db=OWN_ANSWERS_DB[self._precision],
+            )
+        )
 
     def _manifest(self, source: Source, model_file: str, gate_pictures: str) -> Manifest:
         request, preprocessing = self._request, source.preprocessing
