@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
     from types import ModuleType
 
-    from effnet_edge.bundle import Label, Manifest
+    from effnet_edge.bundle import BatchRange, Label, Manifest
     from effnet_edge.image import Preprocessing
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.classifiers import OnnxClassifier
@@ -78,6 +78,17 @@ class Models:
         by_name = {label.name: index for index, label in enumerate(self.labels)}
         by_wnid = {label.wnid: index for index, label in enumerate(self.labels) if label.wnid}
         return by_name | by_wnid
+
+    def batch_of(self, candidate_index: int) -> BatchRange | None:
+        """What a call of the candidate takes; None for a PyTorch network, which takes anything."""
+        candidate = self.candidates[candidate_index]
+        bundle = self.bundles.get(self.candidate_specs[candidate_index])
+        if isinstance(candidate, EngineRunner):
+            return candidate.manifest.batch
+        if bundle is not None:
+            return bundle.manifest.batch
+        batch: BatchRange | None = getattr(candidate, "batch", None)
+        return batch
 
     def layer_pair(self, candidate_index: int) -> tuple[Traceable, Traceable]:
         """Reference and candidate as models whose inner tensors can be seen, under common names.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from effnet_edge.cli import batch_sizes
 from effnet_edge.cli.common import (
     common_options,
     console,
@@ -141,7 +142,7 @@ def command(
                 progress=progress,
             )
         examined = [
-            _examine(models, index, each, gate, pictures, layers=layers, bisect=bisect)
+            _examine(models, index, each, gate, pictures, batch_size, layers=layers, bisect=bisect)
             for index, each in enumerate(studies)
         ]
         names = [label.name for label in models.labels]
@@ -165,6 +166,7 @@ def _examine(
     result: Study,
     gate: Gate,
     pictures: PictureSet,
+    batch_size: int,
     *,
     layers: bool,
     bisect: bool,
@@ -193,7 +195,10 @@ def _examine(
         few = _few(pictures, BISECTED_PICTURES)
         pixels, _ = next(iter(few.batches(models.preprocessing, BISECTED_PICTURES, [])))
         findings = find_faults(*models.layer_pair(index), pixels)
-    return Examined(result, failures, layer_errors, findings)
+    few = _few(pictures, batch_sizes.PICTURES)
+    sizes = batch_sizes.check_batch_sizes(models, index, few, batch_size)
+    failures += [failure for each in sizes for failure in each.failures]
+    return Examined(result, failures, layer_errors, findings, sizes)
 
 
 def _few(pictures: PictureSet, count: int) -> PictureSet:
@@ -287,10 +292,13 @@ def _tell_candidate(candidate: Document) -> None:
 
 
 def _verdict(document: Document) -> str:
-    return "\n".join(
-        f"{each['candidate']} ({each['candidate_precision']}) {_agreement(document, each)}"
-        for each in document["candidates"]
-    )
+    lines: list[str | None] = []
+    for each in document["candidates"]:
+        lines.append(
+            f"{each['candidate']} ({each['candidate_precision']}) {_agreement(document, each)}"
+        )
+        lines.append(batch_sizes.told_batch_sizes(each))
+    return "\n".join(line for line in lines if line is not None)
 
 
 def _agreement(document: Document, each: Document) -> str:

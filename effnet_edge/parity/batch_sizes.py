@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import BackendError
 from effnet_edge.parity.comparison import Comparison, logits_of
 from effnet_edge.parity.metrics import decibels
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from effnet_edge.bundle import BatchRange
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.comparison import Classifier, ParityResult
     from effnet_edge.parity.gates import Gate
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
 
 _ODD_SIZES = (3, 5, 7)
+_USUAL_SIZE = 8
 
 OWN_ANSWERS_DB = {"fp32": 60.0, "fp16": 20.0, "int8": 15.0}
 """Least SQNR of a picture's answer at one batch size against that at another, by the precision of
@@ -61,6 +62,12 @@ class AtBatchSize:
             name: value if math.isfinite(value) else str(value) for name, value in measured.items()
         }
         return {"size": self.size, **told, "failures": list(self.failures)}
+
+
+def range_of_file(least: int, most: int | None) -> BatchRange:
+    """The batch sizes of a model file; one of the usual sizes for an end that it leaves open."""
+    largest = most or max(least, _USUAL_SIZE)
+    return BatchRange(least, min(max(_USUAL_SIZE, least), largest), largest)
 
 
 def sizes_to_check(batch: BatchRange) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 from effnet_edge.errors import BackendError, UsageError, first_line
 from effnet_edge.image import Preprocessing, normalize
 from effnet_edge.parity.alignment import names_like, renamed
+from effnet_edge.parity.batch_sizes import range_of_file
 from effnet_edge.parity.onnx_rounding import with_rounding
 from effnet_edge.parity.onnx_surgery import OnnxGraph
 from effnet_edge.parity.tracing import (
@@ -226,7 +227,10 @@ class OnnxClassifier:
         self._session = _session(self._model, self.name)
         self._traces: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
         size = self._session.get_inputs()[0].shape[0]
-        self._batch = size if isinstance(size, int) else None
+        fixed = isinstance(size, int)
+        self._least: int = size if fixed else 1
+        self._most: int | None = size if fixed else None
+        self.batch = range_of_file(self._least, self._most)
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """uint8 images (N, H, W, C) → float32 logits or features (N, classes)."""
@@ -318,7 +322,7 @@ class OnnxClassifier:
         length = len(next(iter(feeds.values())))
         return [
             {name: _filled(value[part], missing) for name, value in feeds.items()}
-            for part, missing in pieces(length, self._batch)
+            for part, missing in pieces(length, self._least, self._most)
         ]
 
     def _run(self, session: Any, feeds: Mapping[str, NDArray[np.generic]]) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.image import Preprocessing, normalize
+from effnet_edge.parity.batch_sizes import range_of_file
 from effnet_edge.parity.tracing import (
     LOGITS,
     Activations,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from effnet_edge.bundle import BatchRange
 
 _ORIGINAL_NAMES = "originalLayersNames"
 _NO_WORK = frozenset({"Const", "Input", "Output"})
@@ -80,9 +83,14 @@ class OpenVinoClassifier:
         values = self._input(batch)
         logits = [
             self._backend.infer(_filled(values[part], missing))
-            for part, missing in pieces(len(values), self._batch)
+            for part, missing in pieces(len(values), *self._limits)
         ]
         return np.concatenate(logits)[: len(batch)]
+
+    @property
+    def batch(self) -> BatchRange:
+        """The batch sizes that the model takes."""
+        return range_of_file(*self._limits)
 
     @cached_property
     def stored_precision(self) -> str:
@@ -145,7 +153,7 @@ class OpenVinoClassifier:
         feeds = [self._input(batch), *(given[name] for name in key[1])]
         parts = [
             self._run(compiled, [_filled(value[part], missing) for value in feeds])
-            for part, missing in pieces(len(batch), self._batch)
+            for part, missing in pieces(len(batch), *self._limits)
         ]
         return {
             name: _joined([part[index] for part in parts])[: len(batch)]
@@ -211,9 +219,11 @@ class OpenVinoClassifier:
         }
 
     @cached_property
-    def _batch(self) -> int | None:
+    def _limits(self) -> tuple[int, int | None]:
+        """The fewest and most images that the model takes; None for any number."""
         size = self._model.input(0).get_partial_shape()[0]
-        return int(size.get_length()) if size.is_static else None
+        most = int(size.get_max_length())
+        return max(int(size.get_min_length()), 1), most if most > 0 else None
 
     def _input(self, batch: NDArray[np.uint8]) -> NDArray[np.generic]:
         takes_pixels = self._model.input(0).get_element_type().get_type_name() == "u8"

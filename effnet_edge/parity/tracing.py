@@ -142,12 +142,12 @@ def shared_tensors(reference: Traceable, candidate: Traceable) -> dict[str, Kern
     return shared
 
 
-def pieces(length: int, size: int | None) -> Iterator[tuple[slice, int]]:
+def pieces(length: int, least: int, most: int | None) -> Iterator[tuple[slice, int]]:
     """Cut a batch into what a model takes at a time: the part, and how many are missing from it.
 
-    `size` is the model's fixed batch, or None where it takes any.
+    `least` and `most` are the fewest and most images that the model takes; None for any number.
     """
-    step = size or max(length, 1)
+    step = most or max(length, 1)
     for start in range(0, length, step):
         used = min(step, length - start)
-        yield slice(start, start + used), (step - used if size else 0)
+        yield slice(start, start + used), max(least - used, 0)

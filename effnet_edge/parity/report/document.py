@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from effnet_edge.parity.accuracy import Drop
+    from effnet_edge.parity.batch_sizes import AtBatchSize
     from effnet_edge.parity.bisection import Findings
     from effnet_edge.parity.layers import LayerError
     from effnet_edge.parity.study import Study
@@ -36,6 +37,7 @@ class Examined:
     failures: list[str]
     layers: list[LayerError] | None = None
     findings: Findings | None = None
+    batch_sizes: Sequence[AtBatchSize] = ()
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ def _candidate(examined: Examined, labels: Sequence[str]) -> Document:
         **study.result.to_dict(),
         "failures": examined.failures,
         "passed": not examined.failures,
+        "batch_sizes": [each.to_dict() for each in examined.batch_sizes],
         "seconds_per_image": study.seconds_per_image,
         "statistics": None if accuracy is None else _statistics(accuracy.top1),
         "calibration_error": answers.calibration_errors() if answers else None,
