@@ -85,7 +85,7 @@ def tiny_model(dtype: str = "uint8", batch: int | str = 1) -> onnx.ModelProto:
     return _checked(nodes, element, shape, [batch, CLASSES], constants)
 
 
-def quantized_model(folder: Path) -> onnx.ModelProto:
+def quantized_model(folder: Path, batch: int | str = 1) -> onnx.ModelProto:
     """The tiny model in INT8 with Q/DQ pairs, by ONNX Runtime's own quantizer; uses `folder`.
 
     In the form that TensorRT takes, too: zero points of 0, and biases in floating point.
@@ -99,7 +99,7 @@ def quantized_model(folder: Path) -> onnx.ModelProto:
             batch = next(self.batches, None)
             return None if batch is None else {"pixels": batch}
 
-    onnx.save(tiny_model(), folder / "float.onnx")
+    onnx.save(tiny_model(batch=batch), folder / "float.onnx")
     quantization.quantize_static(
         folder / "float.onnx",
         folder / "int8.onnx",

@@ -90,7 +90,8 @@ class StageParity:
     """How one stage of the export compared with the model before it.
 
     `measures` has those that were measured, by the keys of `effnet_edge.parity.measures.table` and
-    in its stored units: shares 0..1, decibels, nats.
+    in its stored units: shares 0..1, decibels, nats. `batch_sizes` are those at each of which the
+    gate held; empty where only one was run.
     """
 
     stage: str
@@ -99,6 +100,7 @@ class StageParity:
     execution_precision: str
     images: int
     measures: dict[str, Measured]
+    batch_sizes: tuple[int, ...] = ()
 
     def value(self, key: str) -> float | None:
         """A measure by its key; None where it was not measured."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from effnet_edge.cli import batch_sizes
 from effnet_edge.cli.common import (
     common_options,
     console,
@@ -165,7 +166,7 @@ def command(
                 progress=progress,
             )
         examined = [
-            _examine(models, index, each, gate, pictures, layers=layers, bisect=bisect)
+            _examine(models, index, each, gate, pictures, batch_size, layers=layers, bisect=bisect)
             for index, each in enumerate(studies)
         ]
         names = [label.name for label in models.labels]
@@ -188,6 +189,7 @@ def _examine(
     result: Study,
     gate: Gate,
     pictures: Pictures,
+    batch_size: int,
     *,
     layers: bool,
     bisect: bool,
@@ -216,7 +218,10 @@ def _examine(
         few = pictures.subset(BISECTED_PICTURES)
         pixels, _ = next(iter(few.batches(models.preprocessing, BISECTED_PICTURES, [])))
         findings = find_faults(*models.layer_pair(index), pixels)
-    return Examined(result, verdict, layer_errors, findings)
+    few = pictures.subset(batch_sizes.PICTURES)
+    sizes = batch_sizes.check_batch_sizes(models, index, few, batch_size)
+    verdict = verdict.with_faults([failure for each in sizes for failure in each.failures])
+    return Examined(result, verdict, layer_errors, findings, sizes)
 
 
 def _pictures(
@@ -304,7 +309,8 @@ def _verdict(document: Document, each: Document) -> list[str]:
         return [*lines, *(f"FAILED: {name}: {failure}" for failure in each["failures"])]
     if each["passed"] is None:
         lines.append(f"{name}: {tell_verdict(None)}")
-    return [*lines, f"{name} ({each['candidate_precision']}) {_agreement(document, each)}"]
+    lines.append(f"{name} ({each['candidate_precision']}) {_agreement(document, each)}")
+    return [*lines, *batch_sizes.told_batch_sizes(each)]
 
 
 def _agreement(document: Document, each: Document) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision, one_line
+from effnet_edge.runtime.openvino_engines import (
+    CompiledEngine,
+    SingleImageEngine,
+    needs_single_image_engine,
+)
 
 if TYPE_CHECKING:
     import os
 
+    import numpy as np
     import numpy.typing as npt
 
 _ELEMENT_TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
@@ -23,14 +26,18 @@ _VIRTUAL_DEVICES = frozenset({"AUTO", "MULTI", "HETERO", "BATCH"})
 
 
 class OpenVinoBackend:
-    """A compiled model and a pool of its infer requests, as many as callers were ever at once."""
+    """A compiled model, and a second one for single images where the first gets them wrong."""
 
     takes_device_arrays = False
 
     def __init__(self, spec: EngineSpec) -> None:
         """Compile the model; see `load_backend` for the errors."""
-        self._compiled = compile_model(str(spec.model_path), spec)
-        self._idle: deque[Any] = deque()
+        model = _read(spec)
+        self._compiled = compile_model(model, spec)
+        self._engine = CompiledEngine(self._compiled)
+        self._single: SingleImageEngine | None = None
+        if needs_single_image_engine(model, spec.model_precision):
+            self._single = SingleImageEngine(model, lambda single: compile_model(single, spec))
 
     @property
     def device(self) -> str:
@@ -49,22 +56,23 @@ class OpenVinoBackend:
 
     def infer(self, batch: npt.NDArray[np.uint8 | np.float32]) -> npt.NDArray[np.float32]:
         """Run one batch; OpenVINO reads `batch` in place and copies the logits out."""
-        try:
-            request = self._idle.pop()
-        except IndexError:
-            request = self._compiled.create_infer_request()
-        try:
-            logits = request.infer({0: batch}, share_inputs=True)[0]
-        except RuntimeError as error:
-            raise BackendError(f"OpenVINO failed on a batch: {one_line(error)}") from error
-        finally:
-            self._idle.append(request)
-        return np.asarray(logits, dtype=np.float32)
+        if self._single is not None and len(batch) == 1:
+            return self._single.infer(batch)
+        return self._engine.infer(batch)
 
     def close(self) -> None:
-        """Release the compiled model and its requests."""
-        self._idle.clear()
-        del self._compiled
+        """Release the compiled models and their requests."""
+        self._single = None
+        del self._engine, self._compiled
+
+
+def _read(spec: EngineSpec) -> Any:
+    import openvino
+
+    try:
+        return openvino.Core().read_model(str(spec.model_path))
+    except RuntimeError as error:
+        raise load_error(spec, "OpenVINO", openvino.__version__, error) from error
 
 
 def read_model(path: str | os.PathLike[str]) -> Any:
@@ -82,7 +90,7 @@ def read_model(path: str | os.PathLike[str]) -> Any:
 
 
 def compile_model(model: Any, spec: EngineSpec) -> Any:
-    """An `openvino.CompiledModel` of a file or an `openvino.Model`, for the device of the spec.
+    """An `openvino.CompiledModel` of an `openvino.Model`, for the device of the spec.
 
     Raises:
         UsageError: this machine has no such device, or the device not this precision.

@@ -211,8 +211,9 @@ class EngineRunner:
     def warmup(self, runs: int = 3) -> None:
         """Run blank images, so that what an engine does once is done before it is timed."""
         blank = np.zeros((self._batch.optimum, *self._image_shape), self._dtype)
-        for _ in range(runs):
-            self.infer(blank)
+        for size in {self._batch.minimum, self._batch.optimum}:
+            for _ in range(runs):
+                self.infer(blank[:size])
 
     @cached_property
     def execution_precision(self) -> str:

@@ -10,17 +10,19 @@ import numpy as np
 from effnet_edge.bundle import Measured, StageParity
 from effnet_edge.errors import GateError
 from effnet_edge.parity import EXACT_GATES, Comparison, Gate
+from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, BatchSizeCheck
 from effnet_edge.parity.inside.bisection import find_faults
 from effnet_edge.parity.measures.table import measures_of
 from effnet_edge.parity.models.onnx import OnnxClassifier
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity import ParityResult, Verdict
+    from effnet_edge.parity.batch_sizes import AtBatchSize
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.inside.tracing import Traceable
     from effnet_edge.parity.measures.gates import Check
@@ -116,6 +118,11 @@ class ParityGate:
             (pixels, reference.infer(pixels))
             for pixels, _ in pictures.batches(preprocessing, BATCH_SIZE, [])
         ]
+        self._sizes = BatchSizeCheck(
+            np.concatenate([pixels for pixels, _ in self._batches]),
+            np.concatenate([logits for _, logits in self._batches]),
+            output,
+        )
 
     def against(self, reference: Classifier) -> ParityGate:
         """The same pictures with another reference."""
@@ -129,6 +136,8 @@ class ParityGate:
         *,
         before: Traceable | None = None,
         rewritten: Collection[str] = (),
+        sizes: Sequence[int] = (),
+        own_answers_db: float = OWN_ANSWERS_DB["fp32"],
     ) -> StageParity:
         """Compare, and stop the export if the candidate is not the same model.
 
@@ -137,6 +146,9 @@ class ParityGate:
             gates: what it must hold, by the kind of output.
             before: what the step was given; the first node that differs from it is looked for.
             rewritten: nodes that the step made different on purpose, which are not named.
+            sizes: batch sizes at each of which it must hold the same.
+            own_answers_db: how close its answers at these must be to one another; see
+                `effnet_edge.parity.batch_sizes`.
 
         Raises:
             GateError: the candidate fails the gate; the text names the first wrong node.
@@ -144,14 +156,26 @@ class ParityGate:
         result = self.loss(candidate)
         gate = gates[self._output]
         verdict = gate.judge(result)
-        if verdict.failures:
+        failures = verdict.failures
+        wrong = self._wrong_sizes(candidate, sizes, own_answers_db, gate)
+        if failures and len(wrong) == len(sizes):
+            wrong = []  # It is another model, whatever the batch size.
+        failures += [each.failures[0] for each in wrong]
+        if failures:
+            pixels = self._sizes.pixels_at(wrong[0].size if wrong else 1)
             raise GateError(
-                f"{stage} changed the model: {'; '.join(verdict.failures)}"
-                f"{self._culprit(candidate, before, rewritten, gate)}"
+                f"{stage} changed the model: {'; '.join(failures)}"
+                f"{self._culprit(candidate, before, rewritten, gate, pixels)}"
             )
-        return _stage_parity(stage, result, verdict)
+        return _stage_parity(stage, result, verdict, sizes)
 
-    def check_noise(self, stage: str, candidate: Classifier, simulated: Classifier) -> StageParity:
+    def check_noise(
+        self,
+        stage: str,
+        candidate: Classifier,
+        simulated: Classifier,
+        sizes: Sequence[int] = (),
+    ) -> StageParity:
         """Stop the export if the candidate has more noise than its simulation, beyond chance.
 
         Raises:
@@ -162,13 +186,21 @@ class ParityGate:
         gate = simulation_gate(self._compared(simulated, expected), uncertainty)
         result = self._compared(candidate, found)
         verdict = gate.judge(result)
-        if verdict.failures:
-            raise GateError(f"{stage} changed the model: {'; '.join(verdict.failures)}")
-        return _stage_parity(stage, result, verdict)
+        wrong = self._wrong_sizes(candidate, sizes, OWN_ANSWERS_DB["int8"], gate)
+        failures = verdict.failures + [each.failures[0] for each in wrong]
+        if failures:
+            raise GateError(f"{stage} changed the model: {'; '.join(failures)}")
+        return _stage_parity(stage, result, verdict, sizes)
 
     def loss(self, candidate: Classifier) -> ParityResult:
         """How far the candidate is from the reference, whatever is allowed."""
         return self._compared(candidate, self._answers(candidate))
+
+    def _wrong_sizes(
+        self, candidate: Classifier, sizes: Sequence[int], own_answers_db: float, gate: Gate
+    ) -> list[AtBatchSize]:
+        found = self._sizes.run(candidate, sizes, own_answers_db, gate)
+        return [each for each in found if each.failures]
 
     def _answers(self, candidate: Classifier) -> list[NDArray[np.float32]]:
         return [candidate.infer(pixels) for pixels, _ in self._batches]
@@ -200,13 +232,13 @@ class ParityGate:
         before: Traceable | None,
         rewritten: Collection[str],
         gate: Gate,
+        pixels: NDArray[np.uint8],
     ) -> str:
         if before is None or not isinstance(candidate, OnnxClassifier):
             return ""
-        first_picture = self._batches[0][0][:1]
         faults = [
             fault
-            for fault in find_faults(before, candidate, first_picture).faults
+            for fault in find_faults(before, candidate, pixels).faults
             if fault.node not in rewritten
         ]
         # A node that holds by itself what all of them must is not what broke the model.
@@ -215,7 +247,9 @@ class ParityGate:
         return f"; first wrong node: {culprits[0]}" if culprits else ""
 
 
-def _stage_parity(stage: str, result: ParityResult, verdict: Verdict) -> StageParity:
+def _stage_parity(
+    stage: str, result: ParityResult, verdict: Verdict, sizes: Sequence[int]
+) -> StageParity:
     kept = [measure.key for measure in measures_of(result.output) if measure.kept]
     values = {key: value for key in kept if (value := result.value(key)) is not None}
     return StageParity(
@@ -224,6 +258,7 @@ def _stage_parity(stage: str, result: ParityResult, verdict: Verdict) -> StagePa
         candidate=result.candidate,
         execution_precision=result.candidate_precision,
         images=result.images,
+        batch_sizes=tuple(sizes),
         measures={key: Measured(value) for key, value in values.items()}
         | {
             check.measure.key: _held(check, check.value)

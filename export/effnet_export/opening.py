@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import ExitStack
 
-    from effnet_edge.bundle import Manifest
+    from effnet_edge.bundle import BatchRange, Manifest
     from effnet_edge.labels import Label
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.source import Source
@@ -51,6 +51,20 @@ class Models:
     def classes(self) -> dict[str, int]:
         """Class index by name or WordNet id."""
         return class_indices(self.labels)
+
+    def bundle_of(self, candidate_index: int) -> Bundle | None:
+        """The bundle that the candidate is; None for a file or a network."""
+        return self._opener.bundles.get(self._specs[1][candidate_index])
+
+    def batch_of(self, candidate_index: int) -> BatchRange | None:
+        """What a call of the candidate takes; None for a PyTorch network, which takes anything."""
+        candidate, bundle = self.candidates[candidate_index], self.bundle_of(candidate_index)
+        if isinstance(candidate, EngineRunner):
+            return candidate.manifest.batch
+        if bundle is not None:
+            return bundle.manifest.batch
+        batch: BatchRange | None = getattr(candidate, "batch", None)
+        return batch
 
     def layer_pair(self, candidate_index: int) -> tuple[Traceable, Traceable]:
         """Reference and candidate as models whose inner tensors can be seen, under common names.

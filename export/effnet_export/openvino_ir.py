@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import BackendError
+from effnet_edge.runtime.openvino_engines import SMALLEST_DYNAMIC_INT8_BATCH
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def write_openvino_ir(
         converted = openvino.Core().read_model(model.SerializeToString())
         if batch.minimum != batch.maximum:
             shape = converted.input(0).partial_shape
-            shape[0] = openvino.Dimension(batch.minimum, batch.maximum)
+            shape[0] = openvino.Dimension(_smallest_batch(converted, batch), batch.maximum)
             converted.reshape(shape)
         _apply_common_transformations(converted)
     except RuntimeError as error:
@@ -56,6 +57,16 @@ def write_openvino_ir(
         raise BackendError(f"OpenVINO cannot convert the model: {lines[-1]}") from error
     _save(converted, folder / MODEL_FILE, fp16_weights, model.ByteSize())
     return MODEL_FILE
+
+
+def _smallest_batch(model: openvino.Model, batch: BatchRange) -> int:
+    """What the IR itself takes, so that OpenVINO refuses what it would answer wrongly.
+
+    `EngineRunner` runs single images with a static batch; see `runtime.openvino_engines`.
+    """
+    quantized = any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
+    smallest = SMALLEST_DYNAMIC_INT8_BATCH if quantized else 1
+    return max(batch.minimum, smallest)
 
 
 def _apply_common_transformations(model: openvino.Model) -> None:

@@ -19,6 +19,7 @@ from effnet_edge.errors import BackendError, GateError
 from effnet_edge.machine import INT8_OVERFLOWS, int8_overflows
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.source import Source, load_source
+from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, graph_sizes, sizes_to_check
 from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.progress import no_progress
@@ -44,9 +45,10 @@ if TYPE_CHECKING:
     from effnet_calibration.quantized import QuantizedNetwork
     from effnet_calibration.table import CalibrationTable
     from effnet_edge.bench import BundleTiming
-    from effnet_edge.bundle import Manifest, StageParity
+    from effnet_edge.bundle import BatchRange, Manifest, StageParity
     from effnet_edge.labels import Label
     from effnet_edge.model.network import EfficientNet
+    from effnet_edge.parity.comparison import Classifier
     from effnet_edge.progress import Progress
     from effnet_export.request import ExportRequest
     from effnet_export.targets import ExportTarget
@@ -164,6 +166,7 @@ class _ExportRun:
         self._target = request.chosen_target
         self._precision = request.chosen_precision
         self._preprocessing = loaded.source.preprocessing
+        self._graph_sizes = graph_sizes(request.batch)
         self._table: CalibrationTable | None = None
         self._all_int8: onnx.ModelProto | None = None
         self._parity: list[StageParity] = []
@@ -203,14 +206,20 @@ class _ExportRun:
             )
             candidate = OnnxClassifier(graph, preprocessing, "exported ONNX")
             before = TorchClassifier(network, preprocessing)
-            self._parity.append(gate.check("export", candidate, before=before))
+            self._parity.append(
+                gate.check("export", candidate, before=before, sizes=self._graph_sizes)
+            )
         return _Gated(graph, candidate)
 
     def _simplified(self, exported: _Gated, gate: ParityGate) -> onnx.ModelProto:
         with self._stage("simplify"):
             graph = simplify(exported.graph)
             candidate = OnnxClassifier(graph, self._preprocessing, "simplified ONNX")
-            self._parity.append(gate.check("simplify", candidate, before=exported.classifier))
+            self._parity.append(
+                gate.check(
+                    "simplify", candidate, before=exported.classifier, sizes=self._graph_sizes
+                )
+            )
         return graph
 
     def _calibrated(self, named: CalibratedOn) -> QuantizedNetwork:
@@ -257,12 +266,17 @@ class _ExportRun:
         candidate = OnnxClassifier(without_pairs(graph), preprocessing, "Q/DQ ONNX, no pairs")
         self._parity.append(
             gate.against(reference).check(
-                "weights", candidate, ROUNDED_WEIGHTS, before=reference, rewritten=(STEM,)
+                "weights",
+                candidate,
+                ROUNDED_WEIGHTS,
+                before=reference,
+                rewritten=(STEM,),
+                sizes=self._graph_sizes,
             )
         )
         simulated = TorchClassifier(quantized.simulated(), preprocessing, "simulated INT8")
         candidate = OnnxClassifier(graph, preprocessing, "Q/DQ ONNX")
-        self._parity.append(gate.check_noise("quantize", candidate, simulated))
+        self._parity.append(gate.check_noise("quantize", candidate, simulated, self._graph_sizes))
 
     def _make_typed_graph(self, graph: onnx.ModelProto, gate: ParityGate) -> onnx.ModelProto:
         """What TensorRT gets, judged by what onnxruntime says it computes."""
@@ -273,7 +287,7 @@ class _ExportRun:
                 pictures = self._loaded.pictures.for_typing()
                 graph = type_fp16(graph, pictures, preprocessing).model
             simulated = OnnxClassifier(graph, preprocessing, "typed ONNX, simulated", rounding=True)
-            self._parity.append(gate.check("type", simulated, self._target.gates(self._precision)))
+            self._check_finished("type", simulated, self._request.batch, gate)
         return graph
 
     def _write(self, graph: onnx.ModelProto, gate_pictures: str, gate: ParityGate) -> Manifest:
@@ -307,14 +321,26 @@ class _ExportRun:
         bundle = Bundle(self._staging, draft, tuple(labels) if labels else None)
         try:
             with EngineRunner.of(bundle) as runner:
-                self._parity.append(
-                    gate.check(self._target.name, runner, self._target.gates(self._precision))
-                )
+                self._check_finished(self._target.name, runner, runner.manifest.batch, gate)
         except GateError as error:
             full_range = self._target.scheme == ASYMMETRIC_UINT8
             if self._precision == "int8" and full_range and int8_overflows():
                 raise GateError(f"{error}; {INT8_OVERFLOWS}") from error
             raise
+
+    def _check_finished(
+        self, stage: str, candidate: Classifier, batch: BatchRange, gate: ParityGate
+    ) -> None:
+        """What people will run must hold at every batch size that they may call it with."""
+        self._parity.append(
+            gate.check(
+                stage,
+                candidate,
+                self._target.gates(self._precision),
+                sizes=sizes_to_check(batch),
+                own_answers_db=OWN_ANSWERS_DB[self._precision],
+            )
+        )
 
     def latency(self, bundle: Bundle) -> tuple[BundleTiming, BundleTiming] | None:
         """Time the model with all tensors in INT8 and the finished bundle in turns."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
@@ -12,7 +12,7 @@ from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_edge.parity.measures.table import LIMITS, LabelledDrop, limited_measure
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.measures.result import ParityResult
@@ -94,17 +94,22 @@ class Verdict:
     """What came of holding a result against a gate.
 
     Attributes:
-        nonfinite: a line for each model that gave NaN or infinite numbers.
+        faults: a line for each fault that no limit bounds: NaN or infinite numbers, and batch sizes
+            at which the answers are others.
         checks: one for each limit that was set.
     """
 
-    nonfinite: tuple[str, ...]
+    faults: tuple[str, ...]
     checks: tuple[Check, ...]
+
+    def with_faults(self, faults: Sequence[str]) -> Verdict:
+        """The same verdict with further lines for what fails."""
+        return replace(self, faults=(*self.faults, *faults))
 
     @property
     def failures(self) -> list[str]:
         """A line for everything that fails."""
-        return [*self.nonfinite, *(str(check) for check in self.checks if not check.passed)]
+        return [*self.faults, *(str(check) for check in self.checks if not check.passed)]
 
     @property
     def passed(self) -> bool | None:

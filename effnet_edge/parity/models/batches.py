@@ -18,16 +18,16 @@ Number = TypeVar("Number", bound=np.generic)
 
 
 def filled_batches(
-    values: Sequence[NDArray[np.generic]], size: int | None
+    values: Sequence[NDArray[np.generic]], least: int, most: int | None
 ) -> Iterator[list[NDArray[np.generic]]]:
     """Cut arrays of equal length into what a model takes at a time, the last filled with zeros.
 
-    `size` is the model's fixed batch, or None where it takes any.
+    `least` and `most` are the fewest and most images that the model takes; None for any number.
     """
     length = len(values[0])
-    step = size or max(length, 1)
+    step = most or max(length, 1)
     for start in range(0, length, step):
-        missing = step - min(step, length - start)
+        missing = max(least - min(step, length - start), 0)
         yield [_filled(each[start : start + step], missing) for each in values]
 
 

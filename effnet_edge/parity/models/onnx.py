@@ -13,6 +13,7 @@ from effnet_edge.graphs.editing import copied, rename_tensors
 from effnet_edge.graphs.files import load_onnx
 from effnet_edge.graphs.rounding import with_rounding
 from effnet_edge.graphs.sessions import Session
+from effnet_edge.parity.batch_sizes import range_of_file
 from effnet_edge.parity.inside.alignment import names_like
 from effnet_edge.parity.inside.onnx_graph import OnnxGraph
 from effnet_edge.parity.inside.tracing import (
@@ -72,14 +73,15 @@ class OnnxClassifier:
         self._input = self._session.inputs[0]
         self._traces: Traces[Session] = Traces()
         size = self._input.shape[0]
-        self._batch = size if isinstance(size, int) else None
+        self._limits = (size, size) if isinstance(size, int) else (1, None)
+        self.batch = range_of_file(*self._limits)
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """uint8 images (N, H, W, C) → float32 logits or features (N, classes)."""
         pixels = self._values(batch)
         logits = [
             self._session.run({self._input.name: part})[0]
-            for (part,) in filled_batches([pixels], self._batch)
+            for (part,) in filled_batches([pixels], *self._limits)
         ]
         return np.concatenate(logits)[: len(batch)].astype(np.float32)
 
@@ -114,7 +116,7 @@ class OnnxClassifier:
         feeds = [_as_type(values[name], kind) for name, kind in taken.items()]
         outputs = [
             session.run(dict(zip(taken, part, strict=True)))
-            for part in filled_batches(feeds, self._batch)
+            for part in filled_batches(feeds, *self._limits)
         ]
         return {
             name: joined([np.atleast_1d(each[index]) for each in outputs], len(batch))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.parity.batch_sizes import range_of_file
 from effnet_edge.parity.inside.tracing import (
     LOGITS,
     Activations,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+    from effnet_edge.bundle import BatchRange
 
 _ORIGINAL_NAMES = "originalLayersNames"
 _NO_WORK = frozenset({"Const", "Input", "Output"})
@@ -77,9 +80,14 @@ class OpenVinoClassifier:
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """uint8 images (N, H, W, 3) → float32 logits (N, classes)."""
-        parts = filled_batches([self._input(batch)], self._batch)
+        parts = filled_batches([self._input(batch)], *self._limits)
         logits = [self._backend.infer(part) for (part,) in parts]
         return np.concatenate(logits)[: len(batch)]
+
+    @property
+    def batch(self) -> BatchRange:
+        """The batch sizes that the model takes."""
+        return range_of_file(*self._limits)
 
     @cached_property
     def stored_precision(self) -> str:
@@ -121,7 +129,7 @@ class OpenVinoClassifier:
             names, given, lambda: compile_model(self._opened(names, given), self._spec)
         )
         feeds = [self._input(batch), *given.values()]
-        parts = [self._run(compiled, part) for part in filled_batches(feeds, self._batch)]
+        parts = [self._run(compiled, part) for part in filled_batches(feeds, *self._limits)]
         return {
             name: joined([part[index] for part in parts], len(batch))
             for index, name in enumerate(names)
@@ -169,9 +177,11 @@ class OpenVinoClassifier:
         }
 
     @cached_property
-    def _batch(self) -> int | None:
+    def _limits(self) -> tuple[int, int | None]:
+        """The fewest and most images that the model takes; None for any number."""
         size = self._model.input(0).get_partial_shape()[0]
-        return int(size.get_length()) if size.is_static else None
+        most = int(size.get_max_length())
+        return max(int(size.get_min_length()), 1), most if most > 0 else None
 
     def _input(self, batch: NDArray[np.uint8]) -> NDArray[np.generic]:
         takes_pixels = self._model.input(0).get_element_type().get_type_name() == "u8"

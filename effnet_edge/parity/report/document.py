@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from effnet_edge.outputs import OutputKind
+    from effnet_edge.parity.batch_sizes import AtBatchSize
     from effnet_edge.parity.inside.bisection import Findings
     from effnet_edge.parity.inside.layers import LayerError
     from effnet_edge.parity.measures.accuracy import Drop
@@ -45,6 +46,7 @@ class Examined:
     verdict: Verdict
     layers: list[LayerError] | None = None
     findings: Findings | None = None
+    batch_sizes: Sequence[AtBatchSize] = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def _candidate(examined: Examined, labels: Sequence[str]) -> Document:
     return {
         **study.result.to_dict(),
         **examined.verdict.to_dict(),
+        "batch_sizes": [each.to_dict() for each in examined.batch_sizes],
         "seconds_per_image": study.seconds_per_image,
         "statistics": None if accuracy is None else _statistics(accuracy.top1),
         "calibration_error": answers.calibration_errors() if answers else None,

@@ -1,0 +1,54 @@
+"""The part of `effnet-edge parity` that runs every candidate at all batch sizes that matter."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from effnet_edge.cli.common import progress_bar
+
+if TYPE_CHECKING:
+    from effnet_edge.parity.batch_sizes import AtBatchSize
+    from effnet_edge.parity.report.document import Document
+    from effnet_edge.pictures.protocol import Pictures
+    from effnet_export.opening import Models
+
+PICTURES = 16
+
+
+def check_batch_sizes(
+    models: Models, candidate_index: int, few: Pictures, batch_size: int
+) -> list[AtBatchSize]:
+    """One result a size, also for the `batch_size` of the whole comparison.
+
+    Nothing for a PyTorch network, which is the same at all of them.
+    """
+    from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, BatchSizeCheck, sizes_to_check
+
+    candidate, batch = models.candidates[candidate_index], models.batch_of(candidate_index)
+    pixels, _ = next(iter(few.batches(models.preprocessing, PICTURES, [])), (None, None))
+    if batch is None or pixels is None:
+        return []
+    bundle = models.bundle_of(candidate_index)
+    # Of a model file nobody says what it is: the widest limit holds.
+    own_answers_db = OWN_ANSWERS_DB[bundle.manifest.precision if bundle else "int8"]
+    check = BatchSizeCheck(pixels, models.reference.infer(pixels), models.output_kind)
+    sizes = sorted({*sizes_to_check(batch), batch_size})
+    with progress_bar(f"batch sizes of {candidate.name}") as progress:
+        return check.run(candidate, sizes, own_answers_db, progress=progress)
+
+
+def told_batch_sizes(candidate: Document) -> list[str]:
+    """Tell at which sizes the answers were the same, in a line; none where no size was run."""
+    from effnet_edge import nonfinite
+
+    sizes = candidate["batch_sizes"]
+    if not sizes or any(each["failures"] for each in sizes):
+        return []
+    listed = ", ".join(str(each["size"]) for each in sizes)
+    worst = min(sizes, key=lambda each: nonfinite.decode(each["worst_sqnr_db"]) or math.nan)
+    told = nonfinite.tell(worst["worst_sqnr_db"], ".1f", " dB")
+    return [
+        f"{candidate['candidate']} gives the same answers at batch {listed} "
+        f"(farthest apart at {worst['size']}: SQNR {told})"
+    ]

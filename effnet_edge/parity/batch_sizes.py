@@ -1,0 +1,201 @@
+"""The same pictures at every batch size that matters: an engine may be wrong at one of them only.
+
+OpenVINO's INT8 kernels were, at a batch of 1, behind gates that all ran on batches of 8.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from effnet_edge import nonfinite
+from effnet_edge.bundle import BatchRange
+from effnet_edge.errors import BackendError
+from effnet_edge.parity.comparison import Comparison, logits_of
+from effnet_edge.parity.measures.metrics import decibels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from effnet_edge.outputs import OutputKind
+    from effnet_edge.parity.comparison import Classifier
+    from effnet_edge.parity.measures.gates import Gate
+    from effnet_edge.parity.measures.result import ParityResult
+    from effnet_edge.progress import Steps
+
+_ODD_SIZES = (3, 5, 7)
+_USUAL_SIZE = 8
+
+OWN_ANSWERS_DB = {"fp32": 60.0, "fp16": 20.0, "int8": 15.0}
+"""Least SQNR of a picture's answer at one batch size against that at another, by the precision of
+the model. Other sizes may take other kernels, which round otherwise: INT8 engines were at 27 dB or
+more; a wrong padding, the least fault known, is at 14 dB, and nonsense near 0."""
+
+
+@dataclass(frozen=True)
+class AtBatchSize:
+    """What came of one batch size.
+
+    Attributes:
+        size: images in one call.
+        sqnr_db: of the answers to all pictures against the reference, each picture once; NaN where
+            there were none.
+        worst_sqnr_db: of the picture that differs most from the model's own answer at the size
+            that is closest to the reference, as noise against the mean power of all pictures;
+            infinite for equal answers.
+        failures: one line each.
+    """
+
+    size: int
+    sqnr_db: float
+    worst_sqnr_db: float
+    failures: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Give JSON values, numbers by the rule of `nonfinite`."""
+        document: dict[str, object] = nonfinite.encode(asdict(self))
+        return document
+
+
+def range_of_file(least: int, most: int | None) -> BatchRange:
+    """The batch sizes of a model file; one of the usual sizes for an end that it leaves open."""
+    largest = most or max(least, _USUAL_SIZE)
+    return BatchRange(least, min(max(_USUAL_SIZE, least), largest), largest)
+
+
+def sizes_to_check(batch: BatchRange) -> tuple[int, ...]:
+    """One image, the range's minimum, optimum and maximum, odd sizes in it, and one image beyond.
+
+    `EngineRunner` pads what is below the range and splits what is beyond it, so these are sizes
+    that people call it with, too.
+    """
+    odd = (*_ODD_SIZES, batch.maximum - 1 + batch.maximum % 2)
+    inside = {size for size in odd if batch.minimum <= size <= batch.maximum}
+    ends = {1, batch.minimum, batch.optimum, batch.maximum, batch.maximum + 1}
+    return tuple(sorted(inside | ends))
+
+
+def graph_sizes(batch: BatchRange) -> tuple[int, ...]:
+    """Fewer, for the graphs between network and engine; none where the batch is written in them.
+
+    They run without optimizations: the largest batch would cost more than all the rest.
+    """
+    if batch.minimum == batch.maximum:
+        return ()
+    odd = min(max(3, batch.minimum | 1), batch.maximum)
+    return tuple(sorted({batch.minimum, odd, batch.optimum}))
+
+
+class BatchSizeCheck:
+    """Pictures with the reference's answers, to run a model on at several batch sizes.
+
+    Args:
+        pixels: uint8 (N, H, W, C), N ≥ 1; repeated where a size is larger than N.
+        expected: the reference's logits (N, classes).
+    """
+
+    def __init__(
+        self,
+        pixels: NDArray[np.uint8],
+        expected: NDArray[np.float32],
+        output: OutputKind = "single-label",
+    ) -> None:
+        self._pixels = pixels
+        self._expected = expected
+        self._output: OutputKind = output
+
+    def pixels_at(self, size: int) -> NDArray[np.uint8]:
+        """The first batch of that size."""
+        return self._pixels[np.arange(size) % len(self._pixels)]
+
+    def run(
+        self,
+        model: Classifier,
+        sizes: Sequence[int],
+        own_answers_db: float,
+        gate: Gate | None = None,
+        progress: Steps | None = None,
+    ) -> list[AtBatchSize]:
+        """Run each picture at each size at least once, in batches of just that size.
+
+        Args:
+            own_answers_db: least SQNR of each picture against the model's own answer at the size
+                that is closest to the reference: a single wrong row cannot hide in a mean.
+            gate: what all pictures together must hold against the reference at each size.
+            progress: called with the sizes done and all there are.
+        """
+        answers: dict[int, NDArray[np.float32]] = {}
+        broken: dict[int, AtBatchSize] = {}
+        for done, size in enumerate(sizes, 1):
+            try:
+                answers[size] = self._answers(model, size)
+            except BackendError as error:
+                failure = f"at batch {size}: {error}"
+                broken[size] = AtBatchSize(size, math.nan, math.nan, (failure,))
+            if progress:
+                progress(done, len(sizes))
+        against = {size: self._against_reference(model, rows) for size, rows in answers.items()}
+        reached = {size: _sqnr_db(result) for size, result in against.items()}
+        best = max(reached, key=lambda size: _rank(reached[size]), default=0)
+        judged = {}
+        for size, rows in answers.items():
+            by_row = self._decibels(rows, answers[best])
+            failures = [
+                *(gate.check(against[size]) if gate else ()),
+                *_otherwise(by_row, size, best, own_answers_db),
+            ]
+            told = tuple(f"at batch {size}: {failure}" for failure in failures)
+            worst = min(by_row, key=_rank)
+            judged[size] = AtBatchSize(size, reached[size], worst, told)
+        return [(judged | broken)[size] for size in sizes]
+
+    def _answers(self, model: Classifier, size: int) -> NDArray[np.float32]:
+        """Logits of the pictures in turn, in full batches: row i is picture i modulo N."""
+        calls = math.ceil(len(self._pixels) / size)
+        indices = np.arange(calls * size) % len(self._pixels)
+        return np.concatenate(
+            [logits_of(model, self._pixels[part]) for part in np.split(indices, calls)]
+        )
+
+    def _against_reference(self, model: Classifier, answers: NDArray[np.float32]) -> ParityResult:
+        comparison = Comparison("the reference", model.name, "", "", self._output)
+        comparison.update(self._expected, answers[: len(self._expected)])
+        return comparison.result()
+
+    def _decibels(self, answers: NDArray[np.float32], own: NDArray[np.float32]) -> list[float]:
+        """The noise of each answer against the mean power of all pictures.
+
+        Not against its own power: of two classes, a picture may rightly have logits near zero.
+        """
+        pictures = len(self._pixels)
+        own = own[:pictures].astype(np.float64)
+        signal = float(np.square(own).sum()) / pictures
+        rows = np.arange(len(answers)) % pictures
+        noise = np.square(answers - own[rows]).sum(axis=1)
+        return [decibels(signal, float(each)) for each in noise]
+
+
+def _otherwise(values: Sequence[float], size: int, own_size: int, limit: float) -> list[str]:
+    """One line where a picture's answer is another one; of several, the worst is named."""
+    row = min(range(len(values)), key=lambda index: _rank(values[index]))
+    # A NaN compares as false, hence fails.
+    if values[row] >= limit:
+        return []
+    return [
+        f"picture {row % size + 1} of {size} is answered otherwise than at batch {own_size}: "
+        f"SQNR {values[row]:.1f} dB is below the {limit:g} dB asked for"
+    ]
+
+
+def _sqnr_db(result: ParityResult) -> float:
+    measured = result.value("sqnr_db")
+    return math.nan if measured is None else measured
+
+
+def _rank(sqnr_db: float) -> float:
+    return -math.inf if math.isnan(sqnr_db) else sqnr_db

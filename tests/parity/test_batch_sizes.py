@@ -1,0 +1,175 @@
+"""A model that is wrong at one batch size only, and the check that must find it there."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effnet_edge.bundle import BatchRange
+from effnet_edge.errors import BackendError
+from effnet_edge.parity import Gate
+from effnet_edge.parity.batch_sizes import (
+    AtBatchSize,
+    BatchSizeCheck,
+    graph_sizes,
+    range_of_file,
+    sizes_to_check,
+)
+
+PICTURES, CLASSES = 6, 10
+PIXELS = np.random.default_rng(0).integers(0, 256, (PICTURES, 4, 4, 3), np.uint8)
+
+ranges = st.tuples(st.integers(1, 40), st.integers(0, 40), st.integers(0, 40)).map(
+    lambda each: BatchRange(each[0], each[0] + each[1], each[0] + each[1] + each[2])
+)
+
+
+def right(pixels: np.ndarray) -> np.ndarray:
+    values = pixels.reshape(len(pixels), -1).astype(np.float32)
+    return np.sin(values[:, :CLASSES]).astype(np.float32) * 4
+
+
+class Model:
+    name, execution_precision = "model", "INT8"
+
+    def __init__(self, change=lambda answers: answers, only_at: int | None = None) -> None:
+        self._change = change
+        self._only_at = only_at
+        self.sizes: list[int] = []
+
+    def infer(self, batch: np.ndarray, /) -> np.ndarray:
+        self.sizes.append(len(batch))
+        answers = right(batch)
+        return self._change(answers) if self._only_at in (None, len(batch)) else answers
+
+
+def run(model: Model, sizes: tuple[int, ...], gate: Gate | None = None) -> list[AtBatchSize]:
+    return BatchSizeCheck(PIXELS, right(PIXELS)).run(model, sizes, 15.0, gate)
+
+
+def wrong_last_row(answers: np.ndarray) -> np.ndarray:
+    return np.concatenate([answers[:-1], answers[-1:, ::-1]])
+
+
+@given(batch=ranges)
+def test_the_sizes_are_the_ends_the_optimum_odd_ones_one_image_and_one_beyond(
+    batch: BatchRange,
+) -> None:
+    sizes = sizes_to_check(batch)
+
+    assert {1, batch.minimum, batch.optimum, batch.maximum, batch.maximum + 1} <= set(sizes)
+    assert list(sizes) == sorted(set(sizes))
+    if batch.maximum - batch.minimum >= 2 and batch.minimum < 8:
+        assert any(size % 2 and batch.minimum <= size <= batch.maximum for size in sizes)
+    assert len(sizes) <= 9
+
+
+def test_the_sizes_of_common_requests() -> None:
+    assert sizes_to_check(BatchRange(1, 8, 32)) == (1, 3, 5, 7, 8, 31, 32, 33)
+    assert sizes_to_check(BatchRange(1, 1, 1)) == (1, 2)
+    assert sizes_to_check(BatchRange(4, 4, 4)) == (1, 4, 5)
+    assert sizes_to_check(BatchRange(2, 4, 6)) == (1, 2, 3, 4, 5, 6, 7)
+
+
+@given(batch=ranges)
+def test_a_graph_with_a_dynamic_batch_is_run_at_more_than_one_size_in_its_range(
+    batch: BatchRange,
+) -> None:
+    sizes = graph_sizes(batch)
+
+    assert all(batch.minimum <= size <= batch.maximum for size in sizes)
+    assert (len(sizes) > 1) == (batch.minimum < batch.maximum)
+
+
+def test_a_file_that_leaves_its_batch_open_is_run_at_usual_sizes() -> None:
+    assert range_of_file(1, None) == BatchRange(1, 8, 8)
+    assert range_of_file(2, 32) == BatchRange(2, 8, 32)
+    assert range_of_file(4, 4) == BatchRange(4, 4, 4)
+    assert range_of_file(16, None) == BatchRange(16, 16, 16)
+
+
+def test_a_model_that_is_the_same_at_all_sizes_passes_with_its_figures() -> None:
+    sizes = (1, 3, 8, 9)
+    model = Model(lambda answers: answers * np.float32(0.99))
+
+    found = run(model, sizes, Gate(min_sqnr_db=20.0))
+
+    assert [each.size for each in found] == list(sizes)
+    assert [each.failures for each in found] == [()] * 4
+    assert found[0].sqnr_db == pytest.approx(40.0, abs=0.01)
+    assert all(each.worst_sqnr_db == math.inf for each in found)
+    assert set(model.sizes) == set(sizes)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 8, 9])
+@pytest.mark.parametrize(
+    "change",
+    [
+        np.zeros_like,
+        lambda answers: answers[:, ::-1],
+        lambda answers: answers * np.float32(np.nan),
+        wrong_last_row,
+    ],
+    ids=["zeros", "nonsense", "nan", "one row"],
+)
+def test_a_fault_at_exactly_one_size_is_found_and_only_that_size_named(size: int, change) -> None:
+    found = run(Model(change, only_at=size), (1, 3, 7, 8, 9))
+
+    assert [each.size for each in found if each.failures] == [size]
+    (wrong,) = (each for each in found if each.failures)
+    assert all(line.startswith(f"at batch {size}: ") for line in wrong.failures)
+
+
+def test_one_wrong_row_of_many_is_told_with_its_place() -> None:
+    found = run(Model(wrong_last_row, only_at=32), (1, 32))
+
+    assert (
+        found[1]
+        .failures[0]
+        .startswith("at batch 32: picture 32 of 32 is answered otherwise than at batch 1: SQNR ")
+    )
+    assert "is below the 15 dB asked for" in found[1].failures[0]
+
+
+def test_a_gate_that_is_broken_at_one_size_is_told_with_value_and_limit() -> None:
+    found = run(
+        Model(lambda answers: answers * np.float32(0.9), only_at=3),
+        (1, 3),
+        Gate(30.0, min_sqnr_db=30.0),
+    )
+
+    assert found[1].failures == ("at batch 3: SQNR 20.00 dB is below the 30.00 dB asked for",)
+
+
+def test_rounding_that_differs_between_sizes_is_no_fault() -> None:
+    found = run(Model(lambda answers: np.round(answers * 8) / 8, only_at=1), (1, 8))
+
+    assert not any(each.failures for each in found)
+    assert 25 < found[0].worst_sqnr_db < 60
+
+
+@pytest.mark.parametrize(
+    "failure", [BackendError("the engine refused"), None], ids=["error", "rows"]
+)
+def test_an_engine_that_fails_at_one_size_is_a_failure_there(failure: BackendError | None) -> None:
+    def fail(answers: np.ndarray) -> np.ndarray:
+        if failure is not None:
+            raise failure
+        return answers[1:]
+
+    found = run(Model(fail, only_at=3), (1, 3, 8))
+
+    assert [each.size for each in found if each.failures] == [3]
+    assert found[1].failures[0].startswith("at batch 3: ")
+    assert found[1].to_dict()["sqnr_db"] == "nan"
+
+
+def test_a_model_that_never_answers_fails_at_all_sizes() -> None:
+    def fail(_: np.ndarray) -> np.ndarray:
+        raise BackendError("gone")
+
+    assert all(each.failures for each in run(Model(fail), (1, 8)))
