@@ -97,7 +97,9 @@ def parse(line: str) -> None:
         context = click.Context(command, context, info_name=command.name)
     # `--fp16|--fp32` are two options, `same|symmetric` two values of one.
     given = [each for word in words for each in (word.split("|") if word[:1] == "-" else [word])]
-    values, _, _ = command.make_parser(context).parse_args(given)
+    values, rest, _ = command.make_parser(context).parse_args(given)
+    if rest:
+        raise click.UsageError(f"too many arguments: {' '.join(rest)}")
     for parameter in command.params:
         value = values.get(parameter.name or "")
         if isinstance(parameter.type, click.Choice) and isinstance(value, str):
@@ -144,6 +146,7 @@ def test_every_command_line_parses(page: Path) -> None:
         "export VARIANT [--fp16|--fp23]",
         "parity A B --reprot FILE.html",
         "calibration dif A B",
+        "info b0 b1",
     ],
 )
 def test_a_command_line_with_a_mistake_does_not_parse(line: str) -> None:
