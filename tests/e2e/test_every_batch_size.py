@@ -16,11 +16,13 @@ from tiny_bundles import SIDE, tiny_model, write_bundle
 from effnet_edge.bundle import BatchRange, Bundle
 from effnet_edge.cli.main import cli
 from effnet_edge.errors import GateError
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.onnxruntime import OnnxRuntimeBackend
 from effnet_edge.runtime.openvino import OpenVinoBackend
-from effnet_export.pipeline import ExportRequest, export_bundle
+from effnet_export.pipeline import export_bundle
+from effnet_export.request import ExportRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,8 +116,8 @@ def test_parity_names_a_runner_that_is_wrong_beyond_the_maximum_everywhere_it_re
 
 
 def request(path: Path, **changes: object) -> ExportRequest:
-    options = {"precision": "fp32", "resolution": 64, "batch": BatchRange(1, 2, 4)} | changes
-    return ExportRequest("b0", output=path / "bundle", **options)
+    options = {"precision": "fp32", "batch": BatchRange(1, 2, 4)} | changes
+    return ExportRequest(NetworkRequest("b0", resolution=64), output=path / "bundle", **options)
 
 
 @pytest.mark.parametrize(
