@@ -66,6 +66,9 @@ for module in (
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 a failed job or gate, 2 bad use, 130 Ctrl-C."""
     settings = Settings()
+    # PyTorch's OpenMP threads spin while they wait for one another: where another program has a
+    # core, that is most of what a calibration computes. Read when a command loads PyTorch.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = cli.main(standalone_mode=False, obj=settings) or 0
