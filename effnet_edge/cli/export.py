@@ -316,8 +316,10 @@ def _parity_table(bundle: Bundle) -> Table:
 
     pictures, output = bundle.manifest.parity_images, bundle.manifest.output
     shown = brief_measures(output.kind)
+    last = bundle.manifest.parity[-1]
     table = Table(
-        title=f"Parity with PyTorch on {pictures}\n(max error: of the range of the {output.name})",
+        title=f"Parity with PyTorch on {pictures}\n(max error: of the range of the {output.name}; "
+        f"{last.stage}: also at batch {', '.join(map(str, last.batch_sizes))})",
         title_justify="left",
     )
     table.add_column("stage")

@@ -153,12 +153,12 @@ class ParityGate:
         result = self.loss(candidate)
         gate = gates[self._output]
         failures = gate.check(result)
-        pixels = self._sizes.pixels_at(1)
-        if not failures:
-            wrong = self._wrong_sizes(candidate, sizes, own_answers_db, gate)
-            failures = [each.failures[0] for each in wrong]
-            pixels = self._sizes.pixels_at(wrong[0].size if wrong else 1)
+        wrong = self._wrong_sizes(candidate, sizes, own_answers_db, gate)
+        if failures and len(wrong) == len(sizes):
+            wrong = []  # It is another model, whatever the batch size.
+        failures += [each.failures[0] for each in wrong]
         if failures:
+            pixels = self._sizes.pixels_at(wrong[0].size if wrong else 1)
             raise GateError(
                 f"{stage} changed the model: {'; '.join(failures)}"
                 f"{self._culprit(candidate, before, rewritten, gate, pixels)}"
@@ -181,10 +181,9 @@ class ParityGate:
         uncertainty = ratio_uncertainty(self._noise(found), self._noise(expected))
         gate = simulation_gate(self._compared(simulated, expected), uncertainty)
         result = self._compared(candidate, found)
-        failures = gate.check(result) or [
-            each.failures[0]
-            for each in self._wrong_sizes(candidate, sizes, OWN_ANSWERS_DB["int8"], gate)
-        ]
+        failures = gate.check(result)
+        wrong = self._wrong_sizes(candidate, sizes, OWN_ANSWERS_DB["int8"], gate)
+        failures += [each.failures[0] for each in wrong]
         if failures:
             raise GateError(f"{stage} changed the model: {'; '.join(failures)}")
         return _stage_parity(stage, result, gate, sizes)
