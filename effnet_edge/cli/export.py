@@ -312,11 +312,13 @@ def _parity_table(bundle: Bundle) -> Table:
 
     kind = bundle.manifest.output.kind
     shown = [each for each in measures_of(kind) if each.overview and each.kept]
+    last = bundle.manifest.parity[-1]
     table = Table(
         title=Text(
             f"Parity with PyTorch on {bundle.manifest.parity_images}\n"
             "(with its limit, where one was set; the relative error is that of the range of the "
-            f"{bundle.manifest.output.name})"
+            f"{bundle.manifest.output.name}; {last.stage}: also at batch "
+            f"{', '.join(map(str, last.batch_sizes))})"
         ),
         title_justify="left",
     )
