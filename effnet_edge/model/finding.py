@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import resources, util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import CheckpointError, UsageError
 from effnet_edge.model.checkpoints.files import (
-    Checkpoint,
     find_checkpoint,
     parse_checkpoint,
     read_checkpoint,
     read_file,
 )
+from effnet_edge.model.checkpoints.found import FoundCheckpoint
 from effnet_edge.model.remote.hub import SYNTAX as HUB_SYNTAX
 from effnet_edge.model.remote.hub import fetch_from_hub, is_hub_address, parse_hub_address
 from effnet_edge.model.remote.registry import (
@@ -28,38 +26,13 @@ from effnet_edge.model.remote.registry import (
 )
 
 if TYPE_CHECKING:
-    from effnet_edge.model.preprocessing import PixelConventions
     from effnet_edge.model.remote.hub import HubAddress
-    from effnet_edge.model.variants import Padding, Variant
-
-OnDownload = Callable[[str, int, int], None]
-"""Called with what is being done, the bytes so far, and all bytes."""
-
-
-@dataclass(frozen=True)
-class FoundCheckpoint:
-    """A checkpoint, and what is known of it from elsewhere than its tensors.
-
-    Attributes:
-        name: the registry name ("imagenet"), the repository on the hub, or the file's name.
-        source: provenance in words, the URL, the address on the hub with its commit, or the file's
-            path.
-        licence: SPDX identifier, or None where nothing tells.
-        padding, pixels: as the registry has them of a download.
-        path: of a file that may have a timm `config.json` beside it.
-    """
-
-    name: str
-    source: str
-    checkpoint: Checkpoint
-    licence: str | None = None
-    padding: Padding | None = None
-    pixels: PixelConventions | None = None
-    path: Path | None = None
+    from effnet_edge.model.variants import Variant
+    from effnet_edge.progress import Progress
 
 
 def find_weights(
-    variant: Variant, weights: str, on_download: OnDownload | None = None
+    variant: Variant, weights: str, on_download: Progress | None = None
 ) -> FoundCheckpoint:
     """Read the variant's checkpoint of that name, address or path, downloaded where it has to be.
 
@@ -96,14 +69,14 @@ def _in_another_package(variant: Variant, name: str, file: PackagedFile) -> Foun
     return FoundCheckpoint(name, f"package {file.package}", checkpoint)
 
 
-def _downloaded(name: str, file: Download, on_download: OnDownload | None) -> FoundCheckpoint:
+def _downloaded(name: str, file: Download, on_download: Progress | None) -> FoundCheckpoint:
     from effnet_edge.model.remote.download import fetch
 
     checkpoint = read_checkpoint(fetch(file, on_download))
     return FoundCheckpoint(name, file.url, checkpoint, file.licence, file.padding, file.pixels)
 
 
-def _on_hub(address: HubAddress, on_download: OnDownload | None) -> FoundCheckpoint:
+def _on_hub(address: HubAddress, on_download: Progress | None) -> FoundCheckpoint:
     fetched = fetch_from_hub(address, on_download)
     return FoundCheckpoint(
         address.repository,

@@ -22,9 +22,9 @@ from effnet_edge.model.request import RANDOM_WEIGHTS
 from effnet_edge.model.variants import Variant, get_variant
 
 if TYPE_CHECKING:
-    from effnet_edge.model.finding import OnDownload
     from effnet_edge.model.request import NetworkRequest
     from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.progress import Progress
 
 COLOURS = 3
 
@@ -38,7 +38,7 @@ class Source:
     weights: Weights
 
 
-def load_source(request: NetworkRequest, on_progress: OnDownload | None = None) -> Source:
+def load_source(request: NetworkRequest, on_progress: Progress | None = None) -> Source:
     """Build the network that the checkpoint tells, but for what the request says, and fill it.
 
     Args:

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.model.checkpoints.fitting import fill
 from effnet_edge.model.checkpoints.telling import CheckpointFacts, tell
-from effnet_edge.model.finding import FoundCheckpoint, OnDownload, find_weights
+from effnet_edge.model.finding import find_weights
 from effnet_edge.model.preprocessing import AS_REFERENCE, PixelConventions
 
 if TYPE_CHECKING:
     import os
 
+    from effnet_edge.model.checkpoints.found import FoundCheckpoint
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.variants import Padding
+    from effnet_edge.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ def load_weights(
     weights: str | os.PathLike[str],
     *,
     padding: Padding | None = None,
-    on_progress: OnDownload | None = None,
+    on_progress: Progress | None = None,
 ) -> WeightsOrigin:
     """Fill `network` with the weights of that name, or from that file.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from effnet_edge.model.finding import FoundCheckpoint
+    from effnet_edge.model.checkpoints.found import FoundCheckpoint
     from effnet_edge.model.variants import Padding, Variant
 
 NAMED_AT_MOST = 3
