@@ -9,6 +9,7 @@ import numpy as np
 
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision, one_line
+from effnet_edge.runtime.openvino_core import openvino_core
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,7 +30,7 @@ class OpenVinoBackend:
         """Compile the model; see `BackendRoom.load` for the errors."""
         import openvino
 
-        core = openvino.Core()
+        core = openvino_core()
         device = _device(spec.device, core.available_devices)
         try:
             self._compiled = core.compile_model(str(spec.model_path), device, _config(spec))

@@ -19,6 +19,7 @@ from effnet_edge.parity.inside.tracing import (
 )
 from effnet_edge.pictures.image import Preprocessing, normalize
 from effnet_edge.runtime.backend import ROOMS, EngineSpec, one_line
+from effnet_edge.runtime.openvino_core import openvino_core
 
 if TYPE_CHECKING:
     import os
@@ -183,8 +184,6 @@ class OpenVinoClassifier:
         return openvino.Model(results, [*model.get_parameters(), *parameters], "opened")
 
     def _compile(self, model: Any) -> Any:
-        import openvino
-
         config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if self._options["threads"] is not None:
             config["INFERENCE_NUM_THREADS"] = self._options["threads"]
@@ -193,15 +192,13 @@ class OpenVinoClassifier:
             asked = str(self._options["precision"])
             config["INFERENCE_PRECISION_HINT"] = types.get(asked, asked.replace("fp", "f"))
         try:
-            return openvino.Core().compile_model(model, self._options["device"] or "CPU", config)
+            return openvino_core().compile_model(model, self._options["device"] or "CPU", config)
         except RuntimeError as error:
             raise BackendError(f"{self.name}: OpenVINO: {one_line(error)}") from error
 
     @cached_property
     def _model(self) -> Any:
-        import openvino
-
-        return openvino.Core().read_model(self._file)
+        return openvino_core().read_model(self._file)
 
     @cached_property
     def _tensor_of_node(self) -> dict[str, str]:
@@ -279,9 +276,7 @@ def openvino_input_shape(path: str | os.PathLike[str]) -> list[int]:
         BackendError: OpenVINO is not installed, or cannot read the model.
     """
     try:
-        import openvino
-
-        shape = openvino.Core().read_model(path).input(0).get_partial_shape()
+        shape = openvino_core().read_model(path).input(0).get_partial_shape()
     except ModuleNotFoundError as error:
         raise BackendError(
             f"OpenVINO is not installed: {ROOMS['openvino'].install_hint}"
