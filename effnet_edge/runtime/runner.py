@@ -160,7 +160,8 @@ class EngineRunner:
         The batch is copied, so the caller may reuse its buffer; not so an array on the GPU, which
         must stay as it is until the future is done. Batches run in the order they were
         submitted, as many at a time as the engine works on best. Twice as many may be under way:
-        beyond that `submit` waits, so that a fast camera cannot fill the memory.
+        beyond that `submit` waits, so that a fast camera cannot fill the memory; it does not
+        in a callback of a future, and callbacks of several futures may run at once.
 
         Raises:
             UsageError: another shape or type than `infer` takes.

@@ -112,8 +112,9 @@ class Workers:
         self._jobs.clear()
 
     def __del__(self) -> None:
-        # Resting threads know this object weakly and look whether it is still there.
-        for _ in self._alive:
+        # Resting threads know this object weakly and look whether it is still there. There are
+        # none if making it was interrupted.
+        for _ in getattr(self, "_alive", ()):
             self._wakes.put(None)
 
     def _add(self, call: Callable[[], Any]) -> Future[Any]:
@@ -158,17 +159,24 @@ class Workers:
     def _serve(self) -> None:
         """Run jobs until there are none, or others have all the slots and will see to the rest."""
         while (slot := self._free_slot()) is not None:
+            job = None
             try:
-                job = self._next()
+                try:
+                    job = self._next()
+                    if job is not None:
+                        self._wake_another()
+                        job.run()
+                finally:
+                    slot.release()
                 if job is not None:
                     self._wake_another()
-                    job.run()
-            finally:
-                slot.release()
-            if job is not None:
-                self._wake_another()
-                job.deliver()
-            elif not self._waiting():
+                    job.deliver()
+            except BaseException as error:
+                # Somebody raised it in this thread from outside: its job must not stay behind.
+                if job is not None and not job.future.done():
+                    job.future.set_exception(error)
+                raise
+            if job is None and not self._waiting():
                 # Asked after the slot was let go: who came before and found it taken is served.
                 return
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from fake_backends import FakeBackend, SummingBackend
+from runner_answers import started
 from tiny_bundles import CLASSES, SIDE, tiny_model, write_bundle
 
 from effnet_edge.bundle import Bundle
@@ -49,20 +50,6 @@ def fake(path: Path) -> tuple[FakeBackend, EngineRunner]:
 def summing(path: Path, request: pytest.FixtureRequest) -> tuple[SummingBackend, EngineRunner]:
     backend = SummingBackend(request.param)
     return backend, EngineRunner(Bundle.load(path), backend)
-
-
-def started(function: Callable[[], Any]) -> Future[Any]:
-    """Run in a thread of its own."""
-    future: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 def state(runner: EngineRunner) -> State:
@@ -276,8 +263,8 @@ def test_a_runner_that_nobody_closes_leaves_no_thread_and_no_engine(path: Path) 
     gone = weakref.ref(backend)
     runner = EngineRunner(Bundle.load(path), backend)
     assert runner.submit(pixels()).result(PATIENCE).shape == (1, CLASSES)
-    alive = runner._workers._alive
-    assert eventually(lambda: bool(runner._workers._resting))
+    alive, resting = runner._workers._alive, runner._workers._resting
+    assert eventually(lambda: bool(resting))
     del runner, backend
     gc.collect()
     assert eventually(lambda: gone() is None and not alive)

@@ -1,7 +1,7 @@
 """Long runs: many threads, runners that come and go, interrupts, and no growth.
 
-    pytest tests/runtime/test_lifetime_stress.py --timeout 0 --stress-seconds 3600
-    pytest tests/runtime/test_lifetime_stress.py --timeout 0 --inferences 1000000
+pytest tests/runtime/test_lifetime_stress.py --timeout 0 --stress-seconds 3600
+pytest tests/runtime/test_lifetime_stress.py --timeout 0 --inferences 1000000
 """
 
 from __future__ import annotations
@@ -107,6 +107,9 @@ def test_many_threads_runners_that_come_and_go_and_interrupts(
 
 
 def _interrupt(thread: threading.Thread) -> None:
+    if not thread.is_alive():
+        # Interrupted twice and gone; its number may be another thread's by now.
+        return
     ident = ctypes.c_ulong(thread.ident or 0)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(KeyboardInterrupt))
 
