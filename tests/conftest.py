@@ -5,6 +5,12 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
+    parser.addoption(
+        "--stress-seconds", type=float, default=20.0, help="how long the stress test takes in all"
+    )
+    parser.addoption(
+        "--inferences", type=int, default=20_000, help="how many the test of memory's growth makes"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

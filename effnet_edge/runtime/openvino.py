@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision, one_line
+from effnet_edge.runtime.openvino_core import openvino_core
 from effnet_edge.runtime.openvino_engines import (
     CompiledEngine,
     SingleImageEngine,
@@ -70,7 +71,7 @@ def _read(spec: EngineSpec) -> Any:
     import openvino
 
     try:
-        return openvino.Core().read_model(str(spec.model_path))
+        return openvino_core().read_model(str(spec.model_path))
     except RuntimeError as error:
         raise load_error(spec, "OpenVINO", openvino.__version__, error) from error
 
@@ -81,10 +82,8 @@ def read_model(path: str | os.PathLike[str]) -> Any:
     Raises:
         BackendError: OpenVINO cannot read it; the text names the file.
     """
-    import openvino
-
     try:
-        return openvino.Core().read_model(path)
+        return openvino_core().read_model(path)
     except RuntimeError as error:
         raise BackendError(f"{path}: OpenVINO cannot read it: {one_line(error)}") from error
 
@@ -98,7 +97,7 @@ def compile_model(model: Any, spec: EngineSpec) -> Any:
     """
     import openvino
 
-    core = openvino.Core()
+    core = openvino_core()
     device = _device(spec.device, core.available_devices)
     try:
         compiled = core.compile_model(model, device, _config(spec))

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from effnet_edge.bundle import Bundle
-from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.errors import UsageError
 from effnet_edge.pictures.image import normalize, prepare
 from effnet_edge.runtime.backend import EngineSpec, load_backend
 from effnet_edge.runtime.device_array import DeviceArray, ExportsDeviceArray, device_array
-from effnet_edge.runtime.in_flight import InFlight
+from effnet_edge.runtime.lifetime import Lifetime, enter_loading
 from effnet_edge.runtime.predictions import Classes, Prediction
+from effnet_edge.runtime.workers import Workers
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Sequence
+    from concurrent.futures import Future
     from types import TracebackType
 
     from effnet_edge.bundle import EngineRecord, Manifest
@@ -34,7 +35,6 @@ Batch: TypeAlias = npt.NDArray[np.uint8 | np.float32]
 Logits: TypeAlias = npt.NDArray[np.float32]
 
 EXECUTION_PRECISIONS = ("fp32", "fp16", "bf16")
-_QUEUED_PER_WORKER = 2
 
 
 class EngineRunner:
@@ -56,9 +56,9 @@ class EngineRunner:
         self._dtype, self._image_shape = _engine_input(bundle.manifest)
         side = bundle.manifest.preprocessing.resolution
         self._pixel_shape = (side, side, bundle.manifest.input.channels)
-        self._in_flight = InFlight()
-        self._executor = ThreadPoolExecutor(backend.parallelism, f"effnet-edge {self.name}")
-        self._queue_room = threading.BoundedSemaphore(_QUEUED_PER_WORKER * backend.parallelism)
+        self._workers = Workers(backend.parallelism)
+        self._lifetime = Lifetime(bundle.path, self._workers, backend.close)
+        self._execution_precision: str | None = None
 
     @classmethod
     def load(
@@ -130,7 +130,10 @@ class EngineRunner:
             precision=precision or ("fp32" if manifest.precision == "fp32" else None),
             throughput=throughput,
         )
-        return cls(bundle, load_backend(manifest.target, spec))
+        visit = threading.Lock()
+        with visit:
+            enter_loading(visit)
+            return cls(bundle, load_backend(manifest.target, spec))
 
     def infer(self, batch: Batch | ExportsDeviceArray) -> Logits:
         """Give the float32 logits (N, classes) of N images, N ≥ 0, in an array of their own.
@@ -147,11 +150,10 @@ class EngineRunner:
             BackendError: the runner is closed, or the engine failed.
 
         """
-        self._enter()
-        try:
+        visit = threading.Lock()
+        with visit:
+            self._lifetime.enter(visit)
             return self._run(self._accept(batch))
-        finally:
-            self._in_flight.leave()
 
     def submit(self, batch: Batch | ExportsDeviceArray) -> Future[Logits]:
         """Like `infer`, later: the future gives the logits, or raises what the engine raised.
@@ -159,19 +161,20 @@ class EngineRunner:
         The batch is copied, so the caller may reuse its buffer; not so an array on the GPU, which
         must stay as it is until the future is done. Batches run in the order they were
         submitted, as many at a time as the engine works on best. Twice as many may be under way:
-        beyond that `submit` waits, so that a fast camera cannot fill the memory.
+        beyond that `submit` waits, so that a fast camera cannot fill the memory; it does not
+        in a callback of a future, and callbacks of several futures may run at once.
 
         Raises:
             UsageError: another shape or type than `infer` takes.
             BackendError: the runner is closed.
 
         """
-        self._enter()
-        try:
+        visit = threading.Lock()
+        with visit:
+            self._lifetime.enter(visit)
             accepted = self._accept(batch)
-            return self._enqueue(accepted.copy() if isinstance(accepted, np.ndarray) else accepted)
-        finally:
-            self._in_flight.leave()
+            kept = accepted.copy() if isinstance(accepted, np.ndarray) else accepted
+            return self._workers.submit(partial(self._run, kept))
 
     @overload
     def classify(  # type: ignore[overload-overlap]  # a str is a sequence, too
@@ -215,20 +218,24 @@ class EngineRunner:
             for _ in range(runs):
                 self.infer(blank[:size])
 
-    @cached_property
+    @property
     def execution_precision(self) -> str:
         """What the engine really runs most of the network in: "FP32", "BF16", "FP16" or "INT8"."""
-        self._enter()
-        try:
-            return self._backend.execution_precision
-        finally:
-            self._in_flight.leave()
+        if self._execution_precision is None:
+            visit = threading.Lock()
+            with visit:
+                self._lifetime.enter(visit)
+                self._execution_precision = self._backend.execution_precision
+        return self._execution_precision
 
     def close(self) -> None:
-        """Wait for work under way, futures included, and release the engine; may be repeated."""
-        if self._in_flight.close():
-            self._executor.shutdown()
-            self._backend.close()
+        """Wait for work under way, futures included, and release the engine; may be repeated.
+
+        Within a callback of a future, or a signal handler that came during `infer`, it does not
+        wait: the engine is released as soon as that work is done. What is still open when the
+        interpreter ends is closed then.
+        """
+        self._lifetime.close()
 
     def __enter__(self) -> EngineRunner:
         return self
@@ -240,20 +247,6 @@ class EngineRunner:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _enter(self) -> None:
-        if not self._in_flight.enter():
-            raise BackendError(f"the runner of {self.bundle.path} is closed: load the bundle again")
-
-    def _enqueue(self, batch: Batch | DeviceArray) -> Future[Logits]:
-        self._queue_room.acquire()
-        try:
-            future = self._executor.submit(self._run, batch)
-        except BaseException:
-            self._queue_room.release()
-            raise
-        future.add_done_callback(lambda _: self._queue_room.release())
-        return future
 
     def _accept(self, batch: object) -> Batch | DeviceArray:
         """`batch` as the engine takes it, the same memory where possible."""

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import BackendError
+from effnet_edge.runtime.openvino_core import openvino_core
 from effnet_edge.runtime.openvino_engines import SMALLEST_DYNAMIC_INT8_BATCH
 from effnet_edge.targets import TARGETS
 
@@ -46,7 +47,7 @@ def write_openvino_ir(
             f"OpenVINO is not installed: {TARGETS['openvino'].install_hint}"
         ) from error
     try:
-        converted = openvino.Core().read_model(model.SerializeToString())
+        converted = openvino_core().read_model(model.SerializeToString())
         if batch.minimum != batch.maximum:
             shape = converted.input(0).partial_shape
             shape[0] = openvino.Dimension(_smallest_batch(converted, batch), batch.maximum)

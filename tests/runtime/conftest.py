@@ -3,10 +3,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from gpu_or_fake import fake_nvidia
+from gpu_or_fake import fake_nvidia, gpu_or_fake
+from runner_answers import BATCHES, CPU_TARGETS, TARGETS
+from tiny_bundles import failing_model, quantized_model, tiny_model, write_bundle
+
+from effnet_edge.runtime import EngineRunner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from fake_tensorrt import FakeTensorRt
     from tensorrt_runs import Fake
@@ -22,3 +27,48 @@ def fake() -> Iterator[Fake]:
 @pytest.fixture
 def library(fake: Fake) -> FakeTensorRt:
     return fake[1]
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Iterator[None]:
+    """TensorRT and a GPU: the real ones where they are, a fake for the bookkeeping elsewhere."""
+    with gpu_or_fake():
+        yield
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory, gpu: None) -> Path:  # noqa: ARG001
+    """One folder of bundles: <target>-<batch>, <target>-float and <target>-int8."""
+    folder = tmp_path_factory.mktemp("bundles")
+    folder_of_models = tmp_path_factory.mktemp("models")
+    for target in TARGETS:
+        for name, batch in BATCHES.items():
+            write_bundle(folder / f"{target}-{name}", target, tiny_model(batch=batch))
+        write_bundle(folder / f"{target}-float", target, tiny_model("float32", "N"))
+        int8 = quantized_model(folder_of_models)
+        write_bundle(folder / f"{target}-int8", target, int8, precision="int8")
+        failing = tiny_model() if target == "tensorrt" else failing_model()
+        write_bundle(folder / f"{target}-failing", target, failing, faulty=True)
+    return folder
+
+
+@pytest.fixture(params=CPU_TARGETS)
+def cpu_target(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=TARGETS)
+def target(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module", params=[f"{t}-{b}" for t in TARGETS for b in BATCHES])
+def runner(request: pytest.FixtureRequest, bundles: Path) -> Iterator[EngineRunner]:
+    with EngineRunner.load(bundles / request.param) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module", params=TARGETS)
+def float_runner(request: pytest.FixtureRequest, bundles: Path) -> Iterator[EngineRunner]:
+    with EngineRunner.load(bundles / f"{request.param}-float") as opened:
+        yield opened

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from contextlib import suppress
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import BackendError, UsageError
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
     from effnet_edge.runtime.device_array import DeviceArray
 
 _MOST_LANES = 4
+
+
+class _Berth:
+    """Room for one lane. Its lock is taken by `with` alone, which no interrupt can tear."""
+
+    def __init__(self) -> None:
+        self.busy = threading.Lock()
+        self.lane: Lane | None = None
 
 
 class TensorRtBackend:
@@ -45,18 +54,16 @@ class TensorRtBackend:
             dla_core=spec.engine.dla_core if spec.engine else None,
             version_compatible=bool(spec.engine and spec.engine.version_compatible),
         )
-        self._idle: deque[Lane] = deque()
-        self._room = threading.BoundedSemaphore(_MOST_LANES)
-        self._idle.append(self._new_lane())
+        self._berths = [_Berth() for _ in range(_MOST_LANES)]
+        self._turns = count()
+        self._berths[0].lane = self._new_lane()
 
     def infer(self, batch: npt.NDArray[np.uint8 | np.float32] | DeviceArray) -> npt.NDArray[Any]:
         """Run one batch, from host memory or where it lies on the GPU."""
-        with self._room:
+        berth = self._free_berth()
+        with berth.busy:
             self._cuda.use_here()
-            try:
-                lane = self._idle.pop()
-            except IndexError:
-                lane = self._new_lane()
+            lane, berth.lane = berth.lane or self._new_lane(), None
             try:
                 logits = lane.run(batch)
             except CudaError as error:
@@ -65,14 +72,26 @@ class TensorRtBackend:
             except BaseException:
                 lane.close()
                 raise
-            self._idle.append(lane)
+            berth.lane = lane
             return logits
 
     def close(self) -> None:
         """Release the lanes, and then the engine."""
-        while self._idle:
-            self._idle.pop().close()
+        with suppress(CudaError):
+            self._cuda.use_here()
+        for berth in self._berths:
+            lane, berth.lane = berth.lane, None
+            if lane is not None:
+                lane.close()
         self._engine.close()
+
+    def _free_berth(self) -> _Berth:
+        """One that nobody is in, if possible one that has its lane; else each in its turn."""
+        free = [berth for berth in self._berths if not berth.busy.locked()]
+        with_lane = [berth for berth in free if berth.lane is not None]
+        if with_lane or free:
+            return (with_lane or free)[0]
+        return self._berths[next(self._turns) % len(self._berths)]
 
     def _new_lane(self) -> Lane:
         return Lane(self._cuda, self._engine)
