@@ -87,7 +87,7 @@ def graph_sizes(batch: BatchRange) -> tuple[int, ...]:
     """
     if batch.minimum == batch.maximum:
         return ()
-    odd = min(max(3, batch.minimum | 1), batch.maximum)
+    odd = min((batch.minimum + 1) | 1, batch.maximum)
     return tuple(sorted({batch.minimum, odd, batch.optimum}))
 
 
