@@ -88,8 +88,8 @@ def tiny_model(dtype: str = "uint8", batch: int | str = 1) -> onnx.ModelProto:
 def quantized_model(folder: Path, batch: int | str = 1) -> onnx.ModelProto:
     """The tiny model in INT8 with Q/DQ pairs, by ONNX Runtime's own quantizer; uses `folder`.
 
-    In the form that TensorRT takes, too: zero points of 0, and biases in floating point. Its weights
-    have 7 bits where the processor loses large sums of INT8 products.
+    In the form that TensorRT takes, too: zero points of 0, and biases in floating point. Its
+    weights have 7 bits where the processor loses large sums of INT8 products.
     """
     from onnxruntime import quantization
 

@@ -71,7 +71,7 @@ def keep_for_budget(
     budget: Gate,
     progress: Progress = no_progress,
 ) -> MixedPrecision:
-    """Keep the fewest of the dearest layers in 16 bit that meet a budget on these pictures.
+    """Keep as few layers in 16 bit as a budget on these pictures allows, the costliest first.
 
     Every attempt costs a bias correction and a pass over the pictures; there are at most
     2·log₂ of the number of layers of them.
@@ -106,33 +106,33 @@ def keep_for_budget(
     if not within_budget(all_int8):
         costs = sensitivity(network, quantization, meter.spread(SENSITIVITY_IMAGES), progress)
         # Only the stem's weights are quantized: keeping it gains next to nothing.
-        dearest = [cost.name for cost in costs if cost.name in names]
-        best = fewest(dearest, attempt, within_budget)
+        costliest = [cost.name for cost in costs if cost.name in names]
+        best = fewest(costliest, attempt, within_budget)
     return MixedPrecision(all_int8, best, within_budget(best), tried, len(names))
 
 
 def fewest(
-    dearest: Sequence[str],
+    costliest: Sequence[str],
     attempt: Callable[[Sequence[str]], Attempt],
     within_budget: Callable[[Attempt], bool],
 ) -> Attempt:
-    """The attempt that keeps the fewest of `dearest`, from the first on, and meets the budget.
+    """The attempt that keeps the fewest of `costliest`, from the first on, and meets the budget.
 
     Doubles the number until the budget is met and bisects between the last two: few attempts
     where few layers are enough. It assumes that keeping more never costs more; where that is not
     so the attempt found still meets the budget, but fewer might have. One layer at least stays
     quantized: if even that does not meet the budget, it is that attempt.
     """
-    most, low, high = len(dearest) - 1, 0, 1
-    found = attempt(dearest[: min(high, most)])
+    most, low, high = len(costliest) - 1, 0, 1
+    found = attempt(costliest[: min(high, most)])
     while not within_budget(found) and high < most:
         low, high = high, min(2 * high, most)
-        found = attempt(dearest[:high])
+        found = attempt(costliest[:high])
     if not within_budget(found):
         return found
     while high - low > 1:
         middle = (low + high) // 2
-        candidate = attempt(dearest[:middle])
+        candidate = attempt(costliest[:middle])
         if within_budget(candidate):
             found, high = candidate, middle
         else:

@@ -63,7 +63,7 @@ class MinMax:
         return "min-max" + (f" × {self.headroom:g}" if self.headroom != 1 else "") + least
 
     def ranges(self, statistics: ChannelStatistics) -> ChannelRanges:
-        """See the class."""
+        """Give `headroom` times each channel's extremes, or `deviations` deviations if more."""
         least = self.deviations * statistics.deviation
         high = torch.maximum(self.headroom * statistics.maximum, least)
         low = torch.maximum(-self.headroom * statistics.minimum, least * (statistics.minimum < 0))
@@ -82,7 +82,7 @@ class Percentile:
         return f"percentile {self.percent:g}"
 
     def ranges(self, statistics: ChannelStatistics) -> ChannelRanges:
-        """See the class."""
+        """Leave `1 − percent / 100` of the values of a channel outside on either side."""
         beyond = (1 - self.percent / 100) * statistics.histogram_count
         low, high = (self._reach(statistics, side, beyond) for side in (NEGATIVE, POSITIVE))
         return ChannelRanges(
@@ -111,7 +111,7 @@ class Entropy:
     name: str = "entropy"
 
     def ranges(self, statistics: ChannelStatistics) -> ChannelRanges:
-        """See the class."""
+        """Clip where the histogram and its rounded form have the least KL divergence."""
         counts = statistics.histogram.sum((0, 1)).double()
         largest = torch.maximum(statistics.maximum.max(), -statistics.minimum.min()).clamp_min(0)
         centres = bin_centres().double()

@@ -64,7 +64,7 @@ def sensitivity(
     batches: Sequence[Tensor],
     progress: Progress | None = None,
 ) -> list[LayerCost]:
-    """The cost of every quantized layer, dearest first.
+    """Measure the cost of every quantized layer, the highest first.
 
     Args:
         network: the folded network that the quantization was made for.

@@ -71,14 +71,18 @@ def check_plot(path: Path) -> None:
 
 
 def _draw(axes: Axes, costs: Sequence[LayerCost]) -> None:
-    dearest = sorted(range(len(costs)), key=lambda index: costs[index].divergence)[-HIGHLIGHTED:]
+    costliest = sorted(range(len(costs)), key=lambda index: costs[index].divergence)[-HIGHLIGHTED:]
     total = sum(cost.divergence for cost in costs)
     for index, cost in enumerate(costs):
         colour = COLOURS.get(cost.kind, OTHER_COLOUR)
         axes.bar(
-            index, cost.divergence, width=0.85, color=colour, alpha=1 if index in dearest else 0.45
+            index,
+            cost.divergence,
+            width=0.85,
+            color=colour,
+            alpha=1 if index in costliest else 0.45,
         )
-    for index in dearest:
+    for index in costliest:
         share = costs[index].divergence / total if total else 0.0
         axes.annotate(
             f"{costs[index].short_name}  {100 * share:.0f} %",
@@ -91,7 +95,7 @@ def _draw(axes: Axes, costs: Sequence[LayerCost]) -> None:
             va="bottom",
         )
     _label_blocks(axes, costs)
-    # The labels of the dearest stand above their bars.
+    # The labels of the costliest stand above their bars.
     axes.set_ylim(0, 1.7 * max(cost.divergence for cost in costs) or 1.0)
     axes.margins(x=0.01)
     axes.spines[["top", "right"]].set_visible(False)

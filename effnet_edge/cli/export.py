@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     "--fp16",
     "precision",
     flag_value="fp16",
-    help="Weights in FP16, arithmetic as the device does it fastest (the default but for "
+    help="Weights in FP16, arithmetic as the device does it fastest (the default, except for "
     "onnxruntime).",
 )
 @click.option(

@@ -75,7 +75,7 @@ def main() -> NoReturn:
     except click.exceptions.Exit as exit_request:
         code = exit_request.exit_code
     except click.Abort:
-        code = _complain("interrupted: nothing was written under a final name", INTERRUPTED)
+        code = _complain("interrupted: no output was written", INTERRUPTED)
     except BrokenPipeError:
         # Whoever read our output has seen enough; Python would complain while closing it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

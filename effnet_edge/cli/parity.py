@@ -112,7 +112,10 @@ def _set_limit(context: click.Context, option: click.Parameter, value: float | N
 @click.option("--variant", help="Of the PyTorch network, where no bundle tells. [default: b0]")
 @network_options
 @click.option(
-    "--gates", type=_FILE, metavar="FILE.toml", help="Gates; the options here count more."
+    "--gates",
+    type=_FILE,
+    metavar="FILE.toml",
+    help="A file of gates; an option given here outweighs it.",
 )
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @engine_options
@@ -361,7 +364,7 @@ def _measures(each: Document, output: OutputKind) -> dict[str, str]:
     if each["statistics"]:
         rows["McNemar p"] = tell(each["statistics"]["mcnemar_p"])
         told = each["statistics"]["told_drop_points"]
-        rows[f"pictures to tell {told} points"] = f"{each['statistics']['images_to_tell_it']}"
+        rows[f"pictures needed to see {told} points"] = f"{each['statistics']['images_to_tell_it']}"
     return rows
 
 

@@ -67,7 +67,7 @@ def command(
     target: str,
     network: NetworkOf,
 ) -> None:
-    """Measure what quantizing each tensor alone costs, dearest first.
+    """Measure what quantizing each layer alone costs, the highest cost first.
 
     The cost is the KL divergence of the answers from those of the FP32 network (of features, the
     error's share of their energy). Of an INT8 bundle, its own calibration is measured; a variant

@@ -70,7 +70,7 @@ class SensitivityResult:
 
     Attributes:
         measure: what the costs are, and in which unit.
-        costs: dearest first.
+        costs: the highest first.
         kept: layers that the table leaves in 16 bit, which cost nothing.
         images, image_source: how many pictures it was measured on, and which.
         seconds: what the measuring took, without calibration.

@@ -70,15 +70,15 @@ def test_the_fewest_that_meet_the_budget_are_found_in_few_attempts(
     layers: int, data: st.DataObject
 ) -> None:
     needed = data.draw(st.integers(1, layers - 1))
-    dearest = [f"layer{index}" for index in range(layers)]
+    costliest = [f"layer{index}" for index in range(layers)]
     tried: list[int] = []
 
     def attempt(kept: Sequence[str]) -> Attempt:
-        assert list(kept) == dearest[: len(kept)]
+        assert list(kept) == costliest[: len(kept)]
         tried.append(len(kept))
         return loss_of(float(layers - len(kept)))
 
-    found = fewest(dearest, attempt, lambda each: each.loss.kl <= layers - needed)
+    found = fewest(costliest, attempt, lambda each: each.loss.kl <= layers - needed)
 
     assert found.loss.kl == layers - needed
     assert len(tried) == len(set(tried)) <= 2 * np.log2(layers) + 2
@@ -88,14 +88,14 @@ def test_the_fewest_that_meet_the_budget_are_found_in_few_attempts(
 
 @given(st.integers(2, 170))
 def test_one_layer_stays_quantized_where_nothing_meets_the_budget(layers: int) -> None:
-    dearest = [f"layer{index}" for index in range(layers)]
+    costliest = [f"layer{index}" for index in range(layers)]
     tried: list[int] = []
 
     def attempt(kept: Sequence[str]) -> Attempt:
         tried.append(len(kept))
         return loss_of(float(len(kept)))
 
-    found = fewest(dearest, attempt, lambda _: False)
+    found = fewest(costliest, attempt, lambda _: False)
 
     assert found.loss.kl == tried[-1] == layers - 1
 

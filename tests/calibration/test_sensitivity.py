@@ -34,7 +34,7 @@ def costs(network: EfficientNet, table: CalibrationTable) -> list[LayerCost]:
     return sensitivity(network, table.quantization(SYMMETRIC_INT8.name), BATCHES)
 
 
-def test_every_quantized_layer_has_a_cost_dearest_first(
+def test_every_quantized_layer_has_a_cost_costliest_first(
     network: EfficientNet, table: CalibrationTable, costs: list[LayerCost]
 ) -> None:
     assert {cost.name for cost in costs} == set(NetworkPath.of(network).names)
@@ -49,7 +49,7 @@ def test_every_quantized_layer_has_a_cost_dearest_first(
     assert (in_order[0].kind, in_order[0].rule) == ("stem", None)
 
 
-def test_the_layer_with_a_planted_bad_grid_is_the_dearest(
+def test_the_layer_with_a_planted_bad_grid_is_the_costliest(
     network: EfficientNet, table: CalibrationTable
 ) -> None:
     part = table.quantization(ASYMMETRIC_UINT8.name)
@@ -57,10 +57,10 @@ def test_the_layer_with_a_planted_bad_grid_is_the_dearest(
     coarse = replace(part.grids[name], scale=part.grids[name].scale * 60)
     broken = part.gridded({**part.grids, name: coarse})
 
-    dearest = sensitivity(network, broken, BATCHES)[0]
+    costliest = sensitivity(network, broken, BATCHES)[0]
 
-    assert (dearest.name, dearest.kind) == (name, "project")
-    assert (dearest.block, dearest.short_name) == ("4.1", "4.1.project")
+    assert (costliest.name, costliest.kind) == (name, "project")
+    assert (costliest.block, costliest.short_name) == ("4.1", "4.1.project")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_measuring_changes_nothing(network: EfficientNet, table: CalibrationTabl
     assert all(torch.equal(before[name], each) for name, each in network.state_dict().items())
 
 
-def test_the_plot_is_a_picture_with_the_dearest_named(
+def test_the_plot_is_a_picture_with_the_costliest_named(
     costs: list[LayerCost], tmp_path: Path
 ) -> None:
     plot_sensitivity(costs, tmp_path / "costs.png", "title")

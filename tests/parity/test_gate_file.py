@@ -30,7 +30,7 @@ def test_limits_have_the_units_of_the_command_line(tmp_path: Path) -> None:
     ("text", "complaint"),
     [
         ("max-drop = 1", r"has no table \[gate\]"),
-        ("[gate]\nmax_drop = 1", "'max_drop' is no limit; choose of max-drop"),
+        ("[gate]\nmax_drop = 1", "there is no limit 'max_drop': choose one of max-drop"),
         ("[gate]\nmax-kl = 'small'", "max-kl is 'small'; it must be a number"),
         ("[gate]\nmax-kl = true", "max-kl is True; it must be a number"),
         ("[gate", "is not TOML"),

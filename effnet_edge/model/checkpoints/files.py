@@ -86,7 +86,7 @@ def find_checkpoint(weights: str | os.PathLike[str]) -> Path | None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Of any format.
+    """Read the tensors of a checkpoint in any of the formats that docs/your-model.md lists.
 
     Raises:
         CheckpointError: the file cannot be read, is truncated or damaged, or is no checkpoint.

@@ -311,10 +311,10 @@ def _reporter(label: str, on_progress: Progress | None) -> Any:
             return None
 
         def update_transfer(self, n: int) -> None:
-            """Of bytes on the wire, which the library counts beside those of the file."""
+            """Ignore the bytes on the wire: the library counts those of the file as well."""
 
         def set_transfer_postfix_str(self, *_: Any, **__: Any) -> None:
-            """Likewise."""
+            """Ignore the speed that the library would show."""
 
     return Reporter
 

@@ -54,7 +54,7 @@ def read_limits(path: str | os.PathLike[str]) -> dict[str, float]:
     for key, value in limits.items():
         if key not in _NAMES:
             choices = ", ".join(sorted(_NAMES))
-            raise UsageError(f"{str(file)!r}: {key!r} is no limit; choose of {choices}")
+            raise UsageError(f"{str(file)!r}: there is no limit {key!r}: choose one of {choices}")
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise UsageError(f"{str(file)!r}: {key} is {value!r}; it must be a number")
     return {key: float(value) for key, value in limits.items()}
