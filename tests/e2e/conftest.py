@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -37,33 +38,41 @@ def effnet_edge(tmp_path: Path) -> Run:
     return run
 
 
-def exported(folder: Path, *options: str) -> Path:
-    completed = run_command("export", "b0", *options, "-o", "bundle", cwd=folder)
-    assert completed.returncode == 0, completed.stderr
+def exported(factory: pytest.TempPathFactory, name: str, *options: str) -> Path:
+    """Export once a run, also where several workers of pytest-xdist ask for it."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / name
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "bundle").exists():
+            completed = run_command("export", "b0", *options, "-o", "bundle", cwd=folder)
+            assert completed.returncode == 0, completed.stderr
     return folder / "bundle"
 
 
 @pytest.fixture(scope="session")
 def openvino_fp16(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(tmp_path_factory.mktemp("openvino-fp16"), "--target", "openvino")
+    return exported(tmp_path_factory, "openvino-fp16", "--target", "openvino")
 
 
 @pytest.fixture(scope="session")
 def openvino_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("openvino-fp32")
-    return exported(folder, "--target", "openvino", "--fp32", "--batch", "1:4:8")
+    options = ("--target", "openvino", "--fp32", "--batch", "1:4:8")
+    return exported(tmp_path_factory, "openvino-fp32", *options)
 
 
 @pytest.fixture(scope="session")
 def onnxruntime_fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(tmp_path_factory.mktemp("onnxruntime"), "--target", "onnxruntime")
+    return exported(tmp_path_factory, "onnxruntime-fp32", "--target", "onnxruntime")
 
 
 @pytest.fixture(scope="session")
 def openvino_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """At a small resolution and on few pictures, to be quick."""
-    folder = tmp_path_factory.mktemp("openvino-int8")
-    return exported(folder, "--int8", "--resolution", "160", "--calibration-size", "40")
+    options = ("--int8", "--resolution", "160", "--calibration-size", "40")
+    return exported(tmp_path_factory, "openvino-int8", *options)
 
 
 @pytest.fixture(scope="session")
