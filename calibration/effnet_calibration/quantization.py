@@ -73,7 +73,7 @@ class Quantization:
     """One scheme's part of a table. Its methods give changed copies.
 
     Attributes:
-        layers: by name; those that nothing was decided about may be missing.
+        layers: by name; those that nothing was decided about are missing.
         logit_gain: what quantization left of the logits' spread; the classifier is divided by it.
         pixels: how the stem's pixels are normalized, where it reads them as integers.
     """
@@ -114,13 +114,13 @@ class Quantization:
             if name in numbers:
                 others[change] = numbers[name]
             layers[name] = replace(own, changes=others)
-        return replace(self, layers=layers)
+        return self._holding(layers)
 
     def gridded(self, grids: Mapping[str, TensorEntry]) -> Quantization:
         """The same with the grids of these layers' inputs, and of no others."""
         names = {**self.layers, **grids}
         layers = {name: replace(self.layer(name), grid=grids.get(name)) for name in names}
-        return replace(self, layers=layers)
+        return self._holding(layers)
 
     def keeping(self, names: Iterable[str]) -> Quantization:
         """The same with just these layers in 16 bit."""
@@ -128,11 +128,16 @@ class Quantization:
         layers = {
             name: replace(self.layer(name), kept=name in kept) for name in {**self.layers, **kept}
         }
-        return replace(self, layers=layers)
+        return self._holding(layers)
 
     def uncorrected(self) -> Quantization:
         """The same before the biases and the gain were corrected: as after a change of grids."""
         return replace(self.changing(BIASES, {}), logit_gain=1.0)
+
+    def _holding(self, layers: Mapping[str, LayerQuantization]) -> Quantization:
+        """With these layers, but for those that nothing was decided about: equal is equal."""
+        decided = {name: each for name, each in layers.items() if each != NOTHING}
+        return replace(self, layers=decided)
 
 
 def shortest(values: Tensor) -> tuple[float, ...]:

@@ -82,6 +82,7 @@ def test_changing_replaces_one_change_and_leaves_the_rest() -> None:
     assert first.changes(BIASES) == {"classifier": (1.0,)}
     assert second.uncorrected().changes(BIASES) == {}
     assert second.keeping([]).kept == ()
+    assert first.keeping([]).changing(DEPTHWISE, {}).uncorrected() == Quantization("symmetric-int8")
 
 
 def test_a_table_is_read_without_torch() -> None:
