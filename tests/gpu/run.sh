@@ -54,7 +54,7 @@ if [ "$target" = tensorrt-rtx ]; then
 fi
 
 [ -n "${EFFNET_EDGE_NO_TESTS:-}" ] || step "the runner's tests, on the real library" \
-  python -m pytest tests/runtime -q
+  python -m pytest tests/runtime -q -n 0
 
 images=()
 [ -n "$photos" ] && images=(--images "$photos")

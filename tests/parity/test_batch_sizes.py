@@ -139,7 +139,7 @@ def test_a_gate_that_is_broken_at_one_size_is_told_with_value_and_limit() -> Non
     found = run(
         Model(lambda answers: answers * np.float32(0.9), only_at=3),
         (1, 3),
-        Gate(30.0, min_sqnr_db=30.0),
+        Gate(max_relative_error=30.0, min_sqnr_db=30.0),
     )
 
     assert found[1].failures == ("at batch 3: SQNR 20.00 dB is below the 30.00 dB asked for",)
@@ -165,7 +165,7 @@ def test_an_engine_that_fails_at_one_size_is_a_failure_there(failure: BackendErr
 
     assert [each.size for each in found if each.failures] == [3]
     assert found[1].failures[0].startswith("at batch 3: ")
-    assert found[1].to_dict()["sqnr_db"] == "nan"
+    assert found[1].to_dict()["sqnr_db"] == "NaN"
 
 
 def test_a_model_that_never_answers_fails_at_all_sizes() -> None:
