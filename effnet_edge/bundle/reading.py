@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from effnet_edge.bundle.manifest import MANIFEST_FILE, FileRecord, Manifest
+from effnet_edge.bundle.content import check_recorded, read_at_most, read_recorded
+from effnet_edge.bundle.manifest import MANIFEST_FILE, Manifest
 from effnet_edge.bundle.schema import check_labels, parse_json
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.labels import Label
 
-_HASH_CHUNK_BYTES = 1 << 20
+_MOST_MANIFEST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,15 @@ class Bundle:
     def model_path(self) -> Path:
         """The file that the engine loads."""
         return self.path / self.manifest.model
+
+    def read(self, name: str) -> bytes:
+        """The content of the file of that name, which the manifest records, hashed as it is read.
+
+        Raises:
+            BundleError: it is no longer what it was exported as.
+
+        """
+        return read_recorded(self.path / name, self.manifest.files[name])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Bundle:
@@ -44,7 +52,7 @@ class Bundle:
         manifest = read_manifest(folder)
         refuse_foreign_files(folder, manifest)
         for name, record in manifest.files.items():
-            _check_file(folder / name, record, verify)
+            check_recorded(folder / name, record, hashed=verify)
         return cls(folder, manifest, read_labels(folder, manifest))
 
 
@@ -53,7 +61,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
     if not path.is_file() or path.is_symlink():
         raise BundleError(f"{folder}: is not a bundle: it has no {MANIFEST_FILE}")
-    return Manifest.from_json(_read_bytes(path), path)
+    return Manifest.from_json(read_at_most(path, _MOST_MANIFEST_BYTES), path)
 
 
 def read_labels(folder: Path, manifest: Manifest) -> tuple[Label, ...] | None:
@@ -66,7 +74,7 @@ def read_labels(folder: Path, manifest: Manifest) -> tuple[Label, ...] | None:
     if manifest.labels is None:
         return None
     path = folder / manifest.labels
-    document = parse_json(_read_bytes(path), path)
+    document = parse_json(read_recorded(path, manifest.files[manifest.labels]), path)
     check_labels(document, path)
     if len(document) != manifest.output.classes:
         raise BundleError(
@@ -85,37 +93,3 @@ def refuse_foreign_files(folder: Path, manifest: Manifest) -> None:
         raise BundleError(f"{folder}: cannot be read: {error.strerror}") from error
     if foreign:
         raise BundleError(f"{folder}: {foreign[0]!r} is not part of this bundle: remove it")
-
-
-def sha256(path: Path) -> str:
-    """Hash a file's content as lower-case hexadecimal; raises BundleError if it is unreadable."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_HASH_CHUNK_BYTES):
-                digest.update(chunk)
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-    return digest.hexdigest()
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _check_file(path: Path, record: FileRecord, verify: bool) -> None:
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        raise BundleError(f"{path}: is missing: copy or export the bundle again") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise BundleError(f"{path}: is not a regular file: copy the bundle without links")
-    altered = status.st_size != record.bytes or (verify and sha256(path) != record.sha256)
-    if altered:
-        raise BundleError(
-            f"{path}: is not the file that was exported (size or SHA-256 differs from the "
-            "manifest's): copy or export the bundle again"
-        )

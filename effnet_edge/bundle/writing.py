@@ -12,14 +12,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from effnet_edge.bundle.content import sha256
 from effnet_edge.bundle.manifest import MANIFEST_FILE, FileRecord, Manifest
-from effnet_edge.bundle.reading import (
-    Bundle,
-    read_labels,
-    read_manifest,
-    refuse_foreign_files,
-    sha256,
-)
+from effnet_edge.bundle.reading import Bundle, read_labels, read_manifest, refuse_foreign_files
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.files import sync
 

@@ -51,9 +51,6 @@ def _table(path: Path) -> CalibrationTable:
     try:
         if not path.is_dir():
             return CalibrationTable.load(path)
-        bundle = Bundle.load(path)
-        if bundle.manifest.calibration is None:
-            raise UsageError(f"{path} is no INT8 bundle: it has no calibration table")
-        return CalibrationTable.load(path / bundle.manifest.calibration.table)
+        return CalibrationTable.of_bundle(Bundle.load(path))
     except EffnetEdgeError as error:
         raise UsageError(str(error)) from error
