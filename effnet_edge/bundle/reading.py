@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,15 @@ class Bundle:
         return self.path / self.manifest.model
 
     def read(self, name: str) -> bytes:
-        """The content of the file of that name, which the manifest records, hashed as it is read.
+        """The content of the file of that name, hashed as it is read.
 
         Raises:
+            FileNotFoundError: the manifest records none of that name.
             BundleError: it is no longer what it was exported as.
 
         """
+        if name not in self.manifest.files:
+            raise FileNotFoundError(errno.ENOENT, "not recorded in the manifest", name)
         return read_recorded(self.path / name, self.manifest.files[name])
 
     @classmethod

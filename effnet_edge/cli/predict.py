@@ -50,9 +50,10 @@ def command(
 ) -> None:
     """Classify each IMAGE (a file, or a folder of them) with BUNDLE.
 
-    A picture that cannot be used is named on standard error, and the exit code is then 1.
+    A picture that cannot be used, or has no finite answer, is named on standard error, and the exit
+    code is then 1.
     """
-    from effnet_edge.errors import ImageError
+    from effnet_edge.errors import ImageError, NotFiniteError
     from effnet_edge.runtime import EngineRunner
 
     answers: dict[str, list[Prediction]] = {}
@@ -62,7 +63,7 @@ def command(
             for done, path in enumerate(paths, start=1):
                 try:
                     answers[path] = runner.classify(path, top, threshold)
-                except ImageError as error:
+                except (ImageError, NotFiniteError) as error:
                     complain(str(error))
                 progress(done, len(paths))
         _report(runner, answers)
