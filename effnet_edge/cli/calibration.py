@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from effnet_edge.cli.common import common_options, print_json, settings
+from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from effnet_calibration.table import CalibrationTable
@@ -38,7 +39,7 @@ def diff(context: click.Context, before: Path, after: Path) -> None:
         print_json({"same": not lines, "differences": lines})
     else:
         for line in lines:
-            click.echo(line)
+            click.echo(plain(line))
     context.exit(1 if lines else 0)
 
 

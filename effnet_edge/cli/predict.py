@@ -17,6 +17,7 @@ from effnet_edge.cli.common import (
     settings,
 )
 from effnet_edge.cli.engine import engine_options
+from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from effnet_edge.runtime import EngineRunner, Prediction
@@ -101,11 +102,11 @@ def _report(runner: EngineRunner, answers: dict[str, list[Prediction]]) -> None:
     from rich.table import Table
 
     for path, predictions in answers.items():
-        table = Table(title=path, title_justify="left", box=None, show_header=False)
+        table = Table(title=plain(path), title_justify="left", box=None, show_header=False)
         table.add_column(justify="right")
         table.add_column()
         for prediction in predictions:
-            table.add_row(f"{100 * prediction.probability:.1f} %", prediction.label)
+            table.add_row(f"{100 * prediction.probability:.1f} %", plain(prediction.label))
         if not predictions:
             table.add_row("", "no class reaches the threshold")
         console().print(table)
