@@ -9,6 +9,7 @@ from pathlib import Path
 
 from effnet_edge.bundle.content import check_recorded, read_at_most, read_recorded
 from effnet_edge.bundle.manifest import MANIFEST_FILE, Manifest
+from effnet_edge.bundle.places import recover
 from effnet_edge.bundle.schema import check_labels, parse_json
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.labels import Label
@@ -51,6 +52,7 @@ class Bundle:
 
         """
         folder = Path(path)
+        recover(folder)
         if not folder.exists():
             raise UsageError(f"{folder}: no such bundle: check the path")
         manifest = read_manifest(folder)

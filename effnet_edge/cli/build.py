@@ -78,7 +78,8 @@ def command(
         return
     click.echo(
         f"{plain(bundle / record.file)}: {size / 1e6:.1f} MB, {seconds:.1f} s, "
-        f"for {record.batch} and compute capability {', '.join(record.compute_capability)}, {record.library} "
+        f"for {record.batch} and compute capability "
+        f"{', '.join(record.compute_capability)}, {record.library} "
         f"{record.library_version}{_replaced(loaded, record)}"
     )
 
