@@ -22,6 +22,7 @@ from effnet_edge.cli import (
     parity,
     predict,
     sensitivity,
+    verify,
 )
 from effnet_edge.cli.common import Settings, complain
 from effnet_edge.errors import EffnetEdgeError
@@ -57,6 +58,7 @@ for module in (
     sensitivity,
     calibration,
     info,
+    verify,
     listing,
     doctor,
 ):

@@ -88,9 +88,8 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 def _bytes(tensor: onnx.TypeProto.Tensor) -> int:
     from onnx import helper
 
-    sizes = [max(each.dim_value, 1) for each in tensor.shape.dim]
+    size = math.prod(max(int(each.dim_value), 1) for each in tensor.shape.dim)
     try:
-        item: int = helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+        return size * int(helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize)
     except (KeyError, ValueError):  # a type that NumPy has not
-        item = 1
-    return math.prod(sizes) * item
+        return size
