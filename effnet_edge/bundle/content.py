@@ -57,6 +57,42 @@ def read_recorded(path: Path, record: FileRecord) -> bytes:
     return content
 
 
+class HeldFile:
+    """A file that was checked, and stays the same one when another takes its name."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def read(self, record: FileRecord) -> bytes:
+        """Its content, hashed again in the memory that is returned; raises BundleError."""
+        parts, size = [], 0
+        while size < record.bytes:
+            part = os.pread(self._descriptor, record.bytes - size, size)
+            if not part:
+                raise _altered(self._path)
+            parts.append(part)
+            size += len(part)
+        content = parts[0] if len(parts) == 1 else b"".join(parts)
+        if hashlib.sha256(content).hexdigest() != record.sha256:
+            raise _altered(self._path)
+        return content
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
+def hold_recorded(path: Path, record: FileRecord, *, hashed: bool) -> HeldFile | None:
+    """Check a file as `check_recorded` does and keep it open; None where the system cannot."""
+    if not hasattr(os, "pread"):
+        check_recorded(path, record, hashed=hashed)
+        return None
+    with _opened(path, record) as file:
+        if hashed and _digest(file) != record.sha256:
+            raise _altered(path)
+        return HeldFile(path, os.dup(file.fileno()))
+
+
 def check_recorded(path: Path, record: FileRecord, *, hashed: bool) -> None:
     """Check a file's size and, where `hashed`, its content, a chunk at a time.
 

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from effnet_edge.bundle.content import check_recorded, read_at_most, read_recorded
+from effnet_edge.bundle.content import HeldFile, hold_recorded, read_at_most, read_recorded
 from effnet_edge.bundle.manifest import MANIFEST_FILE, Manifest
 from effnet_edge.bundle.places import recover
 from effnet_edge.bundle.schema import check_labels, parse_json
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.labels import Label
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 _MOST_MANIFEST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose manifest has been read and whose files have been checked."""
+    """A bundle on disk whose manifest has been read and whose files have been checked.
+
+    It keeps the files open that were checked, so that what takes their names later is not read.
+    """
 
     path: Path
     manifest: Manifest
     labels: tuple[Label, ...] | None
+    _held: Mapping[str, HeldFile | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def model_path(self) -> Path:
@@ -40,7 +48,12 @@ class Bundle:
         """
         if name not in self.manifest.files:
             raise FileNotFoundError(errno.ENOENT, "not recorded in the manifest", name)
-        return read_recorded(self.path / name, self.manifest.files[name])
+        record, held = self.manifest.files[name], self._held.get(name)
+        return held.read(record) if held else read_recorded(self.path / name, record)
+
+    def released(self) -> Bundle:
+        """The same bundle without its open files."""
+        return replace(self, _held={})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Bundle:
@@ -57,9 +70,11 @@ class Bundle:
             raise UsageError(f"{folder}: no such bundle: check the path")
         manifest = read_manifest(folder)
         refuse_foreign_files(folder, manifest)
-        for name, record in manifest.files.items():
-            check_recorded(folder / name, record, hashed=verify)
-        return cls(folder, manifest, read_labels(folder, manifest))
+        held = {
+            name: hold_recorded(folder / name, record, hashed=verify)
+            for name, record in manifest.files.items()
+        }
+        return cls(folder, manifest, read_labels(folder, manifest), held)
 
 
 def read_manifest(folder: Path) -> Manifest:

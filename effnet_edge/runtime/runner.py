@@ -47,7 +47,7 @@ class EngineRunner:
     """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        self.bundle = bundle
+        self.bundle = bundle.released()
         self.manifest: Manifest = bundle.manifest
         self.labels: tuple[Label, ...] | None = bundle.labels
         self.name = bundle.path.name

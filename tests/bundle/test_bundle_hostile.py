@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +17,6 @@ from effnet_edge.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 ELSEWHERE = ["../outside", "/etc/passwd", "/dev/zero", "manifest.json", "", ".", "sub/x", "none"]
 
@@ -74,10 +74,31 @@ def swap(bundle: Path, how: str, name: str = "model.bin") -> None:
 
 @pytest.mark.parametrize("how", ["pipe", "link", "folder", "same size", "longer", "missing"])
 def test_what_is_swapped_after_the_check_is_never_read(bundle: Path, how: str) -> None:
-    checked = Bundle.load(bundle)
+    checked, content = Bundle.load(bundle), (bundle / "model.bin").read_bytes()
     swap(bundle, how)
+    assert checked.read("model.bin") == content
     with pytest.raises(BundleError, match=r"model\.bin"):
+        checked.released().read("model.bin")
+
+
+@pytest.mark.parametrize("size", [0, 100, 2560])
+def test_what_is_changed_in_place_is_refused(bundle: Path, size: int) -> None:
+    checked = Bundle.load(bundle)
+    (bundle / "model.bin").write_bytes(bytes(size))
+    with pytest.raises(BundleError, match=r"model\.bin: is not the file that was exported"):
         checked.read("model.bin")
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_open_files_go_with_the_bundle(bundle: Path) -> None:
+    before = open_files()
+    checked = Bundle.load(bundle)
+    assert open_files() == before + 3
+    del checked
+    assert open_files() == before
 
 
 @pytest.mark.parametrize("how", ["pipe", "link", "folder"])
