@@ -31,6 +31,10 @@ class BackendError(EffnetEdgeError):
     """An engine backend is not installed or failed; the text says how to install it."""
 
 
+class NotFiniteError(BackendError):
+    """A model answers a picture with NaN or an infinity; the text names the picture."""
+
+
 class GateError(EffnetEdgeError):
     """A parity gate failed: the candidate is not the same model as the reference."""
 

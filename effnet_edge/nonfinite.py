@@ -11,6 +11,8 @@ import json
 import math
 from typing import Any, TypeAlias
 
+from effnet_edge.text import escape_json
+
 JsonNumber: TypeAlias = float | str | None
 """A number in one of this project's JSON documents; see the module."""
 
@@ -39,13 +41,18 @@ def decode(value: JsonNumber) -> float | None:
 
 
 def dumps(document: object, *, indent: int = 2, sort_keys: bool = False) -> str:
-    """Write a document as the text of strict JSON, every number by the rule of the module."""
-    return json.dumps(
-        encode(document),
-        indent=indent,
-        sort_keys=sort_keys,
-        allow_nan=False,
-        ensure_ascii=False,
+    """Write a document as the text of strict JSON, every number by the rule of the module.
+
+    Control characters and surrogates in its strings are escaped: it may be shown in a terminal.
+    """
+    return escape_json(
+        json.dumps(
+            encode(document),
+            indent=indent,
+            sort_keys=sort_keys,
+            allow_nan=False,
+            ensure_ascii=False,
+        )
     )
 
 

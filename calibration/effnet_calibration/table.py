@@ -27,6 +27,7 @@ from effnet_edge.files import write_whole
 if TYPE_CHECKING:
     import os
 
+    from effnet_edge.bundle import Bundle
     from effnet_edge.model.network import EfficientNet
 
 SCHEMA_VERSION = 2
@@ -134,16 +135,28 @@ class CalibrationTable:
         """
         source = Path(path)
         try:
-            text = source.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            content = source.read_bytes()
+        except OSError as error:
             raise CalibrationError(
-                f"the calibration table {source} cannot be read: {reason}"
+                f"the calibration table {source} cannot be read: {error.strerror}"
             ) from error
-        return cls.from_json(text, str(source))
+        return cls.from_json(content, str(source))
 
     @classmethod
-    def from_json(cls, text: str, name: str = "the calibration table") -> CalibrationTable:
+    def of_bundle(cls, bundle: Bundle) -> CalibrationTable:
+        """Read the table of a bundle, and nothing but the file that its manifest records.
+
+        Raises:
+            CalibrationError: the bundle has none, or as `load`.
+            BundleError: the file is not the recorded one.
+        """
+        calibration = bundle.manifest.calibration
+        if calibration is None:
+            raise CalibrationError(f"{bundle.path} is no INT8 bundle: it has no calibration table")
+        return cls.from_json(bundle.read(calibration.table), str(bundle.path / calibration.table))
+
+    @classmethod
+    def from_json(cls, text: str | bytes, name: str = "the calibration table") -> CalibrationTable:
         """Read a table from its text; `name` is what errors call it. Raises as `load` does."""
         tree = _parse(text, name)
         version = tree.get("schema_version")
@@ -190,7 +203,7 @@ def _converter() -> cattrs.Converter:
     return converter
 
 
-def _parse(text: str, name: str) -> dict[str, Any]:
+def _parse(text: str | bytes, name: str) -> dict[str, Any]:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not a number that a table can hold")
 

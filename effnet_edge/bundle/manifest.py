@@ -14,7 +14,7 @@ from typing import Any
 
 from effnet_edge import nonfinite
 from effnet_edge.bundle.schema import check_manifest, parse_json
-from effnet_edge.errors import BundleError, UsageError
+from effnet_edge.errors import BundleError, UsageError, first_line
 from effnet_edge.machine import Machine  # noqa: TC001 - cattrs resolves it at run time
 from effnet_edge.model.provenance import Weights  # noqa: TC001 - as above
 from effnet_edge.model.variants import Padding  # noqa: TC001 - as above
@@ -248,29 +248,48 @@ def _structure(
         return cattrs.Converter(detailed_validation=False).structure(document, kind)
     except UsageError as error:  # a value that `Preprocessing` refuses
         raise BundleError(f"{os.fspath(source)}: {error}: export the bundle again") from error
+    except Exception as error:  # cattrs lets out whatever the conversion of a value raises
+        raise BundleError(
+            f"{os.fspath(source)}: is damaged ({first_line(error)}): export the bundle again"
+        ) from error
+
+
+def _named_files(manifest: Manifest) -> list[tuple[str, str]]:
+    """Every file that a reader opens by its name in the manifest, with the field that names it."""
+    named = [("model", manifest.model)]
+    if manifest.labels is not None:
+        named.append(("labels", manifest.labels))
+    if manifest.calibration is not None:
+        named.append(("calibration.table", manifest.calibration.table))
+    return named + [("engines", engine.file) for engine in manifest.engines]
+
+
+def _batches(manifest: Manifest) -> list[tuple[str, BatchRange]]:
+    """The batches that the bundle, and each of its engines, takes."""
+    of_engines = [("engines: batch", engine.batch) for engine in manifest.engines]
+    return [("batch", manifest.batch), *of_engines]
 
 
 def _check_consistency(manifest: Manifest, source: str | os.PathLike[str]) -> None:
     """What a schema cannot say."""
-    side, batch = manifest.input, manifest.batch
+    side = manifest.input
     problems = [
         f"files: {name!r} is not a plain file name"
         for name in manifest.files
         if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST_FILE
     ]
-    if manifest.model not in manifest.files:
-        problems.append(f"model: {manifest.model!r} is not among the files")
+    problems += [
+        f"{role}: {name!r} is not among the files"
+        for role, name in _named_files(manifest)
+        if name not in manifest.files
+    ]
     if manifest.labels is not None and manifest.output.kind == "features":
         problems.append("labels: features have none")
-    if manifest.labels is not None and manifest.labels not in manifest.files:
-        problems.append(f"labels: {manifest.labels!r} is not among the files")
     problems += [
-        f"engines: {engine.file!r} is not among the files"
-        for engine in manifest.engines
-        if engine.file not in manifest.files
+        f"{role}: needs minimum <= optimum <= maximum"
+        for role, batch in _batches(manifest)
+        if not batch.minimum <= batch.optimum <= batch.maximum
     ]
-    if not batch.minimum <= batch.optimum <= batch.maximum:
-        problems.append("batch: needs minimum <= optimum <= maximum")
     if (side.dtype, side.layout) not in (("uint8", "NHWC"), ("float32", "NCHW")):
         problems.append("input: must be uint8 NHWC or float32 NCHW")
     if side.channels != manifest.preprocessing.channels:

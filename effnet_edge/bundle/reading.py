@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import os
-import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from effnet_edge.bundle.manifest import MANIFEST_FILE, FileRecord, Manifest
+from effnet_edge.bundle.content import HeldFile, hold_recorded, read_at_most, read_recorded
+from effnet_edge.bundle.manifest import MANIFEST_FILE, Manifest
+from effnet_edge.bundle.places import recover
 from effnet_edge.bundle.schema import check_labels, parse_json
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.labels import Label
 
-_HASH_CHUNK_BYTES = 1 << 20
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_MOST_MANIFEST_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle on disk whose manifest has been read and whose files have been checked."""
+    """A bundle on disk whose manifest has been read and whose files have been checked.
+
+    It keeps the files open that were checked, so that what takes their names later is not read.
+    """
 
     path: Path
     manifest: Manifest
     labels: tuple[Label, ...] | None
+    _held: Mapping[str, HeldFile | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def model_path(self) -> Path:
         """The file that the engine loads."""
         return self.path / self.manifest.model
+
+    def read(self, name: str) -> bytes:
+        """The content of the file of that name, hashed as it is read.
+
+        Raises:
+            FileNotFoundError: the manifest records none of that name.
+            BundleError: it is no longer what it was exported as.
+
+        """
+        if name not in self.manifest.files:
+            raise FileNotFoundError(errno.ENOENT, "not recorded in the manifest", name)
+        record, held = self.manifest.files[name], self._held.get(name)
+        return held.read(record) if held else read_recorded(self.path / name, record)
+
+    def released(self) -> Bundle:
+        """The same bundle without its open files."""
+        return replace(self, _held={})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Bundle:
@@ -39,13 +65,16 @@ class Bundle:
 
         """
         folder = Path(path)
+        recover(folder)
         if not folder.exists():
             raise UsageError(f"{folder}: no such bundle: check the path")
         manifest = read_manifest(folder)
         refuse_foreign_files(folder, manifest)
-        for name, record in manifest.files.items():
-            _check_file(folder / name, record, verify)
-        return cls(folder, manifest, read_labels(folder, manifest))
+        held = {
+            name: hold_recorded(folder / name, record, hashed=verify)
+            for name, record in manifest.files.items()
+        }
+        return cls(folder, manifest, read_labels(folder, manifest), held)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -53,7 +82,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
     if not path.is_file() or path.is_symlink():
         raise BundleError(f"{folder}: is not a bundle: it has no {MANIFEST_FILE}")
-    return Manifest.from_json(_read_bytes(path), path)
+    return Manifest.from_json(read_at_most(path, _MOST_MANIFEST_BYTES), path)
 
 
 def read_labels(folder: Path, manifest: Manifest) -> tuple[Label, ...] | None:
@@ -66,7 +95,7 @@ def read_labels(folder: Path, manifest: Manifest) -> tuple[Label, ...] | None:
     if manifest.labels is None:
         return None
     path = folder / manifest.labels
-    document = parse_json(_read_bytes(path), path)
+    document = parse_json(read_recorded(path, manifest.files[manifest.labels]), path)
     check_labels(document, path)
     if len(document) != manifest.output.classes:
         raise BundleError(
@@ -85,37 +114,3 @@ def refuse_foreign_files(folder: Path, manifest: Manifest) -> None:
         raise BundleError(f"{folder}: cannot be read: {error.strerror}") from error
     if foreign:
         raise BundleError(f"{folder}: {foreign[0]!r} is not part of this bundle: remove it")
-
-
-def sha256(path: Path) -> str:
-    """Hash a file's content as lower-case hexadecimal; raises BundleError if it is unreadable."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_HASH_CHUNK_BYTES):
-                digest.update(chunk)
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-    return digest.hexdigest()
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _check_file(path: Path, record: FileRecord, verify: bool) -> None:
-    try:
-        status = path.lstat()
-    except FileNotFoundError:
-        raise BundleError(f"{path}: is missing: copy or export the bundle again") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise BundleError(f"{path}: is not a regular file: copy the bundle without links")
-    altered = status.st_size != record.bytes or (verify and sha256(path) != record.sha256)
-    if altered:
-        raise BundleError(
-            f"{path}: is not the file that was exported (size or SHA-256 differs from the "
-            "manifest's): copy or export the bundle again"
-        )

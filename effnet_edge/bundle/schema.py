@@ -6,6 +6,7 @@ The schema leaves the names of the targets open, as they stand in `effnet_edge.t
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from functools import cache
@@ -23,22 +24,40 @@ def parse_json(text: str | bytes, source: str | os.PathLike[str]) -> Any:
     """Parse JSON as RFC 8259 has it; `source` names it in errors.
 
     Raises:
-        BundleError: not JSON, NaN or an infinity in it, a key given twice, or nested too deeply.
+        BundleError: not JSON, a number that is none or too large for a float64, a key given twice,
+            or nested too deeply.
 
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise ValueError(f"the key {twice!r} appears twice")
-        return dict(pairs)
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise ValueError(f"the key {key!r} appears twice")
+            found[key] = value
+        return found
 
     def refuse_constant(name: str) -> None:
         raise ValueError(f"{name} is not a JSON number")
 
+    def finite(digits: str) -> float:
+        number = float(digits)
+        if math.isinf(number):
+            raise ValueError("a number is too large")
+        return number
+
+    def whole(digits: str) -> int:
+        finite(digits)
+        return int(digits)
+
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse_constant)
+        return json.loads(
+            text,
+            object_pairs_hook=unique,
+            parse_constant=refuse_constant,
+            parse_float=finite,
+            parse_int=whole,
+        )
     except (ValueError, RecursionError) as error:
         raise BundleError(
             f"{os.fspath(source)}: is not valid JSON ({error}): export the bundle again"

@@ -5,21 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 import shutil
 import stat
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from effnet_edge.bundle.content import sha256
 from effnet_edge.bundle.manifest import MANIFEST_FILE, FileRecord, Manifest
-from effnet_edge.bundle.reading import (
-    Bundle,
-    read_labels,
-    read_manifest,
-    refuse_foreign_files,
-    sha256,
-)
+from effnet_edge.bundle.places import OLD, PARTIAL, claim, exchange, sibling
+from effnet_edge.bundle.reading import Bundle, read_labels, read_manifest, refuse_foreign_files
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.files import sync
 
@@ -40,7 +35,8 @@ class BundleWriter:
     """Writes a bundle whole or not at all.
 
     Files go into `staging`, a hidden sibling of the destination. `commit` seals them and renames
-    the directory into place; leaving the context without it removes the staging directory.
+    the directory into place, or lets it change names with the bundle there; leaving the context
+    removes the staging directory.
 
         with BundleWriter("b0-openvino-fp32") as writer:
             openvino.save_model(model, writer.staging / "model.xml")
@@ -54,23 +50,29 @@ class BundleWriter:
         """Check the destination.
 
         Raises:
-            UsageError: the destination exists and is not a bundle.
+            UsageError: the destination exists and is not a bundle, or is the current directory.
 
         """
         self.destination = Path(os.path.abspath(destination))  # noqa: PTH100 - folds ".." too
+        if Path.cwd().is_relative_to(self.destination):
+            raise UsageError(
+                f"{self.destination}: is the current directory, or one above it, and cannot be "
+                "replaced: choose another -o, or go elsewhere first"
+            )
         _refuse_unless_replaceable(self.destination)
-        self.staging = self._sibling("partial")
+        self.staging = sibling(self.destination, PARTIAL)
+        self._lock: int | None = None
 
     def __enter__(self) -> BundleWriter:
         """Make the staging directory.
 
         Raises:
-            BundleError: the place cannot be written to.
+            BundleError: the place cannot be written to, or somebody else is writing there.
 
         """
         try:
             self.destination.parent.mkdir(parents=True, exist_ok=True)
-            self.staging.mkdir()
+            self._lock = claim(self.destination, self.staging)
         except OSError as error:
             raise _disk_error(self.destination, error) from error
         return self
@@ -83,6 +85,8 @@ class BundleWriter:
     ) -> None:
         """Remove what was not committed; a full or read-only disk becomes a `BundleError`."""
         shutil.rmtree(self.staging, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
         if isinstance(error, OSError) and self._is_ours(error):
             raise _disk_error(self.destination, error) from error
 
@@ -133,7 +137,9 @@ class BundleWriter:
         sync(self.destination.parent)
 
     def _swap(self) -> None:
-        aside = self._sibling("old")
+        if exchange(self.staging, self.destination):
+            return
+        aside = sibling(self.destination, OLD)
         try:
             self.destination.rename(aside)
             self.staging.rename(self.destination)
@@ -143,11 +149,6 @@ class BundleWriter:
                 shutil.rmtree(aside, ignore_errors=True)
             else:
                 aside.rename(self.destination)
-
-    def _sibling(self, suffix: str) -> Path:
-        return self.destination.with_name(
-            f".{self.destination.name}.{secrets.token_hex(4)}.{suffix}"
-        )
 
     def _is_ours(self, error: OSError) -> bool:
         """Whether the disk under the staging directory refused, and not some other file's."""

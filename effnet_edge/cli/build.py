@@ -11,6 +11,7 @@ import click
 
 from effnet_edge.cli.common import common_options, print_json, settings, stage_display
 from effnet_edge.cli.engine_options import BatchType, capabilities
+from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle, EngineRecord
@@ -76,8 +77,9 @@ def command(
         print_json({**engine, "bundle": str(built.path), "bytes": size, "seconds": seconds})
         return
     click.echo(
-        f"{bundle / record.file}: {size / 1e6:.1f} MB, {seconds:.1f} s, for {record.batch} and "
-        f"compute capability {', '.join(record.compute_capability)}, {record.library} "
+        f"{plain(bundle / record.file)}: {size / 1e6:.1f} MB, {seconds:.1f} s, "
+        f"for {record.batch} and compute capability "
+        f"{', '.join(record.compute_capability)}, {record.library} "
         f"{record.library_version}{_replaced(loaded, record)}"
     )
 

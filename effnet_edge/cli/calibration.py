@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from effnet_edge.cli.common import common_options, print_json, settings
+from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from effnet_calibration.table import CalibrationTable
@@ -38,7 +39,7 @@ def diff(context: click.Context, before: Path, after: Path) -> None:
         print_json({"same": not lines, "differences": lines})
     else:
         for line in lines:
-            click.echo(line)
+            click.echo(plain(line))
     context.exit(1 if lines else 0)
 
 
@@ -51,9 +52,6 @@ def _table(path: Path) -> CalibrationTable:
     try:
         if not path.is_dir():
             return CalibrationTable.load(path)
-        bundle = Bundle.load(path)
-        if bundle.manifest.calibration is None:
-            raise UsageError(f"{path} is no INT8 bundle: it has no calibration table")
-        return CalibrationTable.load(path / bundle.manifest.calibration.table)
+        return CalibrationTable.of_bundle(Bundle.load(path))
     except EffnetEdgeError as error:
         raise UsageError(str(error)) from error

@@ -7,15 +7,17 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
 from effnet_edge import nonfinite
+from effnet_edge.text import plain, plain_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TextColumn
+    from rich.text import Text
 
     from effnet_edge.progress import Steps
 
@@ -67,21 +69,31 @@ def print_json(document: object) -> None:
 
 def console() -> Console:
     """Standard output, for results that a person reads."""
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    # A pipe has no width: do not fold the lines of a table that a script may read.
+    return _plain_console(soft_wrap=True, width=None if terminal else 160)
+
+
+def _plain_console(**options: Any) -> Console:
+    """A console that shows text as it is: no markup, no emoji codes, no control characters."""
     from rich.console import Console
 
-    # A pipe has no width: do not fold the lines of a table that a script may read.
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+    class PlainConsole(Console):
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(plain_lines(text), **options)
+
+    return PlainConsole(markup=False, emoji=False, highlight=False, **options)
 
 
 def complain(message: str) -> None:
     """An error, in one line on standard error."""
-    click.echo(f"effnet-edge: error: {' '.join(message.split())}", err=True)
+    click.echo(f"effnet-edge: error: {plain(' '.join(message.split()))}", err=True)
 
 
 def say(line: str) -> None:
     """A remark on standard error; silent with --quiet and --json."""
     if not (settings().quiet or settings().json):
-        click.echo(line, err=True)
+        click.echo(plain(line), err=True)
 
 
 @contextmanager
@@ -103,7 +115,7 @@ def calibration_warnings() -> Iterator[None]:
             if not issubclass(category, CalibrationWarning):
                 show(message, category, filename, lineno, file, line)
             elif not settings().quiet:
-                click.echo(f"effnet-edge: warning: {message}", err=True)
+                click.echo(f"effnet-edge: warning: {plain(message)}", err=True)
 
         warnings.showwarning = tell
         warnings.simplefilter("always", CalibrationWarning)
@@ -116,13 +128,12 @@ def progress_bar(label: str) -> Iterator[Steps]:
 
     Without a terminal, or with --quiet, nothing is shown.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress
     from rich.progress import TimeRemainingColumn as TimeLeft
 
-    errors = Console(stderr=True)
+    errors = _plain_console(stderr=True)
     hidden = settings().quiet or not errors.is_terminal
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeLeft())
+    columns = (_description(), BarColumn(), MofNCompleteColumn(), TimeLeft())
     with Progress(*columns, console=errors, disable=hidden, transient=True) as progress:
         task = progress.add_task(label, total=None)
 
@@ -130,6 +141,12 @@ def progress_bar(label: str) -> Iterator[Steps]:
             progress.update(task, completed=done, total=total)
 
         yield update
+
+
+def _description() -> TextColumn:
+    from rich.progress import TextColumn
+
+    return TextColumn("{task.description}", markup=False)
 
 
 class StageDisplay:
@@ -152,35 +169,33 @@ class _LiveStageDisplay(StageDisplay):
         self._task = progress.add_task("", total=None)
 
     def stage(self, text: str) -> None:
-        self._text = text
-        self._progress.reset(self._task, total=None, description=text)
+        self._text = plain(text)
+        self._progress.reset(self._task, total=None, description=self._text)
 
     def progress(self, part: str, done: int, total: int) -> None:
         self._progress.update(
-            self._task, description=f"{self._text}: {part}", completed=done, total=total
+            self._task, description=f"{self._text}: {plain(part)}", completed=done, total=total
         )
 
 
 @contextmanager
 def stage_display() -> Iterator[StageDisplay]:
     """Where a long job says which stage it is in; nothing with --quiet."""
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         Progress,
         SpinnerColumn,
-        TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
-    errors = Console(stderr=True)
+    errors = _plain_console(stderr=True)
     if settings().quiet or not errors.is_terminal:
         yield StageDisplay()
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        _description(),
         BarColumn(bar_width=20),
         TimeElapsedColumn(),
         TimeRemainingColumn(),

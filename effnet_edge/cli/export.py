@@ -26,6 +26,7 @@ from effnet_edge.cli.network_options import (
     target_option,
 )
 from effnet_edge.targets import TARGETS
+from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -264,7 +265,7 @@ def _report_kept(result: ExportResult) -> None:
     elif kept:
         click.echo("In 16 bit, as the calibration table says:")
     for name in kept:
-        click.echo(f"  {name}")
+        click.echo(f"  {plain(name)}")
     if mixed is None:
         return
     if kept:

@@ -11,6 +11,7 @@ import click
 
 from effnet_edge.cli.common import common_options, console, print_json, settings
 from effnet_edge.model.variants import VARIANTS, Variant, get_variant
+from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle
@@ -123,7 +124,7 @@ def _bundle(bundle: Bundle) -> None:
     from effnet_edge.parity.measures.table import measures_of
 
     table = Table(
-        title=f"{bundle.path} (all files intact)", title_justify="left", show_header=False
+        title=f"{plain(bundle.path)} (all files intact)", title_justify="left", show_header=False
     )
     size = sum(record.bytes for record in manifest.files.values())
     batch = manifest.batch
@@ -158,5 +159,5 @@ def _bundle(bundle: Bundle) -> None:
         ]
         rows[f"  {stage.stage}"] = ", ".join([stage.execution_precision, *told])
     for heading, text in rows.items():
-        table.add_row(heading, text)
-    console().print(table, markup=False)
+        table.add_row(plain(heading), plain(text))
+    console().print(table)

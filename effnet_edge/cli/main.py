@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -21,6 +22,7 @@ from effnet_edge.cli import (
     parity,
     predict,
     sensitivity,
+    verify,
 )
 from effnet_edge.cli.common import Settings, complain
 from effnet_edge.errors import EffnetEdgeError
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from types import FrameType
 
 INTERRUPTED = 130
-TERMINATED = 143
 
 
 # Click keeps a paragraph's lines as they are after a backspace character.
@@ -57,6 +58,7 @@ for module in (
     sensitivity,
     calibration,
     info,
+    verify,
     listing,
     doctor,
 ):
@@ -69,39 +71,77 @@ def main() -> NoReturn:
     # PyTorch's OpenMP threads spin while they wait for one another: where another program has a
     # core, that is most of what a calibration computes. Read when a command loads PyTorch.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in _signals_to_leave_on():
+        signal.signal(number, _terminate)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # What the terminal's encoding lacks is shown as an escape.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(standalone_mode=False, obj=settings) or 0
+        _flush()
     except click.exceptions.Exit as exit_request:
         code = exit_request.exit_code
     except click.Abort:
         code = _complain("interrupted: no output was written", INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has seen enough; Python would complain while closing it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has seen enough.
+        _discard_output()
         code = 0
-    except click.ClickException as error:
-        if settings.debug:
-            raise
-        code = _complain(_usage_message(error), error.exit_code)
-    except EffnetEdgeError as error:
-        if settings.debug:
-            raise
-        code = _complain(str(error), error.exit_code)
     except Exception as error:
         if settings.debug:
             raise
-        code = _complain(
-            f"unexpected {type(error).__name__}: {error} (this is a bug: "
-            "run the command again with --debug and report what it prints)",
-            1,
-        )
+        code = _complain(*_told(error))
+        if isinstance(error, OSError):
+            _discard_output()
     sys.exit(code)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+def _told(error: Exception) -> tuple[str, int]:
+    """The line for an error, and the exit code."""
+    if isinstance(error, click.ClickException):
+        return _usage_message(error), error.exit_code
+    if isinstance(error, EffnetEdgeError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError):
+        return _system_message(error), 1
+    if isinstance(error, MemoryError):
+        return "there is not enough memory", 1
+    return (
+        f"unexpected {type(error).__name__}: {error} (this is a bug: "
+        "run the command again with --debug and report what it prints)",
+        1,
+    )
+
+
+def _signals_to_leave_on() -> list[signal.Signals]:
+    """SIGTERM, and the SIGHUP of a lost terminal unless nohup has turned it off."""
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
+        return [signal.SIGTERM]
+    return [signal.SIGTERM, hangup]
+
+
+def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
     """Leave through the `finally` clauses, so that nothing half-written stays."""
-    sys.exit(TERMINATED)
+    sys.exit(128 + number)
+
+
+def _flush() -> None:
+    """Write out what was printed, where an error still has an exit code."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _discard_output() -> None:
+    """Let nothing more go to standard output; Python would complain while closing it."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _system_message(error: OSError) -> str:
+    where = f": {os.fsdecode(error.filename)}" if error.filename else ""
+    return f"the system refuses: {error.strerror or error}{where}"
 
 
 def _usage_message(error: click.ClickException) -> str:

@@ -23,6 +23,7 @@ from effnet_edge.cli.common import (
 from effnet_edge.cli.engine import engine_options
 from effnet_edge.cli.network_options import NetworkOf, network_options
 from effnet_edge.outputs import OUTPUT_NAMES
+from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -270,7 +271,7 @@ def _tell(document: Document, old: Document | None, report: Path | None) -> None
     for each in document["candidates"]:
         _tell_candidate(each)
     for line in document["skipped"]:
-        click.echo(f"skipped: {line}", err=True)
+        click.echo(f"skipped: {plain(line)}", err=True)
     for line in changed:
         out.print(f"changed: {line}", markup=False)
     for each in document["candidates"]:

@@ -17,6 +17,7 @@ from effnet_edge.cli.common import (
     settings,
 )
 from effnet_edge.cli.engine import engine_options
+from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from effnet_edge.runtime import EngineRunner, Prediction
@@ -50,9 +51,10 @@ def command(
 ) -> None:
     """Classify each IMAGE (a file, or a folder of them) with BUNDLE.
 
-    A picture that cannot be used is named on standard error, and the exit code is then 1.
+    A picture that cannot be used, or has no finite answer, is named on standard error, and the exit
+    code is then 1.
     """
-    from effnet_edge.errors import ImageError
+    from effnet_edge.errors import ImageError, NotFiniteError
     from effnet_edge.runtime import EngineRunner
 
     answers: dict[str, list[Prediction]] = {}
@@ -62,7 +64,7 @@ def command(
             for done, path in enumerate(paths, start=1):
                 try:
                     answers[path] = runner.classify(path, top, threshold)
-                except ImageError as error:
+                except (ImageError, NotFiniteError) as error:
                     complain(str(error))
                 progress(done, len(paths))
         _report(runner, answers)
@@ -100,11 +102,11 @@ def _report(runner: EngineRunner, answers: dict[str, list[Prediction]]) -> None:
     from rich.table import Table
 
     for path, predictions in answers.items():
-        table = Table(title=path, title_justify="left", box=None, show_header=False)
+        table = Table(title=plain(path), title_justify="left", box=None, show_header=False)
         table.add_column(justify="right")
         table.add_column()
         for prediction in predictions:
-            table.add_row(f"{100 * prediction.probability:.1f} %", prediction.label)
+            table.add_row(f"{100 * prediction.probability:.1f} %", plain(prediction.label))
         if not predictions:
             table.add_row("", "no class reaches the threshold")
         console().print(table)

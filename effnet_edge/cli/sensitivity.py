@@ -23,6 +23,7 @@ from effnet_edge.cli.network_options import (
     network_options,
     target_option,
 )
+from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -124,7 +125,7 @@ def _report(result: SensitivityResult, plot: Path | None) -> None:
         return
     console().print(_table(result))
     if result.kept:
-        click.echo(f"In 16 bit, and so without a cost: {', '.join(result.kept)}")
+        click.echo(f"In 16 bit, and so without a cost: {plain(', '.join(result.kept))}")
     say(f"measured in {result.seconds:.0f} s on {result.image_source}")
     if plot is not None:
         say(f"drawn in {plot}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import BackendError, UsageError, first_line
+from effnet_edge.graphs.limits import refuse_greedy
 
 if TYPE_CHECKING:
     import onnx
@@ -20,7 +21,8 @@ def load_onnx(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.Mod
 
     Raises:
         UsageError: there is no such file.
-        BackendError: it is no ONNX model, or a file with its weights is missing or too short.
+        BackendError: it is no ONNX model, a file with its weights is missing, too short or not
+            beside it, or the graph asks for more than `refuse_greedy` allows.
     """
     import onnx
 
@@ -32,6 +34,7 @@ def load_onnx(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.Mod
         raise BackendError(f"{path} is not an ONNX model: {first_line(error)}") from error
     if not model.HasField("graph"):
         raise BackendError(f"{path} is not an ONNX model: it has no graph")
+    refuse_greedy(model, path)
     if weights:
         _load_weights(model, path)
     return model

@@ -19,6 +19,8 @@ TITLE = "ONNX Runtime"
 CPU = "CPUExecutionProvider"
 
 _ERRORS_ONLY = 3
+_FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
+_NO_FOLDER = "/dev/null/no-folder"
 # What its messages begin with: a code, the file once more, and the place in its sources.
 _BEFORE_REASON = re.compile(
     r"^\[ONNXRuntimeError\] : \d+ : \w+ : (?:Load model from .*? failed:)?"
@@ -32,7 +34,7 @@ class Session:
     Attributes:
         version: of ONNX Runtime.
         providers: the execution providers that it runs on, the first one first.
-        inputs: ONNX Runtime's description of each input (`name`, `type`, `shape`), in order.
+        inputs, outputs: ONNX Runtime's description of each (`name`, `type`, `shape`), in order.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Session:
         profile: Path | None = None,
         built_with: str | None = None,
     ) -> None:
-        """Open a serialized model or a file.
+        """Open a serialized model, all of whose weights are inside, or a file.
 
         Args:
             name: what errors call it.
@@ -73,6 +75,9 @@ class Session:
             options.enable_profiling = True
             options.profile_file_prefix = os.fspath(profile)
         self.version = str(onnxruntime.__version__)
+        if isinstance(model, bytes):
+            # Or weights that such a model keeps elsewhere were looked for in the current directory.
+            options.add_session_config_entry(_FOLDER_OF_WEIGHTS, _NO_FOLDER)
         source = model if isinstance(model, bytes) else os.fspath(model)
         try:
             self._session = onnxruntime.InferenceSession(source, options, providers=[provider])
@@ -81,6 +86,7 @@ class Session:
         self._name = name
         self.providers: list[str] = self._session.get_providers()
         self.inputs: list[Any] = self._session.get_inputs()
+        self.outputs: list[Any] = self._session.get_outputs()
 
     def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> list[Any]:
         """All outputs for these inputs, which are read in place.

@@ -5,19 +5,21 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from effnet_edge.errors import BackendError, cannot_load
+from effnet_edge.runtime.interface import refuse_other
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
 
     from effnet_edge.bundle import EngineRecord
+    from effnet_edge.runtime.interface import Interface
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class EngineSpec:
 
     `precision` is the execution precision asked for ("fp32", "fp16", "bf16") or None for the
     engine's own choice; `model_precision` and `built_with` are what the manifest says of the model,
-    and `engine` what it says of a compiled one.
+    `engine` what it says of a compiled one, and `interface` what it says goes in and comes out,
+    None where there is no manifest. `read` gives the content of a file of the model.
     """
 
     model_path: Path
@@ -37,6 +40,13 @@ class EngineSpec:
     threads: int | None = None
     precision: str | None = None
     throughput: bool = False
+    read: Callable[[Path], bytes] = Path.read_bytes
+    interface: Interface | None = None
+
+    def check(self, real: Interface) -> None:
+        """Refuse an engine that is not what its manifest says; raises BundleError."""
+        if self.interface is not None:
+            refuse_other(self.interface, real, self.model_path)
 
 
 class Backend(Protocol):
@@ -74,6 +84,7 @@ def load_backend(target: str, spec: EngineSpec) -> Backend:
     Raises:
         UsageError: an option that this backend or this machine does not have.
         BackendError: the library is missing, or cannot load the engine.
+        BundleError: the engine is not what the manifest says, or its file has been changed.
 
     """
     row = TARGETS[target]

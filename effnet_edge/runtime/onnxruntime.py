@@ -13,6 +13,7 @@ import numpy as np
 from effnet_edge.errors import UsageError
 from effnet_edge.graphs.sessions import Session, available_providers
 from effnet_edge.runtime.backend import EngineSpec, most_common_precision
+from effnet_edge.runtime.interface import Interface, Span, Tensor
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,6 +38,7 @@ class OnnxRuntimeBackend:
         self._spec = spec
         self._provider = _provider(spec.device, providers)
         self._session = self._open_session()
+        spec.check(Interface(_tensors(self._session.inputs), _tensors(self._session.outputs)))
         self._input = self._session.inputs[0].name
 
     @property
@@ -60,7 +62,7 @@ class OnnxRuntimeBackend:
     def _open_session(self, profile: Path | None = None) -> Session:
         spec = self._spec
         return Session(
-            spec.model_path,
+            spec.read(spec.model_path),
             str(spec.model_path),
             provider=self._provider,
             threads=spec.threads,
@@ -102,6 +104,19 @@ def _provider(asked: str | None, providers: list[str]) -> str:
             + ", ".join(available)
         )
     return matching[0] + _SUFFIX
+
+
+def _tensors(nodes: list[Any]) -> tuple[Tensor, ...]:
+    return tuple(
+        Tensor(frozenset({node.name}), _dtype(node.type), tuple(map(Span.of, node.shape)))
+        for node in nodes
+    )
+
+
+def _dtype(element: str) -> str:
+    """NumPy's name of "tensor(uint8)", "tensor(float)", …."""
+    name = element.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64"}.get(name, name)
 
 
 def _zeros(model_input: Any) -> npt.NDArray[np.uint8 | np.float32]:

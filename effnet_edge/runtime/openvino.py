@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision, one_line
+from effnet_edge.runtime.interface import Interface, Span, Tensor
 from effnet_edge.runtime.openvino_core import openvino_core
 from effnet_edge.runtime.openvino_engines import (
     CompiledEngine,
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+_IR = ".xml"
+_NUMPY_TYPES = {"u8": "uint8", "f32": "float32", "f16": "float16"}
 _ELEMENT_TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 _COMPUTE_LAYERS = frozenset({"convolution", "groupconvolution", "fullyconnected", "matmul"})
 _KERNEL_TYPES = frozenset({"f32", "f16", "bf16", "i8", "u8"})
@@ -34,6 +39,7 @@ class OpenVinoBackend:
     def __init__(self, spec: EngineSpec) -> None:
         """Compile the model; see `load_backend` for the errors."""
         model = _read(spec)
+        spec.check(_interface(model, spec))
         self._compiled = compile_model(model, spec)
         self._engine = CompiledEngine(self._compiled)
         self._single: SingleImageEngine | None = None
@@ -70,10 +76,37 @@ class OpenVinoBackend:
 def _read(spec: EngineSpec) -> Any:
     import openvino
 
+    graph, weights = spec.read(spec.model_path), b""
+    if spec.model_path.suffix == _IR:
+        with suppress(FileNotFoundError):
+            weights = spec.read(spec.model_path.with_suffix(".bin"))
     try:
-        return openvino_core().read_model(str(spec.model_path))
+        return openvino_core().read_model(graph, weights)
     except RuntimeError as error:
         raise load_error(spec, "OpenVINO", openvino.__version__, error) from error
+
+
+def _interface(model: Any, spec: EngineSpec) -> Interface:
+    inputs = [_tensor(port) for port in model.inputs]
+    if inputs and inputs[0].shape and needs_single_image_engine(model, spec.model_precision):
+        images, *image = inputs[0].shape
+        inputs[0] = replace(inputs[0], shape=(Span(1, images.most), *image))
+    return Interface(tuple(inputs), tuple(_tensor(port) for port in model.outputs))
+
+
+def _tensor(port: Any) -> Tensor:
+    element = port.get_element_type().get_type_name()
+    rank_is_known = port.get_partial_shape().rank.is_static
+    return Tensor(
+        frozenset(port.get_names()),
+        _NUMPY_TYPES.get(element, element),
+        tuple(map(_span, port.get_partial_shape())) if rank_is_known else (),
+    )
+
+
+def _span(size: Any) -> Span:
+    most = int(size.get_max_length())
+    return Span(int(size.get_min_length()), most if most > 0 else None)
 
 
 def read_model(path: str | os.PathLike[str]) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import NotFiniteError, UsageError
 from effnet_edge.outputs import DECISION_THRESHOLD
 
 if TYPE_CHECKING:
@@ -68,8 +68,18 @@ class Classes:
         self._top = TOP if top is None and not self._independent else top
         self._threshold = DECISION_THRESHOLD if threshold is None else threshold
 
-    def of(self, logits: npt.NDArray[np.float32]) -> list[Prediction]:
-        """The classes of one image, best first, from its logits (classes,)."""
+    def of(self, logits: npt.NDArray[np.float32], picture: str = "the picture") -> list[Prediction]:
+        """The classes of one image, best first, from its logits (classes,).
+
+        Raises:
+            NotFiniteError: a logit is NaN or infinite; the text names the `picture`.
+        """
+        if not np.isfinite(logits).all():
+            raise NotFiniteError(
+                f"{picture}: the model's answer is no number (NaN or infinite in "
+                f"{int((~np.isfinite(logits)).sum())} of {len(logits)} classes): "
+                "run it in FP32, or export it again"
+            )
         probabilities = _sigmoid(logits) if self._independent else _softmax(logits)
         best = np.argsort(-probabilities, kind="stable")
         if self._independent:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, cast, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from effnet_edge.bundle import Bundle
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.pictures.image import normalize, prepare
 from effnet_edge.runtime.backend import EngineSpec, load_backend
 from effnet_edge.runtime.device_array import DeviceArray, ExportsDeviceArray, device_array
+from effnet_edge.runtime.interface import interface_of
 from effnet_edge.runtime.lifetime import Lifetime, enter_loading
 from effnet_edge.runtime.predictions import Classes, Prediction
 from effnet_edge.runtime.workers import Workers
@@ -45,7 +47,7 @@ class EngineRunner:
     """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
-        self.bundle = bundle
+        self.bundle = bundle.released()
         self.manifest: Manifest = bundle.manifest
         self.labels: tuple[Label, ...] | None = bundle.labels
         self.name = bundle.path.name
@@ -80,7 +82,7 @@ class EngineRunner:
 
         Raises:
             UsageError: no such path, or an option that this backend or machine does not have.
-            BundleError: the bundle is damaged, foreign or too new.
+            BundleError: the bundle is damaged, foreign, too new, or not what its manifest says.
             BackendError: the backend is not installed, or cannot load the engine.
 
         """
@@ -109,6 +111,7 @@ class EngineRunner:
 
         Raises:
             UsageError: an option that this backend or machine does not have.
+            BundleError: a file has been changed since, or the engine is not what the manifest says.
             BackendError: the backend is not installed, or cannot load the engine.
 
         """
@@ -129,6 +132,8 @@ class EngineRunner:
             threads=threads,
             precision=precision or ("fp32" if manifest.precision == "fp32" else None),
             throughput=throughput,
+            read=lambda path: bundle.read(path.name),
+            interface=interface_of(manifest),
         )
         visit = threading.Lock()
         with visit:
@@ -138,7 +143,8 @@ class EngineRunner:
     def infer(self, batch: Batch | ExportsDeviceArray) -> Logits:
         """Give the float32 logits (N, classes) of N images, N ≥ 0, in an array of their own.
 
-        Bundles without a classifier give features (N, C). `batch` is uint8 pixels (N, H, W, C), RGB
+        Bundles without a classifier give features (N, C). They are as the engine gives them, NaN
+        and infinite ones, too, which `classify` refuses. `batch` is uint8 pixels (N, H, W, C), RGB
         or the bundle's own channels; bundles whose engine takes float32 also take normalized values
         (N, C, H, W). What the engine takes itself is not copied. More images than the engine's
         batch are split; fewer than a static batch are padded. TensorRT bundles also take such an
@@ -203,6 +209,7 @@ class EngineRunner:
         Raises:
             UsageError: an option is out of its range or not for this bundle, or it has no classes.
             ImageError: a picture cannot be used.
+            NotFiniteError: the engine answers a picture with NaN or an infinity.
             BackendError: the runner is closed, or the engine failed.
 
         """
@@ -293,24 +300,43 @@ class EngineRunner:
 
     def _run(self, batch: Batch | DeviceArray) -> Logits:
         if self._batch.minimum <= len(batch) <= self._batch.maximum:
-            return self._backend.infer(batch)
+            return self._answer(batch)
         parts = [self._run_part(part) for part in _split(batch, self._batch.maximum)]
         return np.concatenate([np.empty((0, self._classes), np.float32), *parts])
 
     def _run_part(self, part: Batch | DeviceArray) -> Logits:
         missing = self._batch.minimum - len(part)
         if missing <= 0 or not isinstance(part, np.ndarray):
-            return self._backend.infer(part)
+            return self._answer(part)
         padded = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
-        return self._backend.infer(padded)[: len(part)].copy()
+        return self._answer(padded)[: len(part)].copy()
+
+    def _answer(self, batch: Batch | DeviceArray) -> Logits:
+        """The engine's answer, which its own description may have left open."""
+        logits = self._backend.infer(batch)
+        if logits.shape != (len(batch), self._classes):
+            raise BackendError(
+                f"{self.bundle.path}: the engine gives {logits.shape} for {len(batch)} images of "
+                f"{self._classes} classes: export the bundle again"
+            )
+        return logits
 
     def _classify(self, images: Sequence[ImageSource], classes: Classes) -> list[list[Prediction]]:
         predictions = []
         for start in range(0, len(images), self._batch.maximum):
             chunk = images[start : start + self._batch.maximum]
             pixels = [prepare(image, self.manifest.preprocessing) for image in chunk]
-            predictions += [classes.of(logits) for logits in self.infer(np.stack(pixels))]
+            predictions += [
+                classes.of(logits, _name(image, start + index))
+                for index, (image, logits) in enumerate(
+                    zip(chunk, self.infer(np.stack(pixels)), strict=True)
+                )
+            ]
         return predictions
+
+
+def _name(image: ImageSource, index: int) -> str:
+    return str(image) if isinstance(image, str | Path) else f"picture {index + 1}"
 
 
 def _engine_input(manifest: Manifest) -> tuple[np.dtype[np.uint8 | np.float32], tuple[int, ...]]:

@@ -254,7 +254,7 @@ def _equalized(network: EfficientNet, bundle: Bundle) -> EfficientNet:
 
     calibration = bundle.manifest.calibration
     assert calibration is not None
-    table = CalibrationTable.load(bundle.path / calibration.table)
+    table = CalibrationTable.of_bundle(bundle)
     return changed(network, table.quantization(calibration.scheme).uncorrected())
 
 

@@ -149,7 +149,7 @@ def _bundled(request: SensitivityRequest) -> _Subject:
         )
     source = load_source_of(bundle.manifest, request.network.weights)
     folded = fold_batch_norm(source.network)
-    table = CalibrationTable.load(bundle.path / calibration.table)
+    table = CalibrationTable.of_bundle(bundle)
     table.check_model(folded)
     return _Subject(folded, source.preprocessing, table, calibration.scheme)
 

@@ -155,6 +155,7 @@ def test_what_appears_at_the_destination_meanwhile_is_not_replaced(tmp_path: Pat
 def test_a_swap_that_fails_halfway_puts_the_old_bundle_back(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
+    monkeypatch.setattr("effnet_edge.bundle.writing.exchange", lambda *_: False)
     rename = Path.rename
 
     def fail_on_the_new_one(self: Path, target: Path) -> Path:

@@ -12,12 +12,12 @@ interrupt it. So another process reads the file first, which can be ended.
 from __future__ import annotations
 
 import io
-import os
 import re
 import signal
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,7 +42,8 @@ _BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 _NORMALIZATION = ("mean", "variance")
 
 _TRIAL = (
-    "import sys, effnet_edge.model.checkpoints.keras_files as k; "
+    "import sys; sys.path[:] = sys.argv[1:]; "
+    "import effnet_edge.model.checkpoints.keras_files as k; "
     "k.read_variables('', sys.stdin.buffer.read())"
 )
 _TRIAL_SECONDS = 60  # a b7 takes three
@@ -104,14 +105,12 @@ def _try_in_another_process(name: str, data: bytes) -> None:
 
     Any other failure is left to the reading in this process, which can tell it.
     """
-    paths = os.pathsep.join(path for path in sys.path if path)
     try:
         trial = subprocess.run(
-            [sys.executable, "-c", _TRIAL],
+            [sys.executable, "-I", "-c", _TRIAL, *_places_of_code()],
             input=data,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": paths},
             timeout=_TRIAL_SECONDS,
             check=False,
         )
@@ -125,6 +124,16 @@ def _try_in_another_process(name: str, data: bytes) -> None:
             f"{name} is truncated or damaged: copy it again (the HDF5 library crashed on it: "
             f"{signal.strsignal(-trial.returncode)})"
         )
+
+
+def _places_of_code() -> list[str]:
+    """Where this process finds its modules, but for the current directory.
+
+    The checkpoint may lie there, and beside it a `numpy.py` that came with it.
+    """
+    own, here = Path(__file__).parents[3], Path.cwd()
+    places = [Path(each) for each in sys.path if Path(each).is_absolute()]
+    return [str(each) for each in places if each == own or each != here]
 
 
 def read_variables(name: str, data: bytes) -> Variables:

@@ -46,7 +46,7 @@ def read_limits(path: str | os.PathLike[str]) -> dict[str, float]:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{str(file)!r} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{str(file)!r} is not TOML: {error}") from error
     limits = document.get(_TABLE)
     if not isinstance(limits, dict):
@@ -57,4 +57,6 @@ def read_limits(path: str | os.PathLike[str]) -> dict[str, float]:
             raise UsageError(f"{str(file)!r}: there is no limit {key!r}: choose one of {choices}")
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise UsageError(f"{str(file)!r}: {key} is {value!r}; it must be a number")
+        if abs(value) > sys.float_info.max:
+            raise UsageError(f"{str(file)!r}: {key} is too large a number")
     return {key: float(value) for key, value in limits.items()}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from effnet_edge.errors import BackendError
 from effnet_edge.graphs.editing import copied, rename_tensors
 from effnet_edge.graphs.files import load_onnx
 from effnet_edge.graphs.rounding import with_rounding
@@ -70,6 +71,8 @@ class OnnxClassifier:
             self._model = with_rounding(self._model)
             del self._graph
         self._session = _session(self._model, self.name)
+        if not self._session.inputs or not self._session.inputs[0].shape:
+            raise BackendError(f"{self.name}: it has no input for a batch of pictures")
         self._input = self._session.inputs[0]
         self._traces: Traces[Session] = Traces()
         size = self._input.shape[0]

@@ -11,10 +11,11 @@ from effnet_edge import nonfinite
 from effnet_edge.errors import UsageError
 from effnet_edge.extras import needed_for
 from effnet_edge.files import write_whole
+from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_edge.parity.measures.gates import tell_verdict
 from effnet_edge.parity.measures.table import measures_of
 from effnet_edge.parity.report import plots
-from effnet_edge.parity.report.document import SCHEMA_VERSION, worst_layers
+from effnet_edge.parity.report.document import SCHEMA_VERSION, changes, worst_layers
 
 if TYPE_CHECKING:
     import os
@@ -54,15 +55,23 @@ def read_document(path: str | os.PathLike[str]) -> Document:
     """
     file = Path(path)
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = json.loads(file.read_bytes())
         known = document["schema"] == SCHEMA_VERSION and bool(document["candidates"])
+        if known:
+            _compare_with_itself(document)
     except OSError as error:
         raise UsageError(f"{str(file)!r} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever an access to a wrong value raises
         raise UsageError(f"{str(file)!r} is no parity report in JSON") from error
     if not known:
         raise UsageError(f"{str(file)!r} is a parity report of another version")
     return dict(document)
+
+
+def _compare_with_itself(document: Document) -> None:
+    """Touch all that a comparison will, whatever the other report's kind of output is."""
+    for kind in OUTPUT_NAMES:
+        changes(document, {**document, "output": kind})
 
 
 def render_html(document: Document, changed: Sequence[str] = ()) -> str:

@@ -54,6 +54,7 @@ class TensorRtBackend:
             dla_core=spec.engine.dla_core if spec.engine else None,
             version_compatible=bool(spec.engine and spec.engine.version_compatible),
         )
+        spec.check(self._engine.interface)
         self._berths = [_Berth() for _ in range(_MOST_LANES)]
         self._turns = count()
         self._berths[0].lane = self._new_lane()
@@ -118,6 +119,6 @@ def _refuse_unsupported(spec: EngineSpec) -> None:
 def _plan(spec: EngineSpec, target: str, gpu: Gpu) -> bytes:
     """The plan in the file; a graph, which only `doctor` brings, is compiled first."""
     if spec.model_path.suffix != ".onnx":
-        return spec.model_path.read_bytes()
-    graph = UncompiledGraph(spec.model_path.read_bytes(), str(spec.model_path), "", None, "fp32")
+        return spec.read(spec.model_path)
+    graph = UncompiledGraph(spec.read(spec.model_path), str(spec.model_path), "", None, "fp32")
     return build_plan(target, graph, (gpu.compute_capability,), BuildOptions())

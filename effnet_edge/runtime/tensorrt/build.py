@@ -7,7 +7,6 @@ capabilities, and needs no GPU for it.
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
@@ -185,7 +184,7 @@ def _source(bundle: Bundle, batch: BatchRange) -> UncompiledGraph:
         (size, *_image_shape(bundle)) for size in (batch.minimum, batch.optimum, batch.maximum)
     )
     return UncompiledGraph(
-        bundle.model_path.read_bytes(),
+        bundle.read(bundle.manifest.model),
         str(bundle.model_path),
         bundle.manifest.input.name,
         (smallest, commonest, largest),
@@ -205,7 +204,7 @@ def _with_engine(bundle: Bundle, record: EngineRecord, plan: bytes) -> Bundle:
     with BundleWriter(bundle.path) as writer:
         for name in bundle.manifest.files:
             if name not in (bundle.manifest.labels, MANIFEST_FILE):
-                shutil.copyfile(bundle.path / name, writer.staging / name)
+                (writer.staging / name).write_bytes(bundle.read(name))
         (writer.staging / record.file).write_bytes(plan)
         manifest = replace(bundle.manifest, engines=(*others, record))
         return writer.commit(manifest, bundle.labels)

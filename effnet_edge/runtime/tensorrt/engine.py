@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effnet_edge.errors import BackendError
+from effnet_edge.runtime.interface import Interface, Span, Tensor
 from effnet_edge.runtime.tensorrt.library import ErrorLog, library_of
 from effnet_edge.targets import TARGETS
 
@@ -67,6 +68,14 @@ class Engine:
         self.output_bytes = self.largest_batch * self.logits_bytes
         self.scratch_bytes = _scratch_bytes(self._engine)
 
+    @property
+    def interface(self) -> Interface:
+        """What it takes and gives by the plan itself, in any batch: `bind` refuses a wrong one."""
+        return Interface(
+            (self._tensor(self._input, self.input_shape),),
+            (self._tensor(self._output, self.output_shape),),
+        )
+
     def new_context(self, scratch: int) -> tensorrt.IExecutionContext:
         """An execution context that works in the device memory at `scratch`.
 
@@ -123,6 +132,10 @@ class Engine:
         """Release the engine, then the runtime that it came from."""
         del self._engine
         del self._runtime
+
+    def _tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        dtype = np.dtype(self._library.nptype(self._engine.get_tensor_dtype(name)))
+        return Tensor(frozenset({name}), dtype.name, (Span(0, None), *map(Span.of, shape)))
 
     def _largest_batch(self) -> int:
         static = int(self._engine.get_tensor_shape(self._input)[0])

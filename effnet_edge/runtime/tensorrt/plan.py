@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from effnet_edge.runtime.tensorrt.api import TensorRt, TensorRtRtx
 
 
+_HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+
+
 @dataclass(frozen=True)
 class BuildOptions:
     """How to compile; None and False leave it to the library.
@@ -199,7 +202,7 @@ def _load_cache(config: tensorrt.IBuilderConfig, file: Path) -> None:
 
 @contextmanager
 def _deferred_interrupts() -> Iterator[list[int]]:
-    """Within, SIGINT and SIGTERM are only noted, in the list; after, their handlers get them.
+    """Within, SIGINT, SIGTERM and SIGHUP are only noted, in the list; handlers get them after.
 
     A handler that raises would do so in the progress monitor, and TensorRT prints a traceback of
     what that raises, and forgets it. Other threads than the main one get no signals.
@@ -208,7 +211,8 @@ def _deferred_interrupts() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield noted
         return
-    handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM, *_HANGUP]
+    handlers = {each: signal.getsignal(each) for each in numbers}
     usual = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in usual:
         signal.signal(number, lambda number, _frame: noted.append(number))

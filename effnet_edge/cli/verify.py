@@ -1,0 +1,118 @@
+"""`effnet-edge verify`: whether a bundle is what was exported, file by file."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from effnet_edge.cli.common import common_options, console, print_json, settings
+from effnet_edge.text import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from effnet_edge.bundle import Bundle
+
+SOUND = "as exported"
+AGREES = "as the manifest says"
+
+
+@dataclass
+class _Findings:
+    """What was looked at, in order, and what was found: `SOUND`, or the fault."""
+
+    rows: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def look(
+        self, what: str, check: Callable[..., object], *given: object, sound: str = SOUND
+    ) -> None:
+        from effnet_edge.errors import EffnetEdgeError
+
+        try:
+            check(*given)
+        except EffnetEdgeError as error:
+            self.rows[what] = str(error)
+            self.faults.append(str(error))
+        else:
+            self.rows[what] = sound
+
+
+@click.command("verify", short_help="Check every file of a bundle, and its engine.")
+@click.argument("bundle", type=click.Path(exists=True, path_type=Path))
+@common_options
+@click.pass_context
+def command(context: click.Context, bundle: Path) -> None:
+    """Check that BUNDLE is what was exported.
+
+    Its manifest is held to the schema, each file to its size and SHA-256, and the engine, where its
+    library is installed, to the input and output that the manifest tells. The exit code is 1 where
+    anything is wrong. Who made the bundle it does not tell: manifests are not signed.
+    """
+    findings = _Findings()
+    _look_at_all(bundle, findings)
+    if settings().json:
+        print_json({"path": str(bundle), "sound": not findings.faults, "checks": findings.rows})
+    else:
+        _print(bundle, findings)
+    context.exit(1 if findings.faults else 0)
+
+
+def _look_at_all(folder: Path, findings: _Findings) -> None:
+    from effnet_edge.bundle import Bundle
+    from effnet_edge.bundle.content import check_recorded
+    from effnet_edge.bundle.manifest import MANIFEST_FILE
+    from effnet_edge.bundle.reading import read_labels, read_manifest, refuse_foreign_files
+
+    findings.look(MANIFEST_FILE, read_manifest, folder, sound="valid")
+    if findings.faults:
+        return
+    manifest = read_manifest(folder)
+    findings.look("folder", refuse_foreign_files, folder, manifest, sound="nothing else")
+    whole = partial(check_recorded, hashed=True)
+    for name, record in manifest.files.items():
+        findings.look(name, whole, folder / name, record)
+    if findings.faults:
+        return
+    findings.look("labels", read_labels, folder, manifest, sound="one for each class")
+    if not findings.faults:
+        _look_at_engine(Bundle.load(folder), findings)
+
+
+def _look_at_engine(bundle: Bundle, findings: _Findings) -> None:
+    from effnet_edge.runtime import EngineRunner
+
+    missing = _why_not_tried(bundle)
+    if missing is not None:
+        findings.rows["engine"] = f"not tried: {missing}"
+        return
+    findings.look("engine", lambda: EngineRunner.of(bundle).close(), sound=AGREES)
+
+
+def _why_not_tried(bundle: Bundle) -> str | None:
+    from effnet_edge.targets import TARGETS
+
+    target = TARGETS[bundle.manifest.target]
+    if not target.built_on_device:
+        found = importlib.util.find_spec(target.name)
+        return None if found else f"{target.title} is not installed"
+    from effnet_edge.runtime.tensorrt.selection import runs_here
+
+    if any(runs_here(each) for each in bundle.manifest.engines):
+        return None
+    return "this machine can run no engine of it"
+
+
+def _print(bundle: Path, findings: _Findings) -> None:
+    from rich.table import Table
+
+    verdict = "damaged" if findings.faults else "sound"
+    table = Table(title=plain(f"{bundle}: {verdict}"), title_justify="left", show_header=False)
+    for what, found in findings.rows.items():
+        table.add_row(plain(what), plain(found))
+    console().print(table)
