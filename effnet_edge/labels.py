@@ -115,7 +115,8 @@ def _python_names(text: str) -> object:
     """
     is_dictionary = text.startswith("{")
     pattern = _PAIR if is_dictionary else _ITEM
-    position, end, values = 1, len(text) - 1, []
+    position, end = 1, len(text) - 1
+    values: list[tuple[str | int, ...]] = []
     if text[end:] != ("}" if is_dictionary else "]"):
         raise ValueError("it has no end")
     while _SOMETHING.search(text, position, end):
@@ -123,9 +124,9 @@ def _python_names(text: str) -> object:
         if match is None:
             shown = text[position : position + 20].strip().partition("\n")[0]
             raise ValueError(f"unexpected {shown!r}")
-        values.append([_python_value(each) for each in match.groups()])
+        values.append(tuple(_python_value(each) for each in match.groups()))
         position = match.end()
-    return dict(values) if is_dictionary else [each for (each,) in values]
+    return {each[0]: each[1] for each in values} if is_dictionary else [each[0] for each in values]
 
 
 def _python_value(text: str) -> str | int:
