@@ -18,6 +18,7 @@ from effnet_edge.errors import CheckpointError
 from effnet_edge.model.checkpoints.files import parse_checkpoint
 from effnet_edge.model.checkpoints.fitting import fill
 from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES
+from effnet_edge.model.checkpoints.timm_config import read_timm_config
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
 
@@ -233,3 +234,21 @@ def test_weights_that_are_no_plain_numbers_are_refused_by_name(change, told: str
 
     with pytest.raises(CheckpointError, match=f"x.pth: tensor stem.conv.weight is .*{told}"):
         fill(network, state, NAMING_SCHEMES[0], "x.pth")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"architecture": "tf_x", "input_size": [3, 1e400]}', "not as timm writes it"),
+        ('{"architecture": "tf_x", "input_size": {"a": 1}}', "not as timm writes it"),
+    ],
+)
+def test_a_wrong_config_beside_the_checkpoint_is_told(tmp_path, text: str, told: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=told):
+        read_timm_config(tmp_path / "model.pth")
+
+
+def test_a_config_without_an_end_is_not_timms(tmp_path) -> None:
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    assert read_timm_config(tmp_path / "model.pth") is None
