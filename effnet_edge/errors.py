@@ -23,6 +23,10 @@ class CheckpointError(EffnetEdgeError):
     """A checkpoint does not fit the network; the text names the file and the first bad tensors."""
 
 
+class CheckpointWarning(Warning):
+    """Something in a checkpoint was left out, or chosen among others; the text names it."""
+
+
 class BundleError(EffnetEdgeError):
     """A bundle is damaged, foreign, or made by a newer version; the text names the file."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import click
 
 from effnet_edge import nonfinite
+from effnet_edge.errors import CheckpointWarning
 from effnet_edge.text import plain, plain_lines
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def say(line: str) -> None:
 
 @contextmanager
 def calibration_warnings() -> Iterator[None]:
-    """Print what the calibration warns of as one line each; silent with --quiet."""
+    """Print what checkpoints and the calibration warn of, a line each; silent with --quiet."""
     from effnet_calibration.errors import CalibrationWarning
 
     with warnings.catch_warnings():
@@ -112,13 +113,14 @@ def calibration_warnings() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if not issubclass(category, CalibrationWarning):
+            if not issubclass(category, (CalibrationWarning, CheckpointWarning)):
                 show(message, category, filename, lineno, file, line)
             elif not settings().quiet:
                 click.echo(f"effnet-edge: warning: {plain(message)}", err=True)
 
         warnings.showwarning = tell
         warnings.simplefilter("always", CalibrationWarning)
+        warnings.simplefilter("once", CheckpointWarning)
         yield
 
 

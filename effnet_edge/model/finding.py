@@ -49,14 +49,21 @@ def find_weights(
         return _downloaded(weights, named, on_download)
     if is_hub_address(weights):
         return _on_hub(parse_hub_address(weights), on_download)
-    path = find_checkpoint(weights)
+    path, part = find_checkpoint(weights), None
+    if path is None and "#" in weights:
+        file, _, part = weights.rpartition("#")
+        path = find_checkpoint(file)
     if path is None:
         known = weight_names(variant.name)
         raise UsageError(
             f"--weights {weights}: no such file, and the weights of {variant.name} that have a "
-            f"name are {', '.join(known)}: give one of them, a checkpoint file, or {HUB_SYNTAX}"
+            f"name are {', '.join(known)}: give one of them, a checkpoint file (of "
+            f"several networks in a file FILE#PREFIX), or {HUB_SYNTAX}"
         )
-    return FoundCheckpoint(path.name, str(path.resolve()), read_checkpoint(path), path=path)
+    suffix = "" if part is None else f"#{part}"
+    return FoundCheckpoint(
+        path.name, f"{path.resolve()}{suffix}", read_checkpoint(path), path=path, part=part
+    )
 
 
 def _in_this_package(name: str, file: BundledFile) -> FoundCheckpoint:

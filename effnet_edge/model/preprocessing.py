@@ -142,6 +142,14 @@ TUTORIAL_PIXELS = {
 }
 
 
+# preprocessor_config.json of google/efficientnet-b0 to b7: pictures are resized whole.
+HUGGING_FACE_PIXELS = {
+    name: PixelConventions(crop_fraction=1.0)
+    for name, variant in VARIANTS.items()
+    if not variant.family.centred_pixels
+}
+
+
 def _less_and_over_128(subtracted: float) -> PixelConventions:
     """(x − subtracted) / 128 for pixels of 0 to 255."""
     mean, std = subtracted / 255, 128 / 255

@@ -59,7 +59,7 @@ def load_source(request: NetworkRequest, on_progress: Progress | None = None) ->
     facts = tell(found, variant)
     _check_classes(request, facts, found.name)
     network, preprocessing = _built(request, variant, facts)
-    fill(network, found.checkpoint.tensors, facts.scheme, found.name)
+    fill(network, facts.tensors, facts.scheme, found.name)
     origin = Weights(found.name, found.source, found.checkpoint.sha256, found.licence)
     return Source(network, preprocessing, origin)
 

@@ -86,6 +86,6 @@ def fill_as_told(
     """
     facts = tell(found, network.variant)
     padding = padding or facts.padding or network.padding
-    fill(network, found.checkpoint.tensors, facts.scheme, found.name)
+    fill(network, facts.tensors, facts.scheme, found.name)
     network.set_conventions(padding, facts.batch_norm_eps(padding))
     return facts

@@ -225,3 +225,25 @@ def test_urls_are_those_that_geffnet_and_torchvision_publish() -> None:
             elif not variant.startswith("v2"):  # those are timm's
                 assert file.url in theirs
                 assert f"tf_efficientnet_{variant}_" in file.url.replace("-", "_")
+
+
+def test_the_whole_hash_is_kept_at_first_use_and_compared_ever_after(server: Server) -> None:
+    path = fetch(server.download())
+    pin = path.with_name(f"{path.name}.sha256")
+    assert pin.read_text().strip() == hashlib.sha256(CONTENT).hexdigest()
+
+    pin.write_text(PREFIX + "0" * 56)  # what another file of the same eight digits would have left
+    with pytest.raises(CheckpointError, match="is not the file that was first downloaded"):
+        fetch(server.download())
+
+    pin.unlink()
+    assert fetch(server.download()) == path
+    assert pin.is_file()
+
+
+def test_a_directory_in_the_files_place_is_told(server: Server) -> None:
+    path = cache_directory() / server.download().file_name
+    path.mkdir(parents=True)
+
+    with pytest.raises(CheckpointError, match="cannot be read.*remove it"):
+        fetch(server.download())

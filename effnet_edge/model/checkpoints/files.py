@@ -1,48 +1,38 @@
 """Checkpoint files of every format, told by their content, as tensors by name.
 
-Nothing in a file is executed: pickles are read with `weights_only=True`, the other formats hold
-tensors alone.
+Nothing in a file is executed: pickles are read as data, the other formats hold tensors alone.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import pickle
 import re
-import zipfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
-from torch import Tensor
 
 from effnet_edge.errors import CheckpointError, UsageError, first_line
+from effnet_edge.model.checkpoints.entries import entry_of
 from effnet_edge.model.checkpoints.keras_files import is_keras, read_keras
+from effnet_edge.model.checkpoints.pytorch_file import read_pytorch
+from effnet_edge.model.checkpoints.reading import reading
 from effnet_edge.model.checkpoints.tf_bundle import is_bundle_index
 from effnet_edge.model.checkpoints.tf_reference import read_tf_checkpoint
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
+    from torch import Tensor
+
+    from effnet_edge.model.checkpoints.entries import Groups
     from effnet_edge.model.preprocessing import PixelConventions
 
-# Where training code puts the weights in a checkpoint, the averaged ones first: they are what
-# evaluation uses (timm, Lightning, torch.optim.swa_utils).
-_WRAPPERS = (
-    "state_dict_ema",
-    "ema_state_dict",
-    "model_ema",
-    "state_dict",
-    "model_state_dict",
-    "model",
-)
-# Before every name: DistributedDataParallel, Lightning, torch.compile, averaged models.
-_PREFIXES = ("module.", "model.", "net.", "backbone.", "_orig_mod.", "ema.")
+LARGEST_FILE = 8 << 30
+"""Bytes; the largest variant, l2, has 2 GB in float32."""
 
 _INDEX = ".index"
 _TF_DATA_FILE = re.compile(r"(?P<name>.+)\.data-\d{5}-of-\d{5}")
@@ -53,14 +43,29 @@ class Checkpoint:
     """What is in a checkpoint.
 
     Attributes:
-        tensors: by the name that the code base gave them, with their axes in PyTorch's order.
+        name: of its file, for errors.
+        groups: tensors by the name that the code base gave them, with their axes in PyTorch's
+            order; a dictionary for each that the file has, by its path of keys joined by dots.
         sha256: of the file, hexadecimal; of TensorFlow's files one after the other, `.index` first.
         pixels: what the checkpoint itself says of the pictures, if anything.
+        strangers: classes and functions of values that were passed over.
     """
 
-    tensors: dict[str, Tensor]
+    name: str
+    groups: Groups
     sha256: str
     pixels: PixelConventions | None = None
+    strangers: tuple[str, ...] = ()
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by their path and name, joined by dots."""
+        with reading(self.name):
+            return {
+                f"{path}.{name}".lstrip("."): entry.load()
+                for path, entries in self.groups.items()
+                for name, entry in entries.items()
+            }
 
 
 def find_checkpoint(weights: str | os.PathLike[str]) -> Path | None:
@@ -94,11 +99,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     data = read_file(path)
     if not is_bundle_index(data):
         return parse_checkpoint(path.name, data)
-    tensors, files = read_tf_checkpoint(path)
+    with reading(path.name):
+        tensors, files = read_tf_checkpoint(path)
     digest = hashlib.sha256()
     for file in files:
         digest.update(read_file(file))
-    return Checkpoint(tensors, digest.hexdigest())
+    return Checkpoint(path.name, _one_group(tensors), digest.hexdigest())
 
 
 def parse_checkpoint(name: str, data: bytes) -> Checkpoint:
@@ -106,51 +112,32 @@ def parse_checkpoint(name: str, data: bytes) -> Checkpoint:
     if not data:
         raise CheckpointError(f"{name} is empty: copy the checkpoint again")
     sha256 = hashlib.sha256(data).hexdigest()
-    if is_keras(data):
-        tensors, pixels = read_keras(name, data)
-        return Checkpoint(tensors, sha256, pixels)
-    return Checkpoint(_pytorch_tensors(name, data), sha256)
+    with reading(name):
+        if is_keras(data):
+            tensors, pixels = read_keras(name, data)
+            return Checkpoint(name, _one_group(tensors), sha256, pixels)
+        if data.startswith((b"PK", b"\x80")) and not _is_safetensors(data):
+            file = read_pytorch(name, data)
+            return Checkpoint(name, file.groups, sha256, strangers=file.strangers)
+        return Checkpoint(name, _one_group(_read_safetensors(name, data)), sha256)
+
+
+def _one_group(tensors: Mapping[str, Tensor]) -> Groups:
+    return {"": {name: entry_of(tensor) for name, tensor in tensors.items()}}
 
 
 def read_file(path: Path) -> bytes:
     """The file's content; raises `CheckpointError` where it cannot be read."""
     try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise CheckpointError(
+                f"{path} has {size >> 30} GiB, and {LARGEST_FILE >> 30} are read at most: save the "
+                "weights alone, without the optimizer"
+            )
         return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def _pytorch_tensors(name: str, data: bytes) -> dict[str, Tensor]:
-    """Of a PyTorch or safetensors file, without what training code wraps around them."""
-    is_pickled = data.startswith((b"PK", b"\x80")) and not _is_safetensors(data)
-    state = _unwrapped(_read_pickled(name, data) if is_pickled else _read_safetensors(name, data))
-    if not isinstance(state, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
-    ):
-        raise CheckpointError(
-            f"{name} is not a state dict (tensors by name): save model.state_dict() instead"
-        )
-    return _without_prefixes(dict(state))
-
-
-def _unwrapped(state: object) -> object:
-    """What training code saved the weights in, taken off."""
-    while isinstance(state, Mapping):
-        inner = next((state[key] for key in _WRAPPERS if isinstance(state.get(key), Mapping)), None)
-        if inner is None:
-            break
-        state = inner
-    return state
-
-
-def _without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names without what all of them begin with; an averaged model's counter is dropped."""
-    state = {name: tensor for name, tensor in state.items() if name != "n_averaged"}
-    for prefix in _PREFIXES:
-        if state and all(name.startswith(prefix) for name in state):
-            bare = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-            return _without_prefixes(bare)
-    return state
 
 
 def _is_safetensors(data: bytes) -> bool:
@@ -171,18 +158,3 @@ def _read_safetensors(name: str, data: bytes) -> dict[str, Tensor]:
             f"{name} is not a checkpoint that can be read (neither safetensors nor a PyTorch, "
             f"Keras or TensorFlow file), or it is truncated: {first_line(error)}"
         ) from error
-
-
-def _read_pickled(name: str, data: bytes) -> object:
-    try:
-        state: object = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{name} holds Python objects, which are never executed here: "
-            "save its state_dict() alone, or convert it to safetensors"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise CheckpointError(
-            f"{name} is truncated or damaged: copy it again ({first_line(error)})"
-        ) from error
-    return state

@@ -9,8 +9,8 @@ import torch
 
 from effnet_edge.errors import CheckpointError
 from effnet_edge.labels import IMAGENET_CLASSES
+from effnet_edge.model.checkpoints.choosing import some
 from effnet_edge.model.checkpoints.naming import NamingScheme, translate
-from effnet_edge.model.checkpoints.telling import some
 from effnet_edge.model.network import BATCH_NORM_EPS, EfficientNet
 
 if TYPE_CHECKING:
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from effnet_edge.model.variants import Variant
+
+
+_READ = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def fill(
@@ -42,11 +45,23 @@ def fill(
     _check_fit(own, theirs, state, scheme, origin, network.variant)
     values = {name: state[their_name] for name, their_name in theirs.items()}
     for name, value in values.items():
+        if value.is_meta or value.layout != torch.strided or value.dtype not in _READ:
+            raise CheckpointError(
+                f"{origin}: tensor {theirs[name]} is {_kind(value)}, which is no plain tensor of "
+                "float16, bfloat16, float32 or float64: convert it with .float() before saving"
+            )
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{origin}: tensor {theirs[name]} holds NaN or infinity")
     if scheme.batch_norm_folded:
         values |= _identity_batch_norms(own)
     network.load_state_dict(own | values)
+
+
+def _kind(tensor: Tensor) -> str:
+    if tensor.is_meta:
+        return "without values (on the meta device)"
+    layout = "" if tensor.layout == torch.strided else f"{tensor.layout}, ".removeprefix("torch.")
+    return layout + str(tensor.dtype).removeprefix("torch.")
 
 
 def _without_head(

@@ -24,6 +24,7 @@ class FoundCheckpoint:
         licence: SPDX identifier, or None where nothing tells.
         padding, pixels: as the registry has them of a download.
         path: of a file that may have a timm `config.json` beside it.
+        part: what comes before the names of the network's tensors, where somebody says so.
     """
 
     name: str
@@ -33,3 +34,4 @@ class FoundCheckpoint:
     padding: Padding | None = None
     pixels: PixelConventions | None = None
     path: Path | None = None
+    part: str | None = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from effnet_edge.model.preprocessing import (
+    HUGGING_FACE_PIXELS,
     KERAS_V2_PIXELS,
     REFERENCE_PIXELS,
     TORCHVISION_PIXELS,
@@ -241,6 +242,29 @@ NAMING_SCHEMES = (
         padding="same",
         pixels=REFERENCE_PIXELS,
         has_background=True,
+    ),
+    # https://github.com/huggingface/transformers, models/efficientnet/modeling_efficientnet.py. Its
+    # image processor divides twice by the root of ImageNet's deviation.
+    NamingScheme(
+        "Hugging Face transformers",
+        "encoder.blocks.{index}.",
+        {
+            "stem.conv": "embeddings.convolution",
+            "stem.bn": "embeddings.batchnorm",
+            "expand.conv": "expansion.expand_conv",
+            "expand.bn": "expansion.expand_bn",
+            "depthwise.conv": "depthwise_conv.depthwise_conv",
+            "depthwise.bn": "depthwise_conv.depthwise_norm",
+            "se.reduce": "squeeze_excite.reduce",
+            "se.expand": "squeeze_excite.expand",
+            "project.conv": "projection.project_conv",
+            "project.bn": "projection.project_bn",
+            "head.conv": "encoder.top_conv",
+            "head.bn": "encoder.top_bn",
+            "classifier": "classifier",
+        },
+        padding="same",
+        pixels=HUGGING_FACE_PIXELS,
     ),
     # https://github.com/WZMIAOMIAO/deep-learning-for-image-processing, pytorch_classification:
     # model.py of Test9_efficientNet and Test11_efficientnetV2. Both set ε to 1e-3.

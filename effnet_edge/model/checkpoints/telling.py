@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
 from effnet_edge.errors import CheckpointError
 from effnet_edge.labels import IMAGENET_CLASSES
-from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, NamingScheme, translate
+from effnet_edge.model.checkpoints.choosing import CLASSIFIER, Network, choose
+from effnet_edge.model.checkpoints.naming import NamingScheme, translate
+from effnet_edge.model.checkpoints.reading import reading
 from effnet_edge.model.checkpoints.timm_config import read_timm_config
 from effnet_edge.model.network import BATCH_NORM_EPS, EfficientNet
 from effnet_edge.model.preprocessing import AS_REFERENCE, PixelConventions
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Mapping
 
     from torch import Tensor
 
     from effnet_edge.model.checkpoints.found import FoundCheckpoint
     from effnet_edge.model.variants import Padding, Variant
 
-NAMED_AT_MOST = 3
 PYTORCH_EPS = 1e-5
 STEM = "stem.conv.weight"
-CLASSIFIER = "classifier.weight"
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,8 @@ class CheckpointFacts:
 
     Attributes:
         scheme: whose names its tensors have.
+        tensors: the network's, by the scheme's names; those of layers that it has not are on the
+            meta device.
         in_channels: of the stem; None where no tensor tells.
         classifier_rows: outputs of the classifier; None where there is no classifier.
         padding: what it was trained with; None where nothing tells.
@@ -42,6 +44,7 @@ class CheckpointFacts:
     """
 
     scheme: NamingScheme
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
     in_channels: int | None = None
     classifier_rows: int | None = None
     padding: Padding | None = None
@@ -68,17 +71,21 @@ def tell(found: FoundCheckpoint, variant: Variant) -> CheckpointFacts:
     outweighs what its code base always does.
 
     Raises:
-        CheckpointError: the naming is unknown, or the config cannot be followed.
+        CheckpointError: the naming is unknown, a tensor cannot be read, or the config cannot be
+            followed.
+        UsageError: there are several networks, or none with the prefix that was asked for.
     """
-    tensors, own_names = found.checkpoint.tensors, _tensor_names(variant)
-    scheme = _detect_scheme(own_names, tensors, found.name)
+    own = _shapes(variant)
+    network = choose(found, own)
+    scheme, theirs = network.scheme, translate(own, network.scheme)
+    tensors = _load(found.name, network)
     config = read_timm_config(found.path) if scheme.has_timm_config and found.path else None
-    theirs = translate(own_names, scheme)
     has_pytorch_eps = variant.name in scheme.pytorch_eps
     return CheckpointFacts(
         scheme,
+        tensors,
         in_channels=_size(tensors.get(theirs[STEM]), axis=1, of=4),
-        classifier_rows=_size(tensors.get(theirs[CLASSIFIER]), axis=0, of=2),
+        classifier_rows=_size(tensors.get(theirs[f"{CLASSIFIER}.weight"]), axis=0, of=2),
         padding=(config.padding if config else found.padding) or scheme.padding,
         symmetric_eps=PYTORCH_EPS if has_pytorch_eps else BATCH_NORM_EPS,
         pixels=found.checkpoint.pixels
@@ -87,37 +94,30 @@ def tell(found: FoundCheckpoint, variant: Variant) -> CheckpointFacts:
     )
 
 
+def _load(origin: str, network: Network) -> dict[str, Tensor]:
+    tensors = {}
+    for name, entry in network.entries.items():
+        if entry.fault:
+            raise CheckpointError(f"{origin}: tensor {name} {entry.fault}")
+        with reading(origin):
+            tensors[name] = entry.load()
+    if network.has_head_without_bias:
+        weight = tensors[f"{network.scheme.modules[CLASSIFIER]}.weight"]
+        bias = f"{network.scheme.modules[CLASSIFIER]}.bias"
+        tensors[bias] = torch.zeros(len(weight), dtype=weight.dtype)
+    foreign = torch.empty(0, device="meta")
+    return tensors | dict.fromkeys(network.foreign, foreign)
+
+
 def _size(tensor: Tensor | None, axis: int, of: int) -> int | None:
-    """Of that axis; None where the tensor is missing or does not have so many axes."""
-    return tensor.shape[axis] or None if tensor is not None and tensor.dim() == of else None
+    """Of that axis; None where the tensor is missing, empty, or has not so many axes."""
+    fits = tensor is not None and tensor.dim() == of and tensor.numel() > 0
+    return tensor.shape[axis] if tensor is not None and fits else None
 
 
-def some(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = len(names) - NAMED_AT_MOST
-    return ", ".join(names[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
-
-
-def _tensor_names(variant: Variant) -> list[str]:
-    """Ours, of the variant with a classifier, without making the tensors."""
+def _shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
+    """Of our tensors of the variant with a classifier, without making them."""
     with torch.device("meta"):
-        return list(EfficientNet(variant).state_dict())
-
-
-def _detect_scheme(
-    own_names: Collection[str], state: Mapping[str, Tensor], origin: str
-) -> NamingScheme:
-    """The scheme that explains the most of the checkpoint's tensors, with the fewest of its own."""
-
-    def explained(scheme: NamingScheme) -> tuple[int, int]:
-        theirs = set(translate(own_names, scheme).values())
-        return len(theirs & state.keys()), -len(theirs)
-
-    best = max(NAMING_SCHEMES, key=explained)
-    if explained(best)[0] == 0:
-        raise CheckpointError(
-            f"{origin} is not an EfficientNet checkpoint of a known naming "
-            f"({', '.join(scheme.name for scheme in NAMING_SCHEMES)}): "
-            f"its tensors are {some(sorted(state))}"
-        )
-    return best
+        return {
+            name: tuple(tensor.shape) for name, tensor in EfficientNet(variant).state_dict().items()
+        }

@@ -38,14 +38,14 @@ def read_timm_config(checkpoint: Path) -> TimmConfig | None:
     path = checkpoint.with_name(CONFIG_NAME)
     try:
         document = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(document, dict) or not isinstance(document.get("architecture"), str):
         return None
     config = document.get("pretrained_cfg", document)  # before timm 0.6 it was all one object
     try:
         pixels = _pixels(config)
-    except (TypeError, ValueError, AttributeError, IndexError) as error:
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
         raise CheckpointError(
             f"{path} is not as timm writes it ({error}): remove the file, and say "
             "how the weights were trained with --padding"

@@ -8,10 +8,12 @@ import http.client
 import os
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from effnet_edge.errors import CheckpointError, first_line
+from effnet_edge.files import write_whole
 
 if TYPE_CHECKING:
     from effnet_edge.model.remote.registry import Download
@@ -35,7 +37,8 @@ def cache_directory() -> Path:
 def fetch(download: Download, on_progress: Progress | None = None) -> Path:
     """The file in the cache, downloaded if it is not there.
 
-    It appears under its name only when all of it is there and its SHA-256 begins as the name says.
+    It appears under its name only when all of it is there and its SHA-256 begins as the name says;
+    the whole SHA-256 of the first one is kept beside it, and must be that of every later one.
     An interrupted download goes on where it stopped. Two processes may ask for the same file.
 
     Args:
@@ -47,8 +50,16 @@ def fetch(download: Download, on_progress: Progress | None = None) -> Path:
     """
     directory = cache_directory()
     path = directory / download.file_name
-    if _is_right(path, download):
-        return path
+    try:
+        if _is_right(path, download):
+            with suppress(OSError):  # a cache that is only read
+                _pin(path)
+            return path
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({error.strerror}): remove it, or set {CACHE_VARIABLE} to "
+            "another directory"
+        ) from error
     part = path.with_name(f"{path.name}.part")
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -58,6 +69,7 @@ def fetch(download: Download, on_progress: Progress | None = None) -> Path:
                 return path
             _fill(file, part, download, on_progress)
             part.replace(path)
+            _pin(path)
     except OSError as error:
         raise CheckpointError(
             f"{directory}: the downloaded weights cannot be kept there ({error.strerror}): "
@@ -135,12 +147,39 @@ def _failed(download: Download, reason: str) -> CheckpointError:
 
 
 def _is_right(path: Path, download: Download) -> bool:
-    """Whether the file is there and its SHA-256 begins as it should."""
-    digest = hashlib.sha256()
+    """Whether the file is there and its SHA-256 begins as it should.
+
+    Raises:
+        CheckpointError: the whole SHA-256 is not that of the first download.
+    """
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
+        digest = _sha256(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    return digest.hexdigest().startswith(download.sha256_prefix)
+    if not digest.startswith(download.sha256_prefix):
+        return False
+    pinned = _pin_of(path)
+    if pinned.is_file() and pinned.read_text("ascii", "replace").strip() != digest:
+        raise CheckpointError(
+            f"{path} is not the file that was first downloaded (its SHA-256 is not the one in "
+            f"{pinned.name}): remove both to download it again"
+        )
+    return True
+
+
+def _pin(path: Path) -> None:
+    """Keep the whole SHA-256 beside the file: its publisher tells eight digits alone."""
+    if not _pin_of(path).exists():
+        write_whole(_pin_of(path), f"{_sha256(path)}\n")
+
+
+def _pin_of(path: Path) -> Path:
+    return path.with_name(f"{path.name.removesuffix('.part')}.sha256")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,228 @@
+"""The network is found among all that training code saves with it."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import datetime
+import pathlib
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from effnet_edge.errors import CheckpointError, CheckpointWarning, UsageError
+from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, translate
+from effnet_edge.model.network import EfficientNet
+from effnet_edge.model.request import NetworkRequest
+from effnet_edge.model.source import load_source
+from effnet_edge.model.variants import VARIANTS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import Tensor
+
+    State = dict[str, Tensor]
+
+NETWORK = EfficientNet(VARIANTS["b0"], num_classes=5, resolution=32)
+SCHEMES = {scheme.name: scheme for scheme in NAMING_SCHEMES}
+
+
+def state(naming: str = "geffnet", scale: float = 1.0) -> State:
+    own = NETWORK.state_dict()
+    names = translate(own, SCHEMES[naming])
+    found = {theirs: own[ours].clone() for ours, theirs in names.items()}
+    return {name: each * scale for name, each in found.items()}
+
+
+def prefixed(prefix: str, tensors: State) -> State:
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+def saved(path: Path, content: Any) -> str:
+    torch.save(content, path)
+    return str(path)
+
+
+def classifier(weights: str) -> Tensor:
+    network = load_source(NetworkRequest("b0", weights, resolution=32)).network
+    assert network.output_size == 5
+    scale = (network.stem.conv.weight / NETWORK.stem.conv.weight).median()
+    for name, tensor in network.state_dict().items():
+        if name.startswith("stages.") and not name.endswith("num_batches_tracked"):
+            assert torch.allclose(tensor, NETWORK.state_dict()[name] * scale), name
+    return network.classifier.weight
+
+
+def is_original(weight: Tensor) -> bool:
+    return torch.equal(weight, NETWORK.classifier.weight)
+
+
+@pytest.mark.parametrize(
+    ("content", "stranger"),
+    [
+        ({"args": argparse.Namespace(lr=0.1)}, "argparse.Namespace"),
+        ({"best": np.float64(0.9)}, "multiarray.scalar"),
+        ({"out": pathlib.PurePosixPath("runs/1")}, "pathlib.PurePosixPath"),
+        ({"at": datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)}, "datetime.datetime"),
+        ({"hist": collections.defaultdict(list, {1: [2.0]})}, None),
+        ({"confusion": np.ones((5, 5))}, "_reconstruct"),
+        ({"tags": {"a", "b"}, "frozen": frozenset({1}), "size": torch.Size([1, 2])}, None),
+        ({"activation": torch.nn.SiLU()}, None),
+        ({"code": range(3)}, "range"),
+    ],
+)
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_what_is_saved_beside_the_weights_is_passed_over_and_named(
+    tmp_path: Path, content: dict[str, Any], stranger: str | None, is_zip: bool
+) -> None:
+    path = tmp_path / "best.pth.tar"
+    torch.save(
+        {"epoch": 3, "state_dict": state(), **content}, path, _use_new_zipfile_serialization=is_zip
+    )
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert is_original(classifier(str(path)))
+
+    said = "".join(str(each.message) for each in caught if each.category is CheckpointWarning)
+    assert (stranger in said) if stranger else not said
+
+
+def test_an_optimizers_state_is_not_taken_for_a_network(tmp_path: Path) -> None:
+    network = EfficientNet(VARIANTS["b0"], num_classes=5, resolution=32)
+    optimizer = torch.optim.AdamW(network.parameters())
+    network(torch.zeros(2, 3, 32, 32)).sum().backward()
+    optimizer.step()
+
+    path = saved(tmp_path / "a.pth", {"net": state(), "optimizer": optimizer.state_dict()})
+
+    assert is_original(classifier(path))
+
+
+@pytest.mark.parametrize(
+    ("extra", "is_left_out"),
+    [
+        ({"criterion.pos_weight": torch.ones(5)}, True),
+        ({"loss_fn.ce.weight": torch.ones(5)}, True),
+        ({"class_weights": torch.ones(5)}, True),
+        ({"val_metrics.confmat": torch.zeros(5, 5, dtype=torch.int64)}, True),
+        ({"model.total_ops": torch.zeros(1, dtype=torch.float64)}, True),
+        ({"model.blocks.0.0.total_params": torch.zeros(1, dtype=torch.float64)}, True),
+        ({"head2.weight": torch.ones(3, 5), "head2.bias": torch.ones(3)}, False),
+        ({"model.conv_stem.bias": torch.ones(32)}, False),
+        ({"model.blocks.6.1.conv_pw.weight": torch.ones(8, 8, 1, 1)}, False),
+        ({"bn_last.running_mean": torch.ones(1280)}, False),
+    ],
+)
+def test_counters_and_losses_are_left_out_and_layers_are_not(
+    tmp_path: Path, extra: State, is_left_out: bool
+) -> None:
+    path = saved(tmp_path / "lit.ckpt", {"state_dict": prefixed("model.", state()) | extra})
+
+    if is_left_out:
+        with pytest.warns(CheckpointWarning, match=f"left out.*{next(iter(extra))}"):
+            assert is_original(classifier(path))
+    else:
+        with pytest.raises(CheckpointError, match=f"extra {next(iter(extra))}"):
+            classifier(path)
+
+
+@pytest.mark.parametrize(
+    "naming", [name for name, scheme in SCHEMES.items() if not scheme.batch_norm_folded]
+)
+def test_any_prefix_is_taken_off_any_naming(tmp_path: Path, naming: str) -> None:
+    prefix = ("effnet.", "my-net/", "a.b.c.", "Ω: ")[len(naming) % 4]
+    path = str(tmp_path / "prefixed.safetensors")
+    save_file(prefixed(prefix, state(naming)), path)
+
+    assert is_original(classifier(path))
+
+
+@pytest.mark.parametrize(
+    ("naming", "old", "new"),
+    [
+        ("geffnet", "classifier.", "classifier.1."),
+        ("geffnet", "classifier.", "head.fc."),
+        ("torchvision", "classifier.1.", "classifier."),
+        ("torchvision", "classifier.1.", "classifier.1.0."),
+        ("efficientnet-pytorch", "_fc.", "_fc.1."),
+        ("Hugging Face transformers", "classifier.", "score."),
+    ],
+)
+def test_the_only_matrix_of_so_many_features_is_the_classifier(
+    tmp_path: Path, naming: str, old: str, new: str
+) -> None:
+    renamed = {name.replace(old, new, 1): each for name, each in state(naming).items()}
+
+    assert is_original(classifier(saved(tmp_path / "head.pth", renamed)))
+
+
+def test_a_classifier_outside_of_the_backbone_and_one_without_a_bias(tmp_path: Path) -> None:
+    backbone = {name: each for name, each in state().items() if not name.startswith("classifier")}
+    content = prefixed("backbone.", backbone) | {"fc.weight": state()["classifier.weight"]}
+    path = saved(tmp_path / "outside.pth", content)
+
+    assert is_original(classifier(path))
+    assert not load_source(NetworkRequest("b0", path)).network.classifier.bias.any()
+
+
+def test_hugging_faces_classifier_stands_beside_its_backbone(tmp_path: Path) -> None:
+    content = {
+        name if name.startswith("classifier") else f"efficientnet.{name}": each
+        for name, each in state("Hugging Face transformers").items()
+    }
+    assert is_original(classifier(saved(tmp_path / "hf.bin", content)))
+
+
+def test_two_matrices_are_no_classifier(tmp_path: Path) -> None:
+    content = {name.replace("classifier.", "fc1."): each for name, each in state().items()}
+    content["fc2.weight"] = torch.ones(7, 1280)
+
+    with pytest.raises(CheckpointError, match=r"missing classifier.weight.*extra fc1.weight"):
+        classifier(saved(tmp_path / "two.pth", content))
+
+
+def test_no_folded_naming_is_named_for_a_lone_classifier(tmp_path: Path) -> None:
+    path = saved(tmp_path / "other.pth", {"classifier.weight": torch.ones(5, 1280)})
+
+    with pytest.raises(CheckpointError, match="not an EfficientNet checkpoint of a known naming"):
+        classifier(path)
+
+
+TWO = {
+    "dictionaries": lambda: {"student": state(), "teacher": state(scale=0.5)},
+    "prefixes": lambda: prefixed("student.", state()) | prefixed("teacher.", state(scale=0.5)),
+    "lightning": lambda: {
+        "state_dict": prefixed("student.", state()) | prefixed("teacher.", state(scale=0.5))
+    },
+}
+
+
+@pytest.mark.parametrize("form", TWO)
+def test_of_two_networks_the_user_chooses(tmp_path: Path, form: str) -> None:
+    path = saved(tmp_path / "kd.pth", TWO[form]())
+
+    with pytest.raises(UsageError, match=r"kd.pth holds 2 networks \(.*student, .*teacher\).*#"):
+        classifier(path)
+    assert is_original(classifier(f"{path}#student"))
+    assert torch.equal(classifier(f"{path}#teacher"), NETWORK.classifier.weight * 0.5)
+    with pytest.raises(UsageError, match=r"kd.pth#nobody: no network of that prefix: it holds"):
+        classifier(f"{path}#nobody")
+
+
+def test_averaged_weights_are_taken_and_said_and_the_others_can_be_had(tmp_path: Path) -> None:
+    content = {"state_dict": state(scale=0.5), "state_dict_ema": state()}
+    path = saved(tmp_path / "ema.pth", content)
+
+    with pytest.warns(CheckpointWarning, match="took the averaged one, state_dict_ema"):
+        assert is_original(classifier(path))
+    assert torch.equal(classifier(f"{path}#state_dict"), NETWORK.classifier.weight * 0.5)
+
+
+def test_a_file_may_have_that_sign_in_its_name(tmp_path: Path) -> None:
+    assert is_original(classifier(saved(tmp_path / "run#3.pth", state())))
