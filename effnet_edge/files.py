@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from contextlib import contextmanager
+import tempfile
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,6 +42,18 @@ def replacing(path: Path) -> Iterator[Path]:
         staging.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def probe_writable(path: Path) -> None:
+    """Try whether a file of that name can be made, and leave nothing behind.
+
+    Raises:
+        OSError: its name is too long, or its folder is not there or cannot be written.
+    """
+    with suppress(FileNotFoundError):
+        path.lstat()  # the system's own judgement of the name
+    with tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 def sync(path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from typing import TYPE_CHECKING
 
 from effnet_calibration.errors import CalibrationError
 from effnet_edge.errors import BackendError, UsageError, first_line
 from effnet_edge.extras import install_hint
-from effnet_edge.files import replacing
+from effnet_edge.files import probe_writable, replacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
     from effnet_calibration.sensitivity import LayerCost
 
-FORMATS = (".png", ".svg", ".pdf")
+MAKER = "effnet-edge sensitivity"
+"""What every plot names as its maker, in its metadata."""
+_MAKER_KEYS = {".png": "Software", ".svg": "Creator", ".pdf": "Creator"}
+FORMATS = tuple(_MAKER_KEYS)
 HIGHLIGHTED = 5
 COLOURS = {"expand": "#2f6db5", "depthwise": "#d9730d", "project": "#2b8a57"}
 OTHER_COLOUR = "#6b7280"
@@ -36,7 +40,8 @@ def plot_sensitivity(
         measure: what their divergence is.
 
     Raises:
-        UsageError: the file's suffix is none of `FORMATS`, or its folder does not exist.
+        UsageError: the file's suffix is none of `FORMATS`, it is there and no plot of ours, or its
+            folder does not exist or cannot be written.
         BackendError: matplotlib is not installed.
         CalibrationError: the file cannot be written.
     """
@@ -53,7 +58,7 @@ def plot_sensitivity(
     figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False)
     try:
         with replacing(path) as staging:
-            figure.savefig(staging, dpi=150)
+            figure.savefig(staging, dpi=150, metadata={_MAKER_KEYS[path.suffix.lower()]: MAKER})
     except OSError as error:
         raise CalibrationError(f"{path} cannot be written: {first_line(error)}") from error
 
@@ -64,10 +69,22 @@ def check_plot(path: Path) -> None:
         raise UsageError(f"--plot {path}: the name must end in {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise UsageError(f"--plot {path}: the folder {path.parent} does not exist")
+    try:
+        if os.path.lexists(path) and not _is_plot(path):
+            raise UsageError(
+                f"--plot {path}: is there and is no plot of effnet-edge: choose another"
+            )
+        probe_writable(path)
+    except OSError as error:
+        raise UsageError(f"--plot {path}: cannot be written: {first_line(error)}") from error
     if importlib.util.find_spec("matplotlib") is None:
         raise BackendError(
             f"a plot needs matplotlib, which is not installed: {install_hint('report')}"
         )
+
+
+def _is_plot(path: Path) -> bool:
+    return path.is_file() and MAKER.encode() in path.read_bytes()
 
 
 def _draw(axes: Axes, costs: Sequence[LayerCost]) -> None:

@@ -44,6 +44,8 @@ def common_options(command: Command) -> Command:
         command = click.option(
             f"--{name}",
             is_flag=True,
+            # Before any argument is refused, so that --debug shows where.
+            is_eager=True,
             expose_value=False,
             callback=_remember(name),
             help=text,
@@ -53,7 +55,8 @@ def common_options(command: Command) -> Command:
 
 def _remember(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
     def remember(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-        setattr(context.ensure_object(Settings), name, value)
+        if value:  # given before the command's name or after it
+            setattr(context.ensure_object(Settings), name, True)
 
     return remember
 

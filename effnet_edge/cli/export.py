@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from effnet_edge.cli.checked import CheckedCommand
 from effnet_edge.cli.common import (
     calibration_warnings,
     common_options,
@@ -18,13 +20,16 @@ from effnet_edge.cli.common import (
     settings,
     stage_display,
 )
+from effnet_edge.cli.destinations import check_bundle
 from effnet_edge.cli.engine_options import BatchType, capabilities
 from effnet_edge.cli.network_options import (
     NetworkOf,
     calibration_options,
     network_options,
+    precision_options,
     target_option,
 )
+from effnet_edge.cli.variant_names import VariantName
 from effnet_edge.targets import TARGETS
 from effnet_edge.text import plain
 
@@ -38,24 +43,11 @@ if TYPE_CHECKING:
     from effnet_export.pipeline import ExportResult
 
 
-@click.command("export", short_help="Export a variant to a verified bundle.")
-@click.argument("variant")
+@click.command("export", cls=CheckedCommand, short_help="Export a variant to a verified bundle.")
+@click.argument("variant", type=VariantName())
 @target_option
 @network_options
-@click.option("--fp32", "precision", flag_value="fp32", help="Weights and arithmetic in FP32.")
-@click.option(
-    "--fp16",
-    "precision",
-    flag_value="fp16",
-    help="Weights in FP16, arithmetic as the device does it fastest (the default, except for "
-    "onnxruntime).",
-)
-@click.option(
-    "--int8",
-    "precision",
-    flag_value="int8",
-    help="Weights and activations of every convolution and the classifier in 8 bit.",
-)
+@precision_options
 @click.option(
     "--labels",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -113,6 +105,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="The bundle's directory. [default: VARIANT-TARGET-PRECISION]",
 )
+@click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
 @common_options
 def command(
     variant: str,
@@ -130,13 +123,19 @@ def command(
     require_engine: bool,
     compute_capability: str | None,
     output: Path | None,
+    force: bool,
 ) -> None:
     """Export VARIANT (see effnet-edge list) to a bundle, checking it against PyTorch at every step.
 
     `effnet-edge export b0` needs nothing else: B0's ImageNet weights are in the package.
     """
     from effnet_edge.bundle import BatchRange
+    from effnet_export.naming import default_directory
 
+    row = TARGETS[target]
+    output = output or default_directory(variant, target, row.precision(precision))
+    check_bundle(output, force=force)
+    generations = capabilities(compute_capability)
     pipeline, requests = _modules()
     request = requests.ExportRequest(
         network=network(variant),
@@ -151,7 +150,7 @@ def command(
         max_kl=max_kl,
         weight_bits=int(weight_bits) if weight_bits else None,
         require_engine=require_engine,
-        compute_capabilities=capabilities(compute_capability),
+        compute_capabilities=generations,
         output=output,
     )
     if precision == "int8" and calibration is None:
@@ -223,7 +222,7 @@ def _ask_for_labels(bundle: Bundle) -> None:
 
 
 def _next_step(bundle: Bundle) -> str:
-    path, manifest = _display_path(bundle), bundle.manifest
+    path, manifest = _for_a_shell(bundle), bundle.manifest
     if manifest.engines:
         return f"Next: copy {path} to the device, whose program loads {manifest.engines[-1].file}"
     if TARGETS[manifest.target].built_on_device:
@@ -273,7 +272,7 @@ def _report_kept(result: ExportResult) -> None:
     click.echo(f"{'With these' if kept else 'So'}: {_loss(mixed.best.loss)}")
     say(
         f"Both the choice and the loss are from the calibration pictures, simulated: "
-        f"confirm with effnet-edge parity {_display_path(result.bundle)} on other pictures"
+        f"confirm with effnet-edge parity {_for_a_shell(result.bundle)} on other pictures"
     )
     if result.latency is not None:
         timing = result.latency[1].timing
@@ -302,6 +301,12 @@ def _bytes(bundle: Bundle) -> int:
 def _display_path(bundle: Bundle) -> str:
     here = Path.cwd()
     return str(bundle.path.relative_to(here) if bundle.path.is_relative_to(here) else bundle.path)
+
+
+def _for_a_shell(bundle: Bundle) -> str:
+    """Its path as a command that is copied takes it."""
+    path = _display_path(bundle)
+    return shlex.quote(f"./{path}" if path.startswith("-") else path)
 
 
 def _parity_table(bundle: Bundle) -> Table:

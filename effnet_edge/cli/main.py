@@ -24,7 +24,8 @@ from effnet_edge.cli import (
     sensitivity,
     verify,
 )
-from effnet_edge.cli.common import Settings, complain
+from effnet_edge.cli.common import Settings, common_options, complain
+from effnet_edge.cli.variant_names import did_you_mean
 from effnet_edge.errors import EffnetEdgeError
 
 if TYPE_CHECKING:
@@ -43,8 +44,27 @@ Start here:
 """
 
 
-@click.group(help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+# Before version 8.2, click prints the help of a group and exits with 0 by itself.
+_HELP_ASKED: tuple[type[click.UsageError], ...] = tuple(
+    filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)])
+)
+
+
+class _Commands(click.Group):
+    """Names the commands that are like one that does not exist."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            hint = did_you_mean(args[0], self.commands) or f": choose {', '.join(self.commands)}"
+            ctx.fail(f"no such command '{args[0]}'{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="effnet-edge")
+@common_options
 def cli() -> None:
     """Hold the commands."""
 
@@ -87,6 +107,9 @@ def main() -> NoReturn:
     except BrokenPipeError:
         # Whoever read our output has seen enough.
         _discard_output()
+        code = 0
+    except _HELP_ASKED as error:
+        click.echo(error.format_message())
         code = 0
     except Exception as error:
         if settings.debug:

@@ -72,6 +72,12 @@ _STD = click.option(
     type=ChannelValues(),
     help="Standard deviation of each input channel, in units of pixel / 255.",
 )
+_PRECISIONS = {
+    "fp32": "Weights and arithmetic in FP32.",
+    "fp16": "Weights in FP16, arithmetic as the device does it fastest (the default, except for "
+    "onnxruntime).",
+    "int8": "Weights and activations of every convolution and the classifier in 8 bit.",
+}
 _CALIBRATION = click.option(
     "--calibration",
     type=click.Path(exists=True, path_type=Path),
@@ -129,21 +135,27 @@ def network_options(command: Callable[..., object]) -> Callable[..., object]:
     return with_network
 
 
+def precision_options(command: Callable[..., object]) -> Callable[..., object]:
+    """Add --fp32, --fp16 and --int8; the command gets `precision`, None where none is given."""
+
+    @wraps(command)
+    def with_precision(*arguments: object, **others: object) -> object:
+        flags = {name: others.pop(name) for name in _PRECISIONS}
+        precision = next((name for name, given in flags.items() if given), None)
+        return command(*arguments, precision=precision, **others)
+
+    for name, told in reversed(_PRECISIONS.items()):
+        with_precision = click.option(f"--{name}", is_flag=True, help=told)(with_precision)
+    return with_precision
+
+
 def calibration_options(command: Command) -> Command:
     """Add --calibration and --calibration-size."""
     return _CALIBRATION(_CALIBRATION_SIZE(command))
 
 
 def _output_kind(*, multi_label: bool, features: bool) -> OutputKind:
-    """What --multi-label and --features say together.
-
-    Raises:
-        UsageError: they contradict each other.
-    """
-    from effnet_edge.errors import UsageError
-
-    if multi_label and features:
-        raise UsageError("--multi-label and --features: a network without classifier has no labels")
+    """What --multi-label and --features say; see `effnet_export.option_rules` for both."""
     if features:
         return "features"
     return "multi-label" if multi_label else "single-label"

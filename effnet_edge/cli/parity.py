@@ -12,23 +12,21 @@ from typing import TYPE_CHECKING
 import click
 
 from effnet_edge.cli import batch_sizes
+from effnet_edge.cli.checked import CheckedCommand
 from effnet_edge.cli.common import (
     common_options,
-    console,
     print_json,
     progress_bar,
     say,
     settings,
 )
+from effnet_edge.cli.destinations import check_report
 from effnet_edge.cli.engine import engine_options
 from effnet_edge.cli.network_options import NetworkOf, network_options
+from effnet_edge.cli.variant_names import VariantName
 from effnet_edge.outputs import OUTPUT_NAMES
-from effnet_edge.text import plain
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
-    from effnet_edge.outputs import OutputKind
     from effnet_edge.parity import Gate
     from effnet_edge.parity.measures.table import Limit
     from effnet_edge.parity.report.document import Document, Examined
@@ -39,7 +37,6 @@ if TYPE_CHECKING:
 EMBEDDED_PICTURES = 64
 LAYER_PICTURES = 16
 BISECTED_PICTURES = 2
-SHOWN_LAYERS = 12
 
 # Under this key the context holds the limits that were given, by option.
 _LIMITS = f"{__name__}.limits"
@@ -47,7 +44,7 @@ _LIMITS = f"{__name__}.limits"
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-class _GatedCommand(click.Command):
+class _GatedCommand(CheckedCommand):
     """Has an option for every limit of the table of measures, which is only read when needed."""
 
     def get_params(self, context: click.Context) -> list[click.Parameter]:
@@ -107,10 +104,14 @@ def _set_limit(context: click.Context, option: click.Parameter, value: float | N
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE.html",
-    help="Write a report; JSON and JUnit XML go beside it.",
+    help="Write a report; FILE.parity.json and FILE.junit.xml go beside it.",
 )
 @click.option("--compare", type=_FILE, metavar="OLD.json", help="Tell what changed since then.")
-@click.option("--variant", help="Of the PyTorch network, where no bundle tells. [default: b0]")
+@click.option(
+    "--variant",
+    type=VariantName(),
+    help="Of the PyTorch network, where no bundle tells. [default: b0]",
+)
 @network_options
 @click.option(
     "--gates",
@@ -153,6 +154,8 @@ def command(
     from effnet_export.model_files import Openings
     from effnet_export.opening import open_models
 
+    if report is not None:
+        check_report(report)
     gate = _gate(gates, context.meta.get(_LIMITS, {}))
     old = read_document(compare) if compare else None
     openings = Openings(network(variant or "b0"), device, threads, precision)
@@ -234,8 +237,6 @@ def _pictures(
     from effnet_edge.errors import UsageError
     from effnet_edge.pictures.sets import ImageSet
 
-    if images is not None and labels is not None:
-        raise UsageError("--images and --labels each name a set of pictures: give one of them")
     if labels is not None and models.output_kind != "single-label":
         raise UsageError(
             f"--labels {labels}: accuracy is measured for one class a picture, and the model is "
@@ -259,139 +260,15 @@ def _command_line() -> str:
 
 
 def _tell(document: Document, old: Document | None, report: Path | None) -> None:
+    """First print, then write: what was found is seen even where it cannot be written."""
+    from effnet_edge.cli.parity_output import tell
     from effnet_edge.parity.report import changes, write_report
 
     changed = changes(old, document) if old else []
-    written = write_report(document, report, changed) if report else []
     if settings().json:
         print_json(document if old is None else {**document, "changes": changed})
-        return
-    out = console()
-    out.print(_table(document))
-    for each in document["candidates"]:
-        _tell_candidate(each)
-    for line in document["skipped"]:
-        click.echo(f"skipped: {plain(line)}", err=True)
-    for line in changed:
-        out.print(f"changed: {line}", markup=False)
-    for each in document["candidates"]:
-        for line in _verdict(document, each):
-            out.print(line, markup=False)
-    if written:
+    else:
+        tell(document, changed)
+    if report is not None:
+        written = write_report(document, report, changed)
         say(f"wrote {', '.join(str(path) for path in written)}")
-
-
-def _tell_candidate(candidate: Document) -> None:
-    out = console()
-    if candidate["layers"] is not None:
-        out.print(_layer_table(candidate))
-    faults = candidate["faults"]
-    if faults:
-        first = faults[0]
-        out.print(
-            f"{candidate['candidate']}: first node at fault: {first['node']} "
-            f"({first['operation']}): {first['problem']}",
-            markup=False,
-        )
-        if len(faults) > 1:
-            others = ", ".join(fault["node"] for fault in faults[1:6])
-            out.print(f"  {len(faults) - 1} more: {others}", markup=False)
-    elif faults is not None:
-        out.print(
-            f"{candidate['candidate']}: none of {candidate['nodes_judged']} nodes is at fault "
-            "by itself",
-            markup=False,
-        )
-
-
-def _verdict(document: Document, each: Document) -> list[str]:
-    from effnet_edge.parity.measures.gates import tell_verdict
-
-    name = each["candidate"]
-    lines = [f"{name}: {check['text']}" for check in each["checks"] if check["passed"]]
-    if each["failures"]:
-        return [*lines, *(f"FAILED: {name}: {failure}" for failure in each["failures"])]
-    if each["passed"] is None:
-        lines.append(f"{name}: {tell_verdict(None)}")
-    lines.append(f"{name} ({each['candidate_precision']}) {_agreement(document, each)}")
-    return [*lines, *batch_sizes.told_batch_sizes(each)]
-
-
-def _agreement(document: Document, each: Document) -> str:
-    from effnet_edge.parity.measures.table import BY_KEY, limited_measure
-
-    reference, pictures = document["reference"], f"{document['images']} pictures"
-    measure = limited_measure("min_agreement", document["output"])
-    if measure is None:
-        decibels = BY_KEY["sqnr_db"].tell(each["sqnr_db"])
-        return f"gives the features of {reference} with an SQNR of {decibels} on {pictures}"
-    what = "on all labels of" if document["output"] == "multi-label" else "on"
-    return f"agrees with {reference} {what} {measure.tell(each[measure.key])} of {pictures}"
-
-
-def _table(document: Document) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(
-            f"against {document['reference']} ({document['reference_precision']})\n"
-            f"{document['images']} pictures: {document['image_source']}"
-        ),
-        title_justify="left",
-    )
-    table.add_column("")
-    columns = []
-    for each in document["candidates"]:
-        heading = Text(f"{each['candidate']} ({each['candidate_precision']})")
-        table.add_column(heading, justify="right")
-        columns.append(_measures(each, document["output"]))
-    for name in columns[0]:
-        table.add_row(name, *(column[name] for column in columns))
-    return table
-
-
-def _measures(each: Document, output: OutputKind) -> dict[str, str]:
-    from effnet_edge.nonfinite import tell
-    from effnet_edge.parity.measures.table import measures_of
-
-    rows = {measure.title(output): measure.tell_result(each) for measure in measures_of(output)}
-    if each["calibration_error"]:
-        rows["calibration error"] = tell(100 * each["calibration_error"]["candidate"], ".2f", " %")
-    for k, drop in (each["accuracy"] or {}).items():
-        rows[k.replace("top", "top-")] = (
-            f"{drop['reference_percent']:.2f} → {drop['candidate_percent']:.2f} %"
-        )
-    if each["statistics"]:
-        rows["McNemar p"] = tell(each["statistics"]["mcnemar_p"])
-        told = each["statistics"]["told_drop_points"]
-        rows[f"pictures needed to see {told} points"] = f"{each['statistics']['images_to_tell_it']}"
-    return rows
-
-
-def _layer_table(candidate: Document) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    from effnet_edge.nonfinite import tell
-    from effnet_edge.parity.report.document import worst_layers
-
-    table = Table(
-        title=Text(
-            f"{candidate['candidate']}: of {len(candidate['layers'])} tensors, those that add most"
-        ),
-        title_justify="left",
-    )
-    for column in ("tensor", "kernel", "SQNR", "added", "inherited", "clipped", "dead"):
-        table.add_column(column, justify="left" if column in ("tensor", "kernel") else "right")
-    for layer in worst_layers(candidate, SHOWN_LAYERS):
-        clipped = [each["clipped"] for each in layer["saturation"]]
-        decibels = (layer[key] for key in ("sqnr_db", "added_sqnr_db", "inherited_sqnr_db"))
-        table.add_row(
-            Text(layer["name"]),
-            Text(f"{layer['operation']} {layer['precision']}"),
-            *(tell(each, ".1f", " dB") for each in decibels),
-            tell(100 * max(clipped), ".2g", " %") if clipped else "",
-            f"{layer['dead_channels']} of {layer['channels']}",
-        )
-    return table

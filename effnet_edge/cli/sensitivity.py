@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from effnet_edge.cli.checked import CheckedCommand
 from effnet_edge.cli.common import (
     calibration_warnings,
     common_options,
@@ -17,12 +18,14 @@ from effnet_edge.cli.common import (
     settings,
     stage_display,
 )
+from effnet_edge.cli.destinations import check_plot
 from effnet_edge.cli.network_options import (
     NetworkOf,
     calibration_options,
     network_options,
     target_option,
 )
+from effnet_edge.cli.variant_names import VariantOrBundle
 from effnet_edge.text import plain
 
 if TYPE_CHECKING:
@@ -33,8 +36,8 @@ if TYPE_CHECKING:
     from effnet_export.sensitivity import SensitivityResult
 
 
-@click.command("sensitivity", short_help="Say what each tensor's INT8 costs.")
-@click.argument("model", metavar="VARIANT|BUNDLE")
+@click.command("sensitivity", cls=CheckedCommand, short_help="Say what each tensor's INT8 costs.")
+@click.argument("model", type=VariantOrBundle())
 @click.option(
     "--images",
     type=click.Path(exists=True, path_type=Path),
@@ -75,9 +78,9 @@ def command(
     (see effnet-edge list) is calibrated first, and only then do the options from --calibration to
     --std matter.
     """
-    module = _module()
     if plot is not None:
-        _check_plot(plot)
+        check_plot(plot)
+    module = _module()
     request = module.SensitivityRequest(
         model=model,
         network=network(model),
@@ -90,11 +93,12 @@ def command(
     with stage_display() as display, calibration_warnings():
         display.stage("measuring the cost of each tensor")
         result = module.measure_sensitivity(request, display.progress)
+    _report(result, plot)
     if plot is not None:
         from effnet_calibration.sensitivity_plot import plot_sensitivity
 
         plot_sensitivity(result.costs, plot, _title(result), result.measure)
-    _report(result, plot)
+        say(f"drawn in {plot}")
 
 
 def _module() -> ModuleType:
@@ -103,13 +107,6 @@ def _module() -> ModuleType:
     with needed_for("sensitivity", "export"):
         from effnet_export import sensitivity
     return sensitivity
-
-
-def _check_plot(plot: Path) -> None:
-    """Refuse before the work what cannot be drawn after it."""
-    from effnet_calibration.sensitivity_plot import check_plot
-
-    check_plot(plot)
 
 
 def _title(result: SensitivityResult) -> str:
@@ -127,8 +124,6 @@ def _report(result: SensitivityResult, plot: Path | None) -> None:
     if result.kept:
         click.echo(f"In 16 bit, and so without a cost: {plain(', '.join(result.kept))}")
     say(f"measured in {result.seconds:.0f} s on {result.image_source}")
-    if plot is not None:
-        say(f"drawn in {plot}")
 
 
 def _table(result: SensitivityResult) -> Table:

@@ -12,6 +12,7 @@ from effnet_edge.errors import UsageError
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.pictures.sets import ImageSet
 from effnet_edge.progress import no_progress
+from effnet_export.option_rules import TABLE_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 def is_table(path: Path) -> bool:
     """Whether the path names a calibration table rather than pictures."""
-    return path.suffix == ".json"
+    return path.suffix == TABLE_SUFFIX
 
 
 def named_pictures(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_calibration.image_sets import DEFAULT_IMAGES
 from effnet_edge.bundle import BatchRange
-from effnet_edge.errors import UsageError
 from effnet_edge.labels import Label, default_labels, read_labels
 from effnet_edge.parity import Gate
-from effnet_edge.targets import built_on_device
+from effnet_edge.targets import TARGETS
 from effnet_export.calibration import is_table
+from effnet_export.naming import default_directory
+from effnet_export.option_rules import Asked, check_options
 from effnet_export.targets import target_for
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from effnet_edge.model.request import NetworkRequest
     from effnet_export.deployed import InputKind
     from effnet_export.targets import ExportTarget
@@ -60,17 +62,9 @@ class ExportRequest:
     output: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.require_engine and not self.chosen_target.built_on_device:
-            raise UsageError(
-                f"--require-engine goes with {' and '.join(built_on_device())}: "
-                f"{self.target} has no engine"
-            )
-        if self.labels is not None and self.network.output_kind == "features":
-            raise UsageError("--labels does not go with --features: features are no classes")
-        if self.chosen_precision != "int8" and self.budget is not None:
-            raise UsageError(f"{self.budget_option} goes with --int8: nothing else is quantized")
-        if self.budget is not None:
-            self._check_budget()
+        TARGETS[self.target].precision(self.precision)
+        check_options(Asked("export", self._given()))
+        _ = self.budget
 
     @property
     def chosen_target(self) -> ExportTarget:
@@ -85,8 +79,8 @@ class ExportRequest:
     @property
     def directory(self) -> Path:
         """The bundle's, as asked for or named after what is in it."""
-        name = f"{self.network.variant.lower()}-{self.target}-{self.chosen_precision}"
-        return self.output or Path(name)
+        named = default_directory(self.network.variant, self.target, self.chosen_precision)
+        return self.output or named
 
     @property
     def table(self) -> Path | None:
@@ -101,11 +95,6 @@ class ExportRequest:
             return None
         return Gate(max_drop=self.max_drop, max_kl=self.max_kl)
 
-    @property
-    def budget_option(self) -> str:
-        """The option that sets the budget."""
-        return "--max-drop" if self.max_drop is not None else "--max-kl"
-
     def read_labels(self, classes: int) -> list[Label] | None:
         """Labels for so many classes; None where there are none.
 
@@ -118,16 +107,20 @@ class ExportRequest:
             return read_labels(self.labels, classes)
         return default_labels(classes)
 
-    def _check_budget(self) -> None:
-        option, output_kind = self.budget_option, self.network.output_kind
-        if output_kind == "features":
-            raise UsageError(
-                f"{option} goes with classes, and --features leaves none: leave it out"
-            )
-        if self.max_drop is not None and output_kind == "multi-label":
-            raise UsageError("--max-drop goes with one class a picture: use --max-kl")
-        if self.table is not None:
-            raise UsageError(
-                f"{option} needs pictures to measure on: give --calibration DIR or CSV, "
-                f"or leave {option} out to use {self.table} as it is"
-            )
+    def _given(self) -> dict[str, object]:
+        """What was asked for, by the options that ask for it."""
+        asked: dict[str, object] = {
+            "--target": self.target,
+            f"--{self.precision}": self.precision,
+            "--labels": self.labels,
+            f"--{self.network.output_kind}": self.network.output_kind != "single-label" or None,
+            "--mean": self.network.mean,
+            "--std": self.network.std,
+            "--calibration": self.calibration,
+            "--max-drop": self.max_drop,
+            "--max-kl": self.max_kl,
+            "--require-engine": self.require_engine or None,
+            "--weight-bits": self.weight_bits,
+            "--compute-capability": self.compute_capabilities or None,
+        }
+        return {option: value for option, value in asked.items() if value is not None}

@@ -142,11 +142,6 @@ def _bundled(request: SensitivityRequest) -> _Subject:
     calibration = bundle.manifest.calibration
     if calibration is None:
         raise UsageError(f"{bundle.path} is no INT8 bundle: nothing in it is quantized")
-    if request.calibration is not None:
-        raise UsageError(
-            "--calibration goes with a variant: a bundle has a table of its own "
-            "(--images names pictures to measure on)"
-        )
     source = load_source_of(bundle.manifest, request.network.weights)
     folded = fold_batch_norm(source.network)
     table = CalibrationTable.of_bundle(bundle)

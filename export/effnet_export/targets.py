@@ -16,12 +16,12 @@ from effnet_calibration.schemes import (
     QuantizationScheme,
 )
 from effnet_edge.bundle import BatchRange
-from effnet_edge.errors import UsageError
 from effnet_edge.machine import int8_overflows
 from effnet_edge.parity import EXACT_GATES, Gate
 from effnet_edge.targets import TARGETS, Target
 from effnet_export.gate import HALF_PRECISION, INT8
 from effnet_export.openvino_ir import write_openvino_ir
+from effnet_export.option_rules import Asked, check_options
 
 if TYPE_CHECKING:
     from effnet_edge.outputs import OutputKind
@@ -101,11 +101,11 @@ def target_for(name: str, weight_bits: int | None = None) -> ExportTarget:
     Raises:
         UsageError: 7 bits for a target that does not run on a CPU.
     """
+    asked = {"--target": name, "--int8": True, "--weight-bits": weight_bits}
+    check_options(Asked("export", asked))
     row, writing = TARGETS[name], WRITING[name]
     target = ExportTarget(row, writing.write, writing.scheme)
     if row.on_gpu:
-        if weight_bits == 7:
-            raise UsageError(f"--weight-bits 7 is for x86 processors, not for --target {name}")
         return target
     seven = int8_overflows() if weight_bits is None else weight_bits == 7
     return replace(target, scheme=ASYMMETRIC_UINT8_W7) if seven else target

@@ -10,7 +10,6 @@ import torch
 from tiny_networks import normalized, random_network
 
 from effnet_calibration.bias_correction import correct_biases
-from effnet_calibration.errors import CalibrationError
 from effnet_calibration.outputs import ExactOutputs
 from effnet_calibration.path import NetworkPath
 from effnet_calibration.quantized import apply_quantization
@@ -138,9 +137,24 @@ def test_a_plot_that_cannot_be_is_refused(
     with pytest.raises(UsageError, match="nowhere does not exist"):
         plot_sensitivity(costs, tmp_path / "nowhere" / "costs.png", "title")
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(CalibrationError, match=r"folder\.png cannot be written"):
+    with pytest.raises(UsageError, match=r"folder\.png: is there and is no plot"):
         plot_sensitivity(costs, tmp_path / "folder.png", "title")
     assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(BackendError, match=r"matplotlib.*pip install 'effnet-edge\[report\]'"):
         plot_sensitivity(costs, tmp_path / "costs.png", "title")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_an_older_plot_is_replaced_and_nothing_else(
+    costs: list[LayerCost], tmp_path: Path, suffix: str
+) -> None:
+    path = (tmp_path / "costs").with_suffix(suffix)
+    plot_sensitivity(costs, path, "first")
+    first = path.read_bytes()
+    plot_sensitivity(costs[:3], path, "second")
+    assert path.read_bytes() != first
+
+    path.write_bytes(first.replace(b"effnet-edge", b"other"))
+    with pytest.raises(UsageError, match="is there and is no plot"):
+        plot_sensitivity(costs, path, "third")

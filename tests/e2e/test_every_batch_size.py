@@ -110,8 +110,8 @@ def test_parity_names_a_runner_that_is_wrong_beyond_the_maximum_everywhere_it_re
     assert done.exit_code == 1, done.output
     assert "FAILED: candidate: at batch 9: picture" in done.output
     assert "at batch 9: picture" in page.read_text(encoding="utf-8")
-    assert "at batch 9: picture" in page.with_suffix(".xml").read_text(encoding="utf-8")
-    suite = ElementTree.parse(page.with_suffix(".xml")).getroot()
+    assert "at batch 9: picture" in page.with_suffix(".junit.xml").read_text(encoding="utf-8")
+    suite = ElementTree.parse(page.with_suffix(".junit.xml")).getroot()
     assert suite.get("failures") == "1"
 
 

@@ -58,11 +58,11 @@ def test_the_last_line_says_what_to_run_next_and_json_is_json(
     assert told.stderr.splitlines()[-1] == "Next: effnet-edge predict b0-openvino-fp16 PHOTO"
     assert told.stdout.count("passed") == 3
 
-    document = json.loads(effnet_edge("export", *options, "--json").stdout)
+    document = json.loads(effnet_edge("export", *options, "--force", "--json").stdout)
     assert document["bundle"] == str(tmp_path / "b0-openvino-fp16")
     assert {stage["stage"] for stage in document["parity"]} == {"export", "simplify", "openvino"}
 
-    quiet = effnet_edge("export", *options, "--quiet")
+    quiet = effnet_edge("export", *options, "--force", "--quiet")
     assert quiet.returncode == 0
     assert quiet.stderr == ""
 
@@ -200,10 +200,15 @@ def test_a_full_disk_is_told_and_left_clean(effnet_edge: Run, tiny_disk: Path, t
     assert list(tiny_disk.iterdir()) == []
 
 
-def test_an_older_bundle_is_replaced(effnet_edge: Run, tmp_path: Path) -> None:
+def test_an_older_bundle_is_replaced_with_force_only(effnet_edge: Run, tmp_path: Path) -> None:
     options = ("--weights", "random", "--resolution", "64", "-o", "bundle")
     assert effnet_edge("export", "b0", *options, "--num-classes", "3").returncode == 0
-    assert effnet_edge("export", "b0", *options, "--num-classes", "4").returncode == 0
+    refused = effnet_edge("export", "b0", *options, "--num-classes", "4")
+    assert refused.returncode == 2
+    assert "bundle is there already: --force replaces it" in refused.stderr
+    assert Bundle.load(tmp_path / "bundle").manifest.output.classes == 3
+    again = effnet_edge("export", "b0", *options, "--num-classes", "4", "--force")
+    assert again.returncode == 0, again.stderr
 
     assert Bundle.load(tmp_path / "bundle").manifest.output.classes == 4
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]

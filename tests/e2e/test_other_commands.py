@@ -205,14 +205,14 @@ def test_parity_of_several_candidates_with_layers_and_a_report(
     )
 
     assert completed.returncode == 0, completed.stderr
-    report = json.loads((tmp_path / "report.json").read_text())
+    report = json.loads((tmp_path / "report.parity.json").read_text())
     assert [each["candidate"] for each in report["candidates"]] == ["bundle", "model.xml", "torch"]
     assert all(len(each["layers"]) > 100 for each in report["candidates"])
     assert report["gate"] == "top-1 agreement ≥ 50 %, SQNR ≥ 15 dB"
     assert (tmp_path / "report.html").stat().st_size > 50_000
 
     again = effnet_edge(
-        "parity", ir, *common, "--min-sqnr", "500", "--compare", "report.json", "--bisect"
+        "parity", ir, *common, "--min-sqnr", "500", "--compare", "report.parity.json", "--bisect"
     )
     assert again.returncode == 1
     assert "is below the 500.00 dB asked for" in again.stdout

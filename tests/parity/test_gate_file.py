@@ -42,10 +42,39 @@ def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, text: str, complaint:
 
 
 def test_a_limit_out_of_its_range_is_refused(tmp_path: Path) -> None:
-    limits = read_limits(written(tmp_path, "[gate]\nmin-agreement = 101"))
+    with pytest.raises(
+        UsageError, match=r"gates.toml': min-agreement must be between 0 % and 100 %"
+    ):
+        read_limits(written(tmp_path, "[gate]\nmin-agreement = 101"))
 
-    with pytest.raises(UsageError, match="min_agreement must be between"):
-        gate_of(limits)
+
+@pytest.mark.parametrize("value", [0.97, 1e-3, 1.0])
+def test_a_share_is_refused_where_percent_are_meant(tmp_path: Path, value: float) -> None:
+    says = f"min-agreement {value:g} is {value:g} %: did you mean {100 * value:g} %"
+    with pytest.raises(UsageError, match=f"gates.toml': {says}"):
+        read_limits(written(tmp_path, f"[gate]\nmin-agreement = {value}"))
+    with pytest.raises(UsageError, match=f"--{says}"):
+        gate_of({"min-agreement": value})
+    assert gate_of({"min-agreement": 97.0, "max-drop": 0.5}) == Gate(
+        min_agreement=0.97, max_drop=0.5
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("min-agreement", 150, "between 0 % and 100 %, not 150 %"),
+        ("max-kl", -0.1, "at least 0 nats, not -0.1 nats"),
+        ("max-drop", -1, "at least 0 points, not -1 points"),
+        ("min-sqnr", float("nan"), "is nan: it must be a number"),
+        ("max-kl", float("inf"), "is inf: it must be a number"),
+    ],
+)
+def test_a_limit_is_told_in_the_units_that_it_was_given_in(
+    option: str, value: float, says: str
+) -> None:
+    with pytest.raises(UsageError, match=f"--{option} .*{says}"):
+        gate_of({option: value})
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

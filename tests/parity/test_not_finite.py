@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from effnet_edge.bundle import Measured, StageParity
-from effnet_edge.cli import parity as parity_command
+from effnet_edge.cli import parity_output
 from effnet_edge.errors import UsageError
 from effnet_edge.parity import Comparison, Gate
 from effnet_edge.parity.inside.layers import LayerError
@@ -82,7 +82,7 @@ def cells(text: str, row: str) -> list[str]:
 
 
 def test_the_terminal_tells_them_apart(document: Document) -> None:
-    text = printed(parity_command._table(document))
+    text = printed(parity_output._table(document))
     *three, close = cells(text, "SQNR")
     assert three == list(TOLD.values())
     assert close.endswith(" dB")
@@ -143,7 +143,7 @@ def test_a_layer_that_adds_nan_comes_first_and_an_equal_one_is_not_among_the_wor
     candidate["layers"] = [each.to_dict() for each in layers]
 
     assert [each["name"] for each in worst_layers(candidate, 3)] == ["broken", "close"]
-    assert "NaN" in printed(parity_command._layer_table(candidate))
+    assert "NaN" in printed(parity_output._layer_table(candidate))
     assert plots._decibels(candidate["layers"], "sqnr_db")[1] == plots._TOP_DB
     assert "nan: NaN" in (plots.error_by_depth([candidate]) or "")
 
@@ -180,7 +180,7 @@ def test_without_a_limit_nothing_passes_and_nothing_fails() -> None:
     assert document["passed"] is None
     assert [each["passed"] for each in document["candidates"]] == [None, None]
     assert "no limit set" in render_html(document)
-    assert "close: no limit set" in parity_command._verdict(document, document["candidates"][0])
+    assert "close: no limit set" in parity_output._verdict(document, document["candidates"][0])
     suite = ElementTree.fromstring(junit_xml(document))
     assert (suite.get("failures"), suite.get("skipped")) == ("0", "2")
     assert document_of(Gate(), "close", "nan")["passed"] is False
@@ -205,6 +205,6 @@ def test_names_are_text_and_never_markup() -> None:
     document = document_of(Gate(), "close")
     document["candidates"][0]["candidate"] = "[red]bundle[/red]"
     document["image_source"] = "[bold]photos[/bold]"
-    text = printed(parity_command._table(document))
+    text = printed(parity_output._table(document))
     assert "[red]bundle[/red]" in text
     assert "[bold]photos[/bold]" in text

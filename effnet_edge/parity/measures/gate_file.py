@@ -5,6 +5,7 @@ The keys are the options of the command line, in its units: percent, points, dec
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,16 +24,20 @@ if TYPE_CHECKING:
 
 _TABLE = "gate"
 _NAMES = {limit.option: limit.name for limit in LIMITS.values()}
-_FACTORS = {measure.limit.option: measure.factor for measure in MEASURES if measure.limit}
+_MEASURES = {measure.limit.option: measure for measure in MEASURES if measure.limit}
+_PERCENT = 100.0
 
 
 def gate_of(limits: dict[str, float]) -> Gate:
     """From limits by their names on the command line, in its units.
 
     Raises:
-        UsageError: a limit out of its range.
+        UsageError: a limit out of its range, or a share where percent are meant.
     """
-    return Gate(**{_NAMES[key]: value / _FACTORS[key] for key, value in limits.items()})
+    for key, value in limits.items():
+        if fault := _fault(key, value):
+            raise UsageError(f"--{fault}")
+    return Gate(**{_NAMES[key]: value / _MEASURES[key].factor for key, value in limits.items()})
 
 
 def read_limits(path: str | os.PathLike[str]) -> dict[str, float]:
@@ -59,4 +64,21 @@ def read_limits(path: str | os.PathLike[str]) -> dict[str, float]:
             raise UsageError(f"{str(file)!r}: {key} is {value!r}; it must be a number")
         if abs(value) > sys.float_info.max:
             raise UsageError(f"{str(file)!r}: {key} is too large a number")
+        if fault := _fault(key, float(value)):
+            raise UsageError(f"{str(file)!r}: {fault}")
     return {key: float(value) for key, value in limits.items()}
+
+
+def _fault(key: str, value: float) -> str | None:
+    """What is wrong with a limit in the units of the command line; None if nothing is."""
+    measure = _MEASURES[key]
+    limit = measure.limit
+    if limit is None or not math.isfinite(value):
+        return f"{key} is {value}: it must be a number"
+    if measure.factor == _PERCENT and 0 < value <= 1:
+        return f"{key} {value:g} is {value:g} %: did you mean {_PERCENT * value:g} %?"
+    if limit.lowest <= value / measure.factor <= limit.highest:
+        return None
+    least, most = (measure.tell_limit(end) for end in (limit.lowest, limit.highest))
+    bounds = f"at least {least}" if math.isinf(limit.highest) else f"between {least} and {most}"
+    return f"{key} must be {bounds}, not {value:g}{measure.unit}"

@@ -19,6 +19,7 @@ from effnet_edge.parity.measures.statistics import (
     mcnemar_exact,
 )
 from effnet_edge.parity.measures.table import measures_of
+from effnet_edge.parity.report.destination import GENERATOR
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +66,7 @@ def build_document(examined: Sequence[Examined], circumstances: Circumstances) -
     """
     first = examined[0].study.result
     document: Document = {
+        "generator": GENERATOR,
         "schema": SCHEMA_VERSION,
         "created": utc_now(),
         "command": circumstances.command,

@@ -15,6 +15,7 @@ from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_edge.parity.measures.gates import tell_verdict
 from effnet_edge.parity.measures.table import measures_of
 from effnet_edge.parity.report import plots
+from effnet_edge.parity.report.destination import GENERATOR, ReportFiles, cannot_be_written
 from effnet_edge.parity.report.document import SCHEMA_VERSION, changes, worst_layers
 
 if TYPE_CHECKING:
@@ -27,20 +28,21 @@ if TYPE_CHECKING:
 def write_report(
     document: Document, html: str | os.PathLike[str], changed: Sequence[str] = ()
 ) -> list[Path]:
-    """Write FILE.html, FILE.json and FILE.xml; each appears whole or not at all.
+    """Write FILE.html, FILE.parity.json and FILE.junit.xml; each appears whole or not at all.
 
     Args:
         changed: lines about an earlier report; see `changes`.
 
     Raises:
         BackendError: the libraries of the extra [report] are not installed.
-        UsageError: the folder does not exist or cannot be written.
+        UsageError: see `ReportFiles`: one of them is no older report, or cannot be written.
     """
-    page = Path(html)
+    files = ReportFiles.of(html)
+    files.check()
     texts = {
-        page: render_html(document, changed),
-        page.with_suffix(".json"): nonfinite.dumps(document, indent=1),
-        page.with_suffix(".xml"): junit_xml(document),
+        files.html: render_html(document, changed),
+        files.json: nonfinite.dumps(document, indent=1),
+        files.junit: junit_xml(document),
     }
     for path, text in texts.items():
         _write(path, text)
@@ -88,6 +90,7 @@ def render_html(document: Document, changed: Sequence[str] = ()) -> str:
     candidates = document["candidates"]
     return environment.get_template("report.html.j2").render(
         report=document,
+        generator=GENERATOR,
         shown=[each for each in measures_of(document["output"]) if each.overview],
         number=nonfinite.tell,
         verdict=tell_verdict,
@@ -108,7 +111,7 @@ def junit_xml(document: Document) -> str:
     verdicts = [each["passed"] for each in candidates]
     suite = ElementTree.Element(
         "testsuite",
-        name="effnet-edge parity",
+        name=GENERATOR,
         tests=str(len(candidates)),
         failures=str(verdicts.count(False)),
         skipped=str(verdicts.count(None)),
@@ -144,4 +147,4 @@ def _write(path: Path, text: str) -> None:
     try:
         write_whole(path, text)
     except OSError as error:
-        raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}") from error
+        raise cannot_be_written(path, error) from error

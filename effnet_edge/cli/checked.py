@@ -1,0 +1,43 @@
+"""Commands that look at which options were given before they do anything else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+
+class CheckedCommand(click.Command):
+    """Refuses options that contradict each other or do nothing.
+
+    See `effnet_export.option_rules`.
+    """
+
+    def invoke(self, context: click.Context) -> object:
+        """Check, then run.
+
+        Raises:
+            UsageError: as the table of rules says.
+        """
+        from effnet_export.option_rules import Asked, check_options
+
+        models = [context.params.get(name) for name in ("model", "candidates", "reference")]
+        check_options(Asked(self.name or "", _given(context), any(map(_has_bundle, models))))
+        return super().invoke(context)
+
+
+def _given(context: click.Context) -> dict[str, object]:
+    """The options on the command line, by their long name, with their values."""
+    return {
+        parameter.opts[-1]: context.params.get(parameter.name or "")
+        for parameter in context.command.get_params(context)
+        if isinstance(parameter, click.Option)
+        and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+    }
+
+
+def _has_bundle(models: object) -> bool:
+    if isinstance(models, (tuple, list)):
+        return any(map(_has_bundle, models))
+    return isinstance(models, str) and Path(models).is_dir()

@@ -1,0 +1,62 @@
+"""Where the commands write: found out before any work, and nothing foreign is ever replaced."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from effnet_edge.errors import BundleError, UsageError
+from effnet_edge.files import probe_writable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def check_bundle(directory: Path, *, force: bool) -> None:
+    """Raise UsageError where a bundle cannot be written there.
+
+    Args:
+        force: replace the bundle that is there; what is none is never replaced.
+    """
+    from effnet_edge.bundle.manifest import MANIFEST_FILE
+
+    refuse_inside_bundle(directory, "-o")
+    if not force and os.path.lexists(directory / MANIFEST_FILE):
+        raise UsageError(f"{directory} is there already: --force replaces it, -o names another")
+    place = next(each for each in directory.absolute().parents if each.exists())
+    try:
+        probe_writable(place / directory.absolute().name)
+    except OSError as error:
+        raise UsageError(f"-o {directory}: cannot be written: {error.strerror}") from error
+
+
+def check_report(html: Path) -> None:
+    """Raise UsageError or BackendError where a report cannot be written there."""
+    from effnet_edge.parity.report.destination import ReportFiles
+
+    files = ReportFiles.of(html)
+    refuse_inside_bundle(html, "--report")
+    files.check()
+
+
+def check_plot(plot: Path) -> None:
+    """Raise UsageError or BackendError where a plot cannot be drawn there."""
+    from effnet_calibration import sensitivity_plot
+
+    refuse_inside_bundle(plot, "--plot")
+    sensitivity_plot.check_plot(plot)
+
+
+def refuse_inside_bundle(path: Path, option: str) -> None:
+    """Raise UsageError for what would lie in a bundle, which is damaged by a foreign file."""
+    from effnet_edge.bundle.reading import read_manifest
+
+    for folder in path.resolve().parents:
+        try:
+            read_manifest(folder)
+        except BundleError:  # of another program, or none
+            continue
+        raise UsageError(
+            f"{option} {path}: lies in the bundle {folder}, which holds nothing but its own "
+            "files: choose another place"
+        )

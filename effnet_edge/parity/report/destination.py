@@ -1,0 +1,74 @@
+"""Where a report may be written: nothing but an older report is ever replaced."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from effnet_edge.errors import UsageError
+from effnet_edge.extras import needed_for
+from effnet_edge.files import probe_writable
+
+GENERATOR = "effnet-edge parity"
+"""What every file of a report names as its maker, near its beginning."""
+
+_BEGINNING = 2048
+_LIBRARIES = ("jinja2", "matplotlib")
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """The files of one report: `X.html`, `X.parity.json` and `X.junit.xml`."""
+
+    html: Path
+    json: Path
+    junit: Path
+
+    @classmethod
+    def of(cls, html: str | os.PathLike[str]) -> ReportFiles:
+        """Name them after the page; raises UsageError for a name that does not end in .html."""
+        page = Path(html)
+        if page.suffix != ".html":
+            raise UsageError(f"--report {page}: a report is HTML: the name must end in .html")
+        return cls(page, page.with_suffix(".parity.json"), page.with_suffix(".junit.xml"))
+
+    def check(self) -> None:
+        """Find out before any work whether they can be written.
+
+        Raises:
+            UsageError: one of them is there and is no report of ours, or cannot be written.
+            BackendError: the libraries of the extra [report] are not installed.
+        """
+        with needed_for("a report", "report"):
+            for library in _LIBRARIES:
+                if importlib.util.find_spec(library) is None:
+                    raise ModuleNotFoundError(name=library)
+        marks = {
+            self.html: f'<meta name="generator" content="{GENERATOR}">',
+            self.json: f'"generator": "{GENERATOR}"',
+            self.junit: f'<testsuite name="{GENERATOR}"',
+        }
+        for path, mark in marks.items():
+            try:
+                if os.path.lexists(path) and not _begins_with(path, mark):
+                    raise UsageError(
+                        f"{str(path)!r} is there and is no report of effnet-edge: it is not "
+                        "replaced; choose another --report"
+                    )
+                probe_writable(path)
+            except OSError as error:
+                raise cannot_be_written(path, error) from error
+
+
+def cannot_be_written(path: Path, error: OSError) -> UsageError:
+    """The one line for a file of a report that the system refuses."""
+    return UsageError(f"{str(path)!r} cannot be written: {error.strerror}")
+
+
+def _begins_with(path: Path, mark: str) -> bool:
+    if not path.is_file():  # not a pipe either, which would have to be waited for
+        return False
+    with path.open("rb") as file:
+        return mark.encode() in file.read(_BEGINNING)

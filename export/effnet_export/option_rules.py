@@ -1,0 +1,198 @@
+"""Which options contradict each other, or have nothing to do: ONE table for all commands.
+
+It imports nothing heavy, so that a contradiction is told before PyTorch is loaded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effnet_edge.errors import UsageError
+from effnet_edge.targets import DEFAULT_TARGET, TARGETS, Target, built_on_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+TABLE_SUFFIX = ".json"
+_PRECISIONS = ("--fp32", "--fp16", "--int8")
+_BUDGETS = ("--max-drop", "--max-kl")
+_NETWORK = (
+    "--variant",
+    "--num-classes",
+    "--multi-label",
+    "--features",
+    "--resolution",
+    "--mean",
+    "--std",
+)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked a command for.
+
+    Attributes:
+        command: "export", "parity" or "sensitivity".
+        given: the options that were given, by their long name, with their values.
+        has_bundle: whether one of the models is a bundle, which tells its own network.
+    """
+
+    command: str
+    given: Mapping[str, object] = field(default_factory=dict)
+    has_bundle: bool = False
+
+    @property
+    def target(self) -> Target:
+        """The row of --target."""
+        return TARGETS[str(self.given.get("--target", DEFAULT_TARGET))]
+
+    @property
+    def precision(self) -> str:
+        """That of an export, its target's default where none was given."""
+        given = next((each[2:] for each in _PRECISIONS if each in self.given), None)
+        return given or self.target.precisions[0]
+
+    @property
+    def int8(self) -> bool:
+        """Whether there is something that is quantized."""
+        return self.command == "sensitivity" or self.precision == "int8"
+
+    @property
+    def table(self) -> bool:
+        """Whether --calibration names a table rather than pictures."""
+        path = self.given.get("--calibration")
+        return path is not None and Path(str(path)).suffix == TABLE_SUFFIX
+
+    @property
+    def has_other_channels(self) -> bool:
+        """Whether pictures of one's own are all there is to compare on."""
+        values = self.given.get("--mean") or self.given.get("--std")
+        return isinstance(values, tuple) and len(values) not in {1, 3}
+
+    @property
+    def tries_fp16(self) -> bool:
+        """Whether FP16 is tried on pictures, as it is where the device builds the engine."""
+        return self.command == "export" and self.target.built_on_device and self.precision != "fp32"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Options that may not be given where `clashes`.
+
+    Attributes:
+        options: it holds for those of them that were given, `least` of them or more.
+        clashes: whether they contradict what else was asked for, or would do nothing.
+        says: why, with `{given}` for the options, `{target}` and `{calibration}`.
+        commands: that it holds for.
+    """
+
+    options: tuple[str, ...]
+    clashes: Callable[[Asked], bool]
+    says: str
+    commands: tuple[str, ...] = ("export",)
+    least: int = 1
+
+
+RULES = (
+    Rule(_PRECISIONS, lambda _: True, "{given} exclude each other: give one of them", least=2),
+    Rule(
+        ("--multi-label", "--features"),
+        lambda _: True,
+        "{given}: a network without classifier has no labels",
+        ("export", "parity", "sensitivity"),
+        least=2,
+    ),
+    Rule(
+        ("--images", "--labels"),
+        lambda _: True,
+        "{given} each name a set of pictures: give one of them",
+        ("parity",),
+        least=2,
+    ),
+    Rule(
+        ("--labels",),
+        lambda asked: "--features" in asked.given,
+        "{given} does not go with --features: features are no classes",
+        ("export", "parity"),
+    ),
+    Rule(
+        ("--num-classes",),
+        lambda asked: "--features" in asked.given,
+        "{given} does not go with --features, which leaves the classifier out",
+        ("export", "parity", "sensitivity"),
+    ),
+    Rule(
+        ("--weight-bits",),
+        lambda asked: asked.target.on_gpu and str(asked.given["--weight-bits"]) == "7",
+        "{given} 7 is for x86 processors, not for --target {target}",
+    ),
+    Rule(
+        (*_BUDGETS, "--weight-bits"),
+        lambda asked: not asked.int8,
+        "{given} goes with --int8: nothing else is quantized",
+    ),
+    Rule(
+        _BUDGETS,
+        lambda asked: "--features" in asked.given,
+        "{given} goes with classes, and --features leaves none: leave it out",
+    ),
+    Rule(
+        ("--max-drop",),
+        lambda asked: "--multi-label" in asked.given,
+        "{given} goes with one class a picture: use --max-kl",
+    ),
+    Rule(
+        _BUDGETS,
+        lambda asked: asked.table,
+        "{given} needs pictures to measure on: give --calibration DIR or CSV, "
+        "or leave {given} out to use {calibration} as it is",
+    ),
+    Rule(
+        ("--calibration", "--calibration-size"),
+        lambda asked: not (asked.int8 or asked.tries_fp16 or asked.has_other_channels),
+        "{given} goes with --int8, and for TensorRT with --fp16: nothing else looks at pictures",
+    ),
+    Rule(
+        ("--calibration",),
+        lambda asked: asked.table and not asked.int8,
+        "{given} {calibration}: a calibration table goes with --int8: give pictures",
+    ),
+    Rule(
+        ("--calibration-size",),
+        lambda asked: asked.table and not asked.tries_fp16,
+        "{given} goes with pictures: the table {calibration} is used as it is",
+        ("export", "sensitivity"),
+    ),
+    Rule(
+        ("--require-engine",),
+        lambda asked: not asked.target.built_on_device,
+        f"{{given}} goes with {' and '.join(built_on_device())}: {{target}} has no engine",
+    ),
+    Rule(
+        ("--compute-capability",),
+        lambda asked: not asked.target.builds_ahead,
+        "{given} goes with --target tensorrt-rtx: {target} is not compiled ahead for a GPU",
+    ),
+    Rule(
+        (*_NETWORK, "--calibration", "--calibration-size", "--target"),
+        lambda asked: asked.has_bundle,
+        "{given} goes with a variant: a bundle tells its own network, and what it is calibrated by",
+        ("parity", "sensitivity"),
+    ),
+)
+
+
+def check_options(asked: Asked) -> None:
+    """Raise UsageError for the first rule that is broken."""
+    for rule in RULES:
+        given = [each for each in rule.options if each in asked.given]
+        if asked.command in rule.commands and len(given) >= rule.least and rule.clashes(asked):
+            raise UsageError(
+                rule.says.format(
+                    given=" and ".join(given),
+                    target=asked.target.name,
+                    calibration=asked.given.get("--calibration"),
+                )
+            )

@@ -1,0 +1,103 @@
+"""What a newcomer types first, in ordinary and clumsy ways."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EFFNET_EDGE = str(Path(sys.executable).with_name("effnet-edge"))
+
+
+def effnet_edge(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [EFFNET_EDGE, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "NO_COLOR": "1", **environment},
+    )
+
+
+@pytest.mark.parametrize("command", [(), ("calibration",)])
+def test_a_group_without_a_command_prints_its_help(command: tuple[str, ...]) -> None:
+    done = effnet_edge(*command)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == effnet_edge(*command, "--help").stdout
+    assert len(done.stdout.splitlines()) > 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("export", "efficientnet_b0"), "did you mean b0?"),
+        (("export", "efficientnet-b0"), "did you mean b0?"),
+        (("export", "EfficientNetB0"), "did you mean b0?"),
+        (("export", "tf_efficientnetv2_s"), "did you mean v2-s?"),
+        (("export", "efficientnet_lite0"), "did you mean lite0?"),
+        (("export", "b9"), "did you mean b0"),
+        (("export", "resnet50"), "choose one of b0"),
+        (("parity", "torch", "--variant", "efficientnet_b3"), "did you mean b3?"),
+        (("sensitivity", "efficientnet_b0"), "did you mean b0?"),
+        (("export", "b0", "--targt", "openvino"), "--target"),
+        (("export", "b0", "--calibraton", "x"), "--calibration"),
+        (("exprot", "b0"), "did you mean export?"),
+        (("calibration", "dif"), "diff"),
+    ],
+)
+def test_a_misspelt_name_is_met_with_the_right_one(arguments: tuple[str, ...], meant: str) -> None:
+    done = effnet_edge(*arguments)
+
+    assert done.returncode == 2
+    assert meant.lower() in done.stderr.lower()
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["b9", "nothing"])
+def test_a_wrong_name_is_refused_before_anything_heavy_is_imported(name: str) -> None:
+    code = (
+        "import sys, contextlib, effnet_edge.cli.main as main\n"
+        f"sys.argv[1:] = ['export', {name!r}]\n"
+        "with contextlib.suppress(SystemExit): main.main()\n"
+        "found = {'torch', 'onnx', 'numpy'} & set(sys.modules)\n"
+        "assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
+
+
+def test_common_options_may_stand_before_the_command() -> None:
+    after, before = effnet_edge("list", "--json"), effnet_edge("--json", "list")
+
+    assert before.returncode == 0
+    assert before.stdout == after.stdout != effnet_edge("list").stdout
+
+
+def test_the_version_is_told() -> None:
+    assert effnet_edge("--version").stdout.startswith("effnet-edge, version ")
+
+
+def completions(line: str) -> list[str]:
+    done = effnet_edge(
+        _EFFNET_EDGE_COMPLETE="bash_complete",
+        COMP_WORDS=line,
+        COMP_CWORD=str(len(line.split(" ")) - 1),
+    )
+    return [each.partition(",")[2] for each in done.stdout.splitlines()]
+
+
+def test_the_shell_completes_commands_variants_and_targets() -> None:
+    assert completions("effnet-edge exp") == ["export"]
+    assert completions("effnet-edge export lite") == [f"lite{index}" for index in range(5)]
+    assert completions("effnet-edge export b0 --target open") == ["openvino"]
+    assert "b0" in completions("effnet-edge sensitivity b")
+
+
+def test_sixty_columns_are_enough_for_the_help() -> None:
+    for command in ((), ("export",), ("parity",)):
+        done = effnet_edge(*command, "--help", COLUMNS="60")
+        assert done.returncode == 0
+        assert max(map(len, done.stdout.splitlines())) <= 60, command
