@@ -124,6 +124,19 @@ class ImageSet:
             f"{count} of the {len(self)} pictures in {self.source} (seed {seed})",
         )
 
+    def hold_out(self, count: int) -> tuple[ImageSet, ImageSet]:
+        """`count` pictures at random, and all the others, without those that are listed again."""
+        held = set(self.subset(count).paths)
+        parts = []
+        for wanted, source in (
+            (True, f"{len(held)} pictures held out of the {len(self)} in {self.source}"),
+            (False, f"{self.source} but for {len(held)} held out"),
+        ):
+            indices = [at for at, path in enumerate(self.paths) if (path in held) is wanted]
+            labels = None if self.labels is None else tuple(self.labels[at] for at in indices)
+            parts.append(ImageSet(tuple(self.paths[at] for at in indices), labels, source))
+        return parts[0], parts[1]
+
     def batches(
         self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
     ) -> Iterator[Batch]:

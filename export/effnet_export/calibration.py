@@ -44,11 +44,16 @@ def named_pictures(
     """
     if path is None:
         return EmbeddedPhotos(size, channels=channels)
+    return all_pictures(path, classes, channels).subset(size)
+
+
+def all_pictures(path: Path, classes: Mapping[str, int] | None, channels: int) -> ImageSet:
+    """Those of a folder or a CSV file; arguments and errors as for `named_pictures`."""
     if path.is_dir():
         named = ImageSet.from_folder(path, classes, channels)
     else:
         named = ImageSet.from_csv(path, classes)
-    return (named if classes is not None else replace(named, labels=None)).subset(size)
+    return named if classes is not None else replace(named, labels=None)
 
 
 def pictures_to_calibrate_on(

@@ -9,7 +9,7 @@ from effnet_edge.errors import UsageError
 from effnet_edge.labels import class_indices
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.pictures.sets import ImageSet
-from effnet_export.calibration import named_pictures, pictures_to_calibrate_on
+from effnet_export.calibration import all_pictures, pictures_to_calibrate_on
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from effnet_export.request import ExportRequest
 
 GATE_PICTURES = 16
+ENOUGH_TO_HOLD_OUT = 3 * GATE_PICTURES
+"""Of fewer pictures, all are needed to calibrate on."""
 
 CalibratedOn: TypeAlias = Path | ImageSet | EmbeddedPhotos
 """A table, or pictures."""
@@ -37,38 +39,42 @@ class ExportPictures:
     def __init__(
         self, request: ExportRequest, labels: Sequence[Label] | None, channels: int
     ) -> None:
-        self._request = request
+        self._size = request.calibration_size
         self._channels = channels
-        self.calibrated_on = self._named(labels) if request.chosen_precision == "int8" else None
+        self._own = self._held_out = None
+        if request.calibration is not None and request.table is None:
+            one_class = request.network.output_kind == "single-label"
+            classes = class_indices(labels or ()) if one_class else None
+            self._own = all_pictures(request.calibration, classes, channels)
+            if len(self._own) >= ENOUGH_TO_HOLD_OUT:
+                self._held_out, self._own = self._own.hold_out(GATE_PICTURES)
+        self.calibrated_on: CalibratedOn | None = None
+        if request.chosen_precision == "int8":
+            self.calibrated_on = request.table or self._to_calibrate_on()
         if request.max_drop is not None:
             _check_labelled(self.calibrated_on)
 
     def for_typing(self) -> ImageSet | EmbeddedPhotos:
         """Those of the calibration, whatever the precision; a table has none."""
-        if isinstance(self.calibrated_on, (ImageSet, EmbeddedPhotos)):
-            return self.calibrated_on
-        request = self._request
-        path = None if request.table is not None else request.calibration
-        return named_pictures(path, request.calibration_size, None, self._channels)
+        if self._own is not None:
+            return self._own.subset(self._size)
+        return EmbeddedPhotos(self._size, channels=self._channels)
 
     def for_gates(self) -> ImageSet | EmbeddedPhotos:
-        """Embedded photos, or the user's own where only these have the channels."""
-        if self._channels not in {1, 3}:
-            pictures = self.for_typing()
-            if isinstance(pictures, ImageSet):
-                return pictures.subset(GATE_PICTURES)
+        """The user's own, which nothing is calibrated on; embedded photos where there are too few.
+
+        Where no embedded photo has the channels, they are the user's own however few these are.
+        """
+        if self._held_out is not None:
+            return self._held_out
+        if self._channels not in {1, 3} and self._own is not None:
+            return self._own.subset(GATE_PICTURES)
         return EmbeddedPhotos(GATE_PICTURES, channels=self._channels)
 
-    def _named(self, labels: Sequence[Label] | None) -> CalibratedOn:
-        """What to calibrate on: a table, or pictures, labelled where they can be."""
-        request = self._request
-        if request.table is not None:
-            return request.table
-        one_class = request.network.output_kind == "single-label"
-        classes = class_indices(labels or ()) if one_class else None
-        return pictures_to_calibrate_on(
-            request.calibration, request.calibration_size, classes, self._channels
-        )
+    def _to_calibrate_on(self) -> ImageSet | EmbeddedPhotos:
+        if self._own is not None:
+            return self._own.subset(self._size)
+        return pictures_to_calibrate_on(None, self._size, None, self._channels)
 
 
 def _check_labelled(pictures: CalibratedOn | None) -> None:

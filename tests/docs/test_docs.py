@@ -109,8 +109,8 @@ def parse(line: str) -> None:
 
 
 def options_of(command: click.Command) -> set[str]:
-    context = click.Context(command)
-    own = {each for parameter in command.get_params(context) for each in parameter.opts}
+    parameters = command.get_params(click.Context(command))
+    own = {each for parameter in parameters for each in parameter.opts}
     if isinstance(command, click.Group):
         own = own.union(*map(options_of, command.commands.values()))
     return {each for each in own if each.startswith("--")} | {"--help"}

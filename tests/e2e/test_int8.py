@@ -305,3 +305,19 @@ def test_calibration_diff_says_what_differs(
         completed = effnet_edge("calibration", "diff", table, other)
         assert completed.returncode == 2
         assert message in one_line(completed.stderr)
+
+
+def test_the_gates_use_pictures_of_ones_own_that_were_held_out(
+    effnet_edge: Run, tmp_path: Path
+) -> None:
+    photos(tmp_path / "pictures", 50)
+
+    completed = effnet_edge("export", "b0", *SMALL, "--calibration", "pictures", "-o", "bundle")
+
+    assert completed.returncode == 0, completed.stderr
+    manifest = Bundle.load(tmp_path / "bundle").manifest
+    assert manifest.parity_images == "16 pictures held out of the 50 in pictures"
+    assert manifest.calibration.size == 34
+    assert all(stage.images == 16 for stage in manifest.parity)
+    assert manifest.parity_images in completed.stdout
+    assert "≤ 0.2" in completed.stdout

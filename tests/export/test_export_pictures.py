@@ -1,0 +1,94 @@
+"""Which pictures an export is calibrated on and compared on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+from effnet_edge.labels import Label
+from effnet_edge.model.request import NetworkRequest
+from effnet_edge.pictures.embedded import EmbeddedPhotos
+from effnet_edge.pictures.sets import ImageSet
+from effnet_export.pictures import GATE_PICTURES, ExportPictures
+from effnet_export.request import ExportRequest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def photos(folder: Path, count: int) -> Path:
+    (folder / "cat").mkdir(parents=True)
+    for index in range(count):
+        Image.new("RGB", (8, 8), (index, 0, 0)).save(folder / "cat" / f"{index:03}.png")
+    return folder
+
+
+def pictures(path: Path | None, size: int = 200, **options: object) -> ExportPictures:
+    request = ExportRequest(
+        NetworkRequest("b0"),
+        **{"target": "openvino", "precision": "int8", **options},
+        calibration=path,
+        calibration_size=size,
+    )
+    return ExportPictures(request, [Label("cat", None)], 3)
+
+
+@pytest.mark.parametrize(("size", "calibrated"), [(200, 44), (44, 44), (20, 20)])
+def test_the_gates_see_pictures_that_nothing_was_calibrated_on(
+    tmp_path: Path, size: int, calibrated: int
+) -> None:
+    folder = photos(tmp_path / "mine", 60)
+
+    found = pictures(folder, size)
+
+    held, used = found.for_gates(), found.calibrated_on
+    assert isinstance(held, ImageSet)
+    assert isinstance(used, ImageSet)
+    assert (len(held), len(used)) == (GATE_PICTURES, calibrated)
+    assert not set(held.paths) & set(used.paths)
+    assert held.source == f"16 pictures held out of the 60 in {folder}"
+    assert f"{folder} but for 16 held out" in used.source
+    assert set(used.labels or ()) == {0}
+    assert pictures(folder, size).for_gates() == held
+
+
+def test_too_few_pictures_are_all_calibrated_on(tmp_path: Path) -> None:
+    found = pictures(photos(tmp_path / "mine", 47))
+
+    assert found.for_gates() == EmbeddedPhotos(GATE_PICTURES)
+    assert isinstance(found.calibrated_on, ImageSet)
+    assert len(found.calibrated_on) == 47
+
+
+def test_fp16_is_typed_by_other_pictures_than_it_is_compared_on(tmp_path: Path) -> None:
+    found = pictures(photos(tmp_path / "mine", 48), target="tensorrt", precision="fp16")
+
+    held, typed = found.for_gates(), found.for_typing()
+    assert isinstance(held, ImageSet)
+    assert isinstance(typed, ImageSet)
+    assert set(held.paths).isdisjoint(typed.paths)
+    assert len({*held.paths, *typed.paths}) == 48
+
+
+def test_a_picture_that_is_listed_twice_is_not_on_both_sides(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "mine", 48)
+    rows = [f"mine/cat/{index:03}.png,0" for index in range(48)] * 2
+    (tmp_path / "list.csv").write_text("\n".join(["path,class_index", *rows]))
+
+    found = pictures(tmp_path / "list.csv")
+
+    held, used = found.for_gates(), found.calibrated_on
+    assert isinstance(held, ImageSet)
+    assert isinstance(used, ImageSet)
+    assert set(held.paths).isdisjoint(used.paths)
+    assert folder.is_dir()
+
+
+def test_a_table_and_no_pictures_leave_the_embedded_ones(tmp_path: Path) -> None:
+    table = tmp_path / "table.json"
+    assert pictures(table).for_gates() == EmbeddedPhotos(GATE_PICTURES)
+    assert pictures(table).calibrated_on == table
+    assert pictures(None).for_gates() == EmbeddedPhotos(GATE_PICTURES)
+    assert pictures(None).calibrated_on == EmbeddedPhotos(200)
