@@ -49,10 +49,7 @@ def find_weights(
         return _downloaded(weights, named, on_download)
     if is_hub_address(weights):
         return _on_hub(parse_hub_address(weights), on_download)
-    path, part = find_checkpoint(weights), None
-    if path is None and "#" in weights:
-        file, _, part = weights.rpartition("#")
-        path = find_checkpoint(file)
+    path, part = find_file(weights)
     if path is None:
         known = weight_names(variant.name)
         raise UsageError(
@@ -64,6 +61,15 @@ def find_weights(
     return FoundCheckpoint(
         path.name, f"{path.resolve()}{suffix}", read_checkpoint(path), path=path, part=part
     )
+
+
+def find_file(weights: str) -> tuple[Path | None, str | None]:
+    """Split FILE or FILE#PREFIX into the file, None where there is none, and the prefix, if any."""
+    path = find_checkpoint(weights)
+    if path is not None or "#" not in weights:
+        return path, None
+    file, _, part = weights.rpartition("#")
+    return find_checkpoint(file), part
 
 
 def _in_this_package(name: str, file: BundledFile) -> FoundCheckpoint:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import UsageError
+from effnet_edge.model.finding import find_file
 from effnet_edge.model.remote.hub import is_hub_address
 from effnet_edge.model.remote.registry import weight_names
 from effnet_edge.model.request import RANDOM_WEIGHTS, NetworkRequest
@@ -45,7 +45,7 @@ def load_source_of(manifest: Manifest, weights: str | None = None) -> Source:
     request = network_request_of(manifest)
     where, recorded = weights or request.weights or "", manifest.weights
     is_path = where not in (RANDOM_WEIGHTS, *weight_names(manifest.variant))
-    if is_path and not is_hub_address(where) and not Path(where).is_file():
+    if is_path and not is_hub_address(where) and find_file(where)[0] is None:
         raise UsageError(
             f"the checkpoint that the bundle was made from is not at {where}: give --weights FILE"
         )
