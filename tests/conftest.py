@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 # The workers of pytest-xdist share the cores: the threads of one would wait for those of another.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell's background job starts with SIGINT ignored, and hands that down to what the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

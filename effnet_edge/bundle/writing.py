@@ -106,7 +106,7 @@ class BundleWriter:
             sealed = replace(
                 manifest,
                 labels=None if labels is None else LABELS_FILE,
-                files={file.name: _record(file) for file in sorted(self.staging.iterdir())},
+                files=file_records(self.staging),
             )
             text = sealed.to_json()
             manifest_path = self.staging / MANIFEST_FILE
@@ -155,6 +155,11 @@ class BundleWriter:
         if error.filename is None:
             return error.errno in _DISK_ERRNOS
         return Path(os.fsdecode(error.filename)).is_relative_to(self.staging)
+
+
+def file_records(folder: Path) -> dict[str, FileRecord]:
+    """Hash every file of a folder, by name; raises BundleError for what is no regular file."""
+    return {file.name: _record(file) for file in sorted(folder.iterdir())}
 
 
 def _record(path: Path) -> FileRecord:

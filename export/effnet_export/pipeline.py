@@ -15,6 +15,7 @@ from effnet_calibration.quantized import apply, apply_quantization
 from effnet_calibration.schemes import ASYMMETRIC_UINT8
 from effnet_edge.bench import bench_bundles
 from effnet_edge.bundle import Bundle, BundleWriter
+from effnet_edge.bundle.writing import file_records
 from effnet_edge.errors import BackendError, GateError
 from effnet_edge.machine import INT8_OVERFLOWS, int8_overflows
 from effnet_edge.model.folding import fold_batch_norm
@@ -308,7 +309,7 @@ class _ExportRun:
         """
         options = BuildOptions(compute_capabilities=self._request.compute_capabilities)
         with self._stage("build"):
-            bundle = Bundle(self._staging, draft, None)
+            bundle = self._draft_bundle(draft)
             record, plan = compile_engine(bundle, timing_cache, options, self._on_progress)
             (self._staging / record.file).write_bytes(plan)
             built = replace(draft, engines=(record,))
@@ -316,11 +317,15 @@ class _ExportRun:
                 self._check_engine(built, gate)
         return built
 
-    def _check_engine(self, draft: Manifest, gate: ParityGate) -> None:
+    def _draft_bundle(self, draft: Manifest) -> Bundle:
+        """What is staged so far, as the bundle that it will be."""
+        recorded = replace(draft, files=file_records(self._staging))
         labels = self._loaded.labels
-        bundle = Bundle(self._staging, draft, tuple(labels) if labels else None)
+        return Bundle(self._staging, recorded, tuple(labels) if labels else None)
+
+    def _check_engine(self, draft: Manifest, gate: ParityGate) -> None:
         try:
-            with EngineRunner.of(bundle) as runner:
+            with EngineRunner.of(self._draft_bundle(draft)) as runner:
                 self._check_finished(self._target.name, runner, runner.manifest.batch, gate)
         except GateError as error:
             full_range = self._target.scheme == ASYMMETRIC_UINT8
