@@ -10,10 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from reference_models import efficientnet_pytorch_model, geffnet_model, picture, randomized
+from safetensors.torch import save
 from torch import nn
 
-from effnet_edge.model.checkpoints.files import Checkpoint
-from effnet_edge.model.finding import FoundCheckpoint
+from effnet_edge.model.checkpoints.files import parse_checkpoint
+from effnet_edge.model.checkpoints.found import FoundCheckpoint
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import DropConnect, EfficientNet, same_padding
 from effnet_edge.model.variants import VARIANTS
@@ -24,7 +25,8 @@ PAPER_VARIANTS = [f"b{index}" for index in range(8)]
 
 
 def take_over(ours: EfficientNet, theirs: nn.Module) -> None:
-    fill_as_told(ours, FoundCheckpoint("test", "test", Checkpoint(theirs.state_dict(), "")))
+    checkpoint = parse_checkpoint("theirs.safetensors", save(theirs.state_dict()))
+    fill_as_told(ours, FoundCheckpoint("theirs", "test", checkpoint))
 
 
 def assert_same_logits(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> None:
