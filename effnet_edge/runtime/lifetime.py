@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # A daemon thread that comes when the interpreter ends is held back so long, in seconds: it ends
 # with the process, without a traceback, unless somebody still waits for it.
 _DAEMON_PATIENCE = 5.0
+# How soon, in seconds, it is seen that somebody who is waited for was turned away.
+_LOOK_AGAIN = 0.05
 
 
 class State(Enum):
@@ -69,11 +71,16 @@ class Visits:
             visit.locked() for visit, thread in list(self._threads.items()) if thread == here
         )
 
+    def turn_away(self, visit: threading.Lock) -> None:
+        """Count the visit out again although its lock is still held: nothing will be done in it."""
+        self._threads.pop(visit, None)
+
     def wait(self) -> None:
-        """Wait until all who are inside now have left."""
+        """Wait until all who are inside now have left or were turned away."""
         for visit in list(self._threads):
-            with visit:
+            while visit in self._threads and not visit.acquire(timeout=_LOOK_AGAIN):
                 pass
+            self.turn_away(visit)
 
 
 class Lifetime:
@@ -110,6 +117,7 @@ class Lifetime:
         # First in and then asked: whoever closes meanwhile sees this visit, or this sees the flag.
         self._visits.add(visit)
         if self.state is not State.LOADED:
+            self._visits.turn_away(visit)
             hold_back_at_the_end()
             raise BackendError(self._refusal())
 
@@ -187,6 +195,7 @@ def enter_loading(visit: threading.Lock) -> None:
     """
     _loads.add(visit)
     if _interpreter_ends:
+        _loads.turn_away(visit)
         hold_back_at_the_end()
         raise BackendError("the interpreter is ending: no bundle can be loaded any more")
 

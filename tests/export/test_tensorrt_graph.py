@@ -17,6 +17,7 @@ from effnet_calibration.quantized import apply
 from effnet_calibration.schemes import SYMMETRIC_INT8_DENSE
 from effnet_calibration.work import Settings
 from effnet_edge.bundle import BatchRange, Bundle, Manifest
+from effnet_edge.bundle.writing import file_records
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.request import NetworkRequest
@@ -140,8 +141,9 @@ def test_a_graph_that_the_parser_refuses_is_one_line(bundle: Bundle, tmp_path: P
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "model.onnx").write_bytes(b"no graph")
+    recorded = replace(bundle.manifest, files=file_records(damaged))
     with pytest.raises(BackendError, match="refuses it") as raised:
-        build_engine(Bundle(damaged, bundle.manifest, None))
+        build_engine(Bundle(damaged, recorded, None))
     assert "\n" not in str(raised.value)
 
 
