@@ -87,7 +87,7 @@ def test_no_plot_takes_the_place_of_a_picture(tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(b"\x89PNG my photo")
 
     with pytest.raises(UsageError, match="is there and is no plot"):
-        run("sensitivity", "nowhere", "--plot", tmp_path / "photo.png")
+        run("sensitivity", "b0", "--plot", tmp_path / "photo.png")
 
     assert (tmp_path / "photo.png").read_bytes() == b"\x89PNG my photo"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from effnet_edge import nonfinite
 from effnet_edge.extras import needed_for
@@ -21,8 +23,31 @@ if TYPE_CHECKING:
 
 _SHOWN_HISTOGRAMS = 6
 _TOP_DB = 140.0
+_LOOK: Any = {
+    "font.size": 9,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "effnet-edge",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+Drawn = TypeVar("Drawn", bound=Callable[..., str | None])
 
 
+def _in_our_look(draw: Drawn) -> Drawn:
+    """Leave the settings of matplotlib, which are the process's, as they were."""
+
+    @wraps(draw)
+    def drawn(*given: Any) -> str | None:
+        with needed_for("a report", "report"):
+            import matplotlib as mpl
+        with mpl.rc_context(_LOOK):
+            return draw(*given)
+
+    return cast("Drawn", drawn)
+
+
+@_in_our_look
 def error_by_depth(candidates: Sequence[Document]) -> str | None:
     """SQNR of every compared tensor in the order of execution, a line a candidate."""
     compared = [each for each in candidates if each["layers"]]
@@ -45,6 +70,7 @@ def error_by_depth(candidates: Sequence[Document]) -> str | None:
     return _svg(figure)
 
 
+@_in_our_look
 def ranges(candidate: Document) -> str | None:
     """Histograms of the tensors that are rounded with the largest added error, and their grids."""
     rounded = [
@@ -63,6 +89,7 @@ def ranges(candidate: Document) -> str | None:
     return _svg(figure)
 
 
+@_in_our_look
 def speed_against_drop(candidates: Sequence[Document]) -> str | None:
     """Time per picture against the top-1 drop with its interval, or against disagreement.
 
@@ -120,12 +147,8 @@ def _rank(decibels: JsonNumber) -> float:
 
 def _figure(width: float, height: float, *, empty: bool = False) -> tuple[Figure, Any]:
     """A figure in inches, without the global state of pyplot."""
-    with needed_for("a report", "report"):
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    mpl.rc("font", size=9)
-    mpl.rc("svg", fonttype="none", hashsalt="effnet-edge")
-    mpl.rc("axes.spines", top=False, right=False)
+    from matplotlib.figure import Figure
+
     figure = Figure((width, height), layout="constrained")
     return figure, None if empty else figure.add_subplot()
 
