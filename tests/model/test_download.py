@@ -97,7 +97,7 @@ def test_a_file_is_fetched_once_and_its_progress_told(server: Server) -> None:
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert fetch(server.download()) == path
     assert server.ranges == [None]
-    assert kept().keys() == {path.name}
+    assert kept().keys() == {path.name, f"{path.name}.sha256"}
 
 
 @pytest.mark.parametrize("knows_ranges", [True, False])
