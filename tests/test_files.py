@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from disk_events import recorded_events
 
 from effnet_edge.files import replacing, write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def entries(folder: Path) -> list[str]:
@@ -45,19 +48,7 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing_else(
 def test_the_content_is_on_the_disk_before_the_name_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    events: list[str] = []
-    fsync, rename = os.fsync, Path.replace
-
-    def record_fsync(descriptor: int) -> None:
-        events.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-        fsync(descriptor)
-
-    def record_rename(self: Path, target: Path) -> Path:
-        events.append("rename")
-        return rename(self, target)
-
-    monkeypatch.setattr(os, "fsync", record_fsync)
-    monkeypatch.setattr(Path, "replace", record_rename)
+    events = recorded_events(monkeypatch, "replace")
     write_whole(tmp_path / "table.json", "{}")
 
     assert events[0].startswith(".table.")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from disk_events import recorded_events
 from tiny_bundles import LABELS, manifest
 
 from effnet_edge.bundle import (
@@ -173,19 +174,7 @@ def test_a_swap_that_fails_halfway_puts_the_old_bundle_back(
 def test_files_and_directories_are_synced_before_the_rename(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    events: list[str] = []
-    fsync, rename = os.fsync, Path.rename
-
-    def record_fsync(descriptor: int) -> None:
-        events.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
-        fsync(descriptor)
-
-    def record_rename(self: Path, target: Path) -> Path:
-        events.append("rename")
-        return rename(self, target)
-
-    monkeypatch.setattr(os, "fsync", record_fsync)
-    monkeypatch.setattr(Path, "rename", record_rename)
+    events = recorded_events(monkeypatch, "rename")
     write(tmp_path / "b")
     before, after = events[: events.index("rename")], events[events.index("rename") + 1 :]
     assert {"model.xml", "model.bin", "labels.json", "manifest.json"} < set(before)
