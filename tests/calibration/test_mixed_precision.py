@@ -62,7 +62,9 @@ def loss_of(kl: float) -> Attempt:
     """An attempt with nothing in it but the KL."""
     comparison = Comparison("a", "b", "FP32", "INT8")
     comparison.update(np.eye(2), np.eye(2))
-    return Attempt(Quantization(ASYMMETRIC_UINT8.name), replace(comparison.result(), kl=kl))
+    return Attempt(
+        Quantization(ASYMMETRIC_UINT8.name), replace(comparison.result(), values={"kl": kl})
+    )
 
 
 @given(st.integers(2, 170), st.data())

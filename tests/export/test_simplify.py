@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from effnet_calibration.equalization import equalize_projection
+from effnet_calibration.path import NetworkPath
 from effnet_edge.bundle import BatchRange
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import EfficientNet
@@ -17,7 +18,8 @@ from effnet_export.simplify import simplify
 def test_the_factors_before_a_projection_stay_where_they_are_quantized() -> None:
     variant = VARIANTS["lite0"]
     network = fold_batch_norm(EfficientNet(variant, resolution=32))
-    equalize_projection(network, "stages.1.1", torch.linspace(0.5, 2, 144))
+    path = NetworkPath.of(network)
+    equalize_projection(network, path, path["stages.1.1.project.conv"], torch.linspace(0.5, 2, 144))
 
     graph = export_onnx(
         network,

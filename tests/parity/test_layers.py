@@ -179,4 +179,4 @@ def test_a_layer_is_strict_json() -> None:
 
     text = json.dumps([layer.to_dict() for layer in layers.values()], allow_nan=False)
 
-    assert json.loads(text)[-1]["sqnr_db"] == "nan"
+    assert json.loads(text)[-1]["sqnr_db"] == "NaN"

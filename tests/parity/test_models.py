@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@given(st.integers(1, 20), st.one_of(st.none(), st.integers(1, 7)))
-def test_batches_are_full_and_join_to_what_was_cut(length: int, size: int | None) -> None:
+@given(st.integers(1, 20), st.integers(1, 7), st.one_of(st.none(), st.integers(0, 7)))
+def test_batches_fit_the_model_and_join_to_what_was_cut(
+    length: int, least: int, spread: int | None
+) -> None:
+    most = None if spread is None else least + spread
     values = [np.arange(1, length + 1), np.arange(2 * length).reshape(length, 2)]
 
-    parts = list(filled_batches(values, size))
+    parts = list(filled_batches(values, least, most))
 
-    assert {len(each) for part in parts for each in part} == {size or length}
+    assert all(least <= len(each) <= (most or length + least) for part in parts for each in part)
+    assert len(parts) == (1 if most is None else -(-length // most))
     for index, whole in enumerate(values):
         np.testing.assert_array_equal(joined([part[index] for part in parts], length), whole)
         filling = np.concatenate([part[index] for part in parts])[length:]

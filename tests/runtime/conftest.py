@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,22 @@ def fake() -> Iterator[Fake]:
     """The scripted CUDA and TensorRT, in place of any that are here."""
     with fake_nvidia() as modules:
         yield modules
+
+
+@pytest.fixture
+def interrupted_cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pass over interrupts that hit a finalizer or the garbage collector's callbacks.
+
+    An asynchronous exception lands wherever the thread is, in hypothesis's own callback as well,
+    where nobody can catch it: Python reports it as unraisable, and pytest makes that a failure.
+    """
+    report = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            report(unraisable)
+
+    monkeypatch.setattr(sys, "unraisablehook", hook)
 
 
 @pytest.fixture

@@ -287,6 +287,7 @@ def test_an_engine_that_cannot_be_released_says_so_and_is_closed(path: Path) -> 
 # Interrupts
 
 
+@pytest.mark.usefixtures("interrupted_cleanup")
 def test_interrupts_anywhere_leave_nothing_behind(
     summing: tuple[SummingBackend, EngineRunner],
 ) -> None:

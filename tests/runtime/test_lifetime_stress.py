@@ -79,6 +79,7 @@ class Visitors:
             self.wrong += 1
 
 
+@pytest.mark.usefixtures("interrupted_cleanup")
 def test_many_threads_runners_that_come_and_go_and_interrupts(
     bundle: Path, pytestconfig: pytest.Config
 ) -> None:
