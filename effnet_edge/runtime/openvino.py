@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision, one_line
 from effnet_edge.runtime.interface import Interface, Span, Tensor
-from effnet_edge.runtime.openvino_core import openvino_core
+from effnet_edge.runtime.openvino_core import import_openvino, openvino_core
 from effnet_edge.runtime.openvino_engines import (
     CompiledEngine,
     SingleImageEngine,
@@ -74,8 +74,7 @@ class OpenVinoBackend:
 
 
 def _read(spec: EngineSpec) -> Any:
-    import openvino
-
+    openvino = import_openvino()
     graph, weights = spec.read(spec.model_path), b""
     if spec.model_path.suffix == _IR:
         with suppress(FileNotFoundError):
@@ -128,9 +127,7 @@ def compile_model(model: Any, spec: EngineSpec) -> Any:
         UsageError: this machine has no such device, or the device not this precision.
         BackendError: OpenVINO refuses the model; the text names the spec's file.
     """
-    import openvino
-
-    core = openvino_core()
+    openvino, core = import_openvino(), openvino_core()
     device = _device(spec.device, core.available_devices)
     try:
         compiled = core.compile_model(model, device, _config(spec))

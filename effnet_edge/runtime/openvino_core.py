@@ -1,4 +1,7 @@
-"""The one `openvino.Core` of the process.
+"""OpenVINO without its telemetry, and the one `openvino.Core` of the process.
+
+`import openvino` reports itself to its makers over the network where `openvino_telemetry` is
+installed, and forks the process to do so. Whoever runs an engine asked for neither.
 
 OpenVINO's CPU plugin gives the thread that makes it a signal stack, and unmaps that stack when it
 is destroyed, with its core. Where another plugin was made meanwhile, or where the core is let go in
@@ -10,20 +13,40 @@ models are released one by one.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from effnet_edge.runtime.lifetime import keep_for_ever
 
 if TYPE_CHECKING:
     import openvino
 
+_TELEMETRY = "openvino_telemetry"
+
 _cores: dict[int, openvino.Core] = {}
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO, a module; its telemetry stays out unless the program imported it before.
+
+    Raises:
+        ModuleNotFoundError: OpenVINO is not installed.
+    """
+    kept_out = "openvino" not in sys.modules and _TELEMETRY not in sys.modules
+    if kept_out:
+        # None is how the import system marks what cannot be imported; OpenVINO goes on without it.
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        if kept_out:
+            sys.modules.pop(_TELEMETRY, None)
+    return openvino
 
 
 def openvino_core() -> openvino.Core:
     """The core of this process; a forked child has its own, because threads are not forked."""
-    import openvino
-
+    openvino = import_openvino()
     process = os.getpid()
     if process not in _cores:
         core = openvino.Core()

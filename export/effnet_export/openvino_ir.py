@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import BackendError
-from effnet_edge.runtime.openvino_core import openvino_core
+from effnet_edge.runtime.openvino_core import import_openvino, openvino_core
 from effnet_edge.runtime.openvino_engines import SMALLEST_DYNAMIC_INT8_BATCH
 from effnet_edge.targets import TARGETS
 
@@ -41,7 +41,7 @@ def write_openvino_ir(
         OSError: the disk is full or cannot be written.
     """
     try:
-        import openvino
+        openvino = import_openvino()
     except ImportError as error:
         raise BackendError(
             f"OpenVINO is not installed: {TARGETS['openvino'].install_hint}"
@@ -78,10 +78,8 @@ def _apply_common_transformations(model: openvino.Model) -> None:
 
 
 def _save(converted: openvino.Model, path: Path, fp16_weights: bool, size: int) -> None:
-    import openvino
-
     try:
-        openvino.save_model(converted, path, compress_to_fp16=fp16_weights)
+        import_openvino().save_model(converted, path, compress_to_fp16=fp16_weights)
     except RuntimeError as error:
         # OpenVINO tells neither the path nor the reason: "basic_ios::clear: iostream error".
         raise _write_error(path, size) from error

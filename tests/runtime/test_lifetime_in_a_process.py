@@ -119,6 +119,19 @@ atexit.register(lifetime._end_of_the_interpreter)
     assert_well(python(code, bundle), closed * 2 + ending)
 
 
+# What the engine's library does besides
+
+
+def test_openvino_sends_no_telemetry_and_forks_nothing_for_it(bundles: Path) -> None:
+    code = """
+assert "openvino" in sys.modules and "openvino_telemetry" not in sys.modules
+assert not multiprocessing.active_children()
+import openvino_telemetry
+print("can be had by who wants it")
+"""
+    assert_well(python(code, bundles / "openvino"), "can be had by who wants it\n")
+
+
 # Forks
 
 

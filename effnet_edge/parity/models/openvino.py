@@ -22,6 +22,7 @@ from effnet_edge.parity.models.batches import Traces, filled_batches, joined
 from effnet_edge.pictures.image import Preprocessing, normalize
 from effnet_edge.runtime.backend import EngineSpec, load_backend, one_line
 from effnet_edge.runtime.openvino import compile_model, executed_precision, read_model
+from effnet_edge.runtime.openvino_core import import_openvino
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -146,8 +147,7 @@ class OpenVinoClassifier:
 
     def _opened(self, names: Sequence[str], given: Given) -> Any:
         """The model with `names` as its results, where readers of `given` read new parameters."""
-        import openvino
-
+        openvino = import_openvino()
         model = self._model.clone()
         ports = _ports(model)
         results = [openvino.opset13.result(ports[name]) for name in names]
