@@ -16,7 +16,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="run the tests marked slow as well")
+    parser.addoption(
+        "--slow", action="store_true", help="run the tests marked slow or sample as well"
+    )
     parser.addoption(
         "--stress-seconds", type=float, default=20.0, help="how long the stress test takes in all"
     )
@@ -30,5 +32,5 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     skip = pytest.mark.skip(reason="slow: give --slow to run it")
     for item in items:
-        if "slow" in item.keywords:
+        if "slow" in item.keywords or "sample" in item.keywords:
             item.add_marker(skip)

@@ -3,13 +3,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from once import made_once
 from tiny_networks import PREPROCESSING, Smooth, random_network
 
 from effnet_calibration.calibrate import calibrate
 from effnet_calibration.schemes import SCHEMES
+from effnet_calibration.table import CalibrationTable
 
 if TYPE_CHECKING:
-    from effnet_calibration.table import CalibrationTable
+    from pathlib import Path
+
     from effnet_edge.model.network import EfficientNet
 
 
@@ -20,5 +23,10 @@ def network() -> EfficientNet:
 
 
 @pytest.fixture(scope="session")
-def table(network: EfficientNet) -> CalibrationTable:
-    return calibrate(network, Smooth(40), PREPROCESSING, tuple(SCHEMES.values()))
+def table(network: EfficientNet, tmp_path_factory: pytest.TempPathFactory) -> CalibrationTable:
+    def write(folder: Path) -> None:
+        made = calibrate(network, Smooth(40), PREPROCESSING, tuple(SCHEMES.values()))
+        (folder / "table.json").write_text(made.to_json())
+
+    path = made_once(tmp_path_factory, "calibration-table", write, "table.json")
+    return CalibrationTable.from_json(path.read_text())

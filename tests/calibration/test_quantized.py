@@ -98,7 +98,18 @@ def test_applying_changes_neither_the_network_nor_the_table(
     assert table.to_json() == text
 
 
-@both_schemes
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        ASYMMETRIC_UINT8,
+        *(
+            pytest.param(scheme, marks=pytest.mark.sample)
+            for scheme in SCHEMES.values()
+            if scheme is not ASYMMETRIC_UINT8
+        ),
+    ],
+    ids=lambda scheme: scheme.name,
+)
 def test_bias_correction_removes_the_mean_error_of_the_logits(scheme: QuantizationScheme) -> None:
     # Of the seeds, one whose network does not amplify the order in which sums are rounded.
     network, batch = random_network(seed=5), normalized(40)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from once import made_once
 
 EFFNET_EDGE = str(Path(sys.executable).with_name("effnet-edge"))
 
@@ -39,17 +39,11 @@ def effnet_edge(tmp_path: Path) -> Run:
 
 
 def exported(factory: pytest.TempPathFactory, name: str, *options: str) -> Path:
-    """Export once a run, also where several workers of pytest-xdist ask for it."""
-    base = factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder = shared / name
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "bundle").exists():
-            completed = run_command("export", "b0", *options, "-o", "bundle", cwd=folder)
-            assert completed.returncode == 0, completed.stderr
-    return folder / "bundle"
+    def export(folder: Path) -> None:
+        completed = run_command("export", "b0", *options, "-o", "bundle", cwd=folder)
+        assert completed.returncode == 0, completed.stderr
+
+    return made_once(factory, name, export, "bundle")
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """Every variant in every precision of every target: exported, and through its gates.
 
 At a small resolution, and with untrained weights that bear rounding. A few cells run by default,
-all of them with `--slow`, those of l2 only where there is memory for its 2 GB of weights.
+a few more in the sample, all of them with `--slow`, those of l2 only where there is memory for its
+2 GB of weights.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ COMPUTE_CAPABILITY = "8.6"
 # For TensorRT in FP16, an export of l2 took 23.6 GB.
 MEMORY = {"l2": 28 << 30}
 QUICK = {
-    ("b1", "openvino", "fp16"),
     ("lite0", "onnxruntime", "fp32"),
     ("v2-b0", "openvino", "fp32"),
-    ("v2-b0", "openvino", "int8"),
     ("es", "tensorrt", "fp16"),
+}
+SAMPLE = {
+    ("b1", "openvino", "fp16"),
+    ("v2-b0", "openvino", "int8"),
     ("lite0", "tensorrt-rtx", "int8"),
 }
 STAGES = ["export", "simplify"]
@@ -47,8 +50,13 @@ def cells() -> Iterator[object]:
         for target in TARGETS.values():
             for precision in sorted(target.precisions):
                 cell = (variant, target.name, precision)
-                marks = [] if cell in QUICK else [pytest.mark.slow]
-                yield pytest.param(*cell, id="-".join(cell), marks=marks)
+                yield pytest.param(*cell, id="-".join(cell), marks=_marks(cell))
+
+
+def _marks(cell: tuple[str, str, str]) -> list[pytest.MarkDecorator]:
+    if cell in QUICK:
+        return []
+    return [pytest.mark.sample if cell in SAMPLE else pytest.mark.slow]
 
 
 @pytest.fixture(scope="session")
