@@ -42,7 +42,7 @@ class CalibrationPictures:
         self._plain = 0
 
     def batches(self) -> Iterator[Tensor]:
-        """Normalized pictures, float32 (n, 3, R, R).
+        """Normalized pictures, float32 (n, 3, H, W).
 
         Raises:
             CalibrationError: there are none, more than a tenth cannot be read, or all are of one

@@ -34,4 +34,4 @@ def images_in_memory(network: EfficientNet, held_bytes: int = HELD_BYTES) -> int
 def _output_size(network: EfficientNet, layer: Layer) -> int:
     """Values in a convolution's output for one picture."""
     conv = cast("PaddedConv2d", layer.module(network))
-    return conv.out_channels * (-(-conv.input_size // conv.stride[0])) ** 2
+    return conv.out_channels * conv.input_size.strided(conv.stride[0]).pixels

@@ -161,14 +161,14 @@ class LossMeter:
         self._exact = [_logits(self._network, batch) for batch in self.normalized(self._images)]
 
     def normalized(self, limit: int) -> Iterator[Tensor]:
-        """The first `limit` pictures in batches, float32 (n, 3, R, R)."""
+        """The first `limit` pictures in batches, float32 (n, 3, H, W)."""
         for pixels, _ in self._batches:
             part, limit = pixels[:limit], max(0, limit - len(pixels))
             if len(part):
                 yield torch.from_numpy(normalize(part, self._preprocessing))
 
     def spread(self, count: int) -> list[Tensor]:
-        """At most `count` pictures from all over the set, in batches, float32 (n, 3, R, R)."""
+        """At most `count` pictures from all over the set, in batches, float32 (n, 3, H, W)."""
         step = max(1, self._images // count)
         pixels = np.concatenate([pixels for pixels, _ in self._batches])[::step][:count]
         normalized = torch.from_numpy(normalize(pixels, self._preprocessing))

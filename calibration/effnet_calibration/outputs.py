@@ -21,7 +21,7 @@ class ExactOutputs:
     """What a network gives before it is quantized, and the pictures it was given.
 
     Attributes:
-        batches: normalized pictures, float32 (n, 3, R, R) each.
+        batches: normalized pictures, float32 (n, 3, H, W) each.
         means: of the output channels of every layer on the main path, by layer name, float64 (C,).
         logits: float32 (N, classes); (0, 0) for a network without a classifier.
     """
@@ -69,7 +69,7 @@ class OutputCollector:
             handle.remove()
 
     def offer(self, batch: Tensor) -> None:
-        """Watch this batch, float32 (n, 3, R, R), if there is room; the network gets it next."""
+        """Watch this batch, float32 (n, 3, H, W), if there is room; the network gets it next."""
         full = self._limit is not None and self._images + len(batch) > self._limit
         self._watching = not (full and self._batches)
         if self._watching:

@@ -52,7 +52,7 @@ class PixelStem:
         return cls(weight, shift, zero_point.flatten(), normalization)
 
     def simulate_in(self, network: EfficientNet) -> None:
-        """Make a network that reads normalized pixels, float32 (N, C, R, R), compute the same."""
+        """Make a network that reads normalized pixels, float32 (N, C, H, W), compute the same."""
         mean, std = _per_channel(self.normalization)
         moved = ((self.zero_point.view_as(mean) / LARGEST_PIXEL - mean) / std).float()
         stem = network.stem.conv

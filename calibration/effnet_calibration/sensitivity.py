@@ -68,7 +68,7 @@ def sensitivity(
 
     Args:
         network: the folded network that the quantization was made for.
-        batches: normalized pictures, float32 (N, 3, R, R); 32 to 64 in all are enough.
+        batches: normalized pictures, float32 (N, 3, H, W); 32 to 64 in all are enough.
         progress: told after each batch.
     """
     # Corrected biases are for a network that is quantized before the layer too.

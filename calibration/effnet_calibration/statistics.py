@@ -96,8 +96,8 @@ class ChannelStatistics:
         self.maximum = torch.maximum(self.maximum, values.amax((2, 3)).amax(0).double())
         self.total = self.total + values.sum((2, 3)).double().sum(0)
         self.total_square = self.total_square + values.square().sum((2, 3)).double().sum(0)
-        stride = -(-values.shape[-1] // HISTOGRAM_SIDE)
-        self._count_bins(values[:, :, ::stride, ::stride])
+        down, across = (-(-side // HISTOGRAM_SIDE) for side in values.shape[-2:])
+        self._count_bins(values[:, :, ::down, ::across])
 
     def merged(self, other: ChannelStatistics) -> ChannelStatistics:
         """The statistics of both sets of values together."""
@@ -166,7 +166,7 @@ class StatisticsCollector:
             handle.remove()
 
     def run(self, batch: Tensor) -> Tensor:
-        """Pass one normalized batch, float32 (N, 3, R, R), and give its logits.
+        """Pass one normalized batch, float32 (N, 3, H, W), and give its logits.
 
         Raises:
             CalibrationError: the network's output is not finite for these pictures.

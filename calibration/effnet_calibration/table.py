@@ -23,6 +23,7 @@ from effnet_calibration.quantization import (
     to_columns,
 )
 from effnet_edge.files import write_whole
+from effnet_edge.size import Size  # noqa: TC001 - cattrs resolves it at run time
 
 if TYPE_CHECKING:
     import os
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle
     from effnet_edge.model.network import EfficientNet
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_SQUARE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class ModelIdentity:
     """Which network a table belongs to. `sha256` is of its folded weights."""
 
     variant: str
-    resolution: int
+    resolution: Size
     padding: str
     classes: int
     sha256: str
@@ -89,7 +91,7 @@ class CalibrationTable:
         Raises:
             CalibrationError: naming what differs.
         """
-        theirs, own = asdict(identify(network)), asdict(self.model)
+        theirs, own = vars(identify(network)), vars(self.model)
         wrong = [name for name in own if own[name] != theirs[name]]
         if wrong == ["sha256"]:
             raise CalibrationError(
@@ -158,7 +160,7 @@ class CalibrationTable:
     @classmethod
     def from_json(cls, text: str | bytes, name: str = "the calibration table") -> CalibrationTable:
         """Read a table from its text; `name` is what errors call it. Raises as `load` does."""
-        tree = _parse(text, name)
+        tree = _upgraded(_parse(text, name))
         version = tree.get("schema_version")
         if version != SCHEMA_VERSION:
             raise CalibrationError(
@@ -214,6 +216,16 @@ def _parse(text: str | bytes, name: str) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise CalibrationError(f"{name} is not a calibration table: it holds no JSON object")
     return tree
+
+
+def _upgraded(tree: dict[str, Any]) -> dict[str, Any]:
+    """A table of schema version 2, whose networks were all square, as it would be written now."""
+    model = tree.get("model")
+    if tree.get("schema_version") != _SQUARE_VERSION or not isinstance(model, dict):
+        return tree
+    side = model.get("resolution")
+    square = {**model, "resolution": {"height": side, "width": side}}
+    return {**tree, "model": square, "schema_version": SCHEMA_VERSION}
 
 
 def _check_values(table: CalibrationTable, name: str) -> None:

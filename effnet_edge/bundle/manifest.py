@@ -20,8 +20,10 @@ from effnet_edge.model.provenance import Weights  # noqa: TC001 - as above
 from effnet_edge.model.variants import Padding  # noqa: TC001 - as above
 from effnet_edge.outputs import OutputKind  # noqa: TC001 - as above
 from effnet_edge.pictures.image import Preprocessing  # noqa: TC001 - as above
+from effnet_edge.size import Size
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_SQUARE_VERSION = 2
 MANIFEST_FILE = "manifest.json"
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
@@ -216,6 +218,7 @@ class Manifest:
         """
         document = parse_json(text, source)
         _refuse_newer(document, source)
+        document = _upgraded(document)
         check_manifest(document, source)
         for stage in document["parity"]:
             for measured in stage["measures"].values():
@@ -237,6 +240,19 @@ def _refuse_newer(document: Any, source: str | os.PathLike[str]) -> None:
             f"{os.fspath(source)}: made by a newer effnet-edge (schema version {version}, "
             f"this one reads {SCHEMA_VERSION}): upgrade with pip install -U effnet-edge"
         )
+
+
+def _upgraded(document: Any) -> Any:
+    """One of schema version 2, all square and cropped, as it would be written now.
+
+    What is wrong in it is left for the schema to find.
+    """
+    old = document.get("preprocessing") if isinstance(document, dict) else None
+    if not isinstance(old, dict) or document.get("schema_version") != _SQUARE_VERSION:
+        return document
+    side = old.get("resolution")
+    preprocessing = {**old, "resolution": {"height": side, "width": side}, "fit": "crop"}
+    return {**document, "preprocessing": preprocessing, "schema_version": SCHEMA_VERSION}
 
 
 def _structure(
@@ -294,7 +310,7 @@ def _check_consistency(manifest: Manifest, source: str | os.PathLike[str]) -> No
         problems.append("input: must be uint8 NHWC or float32 NCHW")
     if side.channels != manifest.preprocessing.channels:
         problems.append("input: channels must be as many as of the preprocessing's mean")
-    if not side.height == side.width == manifest.preprocessing.resolution:
+    if Size(side.height, side.width) != manifest.preprocessing.resolution:
         problems.append("input: height and width must be the preprocessing's resolution")
     if problems:
         raise BundleError(f"{os.fspath(source)}: {problems[0]}: export the bundle again")

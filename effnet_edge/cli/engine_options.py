@@ -1,8 +1,13 @@
-"""Values of options that several commands read: batch ranges, channels, compute capabilities."""
+"""Values of options that several commands read: batches, sizes, channels, compute capabilities."""
 
 from __future__ import annotations
 
 import click
+
+from effnet_edge.errors import UsageError
+from effnet_edge.size import Size
+
+SMALLEST_SIDE, LARGEST_SIDE = 32, 2048
 
 
 class BatchType(click.ParamType[tuple[int, int, int]]):
@@ -33,6 +38,33 @@ class BatchType(click.ParamType[tuple[int, int, int]]):
                 ctx,
             )
         return sizes[0], sizes[1], sizes[2]
+
+
+class Resolution(click.ParamType[Size]):
+    """`N` or `HEIGHTxWIDTH`, in pixels."""
+
+    name = "N|HEIGHTxWIDTH"
+
+    def convert(
+        self,
+        value: object,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Size:
+        """Parse and check the range."""
+        if isinstance(value, Size):
+            return value
+        try:
+            size = Size.parse(str(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+        if not all(SMALLEST_SIDE <= side <= LARGEST_SIDE for side in (size.height, size.width)):
+            self.fail(
+                f"{value} is not in the range of {SMALLEST_SIDE} to {LARGEST_SIDE} px a side",
+                param,
+                ctx,
+            )
+        return size
 
 
 class ChannelValues(click.ParamType[tuple[float, ...]]):

@@ -137,8 +137,12 @@ def _bundle(bundle: Bundle) -> None:
         "size": f"{size / 1e6:.1f} MB in {len(manifest.files)} files",
         "input": (
             f"{manifest.input.name}: {manifest.input.dtype} {manifest.input.layout}, "
-            f"{manifest.input.width}×{manifest.input.height} px, "
+            f"{manifest.preprocessing.resolution} px (height×width), "
             f"{manifest.input.channels} channel{'s' if manifest.input.channels > 1 else ''}"
+        ),
+        "pictures": (
+            f"{manifest.preprocessing.fit}, {manifest.preprocessing.crop_fraction:.1%} of it, "
+            f"{manifest.preprocessing.interpolation}"
         ),
         "batch": (
             str(batch.maximum)

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from effnet_edge.cli.engine_options import ChannelValues
+from effnet_edge.cli.engine_options import ChannelValues, Resolution
+from effnet_edge.pictures.fitting import FITS
 from effnet_edge.targets import DEFAULT_TARGET, TARGETS
 
 if TYPE_CHECKING:
     from effnet_edge.model.request import NetworkRequest
     from effnet_edge.model.variants import Padding
     from effnet_edge.outputs import OutputKind
+    from effnet_edge.pictures.fitting import Fit
+    from effnet_edge.size import Size
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -42,8 +45,16 @@ _NUM_CLASSES = click.option(
 )
 _RESOLUTION = click.option(
     "--resolution",
-    type=click.IntRange(32, 2048),
-    help="Side of the input in pixels. [default: that of the weights, or the variant's]",
+    type=Resolution(),
+    metavar="N|HEIGHTxWIDTH",
+    help="Height and width of the input in pixels, such as 192x320, or one number for a square. "
+    "[default: that of the weights, or the variant's]",
+)
+_FIT = click.option(
+    "--fit",
+    type=click.Choice(FITS),
+    help="How a picture of another shape is brought to the input's: 'crop' its centre, "
+    "'stretch' it whole, or 'pad' it with borders. [default: as the weights tell, else 'crop']",
 )
 _PADDING = click.option(
     "--padding",
@@ -112,7 +123,8 @@ def network_options(command: Callable[..., object]) -> Callable[..., object]:
         num_classes: int | None,
         multi_label: bool,
         features: bool,
-        resolution: int | None,
+        resolution: Size | None,
+        fit: Fit | None,
         padding: Padding | None,
         mean: tuple[float, ...] | None,
         std: tuple[float, ...] | None,
@@ -124,13 +136,13 @@ def network_options(command: Callable[..., object]) -> Callable[..., object]:
 
         def network(variant: str) -> NetworkRequest:
             return NetworkRequest(
-                variant, weights, num_classes, kind, resolution, padding, mean, std
+                variant, weights, num_classes, kind, resolution, padding, mean, std, fit
             )
 
         return command(*arguments, network=network, **others)
 
-    options = (_WEIGHTS, _NUM_CLASSES, _MULTI_LABEL, _FEATURES, _RESOLUTION, _PADDING, _MEAN, _STD)
-    for option in reversed(options):
+    pixels = (_RESOLUTION, _FIT, _PADDING, _MEAN, _STD)
+    for option in reversed((_WEIGHTS, _NUM_CLASSES, _MULTI_LABEL, _FEATURES, *pixels)):
         with_network = option(with_network)
     return with_network
 

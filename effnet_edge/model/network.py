@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from effnet_edge.labels import IMAGENET_CLASSES
+from effnet_edge.size import Size
 
 if TYPE_CHECKING:
     from effnet_edge.model.architecture import Activation, BlockSpec
@@ -40,7 +41,7 @@ class PaddedConv2d(nn.Conv2d):
     """A bias-free convolution with SAME padding fixed for one input size, or a symmetric one.
 
     Args:
-        input_size: height and width in pixels of the input, which fixes the SAME padding.
+        input_size: of the feature map that it reads, which fixes the SAME padding of either axis.
         always_symmetric: whatever `padding` says, now or later.
     """
 
@@ -51,7 +52,7 @@ class PaddedConv2d(nn.Conv2d):
         kernel: int,
         stride: int = 1,
         *,
-        input_size: int,
+        input_size: Size,
         padding: Padding,
         groups: int = 1,
         always_symmetric: bool = False,
@@ -64,16 +65,14 @@ class PaddedConv2d(nn.Conv2d):
     def set_padding(self, padding: Padding) -> None:
         """Pad so from now on."""
         kernel, stride = self.kernel_size[0], self.stride[0]
-        symmetric = (kernel - 1) // 2
-        before, after = (
-            same_padding(self.input_size, kernel, stride)
-            if padding == "same"
-            else (symmetric, symmetric)
-        )
+        top = bottom = left = right = (kernel - 1) // 2
+        if padding == "same":
+            top, bottom = same_padding(self.input_size.height, kernel, stride)
+            left, right = same_padding(self.input_size.width, kernel, stride)
         # Only an uneven padding needs an operation of its own.
-        even = before if before == after else 0
-        self.padding = (even, even)
-        self.explicit_padding = None if before == after else (before, after, before, after)
+        even = top == bottom and left == right
+        self.padding = (top, left) if even else (0, 0)
+        self.explicit_padding = None if even else (left, right, top, bottom)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.explicit_padding is not None:
@@ -155,7 +154,7 @@ class Block(nn.Module):
     def __init__(
         self,
         spec: BlockSpec,
-        input_size: int,
+        input_size: Size,
         padding: Padding,
         activation: Activation,
         batch_norm_eps: float,
@@ -200,17 +199,18 @@ class Block(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    """EfficientNet for normalized images, float32 (N, in_channels, resolution, resolution).
+    """EfficientNet for normalized images, float32 (N, in_channels, height, width).
 
     `forward` gives logits, float32 (N, num_classes); with `num_classes=0`, as in timm, the pooled
     output of the head, (N, head channels); with `features_only` the feature maps at strides 2, 4,
-    8, 16 and 32, each (N, channels, resolution / stride, resolution / stride).
+    8, 16 and 32, each (N, channels, height / stride, width / stride), rounded up.
 
     Args:
         multi_label: the classes do not exclude each other. It changes no number, but what is
             compared and calibrated for.
-        resolution: input side in pixels; the variant's own if not given. SAME padding is computed
-            for it, so that an exported graph has no shape arithmetic; another size is refused.
+        resolution: height and width of the input in pixels, or the side of a square; the variant's
+            own if not given. SAME padding is computed for it, so that an exported graph has no
+            shape arithmetic; another size is refused.
         padding: "same" for weights trained in TensorFlow, "symmetric" for PyTorch's.
         batch_norm_eps: TensorFlow's if not given; PyTorch's own is 1e-5.
         dropout: before the classifier; the variant's own if not given.
@@ -227,7 +227,7 @@ class EfficientNet(nn.Module):
         num_classes: int = IMAGENET_CLASSES,
         multi_label: bool = False,
         in_channels: int = 3,
-        resolution: int | None = None,
+        resolution: Size | int | None = None,
         padding: Padding = "same",
         batch_norm_eps: float = BATCH_NORM_EPS,
         dropout: float | None = None,
@@ -236,7 +236,7 @@ class EfficientNet(nn.Module):
     ) -> None:
         super().__init__()
         self.variant = variant
-        self.resolution = variant.resolution if resolution is None else resolution
+        self.resolution = Size.of(variant.resolution if resolution is None else resolution)
         self.padding = padding
         self.features_only = features_only
         self.output_kind: OutputKind = "multi-label" if multi_label else "single-label"
@@ -251,7 +251,7 @@ class EfficientNet(nn.Module):
             activation,
             batch_norm_eps,
         )
-        size = math.ceil(size / 2)
+        size = size.strided(2)
         stages = variant.stages()
         block_count = sum(len(stage) for stage in stages)
         self.stages = nn.ModuleList()
@@ -261,7 +261,7 @@ class EfficientNet(nn.Module):
             for spec in stage:
                 rate = drop_connect * block_index / block_count
                 blocks.append(Block(spec, size, padding, activation, batch_norm_eps, rate))
-                size = math.ceil(size / spec.stride)
+                size = size.strided(spec.stride)
                 block_index += 1
             self.stages.append(nn.Sequential(*blocks))
         # A stage is a feature map's last one when the next stage halves the resolution.
@@ -309,10 +309,11 @@ class EfficientNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         height, width = x.shape[-2:]
-        if self.padding == "same" and (height, width) != (self.resolution, self.resolution):
+        made_for = self.resolution
+        if self.padding == "same" and (height, width) != (made_for.height, made_for.width):
             raise ValueError(
                 f"the input is {height}×{width} px, but SAME padding was computed for "
-                f"{self.resolution}×{self.resolution}: build the network with that resolution"
+                f"{made_for}: build the network with that resolution"
             )
         x = self.stem(x)
         features = []

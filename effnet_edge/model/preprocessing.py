@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from effnet_edge.errors import UsageError
 from effnet_edge.model.families import EDGETPU, LITE
 from effnet_edge.model.variants import VARIANTS, Variant
 from effnet_edge.pictures.image import Preprocessing
+from effnet_edge.size import Size
+
+if TYPE_CHECKING:
+    from effnet_edge.pictures.fitting import Fit
 
 # The statistics of ImageNet's training set that the reference normalizes with.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -21,15 +26,15 @@ class PixelConventions:
     """What a code base does to pictures; None where it does as the reference.
 
     Attributes:
-        resolution: side of the network's input in pixels.
-        crop_fraction, interpolation, mean, std: as in `Preprocessing`.
+        resolution, crop_fraction, interpolation, mean, std, fit: as in `Preprocessing`.
     """
 
-    resolution: int | None = None
+    resolution: Size | None = None
     crop_fraction: float | None = None
     interpolation: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    fit: Fit | None = None
 
 
 AS_REFERENCE = PixelConventions()
@@ -37,24 +42,31 @@ AS_REFERENCE = PixelConventions()
 
 def variant_preprocessing(
     variant: Variant,
-    resolution: int | None = None,
+    resolution: Size | int | None = None,
     conventions: PixelConventions = AS_REFERENCE,
+    fit: Fit | None = None,
 ) -> Preprocessing:
     """Of the variant with weights that follow `conventions`.
 
     Args:
-        resolution: side in pixels, whatever the conventions and the variant say.
+        resolution: height and width, or the side of a square, whatever the conventions and the
+            variant say.
+        fit: whatever the conventions say; their margin around a crop is then left out where it is
+            another than theirs, as stretched and padded pictures are shown whole.
 
     Raises:
         UsageError: a value of the conventions is out of its range.
     """
     centred = variant.family.centred_pixels
+    own_fit = conventions.fit or "crop"
+    crop_fraction = conventions.crop_fraction or variant.crop_fraction
     return Preprocessing(
-        resolution=resolution or conventions.resolution or variant.resolution,
-        crop_fraction=conventions.crop_fraction or variant.crop_fraction,
+        resolution=Size.of(resolution or conventions.resolution or variant.resolution),
+        crop_fraction=crop_fraction if fit in (None, own_fit) else 1.0,
         interpolation=conventions.interpolation or "bicubic",
         mean=conventions.mean or (CENTRED if centred else IMAGENET_MEAN),
         std=conventions.std or (CENTRED if centred else IMAGENET_STD),
+        fit=fit or own_fit,
     )
 
 
@@ -104,14 +116,14 @@ def _values(count: int) -> str:
 
 
 def _evaluated(
-    resolution: int,
+    side: int,
     resized: int,
     interpolation: str = "bicubic",
     mean: tuple[float, float, float] = IMAGENET_MEAN,
     std: tuple[float, float, float] = IMAGENET_STD,
 ) -> PixelConventions:
-    """The short side resized to `resized` pixels, and a square of `resolution` cut from it."""
-    return PixelConventions(resolution, resolution / resized, interpolation, mean, std)
+    """The short side resized to `resized` pixels, and a square cut from it."""
+    return PixelConventions(Size.of(side), side / resized, interpolation, mean, std)
 
 
 # `transforms` of the weights in torchvision 0.28's models/efficientnet.py; for b1 those of its

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from effnet_edge.model.variants import Padding
     from effnet_edge.outputs import OutputKind
+    from effnet_edge.pictures.fitting import Fit
+    from effnet_edge.size import Size
 
 RANDOM_WEIGHTS = "random"
 
@@ -22,7 +24,9 @@ class NetworkRequest:
         num_classes: of the checkpoint's classifier if None; 1000 where the weights are random.
         output_kind: "multi-label" for classes that do not exclude each other, "features" for the
             network without its classifier, whatever `num_classes` says.
-        resolution: side of the input in pixels; that of the weights, or the variant's own, if None.
+        resolution: height and width of the input in pixels, or the side of a square; that of the
+            weights, or the variant's own, if None.
+        fit: how a picture is brought to that size; as the weights' code base does if None.
         padding: what the weights were trained with; if None, as the checkpoint's naming tells, and
             SAME where it tells nothing.
         mean, std: one value a channel in units of pixel / 255; those of the weights if None.
@@ -33,7 +37,8 @@ class NetworkRequest:
     weights: str | None = None
     num_classes: int | None = None
     output_kind: OutputKind = "single-label"
-    resolution: int | None = None
+    resolution: Size | int | None = None
     padding: Padding | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    fit: Fit | None = None

@@ -69,7 +69,7 @@ def _built(
 ) -> tuple[EfficientNet, Preprocessing]:
     in_channels = facts.in_channels or COLOURS
     preprocessing = with_channels(
-        variant_preprocessing(variant, request.resolution, facts.pixels),
+        variant_preprocessing(variant, request.resolution, facts.pixels, request.fit),
         in_channels,
         request.mean,
         request.std,

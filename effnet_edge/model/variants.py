@@ -6,7 +6,6 @@ ICML 2019, section 3.3, and the pages that the rows name. This module imports no
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +13,7 @@ from effnet_edge.errors import UsageError
 from effnet_edge.labels import IMAGENET_CLASSES
 from effnet_edge.model.architecture import ConvolutionSpec, round_channels, round_repeats
 from effnet_edge.model.families import EDGETPU, EFFICIENTNET, LITE, V2_BASE, V2_L, V2_M, V2_S
+from effnet_edge.size import Size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,7 @@ class Variant:
 
     Attributes:
         width, depth: scaling factors of the channels and of the repeats.
-        resolution: side of the input in pixels.
+        resolution: side in pixels of the square input that it was published for.
         dropout: before the classifier.
     """
 
@@ -115,16 +115,16 @@ class Variant:
 
     def multiply_adds(
         self,
-        resolution: int | None = None,
+        resolution: Size | int | None = None,
         num_classes: int = IMAGENET_CLASSES,
         in_channels: int = 3,
     ) -> int:
         """Multiply-add operations of the convolutions and the classifier for one image."""
-        side = self.resolution if resolution is None else resolution
+        size = Size.of(self.resolution if resolution is None else resolution)
         total = self.head_channels * num_classes
         for conv in self._convolutions(in_channels):
-            side = math.ceil(side / conv.stride)
-            total += conv.weights * side * side
+            size = size.strided(conv.stride)
+            total += conv.weights * size.pixels
         gates = (
             2 * block.expanded_channels * block.squeeze_channels for block in self._gated_blocks()
         )

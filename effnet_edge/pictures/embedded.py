@@ -15,7 +15,9 @@ import numpy as np
 
 from effnet_edge.errors import UsageError
 from effnet_edge.extras import install_hint
+from effnet_edge.pictures.fitting import window
 from effnet_edge.pictures.image import Pixels, Preprocessing, crop_and_resize, decode
+from effnet_edge.size import Size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,13 +48,16 @@ PHOTOGRAPHS = {
     "sklearn": ("datasets/images", ("china.jpg", "flower.jpg")),
 }
 
-# Crops cover from this share of the short side up to all of it, so that objects vary in size.
+# Crops cover from this share of the largest one up to all of it, so that objects vary in size.
 SMALLEST_CROP = 0.35
 
 
 @dataclass(frozen=True)
 class EmbeddedPhotos:
-    """`count` random square crops of the embedded photographs; the same for the same seed.
+    """`count` random crops of the embedded photographs; the same for the same seed.
+
+    They are pictures of the shape that the network sees most of: its input's own, or the whole
+    photograph's where pictures are stretched or padded.
 
     For one channel the photographs are read in grey. There are none for other channels than RGB:
     their grey stands in, which shows whether two models compute the same, and is nothing to
@@ -83,7 +88,7 @@ class EmbeddedPhotos:
     def batches(
         self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
     ) -> Iterator[Batch]:
-        """The network's inputs, uint8 (n, R, R, channels), and None for their labels.
+        """The network's inputs, uint8 (n, H, W, channels), and None for their labels.
 
         Raises:
             UsageError: scikit-image or scikit-learn is not installed.
@@ -130,7 +135,9 @@ def _random_crop(photo: Pixels, preprocessing: Preprocessing, generator: random.
     height, width = photo.shape[:2]
     # Of `random`, only random() is promised to give the same numbers in every Python.
     share, down, right = generator.random(), generator.random(), generator.random()
-    side = round(min(height, width) * (SMALLEST_CROP + (1 - SMALLEST_CROP) * share))
-    top, left = round(down * (height - side)), round(right * (width - side))
     whole = replace(preprocessing, crop_fraction=1.0)
-    return crop_and_resize(photo[top : top + side, left : left + side], whole)
+    largest = window(Size(height, width), whole.resolution, whole.fit, whole.crop_fraction).cut
+    scale = SMALLEST_CROP + (1 - SMALLEST_CROP) * share
+    rows, columns = (max(1, round(side * scale)) for side in (largest.height, largest.width))
+    top, left = round(down * (height - rows)), round(right * (width - columns))
+    return crop_and_resize(photo[top : top + rows, left : left + columns], whole)

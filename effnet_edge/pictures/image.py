@@ -2,9 +2,9 @@
 
 Everything here is integer arithmetic of one library, Pillow, so that two machines agree. The
 geometry is that of the TensorFlow EfficientNet reference (`preprocessing.py`,
-`_decode_and_center_crop`): cut the centre square first, then resize it. The resampling filter
-therefore never sees a pixel outside the crop, which `Image.resize(box=...)` would let it do. A
-network of other channels than RGB gets them by the same geometry and arithmetic.
+`_decode_and_center_crop`), for any height and width: cut the centre first, then resize it. The
+resampling filter therefore never sees a pixel outside the crop, which `Image.resize(box=...)` would
+let it do. A network of other channels than RGB gets them by the same geometry and arithmetic.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from effnet_edge.pictures.decoding import (
     describe,
     picture_extensions,
 )
+from effnet_edge.pictures.fitting import FITS, Fit, window
+from effnet_edge.size import Size
 
 __all__ = [
     "MAX_CHANNELS",
@@ -48,22 +50,23 @@ class Preprocessing:
     Raises `UsageError` where a value is out of its range.
     """
 
-    resolution: int
-    """Side of the network's square input, pixels, 1 or more."""
+    resolution: Size
+    """Of the network's input; a number given for it is the side of a square."""
     crop_fraction: float
-    """Side of the centre crop as a share of the picture's short side, in (0, 1]."""
+    """Share of the height and width that `fit` takes that is cut from the centre, in (0, 1]."""
     interpolation: str
     """`bicubic` or `bilinear`."""
     mean: tuple[float, ...]
     """Per channel (R, G, B for three of them), for pixel values scaled to 0..1."""
     std: tuple[float, ...]
     """Per channel, as many as of `mean`, for pixel values scaled to 0..1; above 0."""
+    fit: Fit = "crop"
+    """How a picture of another shape is brought to that of the input."""
 
     def __post_init__(self) -> None:
-        if self.resolution < 1:
-            raise UsageError(
-                f"preprocessing: resolution is {self.resolution}; it must be 1 or more"
-            )
+        object.__setattr__(self, "resolution", Size.of(self.resolution))
+        if self.fit not in FITS:
+            raise UsageError(f"preprocessing: fit is {self.fit!r}; choose one of {', '.join(FITS)}")
         if not 0 < self.crop_fraction <= 1:
             raise UsageError(
                 f"preprocessing: crop_fraction is {self.crop_fraction}; "
@@ -90,12 +93,17 @@ class Preprocessing:
         """Of the network's input: 1 for greyscale, 3 for RGB, 16 at most."""
         return len(self.mean)
 
+    @property
+    def border(self) -> tuple[int, ...]:
+        """The pixel of the borders under `pad`: the mean, which normalization brings near 0."""
+        return tuple(min(max(round(255 * value), 0), 255) for value in self.mean)
+
 
 def crop_and_resize(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """Cut the centre square and resize it: uint8 (H, W, C) to uint8 (R, R, C).
+    """Cut the centre and resize it: uint8 (H, W, C) to uint8 of the input's height and width.
 
-    The side of the square is `crop_fraction` of the short side, rounded down, at least 1; where
-    the margins cannot be equal, the top and left ones are the wider. Both as in the reference.
+    `window` says how much; where the margins cannot be equal, the top and left ones are the wider,
+    as in the reference, and of the borders under `pad` the bottom and right ones, as in timm.
 
     Raises `ImageError` where `pixels` is not a non-empty uint8 (H, W, C) array.
     """
@@ -108,23 +116,41 @@ def crop_and_resize(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
     ):
         raise ImageError(f"pixels must be uint8 (H, W, {channels}), not {describe(pixels)}")
     height, width = pixels.shape[:2]
-    # 0.88 of 25 is 22 and not 21.999…: float error must not cost a row.
-    side = max(1, math.floor(preprocessing.crop_fraction * min(height, width) + 1e-6))
-    top, left = (height - side + 1) // 2, (width - side + 1) // 2
-    square = pixels[top : top + side, left : left + side]
-    if channels == 3:
-        return _resized(square, preprocessing)
+    target = preprocessing.resolution
+    placed = window(Size(height, width), target, preprocessing.fit, preprocessing.crop_fraction)
+    rows, columns = placed.cut.height, placed.cut.width
+    top, left = (height - rows + 1) // 2, (width - columns + 1) // 2
+    centre = pixels[top : top + rows, left : left + columns]
+    return _bordered(_resized(centre, placed.shown, preprocessing), preprocessing)
+
+
+def _resized(pixels: Pixels, size: Size, preprocessing: Preprocessing) -> Pixels:
+    if pixels.shape[2] == 3:
+        return _resampled(pixels, size, preprocessing)
     # Band by band: Pillow multiplies the colours of RGBA by alpha before it resizes them.
-    return np.stack([_resized(band, preprocessing) for band in np.moveaxis(square, 2, 0)], axis=2)
+    bands = [_resampled(band, size, preprocessing) for band in np.moveaxis(pixels, 2, 0)]
+    return np.stack(bands, axis=2)
 
 
-def _resized(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
-    size = (preprocessing.resolution, preprocessing.resolution)
-    return np.array(Image.fromarray(pixels).resize(size, _FILTERS[preprocessing.interpolation]))
+def _resampled(pixels: Pixels, size: Size, preprocessing: Preprocessing) -> Pixels:
+    image, filtered = Image.fromarray(pixels), _FILTERS[preprocessing.interpolation]
+    return np.array(image.resize((size.width, size.height), filtered))
+
+
+def _bordered(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """In the middle of the input, whose borders have the mean's colour."""
+    target, (height, width) = preprocessing.resolution, pixels.shape[:2]
+    if (height, width) == (target.height, target.width):
+        return pixels
+    whole = np.empty((target.height, target.width, preprocessing.channels), np.uint8)
+    whole[:] = preprocessing.border
+    top, left = (target.height - height) // 2, (target.width - width) // 2
+    whole[top : top + height, left : left + width] = pixels
+    return whole
 
 
 def prepare(source: ImageSource, preprocessing: Preprocessing) -> Pixels:
-    """Read a picture and make it the network's input: uint8 (R, R, C), RGB where C is 3.
+    """Read a picture and make it the network's input: uint8 (H, W, C), RGB where C is 3.
 
     Raises what `decode` raises.
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from effnet_edge.pictures.image import Preprocessing
 
 Batch: TypeAlias = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]
-"""Pixels, uint8 (n, R, R, C), and class indices, int64 (n,), or None for an unlabelled set."""
+"""Pixels, uint8 (n, H, W, C), and class indices, int64 (n,), or None for an unlabelled set."""
 
 
 class Pictures(Protocol):

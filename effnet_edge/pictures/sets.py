@@ -140,7 +140,7 @@ class ImageSet:
     def batches(
         self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
     ) -> Iterator[Batch]:
-        """The network's inputs, uint8 (n, R, R, C), with their labels, int64 (n,), or None.
+        """The network's inputs, uint8 (n, H, W, C), with their labels, int64 (n,), or None.
 
         Pictures are read as batches are asked for; n is `batch_size` for all but the last. A
         picture that cannot be read is left out and its error appended to `skipped`, where that is

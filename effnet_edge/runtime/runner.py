@@ -56,8 +56,8 @@ class EngineRunner:
         self._batch = bundle.manifest.batch
         self._classes = bundle.manifest.output.classes
         self._dtype, self._image_shape = _engine_input(bundle.manifest)
-        side = bundle.manifest.preprocessing.resolution
-        self._pixel_shape = (side, side, bundle.manifest.input.channels)
+        size, channels = bundle.manifest.preprocessing.resolution, bundle.manifest.input.channels
+        self._pixel_shape = (size.height, size.width, channels)
         self._workers = Workers(backend.parallelism)
         self._lifetime = Lifetime(bundle.path, self._workers, backend.close)
         self._execution_precision: str | None = None
@@ -286,11 +286,11 @@ class EngineRunner:
         return batch
 
     def _refusal(self, batch: object) -> str:
-        side, _, channels = self._pixel_shape
-        shape = f"{side}, {side}, {channels}"
+        height, width, channels = self._pixel_shape
+        shape = f"{height}, {width}, {channels}"
         takes = f"uint8 images ({shape}) as one array (N, {shape})"
         if self._dtype == np.float32:
-            takes += f", or float32 (N, {channels}, {side}, {side})"
+            takes += f", or float32 (N, {channels}, {height}, {width})"
         if not isinstance(batch, np.ndarray):
             return f"{self.name} takes {takes}, got {type(batch).__name__}"
         hint = ""

@@ -54,7 +54,7 @@ def example_input(
     network: EfficientNet, in_channels: int, input_kind: InputKind, batch: int
 ) -> Tensor:
     """Zeros of the input's shape and type."""
-    side = network.resolution
+    height, width = network.resolution.height, network.resolution.width
     if input_kind == "uint8-nhwc":
-        return torch.zeros(batch, side, side, in_channels, dtype=torch.uint8)
-    return torch.zeros(batch, in_channels, side, side)
+        return torch.zeros(batch, height, width, in_channels, dtype=torch.uint8)
+    return torch.zeros(batch, in_channels, height, width)

@@ -34,7 +34,7 @@ def draft_manifest(
         table: what an INT8 model was quantized by, in `CALIBRATION_FILE`.
     """
     network, preprocessing = source.network, source.preprocessing
-    side = preprocessing.resolution
+    size, channels = preprocessing.resolution, preprocessing.channels
     dtype, layout = request.input_kind.split("-")
     kind = network.output_kind
     return Manifest(
@@ -43,7 +43,7 @@ def draft_manifest(
         target=request.target,
         precision=request.chosen_precision,
         model=model_file,
-        input=InputSpec(INPUT_NAME, dtype, layout.upper(), side, side, preprocessing.channels),
+        input=InputSpec(INPUT_NAME, dtype, layout.upper(), size.height, size.width, channels),
         batch=request.batch,
         output=OutputSpec(OUTPUT_NAMES[kind], network.output_size, kind),
         preprocessing=preprocessing,

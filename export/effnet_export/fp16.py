@@ -82,7 +82,7 @@ def type_fp16(model: onnx.ModelProto, pictures: Pictures, preprocessing: Preproc
     """Type a float32 graph, with or without Q/DQ pairs, by what it does on pictures.
 
     Args:
-        model: takes uint8 pixels (N, R, R, 3) or normalized float32 (N, 3, R, R).
+        model: takes uint8 pixels (N, H, W, 3) or normalized float32 (N, 3, H, W).
         pictures: all of them are run for the ranges, the first eight again for the errors; no more
             than a batch of the others is in memory.
 

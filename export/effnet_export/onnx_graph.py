@@ -40,7 +40,7 @@ def export_onnx(
 ) -> onnx.ModelProto:
     """Export a folded network with the dynamo exporter.
 
-    The result takes `image`, uint8 (N, R, R, C) or float32 (N, C, R, R), and gives `logits`,
+    The result takes `image`, uint8 (N, H, W, C) or float32 (N, C, H, W), and gives `logits`,
     float32 (N, classes), or `features`, (N, head channels), without a classifier. The batch
     dimension is called "batch" where the range is dynamic.
 

@@ -13,6 +13,7 @@ from effnet_edge.extras import needed_for
 from effnet_edge.labels import class_indices, imagenet_labels
 from effnet_edge.pictures.image import MAX_CHANNELS
 from effnet_edge.runtime import EngineRunner
+from effnet_edge.size import Size
 from effnet_edge.targets import TARGETS
 from effnet_export.model_files import FILE_KINDS, Openings
 
@@ -190,16 +191,16 @@ class _Opener:
         from effnet_edge.model.variants import get_variant
 
         request = self._openings.network
-        variant, side = get_variant(request.variant), request.resolution or self._side
-        ours = variant_preprocessing(variant, side)
+        variant, size = get_variant(request.variant), request.resolution or self._size
+        ours = variant_preprocessing(variant, size, fit=request.fit)
         channels = len(request.mean or request.std or ours.mean)
         return with_channels(ours, channels, request.mean, request.std)
 
     @cached_property
-    def _side(self) -> int | None:
-        """The pixels of a side of what the first model file takes that says so."""
-        sides = (_input_side(Path(spec)) for spec in self._specs)
-        return next((side for side in sides if side is not None), None)
+    def _size(self) -> Size | None:
+        """Of what the first model file takes that says so."""
+        sizes = (_input_size(Path(spec)) for spec in self._specs)
+        return next((size for size in sizes if size is not None), None)
 
     def _source(self, checkpoint: str | None) -> Source:
         if checkpoint not in self._sources:
@@ -215,8 +216,8 @@ class _Opener:
             from effnet_export.origin import load_source_of, network_request_of
         asked = self._openings.network
         if not self.manifests:
-            weights, side = checkpoint or asked.weights, asked.resolution or self._side
-            return load_source(replace(asked, weights=weights, resolution=side))
+            weights, size = checkpoint or asked.weights, asked.resolution or self._size
+            return load_source(replace(asked, weights=weights, resolution=size))
         if checkpoint is None:
             return load_source_of(self.manifests[0], asked.weights)
         bundled = network_request_of(self.manifests[0])
@@ -297,9 +298,10 @@ def _labels(bundles: Mapping[str, Bundle]) -> tuple[Label, ...]:
     return tuple(imagenet_labels())
 
 
-def _input_side(path: Path) -> int | None:
+def _input_size(path: Path) -> Size | None:
+    """A square where the model leaves height or width open."""
     kind = FILE_KINDS.get(path.suffix)
     if kind is None or not path.is_file():
         return None
     sides = [size for size in kind.input_shape(path)[1:] if size > MAX_CHANNELS]
-    return sides[0] if sides else None
+    return Size(sides[0], sides[-1]) if sides else None

@@ -24,6 +24,7 @@ _NETWORK = (
     "--multi-label",
     "--features",
     "--resolution",
+    "--fit",
     "--mean",
     "--std",
 )

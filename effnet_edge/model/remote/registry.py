@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.model.preprocessing import AS_REFERENCE, CENTRED, PixelConventions
 from effnet_edge.model.variants import VARIANTS, Published
+from effnet_edge.size import Size
 
 if TYPE_CHECKING:
     from effnet_edge.model.variants import Padding
@@ -162,7 +163,7 @@ NAMED_WEIGHTS: dict[str, dict[str, NamedFile]] = {
     "l2": {
         "noisy-student": _ported("_l2_ns-df73bb44", VARIANTS["l2"].published),
         "noisy-student-475": _ported(
-            "_l2_ns_475-bebbd00a", 88.234, PixelConventions(resolution=475, crop_fraction=0.936)
+            "_l2_ns_475-bebbd00a", 88.234, PixelConventions(Size.of(475), crop_fraction=0.936)
         ),
     },
     "lite0": {

@@ -143,7 +143,7 @@ def compare_layers(
 
 def layer_batch_size(preprocessing: Preprocessing) -> int:
     """How many pictures of this resolution are compared by layer at a time."""
-    return max(1, _PIXELS_AT_ONCE // preprocessing.resolution**2)
+    return max(1, _PIXELS_AT_ONCE // preprocessing.resolution.pixels)
 
 
 def _tally_batch(

@@ -133,10 +133,11 @@ class TorchClassifier:
             module.register_forward_hook(hook(LOGITS if name == self._last_module else name))
             for name, module in modules.items()
         ]
-        side, channels = self._preprocessing.resolution, self._preprocessing.channels
+        size, channels = self._preprocessing.resolution, self._preprocessing.channels
+        blank = np.zeros((1, size.height, size.width, channels), np.uint8)
         try:
             with torch.inference_mode():
-                self._network(self._input(np.zeros((1, side, side, channels), np.uint8)))
+                self._network(self._input(blank))
         finally:
             for each in hooks:
                 each.remove()
