@@ -41,8 +41,8 @@ def measure(bundle: str, runs: int, warmup: int, threads: int | None) -> list[Ti
             config["INFERENCE_NUM_THREADS"] = threads
         compiled = openvino.Core().compile_model(str(runner.bundle.model_path), "CPU", config)
         request = compiled.create_infer_request()
-        side = manifest.input.height
-        pixels = np.random.default_rng(0).integers(0, 256, (1, side, side, 3), np.uint8)
+        shape = (1, manifest.input.height, manifest.input.width, 3)
+        pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
         calls = {
             "bare request": lambda: request.infer({0: pixels}, share_inputs=True)[0],
             "EngineRunner": lambda: runner.infer(pixels),

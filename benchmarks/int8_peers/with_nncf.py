@@ -159,8 +159,8 @@ def _quantize_onnx(options: _Options, subject: Subject) -> onnx.ModelProto:
 
 def _from_torch(subject: Subject) -> openvino.Model:
     """By OpenVINO's PyTorch frontend, which keeps every SiLU as one Swish."""
-    side = subject.preprocessing.resolution
-    shape = [1, 3, side, side]
+    size = subject.preprocessing.resolution
+    shape = [1, 3, size.height, size.width]
     return openvino.convert_model(subject.folded, example_input=torch.zeros(shape), input=shape)
 
 

@@ -48,6 +48,7 @@ def window(picture: Size, target: Size, fit: Fit, crop_fraction: float) -> Windo
 def _along(picture: int, target: int, step: float) -> tuple[int, int]:
     """How many pixels of one axis are cut out, and what they are resized to; both at least 1."""
     # 0.88 of 25 is 22 and not 21.999…: float error must not cost a row.
-    cut = min(picture, max(1, math.floor(step * target + 1e-6)))
-    shown = min(target, max(1, round(picture / step)))
+    wanted = step * target
+    cut = min(picture, max(1, math.floor(wanted + 1e-6)))
+    shown = target if wanted <= picture else min(target, max(1, round(picture / step)))
     return cut, shown

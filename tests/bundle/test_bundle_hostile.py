@@ -123,7 +123,7 @@ def test_a_file_without_a_record_is_read_up_to_a_limit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        (lambda d: d["preprocessing"].update(resolution=10**6), "preprocessing.resolution"),
+        (lambda d: d["preprocessing"]["resolution"].update(width=10**6), "resolution.width"),
         (lambda d: d["input"].update(height=10**6, width=10**6), "input.height"),
         (lambda d: d["batch"].update(maximum=10**9), "batch.maximum"),
         (lambda d: d["engines"][0]["batch"].update(minimum=2), "engines: batch"),

@@ -219,7 +219,7 @@ def _set(*path: str, value: object) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("schema_version", value=1), "schema version 1; this effnet-edge reads 2"),
+        (_set("schema_version", value=1), "schema version 1; this effnet-edge reads 3"),
         (_set("schema_version", value=None), "schema version None"),
         (_set("surprise", value=1), "damaged"),
         (_set("images", "size", value="many"), "damaged"),

@@ -173,7 +173,7 @@ def test_a_table_of_another_model_or_version_is_refused(
     for options, message in (
         (("b0", *untrained, "--resolution", "160", "--calibration", table), "other weights"),
         (("b1", *untrained, "--resolution", "160", "--calibration", table), "its variant is b0"),
-        (("b0", "--calibration", table), "its resolution is 160, the network's is 224"),
+        (("b0", "--calibration", table), "its resolution is 160×160, the network's is 224×224"),
         (("b0", "--calibration", "newer.json"), "schema version 99"),
     ):
         completed = effnet_edge("export", *options, "--int8")

@@ -109,7 +109,7 @@ def test_the_corrupting_simplifier_is_stopped_at_the_first_wrong_node(
 
 def first_conv_with_other_padding(model: onnx.ModelProto, network: EfficientNet) -> str:
     """The output of the first convolution whose pads are not TensorFlow's, worked out here."""
-    size = network.resolution
+    size = network.resolution.height
     spatial = [
         node
         for node in model.graph.node

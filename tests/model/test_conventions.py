@@ -23,6 +23,7 @@ from effnet_edge.model.preprocessing import (
 )
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import load_weights
+from effnet_edge.size import Size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +45,7 @@ def test_torchvisions_pictures_are_those_of_its_own_transforms(variant: str) -> 
 
     ours = variant_preprocessing(VARIANTS[variant], None, TORCHVISION_PIXELS[variant])
 
-    assert ours.resolution == theirs.crop_size
+    assert ours.resolution == Size.of(theirs.crop_size)
     assert ours.crop_fraction == theirs.crop_size / theirs.resize_size
     assert ours.interpolation == theirs.interpolation
     assert (ours.mean, ours.std) == (theirs.mean or IMAGENET_MEAN, theirs.std or IMAGENET_STD)
@@ -133,7 +134,7 @@ def test_timms_config_tells_ported_weights_from_its_own(
     pixels = load_weights(network, path).pixels
 
     assert (network.padding, network.stem.bn.eps) == (padding, eps)
-    assert (pixels.resolution, pixels.crop_fraction) == (224, 0.9)
+    assert (pixels.resolution, pixels.crop_fraction) == (Size(224, 224), 0.9)
     assert (pixels.interpolation, pixels.mean, pixels.std) == ("bilinear", CENTRED, CENTRED)
 
 
@@ -151,7 +152,7 @@ def test_the_size_that_accuracy_was_measured_at_is_taken(tmp_path: Path) -> None
 
     pixels = load_weights(network_of("b0"), timm_checkpoint(tmp_path, config)).pixels
 
-    assert (pixels.resolution, pixels.crop_fraction) == (256, 1.0)
+    assert (pixels.resolution, pixels.crop_fraction) == (Size(256, 256), 1.0)
 
 
 def test_the_config_of_an_old_timm_is_read_too(tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_other_programs_configs_are_left_alone(tmp_path: Path, config: object) -
     "wrong",
     [
         {"interpolation": "lanczos"},
-        {"crop_mode": "squash"},
+        {"crop_mode": "random"},
         {"mean": [0.5, 0.5]},
         {"std": "half"},
         {"crop_pct": 1.5},

@@ -14,6 +14,7 @@ from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
 from effnet_edge.model.variants import VARIANTS
+from effnet_edge.size import Size
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,7 @@ def saved(path: Path, network: EfficientNet, naming: str) -> str:
 def test_resolution_crop_and_padding_are_those_of_the_weights(torchvision_b2: str) -> None:
     source = load_source(NetworkRequest("b2", weights=torchvision_b2, num_classes=3))
 
-    assert source.preprocessing.resolution == source.network.resolution == 288
+    assert source.preprocessing.resolution == source.network.resolution == Size(288, 288)
     assert source.preprocessing.crop_fraction == 1.0
     assert source.network.padding == "symmetric"
     assert source.network.stem.bn.eps == source.network.head.bn.eps == 1e-5
@@ -45,7 +46,7 @@ def test_what_the_user_says_outweighs_them(torchvision_b2: str) -> None:
         NetworkRequest("b2", weights=torchvision_b2, num_classes=3, resolution=64, padding="same")
     )
 
-    assert source.preprocessing.resolution == source.network.resolution == 64
+    assert source.preprocessing.resolution == source.network.resolution == Size(64, 64)
     assert source.network.padding == "same"
     with torch.no_grad():
         source.network(torch.zeros(1, 3, 64, 64))

@@ -108,7 +108,7 @@ def test_any_size_and_mode_gives_the_network_its_square(
         else Image.fromarray(photo_like(height, width)).convert(mode)
     )
     ours = prepare(image, preprocessing)
-    assert ours.shape == (preprocessing.resolution, preprocessing.resolution, 3)
+    assert ours.shape == (preprocessing.resolution.height, preprocessing.resolution.width, 3)
     assert ours.dtype == np.uint8
     assert ours.flags.writeable
 

@@ -78,7 +78,7 @@ def test_another_side_is_refused(tmp_path: Path, cpu_target: str) -> None:
     manifest = path / "manifest.json"
     document = json.loads(manifest.read_text())
     document["input"].update(height=16, width=16)
-    document["preprocessing"]["resolution"] = 16
+    document["preprocessing"]["resolution"] = {"height": 16, "width": 16}
     manifest.write_text(json.dumps(document))
     with pytest.raises(BundleError, match=r"manifest.json says uint8 \(1, 16, 16, 3\)"):
         EngineRunner.load(path)
