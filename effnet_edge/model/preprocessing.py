@@ -156,7 +156,7 @@ TUTORIAL_PIXELS = {
 
 # preprocessor_config.json of google/efficientnet-b0 to b7: pictures are resized whole.
 HUGGING_FACE_PIXELS = {
-    name: PixelConventions(crop_fraction=1.0)
+    name: PixelConventions(crop_fraction=1.0, fit="stretch")
     for name, variant in VARIANTS.items()
     if not variant.family.centred_pixels
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from PIL import Image
-from tiny_networks import PREPROCESSING, SIDE, Smooth, normalized, random_network
+from tiny_networks import CLASSES, PREPROCESSING, SIDE, Smooth, normalized, random_network
 
 from effnet_calibration.calibrate import calibrate
 from effnet_calibration.errors import CalibrationError, CalibrationWarning
@@ -21,6 +21,7 @@ from effnet_calibration.work import Settings
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.pictures.sets import ImageSet
+from effnet_edge.size import Size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -160,6 +161,21 @@ def test_a_saved_table_comes_back_equal(tmp_path: Path, table: CalibrationTable)
     assert CalibrationTable.load(tmp_path / "table.json") == table
     assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
     assert difference(table, CalibrationTable.load(tmp_path / "table.json")) == []
+
+
+def test_a_table_of_the_time_of_squares_is_read(table: CalibrationTable) -> None:
+    tree = json.loads(table.to_json())
+    tree["model"]["resolution"] = tree["model"]["resolution"]["height"]
+    tree["schema_version"] = 2
+    assert CalibrationTable.from_json(json.dumps(tree)) == table
+
+
+def test_a_table_of_another_height_or_width_is_refused(table: CalibrationTable) -> None:
+    turned = EfficientNet(VARIANTS["b0"], resolution=Size(SIDE, 2 * SIDE), num_classes=CLASSES)
+    with pytest.raises(
+        CalibrationError, match=f"resolution is {SIDE}×{SIDE}, .* is {SIDE}×{2 * SIDE}"
+    ):
+        table.check_model(turned)
 
 
 def test_a_table_that_cannot_be_written_leaves_nothing(

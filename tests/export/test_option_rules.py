@@ -66,6 +66,8 @@ def test_an_export_that_contradicts_itself(
     [
         ("--variant", "b3"),
         ("--num-classes", "3"),
+        ("--resolution", "64x96"),
+        ("--fit", "pad"),
         ("--resolution", "64"),
         ("--features",),
         ("--mean", "0.5,0.5,0.5"),

@@ -21,6 +21,8 @@ from effnet_edge.model.preprocessing import (
     TORCHVISION_PIXELS,
     variant_preprocessing,
 )
+from effnet_edge.model.request import NetworkRequest
+from effnet_edge.model.source import load_source
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import load_weights
 from effnet_edge.size import Size
@@ -155,6 +157,26 @@ def test_the_size_that_accuracy_was_measured_at_is_taken(tmp_path: Path) -> None
     assert (pixels.resolution, pixels.crop_fraction) == (Size(256, 256), 1.0)
 
 
+@pytest.mark.parametrize(
+    ("crop_mode", "fit"), [("center", "crop"), ("squash", "stretch"), ("border", "pad")]
+)
+def test_a_rectangle_and_what_fits_pictures_into_it_are_taken(
+    tmp_path: Path, crop_mode: str, fit: str
+) -> None:
+    pictures = {"input_size": [3, 96, 160], "crop_mode": crop_mode}
+    config = HUB_CONFIG | {"pretrained_cfg": HUB_CONFIG["pretrained_cfg"] | pictures}
+    path = str(timm_checkpoint(tmp_path, config))
+
+    told = load_source(NetworkRequest("b0", path))
+    said = load_source(NetworkRequest("b0", path, resolution=Size(64, 32), fit="stretch"))
+
+    assert told.network.resolution == told.preprocessing.resolution == Size(96, 160)
+    assert (told.preprocessing.fit, told.preprocessing.crop_fraction) == (fit, 0.9)
+    assert said.network.resolution == said.preprocessing.resolution == Size(64, 32)
+    whole = 0.9 if fit == "stretch" else 1.0
+    assert (said.preprocessing.fit, said.preprocessing.crop_fraction) == ("stretch", whole)
+
+
 def test_the_config_of_an_old_timm_is_read_too(tmp_path: Path) -> None:
     config = {"architecture": "efficientnet_b0", **HUB_CONFIG["pretrained_cfg"]}
     network = network_of("b0")
@@ -190,6 +212,8 @@ def test_other_programs_configs_are_left_alone(tmp_path: Path, config: object) -
         {"std": "half"},
         {"crop_pct": 1.5},
         {"input_size": 224},
+        {"input_size": [224, 224]},
+        {"input_size": [3, 0, 224]},
     ],
 )
 def test_a_config_that_cannot_be_followed_is_named(tmp_path: Path, wrong: dict) -> None:
