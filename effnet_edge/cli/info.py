@@ -141,7 +141,8 @@ def _bundle(bundle: Bundle) -> None:
             f"{manifest.input.channels} channel{'s' if manifest.input.channels > 1 else ''}"
         ),
         "pictures": (
-            f"{manifest.preprocessing.fit}, {manifest.preprocessing.crop_fraction:.1%} of it, "
+            f"fit {manifest.preprocessing.fit}, "
+            f"crop fraction {manifest.preprocessing.crop_fraction:.3g}, "
             f"{manifest.preprocessing.interpolation}"
         ),
         "batch": (
