@@ -247,11 +247,13 @@ def _upgraded(document: Any) -> Any:
 
     What is wrong in it is left for the schema to find.
     """
-    old = document.get("preprocessing") if isinstance(document, dict) else None
-    if not isinstance(old, dict) or document.get("schema_version") != _SQUARE_VERSION:
+    if not isinstance(document, dict) or document.get("schema_version") != _SQUARE_VERSION:
         return document
-    side = old.get("resolution")
-    preprocessing = {**old, "resolution": {"height": side, "width": side}, "fit": "crop"}
+    preprocessing = document.get("preprocessing")
+    if isinstance(preprocessing, dict):
+        side = preprocessing.get("resolution")
+        square = {"height": side, "width": side}
+        preprocessing = {**preprocessing, "resolution": square, "fit": "crop"}
     return {**document, "preprocessing": preprocessing, "schema_version": SCHEMA_VERSION}
 
 
