@@ -1,0 +1,254 @@
+"""The error of every tensor from the input to the answer: what it adds, and what it passes on."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from effnet_edge import nonfinite
+from effnet_edge.parity.report.charts.svg import (
+    NARROWEST,
+    Scale,
+    chart,
+    element,
+    joined,
+    percent,
+    spread,
+    stretched,
+    text,
+    width_of,
+)
+from effnet_edge.parity.report.loss import error_percent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from markupsafe import Markup
+
+    from effnet_edge.parity.report.document import Document
+
+EXACT_PERCENT = 0.1
+"""A candidate none of whose tensors has a larger error is left out: 0.1 % is an SQNR of 60 dB."""
+
+_PLOT = 140.0
+_AXIS = 20.0
+_DECADES = 4
+_STAGE = re.compile(r"stages\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class TensorError:
+    """One tensor's errors in per cent of its own strength.
+
+    NaN where the candidate gives NaN; None where it was not measured.
+    """
+
+    name: str
+    total: float | None
+    added: float | None
+    inherited: float | None
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is NaN or infinite."""
+        return any(
+            each is not None and not math.isfinite(each) for each in (self.total, self.added)
+        )
+
+
+def tensor_errors(candidate: Document) -> list[TensorError]:
+    """Of all tensors that were compared, in the order of execution."""
+    return [
+        TensorError(
+            layer["name"],
+            *(_percent(layer[f"{which}sqnr_db"]) for which in ("", "added_", "inherited_")),
+        )
+        for layer in candidate["layers"] or []
+    ]
+
+
+def is_exact(errors: Sequence[TensorError]) -> bool:
+    """Whether nothing in it could be seen in a chart."""
+    return all(
+        not each.broken
+        and (each.total or 0) <= EXACT_PERCENT
+        and (each.added or 0) <= EXACT_PERCENT
+        for each in errors
+    )
+
+
+def common_decades(every: Sequence[Sequence[TensorError]]) -> Scale:
+    """One logarithmic scale for all panels: at most four decades, as powers of ten."""
+    found = [
+        value
+        for errors in every
+        for each in errors
+        for value in (each.total, each.added)
+        if value is not None and math.isfinite(value) and value > 0
+    ]
+    high = math.ceil(math.log10(max(found, default=100.0)))
+    low = math.floor(math.log10(min(found, default=1.0)))
+    return Scale(max(min(low, high - 1), high - _DECADES), high)
+
+
+def stage_of(tensor: str) -> str:
+    """The part of the network: "stem", "0" … for the stages, or what comes before a foreign dot."""
+    stage = _STAGE.match(tensor)
+    return stage.group(1) if stage else tensor.partition(".")[0]
+
+
+def error_by_depth(errors: Sequence[TensorError], scale: Scale, name: str) -> Markup:
+    """A bar a tensor for what it adds, a line for what has piled up, and the stages below."""
+    bands = _bands([each.name for each in errors])
+    step = 100 / len(errors)
+    parts: list[Markup] = []
+    for index, (_, start, stop) in enumerate(bands):
+        if index % 2 == 0:
+            width = percent((stop - start) * step)
+            parts.append(
+                element(
+                    "rect", x=percent(start * step), y=0, width=width, height=_PLOT, classes="band"
+                )
+            )
+    for decade in range(int(scale.low), int(scale.high) + 1):
+        y = f"{scale.down(decade, _PLOT):g}"
+        parts.append(element("line", x1="0%", x2="100%", y1=y, y2=y, classes="grid"))
+    parts.append(stretched(_lines(errors, scale), _PLOT))
+    parts += [_bar(each, (at + 0.5) * step, scale) for at, each in enumerate(errors)]
+    parts += _stage_names(bands, step)
+    title = (
+        f"{name}: error of {len(errors)} tensors from the input to the answer; {_told_peak(errors)}"
+    )
+    axis = [
+        text(
+            0,
+            min(scale.down(decade, _PLOT) + 10, _PLOT),
+            f"{10.0**decade:g} %",
+            "tick",
+            anchored=False,
+        )
+        for decade in range(int(scale.low), int(scale.high) + 1)
+    ]
+    full = _PLOT + _AXIS
+    both = [chart(axis, full, "error, per cent of the tensor", "axis"), chart(parts, full, title)]
+    return element("div", joined(both), classes="plot")
+
+
+def _percent(decibels: nonfinite.JsonNumber) -> float | None:
+    number = nonfinite.decode(decibels)
+    return None if number is None else error_percent(number)
+
+
+def _bands(names: Sequence[str]) -> list[tuple[str, int, int]]:
+    """Parts of the network with their first tensor and the one behind their last.
+
+    What follows the last stage is one band: the head.
+    """
+    parts = [stage_of(name) for name in names]
+    stages = [at for at, name in enumerate(names) if _STAGE.match(name)]
+    if stages:
+        parts = [
+            "stem" if at < stages[0] else "head" if at > stages[-1] else part
+            for at, part in enumerate(parts)
+        ]
+    bands, at = [], 0
+    for part, group in groupby(parts):
+        length = len(list(group))
+        bands.append((part, at, at + length))
+        at += length
+    return bands
+
+
+def _stage_names(bands: Sequence[tuple[str, int, int]], step: float) -> list[Markup]:
+    """Under their bands; where there is not room for all, only for those with the widest bands."""
+    shown = sorted(bands, key=lambda band: band[1] - band[2])
+    while sum(width_of(name) for name, *_ in shown) > NARROWEST:
+        shown.pop()
+    shown.sort(key=lambda band: band[1])
+    widths = [100 * width_of(name) / NARROWEST for name, *_ in shown]
+    middles = [(start + stop) / 2 * step for _, start, stop in shown]
+    places = _apart(middles, widths)
+    return [
+        element(
+            "text",
+            name,
+            x=percent(place),
+            y=f"{_PLOT + 15:g}",
+            classes="tick",
+            text_anchor="middle",
+        )
+        for (name, *_), place in zip(shown, places, strict=True)
+    ]
+
+
+def _apart(middles: Sequence[float], widths: Sequence[float]) -> list[float]:
+    """Middles of labels of these widths that do not touch: `spread` for the gaps between them."""
+    before = [sum(widths[:at]) for at in range(len(widths))]
+    starts = [middle - width / 2 for middle, width in zip(middles, widths, strict=True)]
+    # Without the widths of those before it, a label's start only has to be no less than the last.
+    free = spread(
+        [start - taken for start, taken in zip(starts, before, strict=True)],
+        0.0,
+        0.0,
+        100 - sum(widths),
+    )
+    return [
+        place + taken + width / 2 for place, taken, width in zip(free, before, widths, strict=True)
+    ]
+
+
+def _lines(errors: Sequence[TensorError], scale: Scale) -> list[Markup]:
+    """What has piled up, as lines with gaps where it is no number."""
+    step = 100 / len(errors)
+    lines: list[Markup] = []
+    for drawable, group in groupby(enumerate(errors), key=lambda pair: _finite(pair[1].total)):
+        if drawable:
+            points = " ".join(
+                f"{(at + 0.5) * step:.2f},{_height(each.total or 0, scale):.1f}"
+                for at, each in group
+            )
+            lines.append(element("polyline", points=points, classes="total"))
+    return lines
+
+
+def _bar(each: TensorError, at: float, scale: Scale) -> Markup:
+    told = element(
+        "title",
+        f"{each.name}: adds {_told(each.added)}, inherits {_told(each.inherited)}, "
+        f"in all {_told(each.total)}",
+    )
+    if each.broken:
+        return element("text", joined([told, element("tspan", "✕")]), x=percent(at), y=12,
+                       classes="broken", text_anchor="middle")  # fmt: skip
+    added = each.added or 0.0
+    return element(
+        "line",
+        told,
+        x1=percent(at),
+        x2=percent(at),
+        y1=f"{_height(added, scale):.1f}",
+        y2=f"{_PLOT:g}",
+        classes="added",
+    )
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _height(value: float, scale: Scale) -> float:
+    return scale.down(math.log10(value), _PLOT) if value > 0 else _PLOT
+
+
+def _told(value: float | None) -> str:
+    return nonfinite.tell(value, ".2g", " %")
+
+
+def _told_peak(errors: Sequence[TensorError]) -> str:
+    if any(each.broken for each in errors):
+        return "some are NaN"
+    worst = max(errors, key=lambda each: each.added or 0)
+    return f"{worst.name} adds most by itself, {_told(worst.added)}"
