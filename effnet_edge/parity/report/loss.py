@@ -41,6 +41,10 @@ class LossKind:
     unit: str
     meaning: str
 
+    def unit_of(self, value: float) -> str:
+        """The unit behind a value: "1 point"."""
+        return self.unit.removesuffix("s") if value == 1 else self.unit
+
 
 _DROP = LossKind(
     "top-1 drop",

@@ -57,6 +57,7 @@ def render_html(document: Document, changed: Sequence[str] = ()) -> str:
         rows=_rows(document),
         frontier=_frontier(document),
         depth=_depth(document),
+        exact_percent=depth.EXACT_PERCENT,
         ranges=[_ranges(each) for each in document["candidates"]],
     )
 
@@ -89,7 +90,7 @@ def _rows(document: Document) -> list[Row]:
             loss=told_loss(loss, kind),
             strip=loss_strip(loss, kind, scale, each["candidate"]),
             speed=_speed(document, each),
-            speed_range=_speed_range(each),
+            speed_range=_speed_range(document, each),
             size=wording.megabytes(each["cost"]["model_bytes"]),
             size_part=wording.size_of(document, each),
         )
@@ -106,10 +107,12 @@ def _speed(document: Document, candidate: Document) -> str:
     return f"{times:.2f} ×"
 
 
-def _speed_range(candidate: Document) -> str:
+def _speed_range(document: Document, candidate: Document) -> str:
     middle_half = candidate["cost"]["middle_half"]
     if middle_half is None:
         return ""
+    if document["baseline"]["name"] == candidate["candidate"]:
+        return "the others are told against it"
     low, high = middle_half
     return f"{low:.2f} to {high:.2f} in half of the rounds"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
+from effnet_edge import nonfinite
 from effnet_edge.parity.measures.table import BY_KEY
 from effnet_edge.parity.report.loss import loss_kind, loss_of
 
@@ -49,12 +50,12 @@ def too_few_pictures(candidate: Document) -> str | None:
     if top1["drop_points"] > limit["points"]:
         return (
             f"{pictures:,} pictures are too few to be sure that it fails: the drop may be as "
-            f"little as {_points(low)}, and {limit['points']:g} are allowed"
+            f"little as {_points(low)}, where {limit['points']:g} may be lost."
         )
     needed = "" if limit["images"] is None else f"; about {limit['images']:,} would tell"
     return (
         f"{pictures:,} pictures are too few to know whether it holds: the drop may be up to "
-        f"{_points(high)}, and {limit['points']:g} are allowed{needed}"
+        f"{_points(high)}, where {limit['points']:g} may be lost{needed}."
     )
 
 
@@ -87,9 +88,10 @@ def _lost(document: Document, candidate: Document) -> str:
     if broken:
         return f"gave NaN or infinite numbers for {broken:,} of {pictures}: it cannot be used"
     if candidate["same_but_for_rounding"]:
-        worst = BY_KEY["relative_error"].tell(candidate["relative_error"])
+        worst = 100 * (nonfinite.decode(candidate["relative_error"]) or 0.0)
+        told = "less than 0.001 %" if worst < 0.001 else f"at most {worst:.1g} %"
         same = f"the same as {document['reference']} but for rounding"
-        return f"{same} on {pictures} (largest error {worst} of the range)"
+        return f"{same} on {pictures} (off by {told} of the numbers' range)"
     loss, kind = loss_of(document, candidate), loss_kind(document)
     if loss.interval is not None:
         return _drop(loss.value, loss.interval, pictures)

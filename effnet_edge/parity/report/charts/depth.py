@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from effnet_edge import nonfinite
 from effnet_edge.parity.report.charts.svg import (
+    LINE,
     NARROWEST,
     Scale,
     chart,
     element,
     joined,
     percent,
-    spread,
     stretched,
     text,
     width_of,
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
     from effnet_edge.parity.report.document import Document
 
-EXACT_PERCENT = 0.1
-"""A candidate none of whose tensors has a larger error is left out: 0.1 % is an SQNR of 60 dB."""
+EXACT_PERCENT = 0.3
+"""A candidate none of whose tensors has a larger error is left out: 0.3 % is an SQNR of 50 dB."""
 
 _PLOT = 140.0
-_AXIS = 20.0
+_AXIS = 34.0
 _DECADES = 4
 _STAGE = re.compile(r"stages\.(\d+)\.")
 
@@ -125,10 +125,10 @@ def error_by_depth(errors: Sequence[TensorError], scale: Scale, name: str) -> Ma
     axis = [
         text(
             0,
-            min(scale.down(decade, _PLOT) + 10, _PLOT),
+            scale.down(decade, _PLOT) + 4,
             f"{10.0**decade:g} %",
             "tick",
-            anchored=False,
+            anchor="start",
         )
         for decade in range(int(scale.low), int(scale.high) + 1)
     ]
@@ -163,41 +163,22 @@ def _bands(names: Sequence[str]) -> list[tuple[str, int, int]]:
 
 
 def _stage_names(bands: Sequence[tuple[str, int, int]], step: float) -> list[Markup]:
-    """Under their bands; where there is not room for all, only for those with the widest bands."""
-    shown = sorted(bands, key=lambda band: band[1] - band[2])
-    while sum(width_of(name) for name, *_ in shown) > NARROWEST:
-        shown.pop()
-    shown.sort(key=lambda band: band[1])
-    widths = [100 * width_of(name) / NARROWEST for name, *_ in shown]
-    middles = [(start + stop) / 2 * step for _, start, stop in shown]
-    places = _apart(middles, widths)
-    return [
-        element(
-            "text",
-            name,
-            x=percent(place),
-            y=f"{_PLOT + 15:g}",
-            classes="tick",
-            text_anchor="middle",
-        )
-        for (name, *_), place in zip(shown, places, strict=True)
-    ]
+    """Under their bands; stem and head, which are narrow, at the ends of a line of their own.
 
-
-def _apart(middles: Sequence[float], widths: Sequence[float]) -> list[float]:
-    """Middles of labels of these widths that do not touch: `spread` for the gaps between them."""
-    before = [sum(widths[:at]) for at in range(len(widths))]
-    starts = [middle - width / 2 for middle, width in zip(middles, widths, strict=True)]
-    # Without the widths of those before it, a label's start only has to be no less than the last.
-    free = spread(
-        [start - taken for start, taken in zip(starts, before, strict=True)],
-        0.0,
-        0.0,
-        100 - sum(widths),
-    )
-    return [
-        place + taken + width / 2 for place, taken, width in zip(free, before, widths, strict=True)
+    Where there is not room for all, only those with the widest bands have a name.
+    """
+    ends = [name for name, *_ in (bands[0], bands[-1])]
+    places = (0.0, 100.0) if len(bands) > 1 else (0.0,)
+    named = [
+        text(at, _PLOT + 2 * LINE, name, "tick") for at, name in zip(places, ends, strict=False)
     ]
+    free: list[tuple[float, float]] = []
+    for name, start, stop in sorted(bands[1:-1], key=lambda band: band[1] - band[2]):
+        middle, half = (start + stop) / 2 * step, 50 * width_of(name) / NARROWEST
+        if all(middle + half <= low or middle - half >= high for low, high in free):
+            free.append((middle - half, middle + half))
+            named.append(text(middle, _PLOT + LINE, name, "tick", anchor="middle"))
+    return named
 
 
 def _lines(errors: Sequence[TensorError], scale: Scale) -> list[Markup]:

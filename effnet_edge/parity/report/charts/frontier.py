@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from effnet_edge.parity.report.charts.labels import Label, placed
 from effnet_edge.parity.report.charts.svg import (
     LINE,
     Scale,
@@ -14,9 +15,9 @@ from effnet_edge.parity.report.charts.svg import (
     joined,
     percent,
     shortened,
-    spread,
     stretched,
     text,
+    told,
 )
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from effnet_edge.parity.report.loss import Loss, LossKind
 
-LABEL_CHARACTERS = 12
+LABEL_CHARACTERS = 16
 _LEAST_HEIGHT = 210.0
 _AXIS = 20.0
 
@@ -54,80 +55,71 @@ def on_frontier(points: Sequence[Point]) -> list[Point]:
 
 
 def frontier(points: Sequence[Point], kind: LossKind, baseline: str) -> Markup | None:
-    """Three columns: the axis of the loss, the points, and their names; None for fewer than two."""
+    """The axis of the loss, and beside it the points with their names; None for fewer than two."""
     points = [
         each for each in points if math.isfinite(each.time) and math.isfinite(each.loss.value)
     ]
     if len(points) < 2:
         return None
-    plot = max(_LEAST_HEIGHT, LINE * len(points) + 2 * LINE)
-    across = Scale.around([0.0, *(each.time for each in points), 1.0], 0.04)
+    plot = max(_LEAST_HEIGHT, 2 * LINE * len(points))
+    # Room for names on the right of the slowest.
+    across = Scale(0.0, 1.35 * max(1.0, *(each.time for each in points)))
     down = Scale.around([0.0, *(end for each in points for end in each.loss.ends)])
-
-    places = spread([down.down(each.loss.value, plot) for each in points], LINE, LINE, plot - 4)
-    title = f"{kind.title} against time per picture: " + "; ".join(
-        f"{each.name} {each.time:.2f} × {baseline}, {each.loss.value:.2f}" for each in points
-    )
-    ticks = down.ticks()
-    axis = [
-        text(0, down.down(tick, plot) + 4, f"{tick:g}", "tick", anchored=False) for tick in ticks
-    ]
-    names = [
-        element(
-            "text",
-            joined(
-                [
-                    element("title", each.name),
-                    element("tspan", shortened(each.label, LABEL_CHARACTERS)),
-                ]
-            ),
-            x=4,
-            y=f"{place + 4:g}",
-            classes="name",
-        )
-        for each, place in zip(points, places, strict=True)
-    ]
-    lines = [_row(down.down(tick, plot), "zero" if tick == 0 else "grid") for tick in ticks]
     best = on_frontier(points)
-    drawn = [*lines, *_time_axis(across, plot), _frontier_line(best, across, down, plot)]
-    for each, place in zip(points, places, strict=True):
-        x, y = percent(across.at(each.time)), f"{down.down(each.loss.value, plot):g}"
-        drawn.append(element("line", x1=x, x2="100%", y1=y, y2=f"{place:g}", classes="leader"))
+    parts = [*_grid(across, down, plot), _line(best, across, down, plot)]
+    for each in points:
         if each.loss.interval:
+            x = percent(across.at(each.time))
             low, high = (f"{down.down(end, plot):g}" for end in each.loss.interval)
-            drawn.append(element("line", x1=x, x2=x, y1=low, y2=high, classes="thin-interval"))
-        dot = "dot mark" if each in best else "dot hollow"
-        drawn.append(element("circle", element("title", each.name), cx=x, cy=y, r=5, classes=dot))
-    full = plot + _AXIS
-    return element(
-        "div",
-        joined(
-            [
-                chart(axis, full, f"{kind.title}, {kind.unit}", "axis"),
-                chart(drawn, full, title),
-                chart(names, full, "names of the candidates", "names"),
-            ]
-        ),
-        classes="plot with-names",
+            parts.append(element("line", x1=x, x2=x, y1=low, y2=high, classes="thin-interval"))
+    places = [(across.at(each.time), down.down(each.loss.value, plot)) for each in points]
+    labels = placed(places, [shortened(each.label, LABEL_CHARACTERS) for each in points], plot)
+    parts += [
+        _point(each, place, label, "mark" if each in best else "hollow")
+        for each, place, label in zip(points, places, labels, strict=True)
+    ]
+    axis = [
+        text(0, down.down(tick, plot) + 4, told(tick), "tick", anchor="start")
+        for tick in down.ticks()
+    ]
+    title = f"{kind.title} against time per picture: " + "; ".join(
+        f"{each.name} takes {each.time:.2f} of {baseline}'s time and loses "
+        f"{each.loss.value:.2f} {kind.unit}"
+        for each in points
     )
+    full = plot + _AXIS
+    both = [chart(axis, full, f"{kind.title}, {kind.unit}", "axis"), chart(parts, full, title)]
+    return element("div", joined(both), classes="plot")
 
 
-def _time_axis(across: Scale, plot: float) -> list[Markup]:
+def _grid(across: Scale, down: Scale, plot: float) -> list[Markup]:
     parts = []
+    for tick in down.ticks():
+        y = f"{down.down(tick, plot):g}"
+        classes = "grid" if tick else "zero"
+        parts.append(element("line", x1="0%", x2="100%", y1=y, y2=y, classes=classes))
     for tick in across.ticks():
-        if tick >= 0:
-            at = percent(across.at(tick))
-            parts.append(element("line", x1=at, x2=at, y1=0, y2=plot, classes="grid"))
-            parts.append(text(across.at(tick), plot + LINE, f"{tick:g}", "tick"))
+        at = percent(across.at(tick))
+        parts.append(element("line", x1=at, x2=at, y1=0, y2=plot, classes="grid"))
+        parts.append(text(across.at(tick), plot + LINE, f"{told(tick)} ×", "tick"))
     return parts
 
 
-def _row(y: float, classes: str) -> Markup:
-    return element("line", x1="0%", x2="100%", y1=f"{y:g}", y2=f"{y:g}", classes=classes)
-
-
-def _frontier_line(best: Sequence[Point], across: Scale, down: Scale, plot: float) -> Markup:
+def _line(best: Sequence[Point], across: Scale, down: Scale, plot: float) -> Markup:
     path = " ".join(
         f"{across.at(each.time):.2f},{down.down(each.loss.value, plot):.2f}" for each in best
     )
     return stretched([element("polyline", points=path, classes="frontier")], plot)
+
+
+def _point(each: Point, place: tuple[float, float], label: Label, look: str) -> Markup:
+    """A group whose origin is the point: what is in it is in pixels."""
+    parts = [
+        element("title", each.name),
+        element("line", x1=0, y1=0, x2=label.dx, y2=label.dy, classes="leader"),
+        element("circle", cx=0, cy=0, r=5, classes=f"dot {look}"),
+        element(
+            "text", label.text, x=label.dx, y=label.dy + 4, text_anchor=label.anchor, classes="name"
+        ),
+    ]
+    return element("svg", joined(parts), x=percent(place[0]), y=f"{place[1]:g}", overflow="visible")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from effnet_edge.parity.report.charts.svg import Scale, chart, element, percent, text
+from effnet_edge.parity.report.charts.svg import Scale, chart, element, percent, text, told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,10 +31,10 @@ def loss_strip(loss: Loss, kind: LossKind, scale: Scale, name: str) -> Markup | 
     if not math.isfinite(loss.value):
         return None
     parts = [*_allowed(loss, scale)]
-    for tick in scale.ticks():
+    for tick in scale.ticks(7):
         at = percent(scale.at(tick))
         parts.append(element("line", x1=at, x2=at, y1=_TOP, y2=_BOTTOM, classes="grid"))
-        parts.append(text(scale.at(tick), _HEIGHT - 4, f"{tick:g}", "tick"))
+        parts.append(text(scale.at(tick), _HEIGHT - 4, told(tick), "tick"))
     zero = percent(scale.at(0))
     parts.append(element("line", x1=zero, x2=zero, y1=_TOP, y2=_BOTTOM, classes="zero"))
     parts += _limit_line(loss, kind, scale)
@@ -81,10 +81,10 @@ def _limit_line(loss: Loss, kind: LossKind, scale: Scale) -> list[Markup]:
     if loss.limit is None:
         return []
     at = scale.at(loss.limit)
-    told = f"limit {loss.limit:g} {kind.unit}"
+    label = f"limit: {loss.limit:g} {kind.unit_of(loss.limit)}"
     return [
         element(
             "line", x1=percent(at), x2=percent(at), y1=_TOP - 3, y2=_BOTTOM + 3, classes="limit"
         ),
-        text(at, _TOP - 5, told, "limit-label"),
+        text(at, _TOP - 5, label, "limit-label"),
     ]

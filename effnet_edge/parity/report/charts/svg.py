@@ -28,12 +28,12 @@ def element(tag: str, content: object = "", **attributes: object) -> Markup:
     """
     with needed_for("a report", "report"):
         from markupsafe import Markup, escape
-    told = Markup("").join(
+    written = Markup("").join(
         Markup(' {}="{}"').format("class" if key == "classes" else key.replace("_", "-"), value)
         for key, value in attributes.items()
         if value is not None
     )
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(tag), told, escape(content))
+    return Markup("<{0}{1}>{2}</{0}>").format(Markup(tag), written, escape(content))
 
 
 def joined(parts: Sequence[Markup]) -> Markup:
@@ -45,10 +45,10 @@ def joined(parts: Sequence[Markup]) -> Markup:
 
 def chart(parts: Sequence[Markup], height: float, title: str, classes: str = "chart") -> Markup:
     """A whole SVG as wide as its place; `title` says to everyone what is to be seen."""
-    told = joined([element("title", title), *parts])
+    content = joined([element("title", title), *parts])
     return element(
         "svg",
-        told,
+        content,
         classes=classes,
         width="100%",
         height=f"{height:g}",
@@ -70,18 +70,23 @@ def stretched(parts: Sequence[Markup], height: float) -> Markup:
     )
 
 
-def text(at: float, y: float, content: str, classes: str, *, anchored: bool = True) -> Markup:
-    """Text around `at` per cent; near an end it grows inwards."""
+def text(at: float, y: float, content: str, classes: str, *, anchor: str | None = None) -> Markup:
+    """Text around `at` per cent; near an end it grows inwards, if `anchor` says nothing else."""
     near = 12.0
-    anchor = "start" if at < near else "end" if at > 100 - near else "middle"
+    inwards = "start" if at < near else "end" if at > 100 - near else "middle"
     return element(
         "text",
         content,
         x=percent(at),
         y=f"{y:g}",
         classes=classes,
-        text_anchor=anchor if anchored else "start",
+        text_anchor=anchor or inwards,
     )
+
+
+def told(value: float) -> str:
+    """A round value beside an axis, with a minus sign."""
+    return f"{value:g}".replace("-", "−")
 
 
 def percent(value: float) -> str:
@@ -129,26 +134,6 @@ def _round_steps(least: float) -> Iterator[float]:
             step = factor * 10.0 ** (exponent + more)
             if step >= least * (1 - 1e-9):
                 yield step
-
-
-def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places between `low` and `high` that are at least `gap` apart, close to those wanted.
-
-    In the order of `wanted`, equal ones in the order given. Where there is not room for all, they
-    are as far apart as they can be.
-    """
-    if not wanted:
-        return []
-    gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
-    order = sorted(range(len(wanted)), key=lambda index: wanted[index])
-    places = [0.0] * len(wanted)
-    previous = low - gap
-    for index in order:
-        previous = places[index] = max(min(wanted[index], high), previous + gap)
-    following = high + gap
-    for index in reversed(order):
-        following = places[index] = min(places[index], following - gap)
-    return places
 
 
 def width_of(content: str) -> float:
