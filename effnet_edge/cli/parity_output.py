@@ -96,10 +96,12 @@ def _table(document: Document) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from effnet_edge.parity.report.wording import told_pictures
+
     table = Table(
         title=Text(
             f"against {document['reference']} ({document['reference_precision']})\n"
-            f"{document['images']} pictures: {document['image_source']}"
+            f"{told_pictures(document)}"
         ),
         title_justify="left",
     )

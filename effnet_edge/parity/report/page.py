@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _SEPARATORS = "-_/. "
 _WORST_NAMED = 3
+_IN_FRONT = 4
 
 
 def render_html(document: Document, changed: Sequence[str] = ()) -> str:
@@ -44,6 +45,7 @@ def render_html(document: Document, changed: Sequence[str] = ()) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    rows = _rows(document)
     return environment.get_template("report.html.j2").render(
         report=document,
         generator=GENERATOR,
@@ -54,7 +56,9 @@ def render_html(document: Document, changed: Sequence[str] = ()) -> str:
         worst_layers=worst_layers,
         changed=changed,
         kind=loss_kind(document),
-        rows=_rows(document),
+        rows=rows,
+        in_front=_IN_FRONT,
+        answers_first=_answers_first(rows),
         frontier=_frontier(document),
         depth=_depth(document),
         exact_percent=depth.EXACT_PERCENT,
@@ -71,6 +75,7 @@ class Row:
     answer: str
     doubt: str | None
     loss: str
+    limited: bool
     strip: Markup | None
     speed: str
     speed_range: str
@@ -88,6 +93,7 @@ def _rows(document: Document) -> list[Row]:
             answer=wording.answer(document, each),
             doubt=wording.too_few_pictures(each),
             loss=told_loss(loss, kind),
+            limited=loss.limit is not None,
             strip=loss_strip(loss, kind, scale, each["candidate"]),
             speed=_speed(document, each),
             speed_range=_speed_range(document, each),
@@ -96,6 +102,13 @@ def _rows(document: Document) -> list[Row]:
         )
         for each, loss in zip(document["candidates"], losses, strict=True)
     ]
+
+
+def _answers_first(rows: Sequence[Row]) -> list[Row]:
+    """Those that are not folded: all of a few; of many all that failed, or else the first."""
+    if len(rows) <= _IN_FRONT:
+        return list(rows)
+    return [row for row in rows if row.state == "failed"] or list(rows[:_IN_FRONT])
 
 
 def _speed(document: Document, candidate: Document) -> str:

@@ -39,10 +39,11 @@ def state_of(candidate: Document) -> State:
 def too_few_pictures(candidate: Document) -> str | None:
     """Say that the limit on the drop cannot be told to hold, or to be broken; None if it can.
 
-    A candidate that only rounds otherwise in the last bits is not doubted.
+    There is no doubt about one that only rounds otherwise in the last bits, or that gives NaN.
     """
     limit = candidate["drop_limit"]
-    if limit is None or limit["known"] or candidate["same_but_for_rounding"]:
+    beyond_doubt = candidate["same_but_for_rounding"] or candidate["candidate_nonfinite"]
+    if limit is None or limit["known"] or beyond_doubt:
         return None
     top1 = candidate["accuracy"]["top1"]
     low, high = top1["drop_interval_95_points"]
@@ -70,6 +71,15 @@ def headline(document: Document) -> str:
     if "unsure" in states:
         return "Passed on these pictures, but they are too few to be sure"
     return "Passed"
+
+
+def told_pictures(document: Document) -> str:
+    """How many pictures, and whence; each number once, as many sets tell their own."""
+    images, skipped, source = document["images"], len(document["skipped"]), document["image_source"]
+    unread = f"; {skipped:,} could not be read" if skipped else ""
+    if source.startswith(f"{images + skipped} "):
+        return f"{source}{unread}"
+    return f"{images:,} pictures: {source}{unread}"
 
 
 def answer(document: Document, candidate: Document) -> str:
@@ -111,8 +121,10 @@ def _drop(points: float, interval: tuple[float, float], pictures: str) -> str:
         return f"{seen} on {pictures}; a drop of up to {_points(high)} cannot be excluded"
     if points < 0:
         return f"{_points(-points)} more right on {pictures}"
-    surely = f"surely more than {_points(low)}" if low > 0 else "which may be chance"
-    return f"{_points(points)} lost on {pictures}, {surely}, at most {_points(high)}"
+    lost = f"{_points(points)} lost on {pictures}"
+    if low > 0:
+        return f"{lost}; on others probably between {low:.1f} and {_points(high)}"
+    return f"{lost}, which may be chance; on others probably at most {_points(high)}"
 
 
 def speed_of(document: Document, candidate: Document) -> str:

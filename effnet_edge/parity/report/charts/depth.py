@@ -172,6 +172,8 @@ def _stage_names(bands: Sequence[tuple[str, int, int]], step: float) -> list[Mar
     named = [
         text(at, _PLOT + 2 * LINE, name, "tick") for at, name in zip(places, ends, strict=False)
     ]
+    if len(bands) > 3:
+        named.append(text(50, _PLOT + 2 * LINE, "stages", "tick"))
     free: list[tuple[float, float]] = []
     for name, start, stop in sorted(bands[1:-1], key=lambda band: band[1] - band[2]):
         middle, half = (start + stop) / 2 * step, 50 * width_of(name) / NARROWEST

@@ -17,6 +17,7 @@ from effnet_edge.parity.report.charts.svg import (
     shortened,
     stretched,
     text,
+    ticks_across,
     told,
 )
 
@@ -98,7 +99,7 @@ def _grid(across: Scale, down: Scale, plot: float) -> list[Markup]:
         y = f"{down.down(tick, plot):g}"
         classes = "grid" if tick else "zero"
         parts.append(element("line", x1="0%", x2="100%", y1=y, y2=y, classes=classes))
-    for tick in across.ticks():
+    for tick in ticks_across(across, 5):
         at = percent(across.at(tick))
         parts.append(element("line", x1=at, x2=at, y1=0, y2=plot, classes="grid"))
         parts.append(text(across.at(tick), plot + LINE, f"{told(tick)} ×", "tick"))

@@ -5,7 +5,15 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from effnet_edge.parity.report.charts.svg import Scale, chart, element, percent, text, told
+from effnet_edge.parity.report.charts.svg import (
+    Scale,
+    chart,
+    element,
+    percent,
+    text,
+    ticks_across,
+    told,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +39,7 @@ def loss_strip(loss: Loss, kind: LossKind, scale: Scale, name: str) -> Markup | 
     if not math.isfinite(loss.value):
         return None
     parts = [*_allowed(loss, scale)]
-    for tick in scale.ticks(7):
+    for tick in ticks_across(scale, 7):
         at = percent(scale.at(tick))
         parts.append(element("line", x1=at, x2=at, y1=_TOP, y2=_BOTTOM, classes="grid"))
         parts.append(text(scale.at(tick), _HEIGHT - 4, told(tick), "tick"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
 from effnet_edge.extras import needed_for
@@ -82,6 +82,17 @@ def text(at: float, y: float, content: str, classes: str, *, anchor: str | None 
         classes=classes,
         text_anchor=anchor or inwards,
     )
+
+
+def ticks_across(scale: Scale, most: int) -> list[float]:
+    """As many ticks, at most `most`, as have room for their labels in the narrowest chart."""
+    for fewer in range(most, 1, -1):
+        ticks = scale.ticks(fewer)
+        # At the ends of the chart labels grow inwards, half of their width.
+        needed = 1.5 * max((width_of(f"{told(tick)} ×") for tick in ticks), default=0.0)
+        if all((scale.at(b) - scale.at(a)) / 100 * NARROWEST >= needed for a, b in pairwise(ticks)):
+            return ticks
+    return scale.ticks(1)
 
 
 def told(value: float) -> str:
