@@ -116,6 +116,8 @@ def test_an_exact_candidate_is_the_same_but_for_rounding_and_left_out_of_the_dep
     html = render_html(document_of(exact, coarse, gate=DROP))
     text = text_of(html)
     assert "fp32: the same as torch but for rounding on 60 pictures" in text
+    assert "0 points; the same but for rounding" in text
+    assert html.count('class="interval ') == 1
     assert "Not shown, as no tensor is off by more than 0.3 %: fp32." in text
     assert html.count('class="chart"') == 3  # a strip each, and int8 by depth
     assert "1 of 2 models" in verdict(html)

@@ -19,7 +19,7 @@ class Loss:
 
     Attributes:
         value: NaN where the model gave NaN.
-        interval: the ends of the 95 % interval, where there is one.
+        interval: the ends of the 95 % interval, where there is one and it tells something.
         limit: what was allowed; None if nothing was said.
     """
 
@@ -86,8 +86,10 @@ def loss_of(document: Document, candidate: Document) -> Loss:
     kind = loss_kind(document)
     if kind is _DROP:
         low, high = (_number(end) for end in candidate[INTERVALS]["top1_drop"])
+        # One that only rounds otherwise loses nothing on other pictures either.
+        interval = None if candidate["same_but_for_rounding"] else (low, high)
         limit = _limit(candidate, "top1_drop")
-        return Loss(_number(candidate["top1_drop"]), (low, high), limit)
+        return Loss(_number(candidate["top1_drop"]), interval, limit)
     if kind is _ERROR:
         decibels = _limit(candidate, "sqnr_db")
         allowed = None if decibels is None else error_percent(decibels)

@@ -92,7 +92,7 @@ def _rows(document: Document) -> list[Row]:
             state=wording.state_of(each),
             answer=wording.answer(document, each),
             doubt=wording.too_few_pictures(each),
-            loss=told_loss(loss, kind),
+            loss=told_loss(loss, kind) + _rounding(each),
             limited=loss.limit is not None,
             strip=loss_strip(loss, kind, scale, each["candidate"]),
             speed=_speed(document, each),
@@ -102,6 +102,10 @@ def _rows(document: Document) -> list[Row]:
         )
         for each, loss in zip(document["candidates"], losses, strict=True)
     ]
+
+
+def _rounding(candidate: Document) -> str:
+    return "; the same but for rounding" if candidate["same_but_for_rounding"] else ""
 
 
 def _answers_first(rows: Sequence[Row]) -> list[Row]:
