@@ -119,6 +119,8 @@ def _draw_bars(axes: Axes, costs: Sequence[LayerCost], total: float) -> None:
         )
     axes.set_yticks(places, [cost.name for cost in costs], fontsize=8)
     axes.invert_yaxis()
+    axes.tick_params(axis="x", labelsize=8)
+    axes.locator_params(axis="x", nbins=6)
     axes.set_xlim(0, 1.15 * max((cost.divergence for cost in costs), default=0.0) or 1.0)
     axes.spines[["top", "right"]].set_visible(False)
     # Below the axis, where there are no bars.
