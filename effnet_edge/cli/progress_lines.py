@@ -24,18 +24,20 @@ class ProgressLines:
     ) -> None:
         self._tell = tell
         self._clock = clock
-        self._part = ""
+        self._part, self._first = "", 0
         self._started = self._told = clock()
 
     def update(self, part: str, done: int, total: int) -> None:
         """`done` of `total` steps of a part are done; the time left is reckoned for each part."""
         now = self._clock()
         if part != self._part:
-            self._part, self._started = part, now
+            # What was done before is not timed: nobody told when it began.
+            self._part, self._first, self._started = part, done, now
         if now - self._told < EVERY_SECONDS or done >= total:
             return
         self._told = now
-        left = (now - self._started) * (total - done) / done if done else 0.0
+        timed = done - self._first
+        left = (now - self._started) * (total - done) / timed if timed else 0.0
         self._tell(f"{part}: {done} of {total}{_told_left(left)}")
 
 

@@ -24,7 +24,7 @@ def test_a_line_comes_now_and_then_with_the_time_left() -> None:
         clock.now += 1
         lines.update("comparing", done, 100)
     assert len(told) == 100 // EVERY_SECONDS
-    assert told[0] == "comparing: 15 of 100, about 79 s left"
+    assert told[0] == "comparing: 15 of 100, about 85 s left"
     assert told[-1].startswith("comparing: 90 of 100, about ")
 
 

@@ -170,6 +170,15 @@ def test_stages_are_named_and_no_name_covers_another(blocks: list[int]) -> None:
     assert str(blocks.index(max(blocks))) in shown
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.text("abc_<&", min_size=1, max_size=30), min_size=1, max_size=40))
+def test_foreign_names_keep_apart_too(names: list[str]) -> None:
+    plot = panel(single(layers=[layer(f"{name}.conv", 20, 30) for name in names]))
+    for width in labels.WIDTHS:
+        assert overlapping(texts(plot, width)) == []
+    assert "stages" not in {"".join(each.itertext()) for each in plot.iter("text")}
+
+
 def test_what_a_tensor_adds_is_apart_from_what_it_inherits() -> None:
     layers = [layer("stem.conv", 20, 20), layer("head.conv", 20, 60), layer("logits", 20, math.inf)]
     plot = panel(single(layers=layers))

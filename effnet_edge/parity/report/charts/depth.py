@@ -17,6 +17,7 @@ from effnet_edge.parity.report.charts.svg import (
     element,
     joined,
     percent,
+    shortened,
     stretched,
     text,
     width_of,
@@ -36,6 +37,7 @@ EXACT_PERCENT = 0.3
 _PLOT = 140.0
 _AXIS = 34.0
 _DECADES = 4
+_LONGEST = 12
 _STAGE = re.compile(r"stages\.(\d+)\.")
 
 
@@ -104,37 +106,45 @@ def error_by_depth(errors: Sequence[TensorError], scale: Scale, name: str) -> Ma
     """A bar a tensor for what it adds, a line for what has piled up, and the stages below."""
     bands = _bands([each.name for each in errors])
     step = 100 / len(errors)
-    parts: list[Markup] = []
-    for index, (_, start, stop) in enumerate(bands):
-        if index % 2 == 0:
-            width = percent((stop - start) * step)
-            parts.append(
-                element(
-                    "rect", x=percent(start * step), y=0, width=width, height=_PLOT, classes="band"
-                )
-            )
-    for decade in range(int(scale.low), int(scale.high) + 1):
-        y = f"{scale.down(decade, _PLOT):g}"
-        parts.append(element("line", x1="0%", x2="100%", y1=y, y2=y, classes="grid"))
-    parts.append(stretched(_lines(errors, scale), _PLOT))
-    parts += [_bar(each, (at + 0.5) * step, scale) for at, each in enumerate(errors)]
-    parts += _stage_names(bands, step)
+    decades = range(int(scale.low), int(scale.high) + 1)
+    parts = [
+        *_ground(bands, step, [scale.down(decade, _PLOT) for decade in decades]),
+        stretched(_lines(errors, scale), _PLOT),
+        *(_bar(each, (at + 0.5) * step, scale) for at, each in enumerate(errors)),
+        *_stage_names(bands, step),
+    ]
+    axis = [
+        text(0, scale.down(decade, _PLOT) + 4, f"{10.0**decade:g} %", "tick", anchor="start")
+        for decade in decades
+    ]
     title = (
         f"{name}: error of {len(errors)} tensors from the input to the answer; {_told_peak(errors)}"
     )
-    axis = [
-        text(
-            0,
-            scale.down(decade, _PLOT) + 4,
-            f"{10.0**decade:g} %",
-            "tick",
-            anchor="start",
-        )
-        for decade in range(int(scale.low), int(scale.high) + 1)
-    ]
     full = _PLOT + _AXIS
     both = [chart(axis, full, "error, per cent of the tensor", "axis"), chart(parts, full, title)]
     return element("div", joined(both), classes="plot")
+
+
+def _ground(
+    bands: Sequence[tuple[str, int, int]], step: float, heights: Sequence[float]
+) -> list[Markup]:
+    """Every second band shaded, and a line a decade."""
+    shaded = [
+        element(
+            "rect",
+            x=percent(start * step),
+            y=0,
+            width=percent((stop - start) * step),
+            height=_PLOT,
+            classes="band",
+        )
+        for _, start, stop in bands[::2]
+    ]
+    lines = [
+        element("line", x1="0%", x2="100%", y1=f"{y:g}", y2=f"{y:g}", classes="grid")
+        for y in heights
+    ]
+    return [*shaded, *lines]
 
 
 def _percent(decibels: nonfinite.JsonNumber) -> float | None:
@@ -167,18 +177,18 @@ def _stage_names(bands: Sequence[tuple[str, int, int]], step: float) -> list[Mar
 
     Where there is not room for all, only those with the widest bands have a name.
     """
-    ends = [name for name, *_ in (bands[0], bands[-1])]
-    places = (0.0, 100.0) if len(bands) > 1 else (0.0,)
-    named = [
-        text(at, _PLOT + 2 * LINE, name, "tick") for at, name in zip(places, ends, strict=False)
-    ]
-    if len(bands) > 3:
+    ends = [(0.0, bands[0][0]), (100.0, bands[-1][0])][: len(bands)]
+    named = [text(at, _PLOT + 2 * LINE, shortened(name, _LONGEST), "tick") for at, name in ends]
+    inner = bands[1:-1]
+    if any(name.isdecimal() for name, *_ in inner):
         named.append(text(50, _PLOT + 2 * LINE, "stages", "tick"))
-    free: list[tuple[float, float]] = []
-    for name, start, stop in sorted(bands[1:-1], key=lambda band: band[1] - band[2]):
+    taken: list[tuple[float, float]] = []
+    for full_name, start, stop in sorted(inner, key=lambda band: band[1] - band[2]):
+        name = shortened(full_name, _LONGEST)
         middle, half = (start + stop) / 2 * step, 50 * width_of(name) / NARROWEST
-        if all(middle + half <= low or middle - half >= high for low, high in free):
-            free.append((middle - half, middle + half))
+        low, high = middle - half, middle + half
+        if low >= 0 and high <= 100 and all(high <= a or low >= b for a, b in taken):
+            taken.append((low, high))
             named.append(text(middle, _PLOT + LINE, name, "tick", anchor="middle"))
     return named
 
