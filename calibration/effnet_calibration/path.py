@@ -77,11 +77,6 @@ class Layer:
         return cast("Linear", network.get_submodule(self.name))
 
 
-def short_name(name: str) -> str:
-    """A layer's name as far as it tells something: "1.0.depthwise" of stages.1.0.depthwise.conv."""
-    return name.removeprefix("stages.").removesuffix(".conv")
-
-
 def short_block(name: str) -> str:
     """Where a layer is: "1.0" in stages.1.0, "stem", "head", "classifier"."""
     inside = name.startswith("stages.")

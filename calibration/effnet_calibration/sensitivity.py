@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
-from effnet_calibration.path import (
-    NetworkPath,
-    channels_last,
-    short_block,
-    short_name,
-)
+from effnet_calibration.path import NetworkPath, channels_last
 from effnet_calibration.quantized import changed, simulate
 from effnet_edge.parity.measures.output_measures import OUTPUT_MEASURES
 
@@ -46,16 +41,6 @@ class LayerCost:
     divergence: float
     snr_db: float | None = None
     rule: str | None = None
-
-    @property
-    def block(self) -> str:
-        """Where it is: "1.0" in stages.1.0, "stem", "head", "classifier"."""
-        return short_block(self.name)
-
-    @property
-    def short_name(self) -> str:
-        """The name as far as it tells something: "1.0.depthwise"."""
-        return short_name(self.name)
 
 
 def sensitivity(

@@ -1,9 +1,10 @@
-"""A picture of what each layer's quantization costs."""
+"""A picture of what quantization costs: the layers that cost most, and how it adds up."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from effnet_calibration.errors import CalibrationError
@@ -24,19 +25,21 @@ MAKER = "effnet-edge sensitivity"
 """What every plot names as its maker, in its metadata."""
 _MAKER_KEYS = {".png": "Software", ".svg": "Creator", ".pdf": "Creator"}
 FORMATS = tuple(_MAKER_KEYS)
-HIGHLIGHTED = 5
+TOP = 15
 COLOURS = {"expand": "#2f6db5", "depthwise": "#d9730d", "project": "#2b8a57"}
 OTHER_COLOUR = "#6b7280"
-OTHERS = "stem, head, classifier"
+OTHERS = "others"
 
 
 def plot_sensitivity(
-    costs: Sequence[LayerCost], path: Path, title: str, measure: str = "KL, nats"
+    costs: Sequence[LayerCost], path: Path, title: str, measure: str = "KL, nats", top: int = TOP
 ) -> None:
-    """Draw a bar a layer, in the order of execution, and write it as PNG, SVG or PDF.
+    """Draw a bar for each of the `top` costliest layers, and how all costs add up.
+
+    Written as PNG, SVG or PDF.
 
     Args:
-        costs: as `sensitivity` gives them; those of least cost may be missing.
+        costs: as `sensitivity` gives them, the highest first.
         measure: what their divergence is.
 
     Raises:
@@ -48,19 +51,24 @@ def plot_sensitivity(
     check_plot(path)
     from matplotlib.figure import Figure
 
-    in_order = sorted(costs, key=lambda cost: cost.depth)
-    width = min(max(9.0, 0.2 * len(in_order)), 18.0)
-    figure = Figure(figsize=(width, 4.8), layout="constrained")
-    axes = figure.subplots()
-    _draw(axes, in_order)
-    axes.set_ylabel(f"{measure}, of quantizing it alone")
-    axes.set_title(title, loc="left", fontsize=11)
-    figure.legend(handles=_legend(), loc="outside lower center", ncols=4, frameon=False)
+    shown = min(top, len(costs))
+    figure = Figure(figsize=(11.0, max(4.0, 1.6 + 0.26 * shown)), layout="constrained")
+    bars, sums = figure.subplots(1, 2, width_ratios=[3, 2])
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
+    _draw_bars(bars, costs[:shown], _total(costs))
+    bars.set_xlabel(f"{measure}, of quantizing it alone")
+    _draw_sums(sums, costs, shown)
     try:
         with replacing(path) as staging:
             figure.savefig(staging, dpi=150, metadata={_MAKER_KEYS[path.suffix.lower()]: MAKER})
     except OSError as error:
         raise CalibrationError(f"{path} cannot be written: {first_line(error)}") from error
+
+
+def cumulative_shares(costs: Sequence[LayerCost]) -> list[float]:
+    """What the first, the first two, … of them make up of all, 0..1; zeros where all are free."""
+    total = _total(costs)
+    return [each / total if total else 0.0 for each in accumulate(c.divergence for c in costs)]
 
 
 def check_plot(path: Path) -> None:
@@ -87,58 +95,66 @@ def _is_plot(path: Path) -> bool:
     return path.is_file() and MAKER.encode() in path.read_bytes()
 
 
-def _draw(axes: Axes, costs: Sequence[LayerCost]) -> None:
-    costliest = sorted(range(len(costs)), key=lambda index: costs[index].divergence)[-HIGHLIGHTED:]
-    total = sum(cost.divergence for cost in costs)
-    for index, cost in enumerate(costs):
-        colour = COLOURS.get(cost.kind, OTHER_COLOUR)
-        axes.bar(
-            index,
-            cost.divergence,
-            width=0.85,
-            color=colour,
-            alpha=1 if index in costliest else 0.45,
-        )
-    for index in costliest:
-        share = costs[index].divergence / total if total else 0.0
+def _total(costs: Sequence[LayerCost]) -> float:
+    return sum(cost.divergence for cost in costs)
+
+
+def _draw_bars(axes: Axes, costs: Sequence[LayerCost], total: float) -> None:
+    """The costliest at the top; beside each bar its share of all."""
+    places = range(len(costs))
+    axes.barh(
+        places,
+        [cost.divergence for cost in costs],
+        color=[COLOURS.get(cost.kind, OTHER_COLOUR) for cost in costs],
+    )
+    for place, cost in zip(places, costs, strict=True):
+        share = 100 * cost.divergence / total if total else 0.0
         axes.annotate(
-            f"{costs[index].short_name}  {100 * share:.0f} %",
-            (index, costs[index].divergence),
-            xytext=(0, 4),
+            f"{share:.1f} %",
+            (cost.divergence, place),
+            xytext=(4, 0),
             textcoords="offset points",
-            rotation=90,
-            fontsize=9,
-            ha="center",
-            va="bottom",
+            va="center",
+            fontsize=8,
         )
-    _label_blocks(axes, costs)
-    # The labels of the costliest stand above their bars.
-    axes.set_ylim(0, 1.7 * max(cost.divergence for cost in costs) or 1.0)
-    axes.margins(x=0.01)
+    axes.set_yticks(places, [cost.name for cost in costs], fontsize=8)
+    axes.invert_yaxis()
+    axes.tick_params(axis="x", labelsize=8)
+    axes.locator_params(axis="x", nbins=6)
+    axes.set_xlim(0, 1.15 * max((cost.divergence for cost in costs), default=0.0) or 1.0)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
-    axes.set_axisbelow(True)
+    # Below the axis, where there are no bars.
+    axes.legend(
+        handles=_legend(costs), loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4,
+        frameon=False, fontsize=8,
+    )  # fmt: skip
 
 
-def _legend() -> list[Patch]:
+def _draw_sums(axes: Axes, costs: Sequence[LayerCost], shown: int) -> None:
+    """What the costliest 1, 2, 3 … layers make up of the sum of all costs."""
+    shares = [100 * share for share in cumulative_shares(costs)]
+    axes.plot(range(1, len(costs) + 1), shares, color=OTHER_COLOUR)
+    if shown:
+        axes.plot([shown], [shares[shown - 1]], "o", color=OTHER_COLOUR)
+        axes.annotate(
+            f"the {shown} shown: {shares[shown - 1]:.0f} %",
+            (shown, shares[shown - 1]),
+            xytext=(8, -12),
+            textcoords="offset points",
+            fontsize=9,
+        )
+    axes.set_ylim(0, 104)
+    axes.set_xlim(0, max(len(costs), 1) * 1.02)
+    axes.set_xlabel("so many layers, the costliest first")
+    axes.set_ylabel("of the sum of all costs, %")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+
+
+def _legend(costs: Sequence[LayerCost]) -> list[Patch]:
+    """Of the kinds that are drawn."""
     from matplotlib.patches import Patch
 
+    kinds = {cost.kind if cost.kind in COLOURS else OTHERS for cost in costs}
     named = {**COLOURS, OTHERS: OTHER_COLOUR}
-    return [Patch(color=colour, label=kind) for kind, colour in named.items()]
-
-
-def _label_blocks(axes: Axes, costs: Sequence[LayerCost]) -> None:
-    """One label a block, in the middle of its bars, and a line between blocks."""
-    places: dict[str, list[int]] = {}
-    for index, cost in enumerate(costs):
-        places.setdefault(cost.block, []).append(index)
-    axes.set_xticks(
-        [sum(indices) / len(indices) for indices in places.values()],
-        list(places),
-        rotation=90,
-        fontsize=9,
-    )
-    for indices in list(places.values())[1:]:
-        axes.axvline(indices[0] - 0.5, color="0.9", linewidth=0.8, zorder=0)
-    axes.tick_params(axis="x", length=0)
-    axes.set_xlabel("block (stage.index), from the input to the classifier")
+    return [Patch(color=colour, label=kind) for kind, colour in named.items() if kind in kinds]

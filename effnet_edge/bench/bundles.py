@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
 
+    from effnet_edge.progress import Steps
+
 
 @dataclass(frozen=True)
 class BundleTiming:
@@ -36,11 +38,12 @@ def bench_bundles(
     runs: int = 100,
     threads: int | None = None,
     warmup: int = 10,
+    progress: Steps | None = None,
 ) -> list[BundleTiming]:
     """Time `infer` on `batch` images of random pixels, alternating between the bundles.
 
     Pixels of noise are fair here: the time does not depend on them. A path may be given twice, to
-    see how far two timings of the same thing lie apart.
+    see how far two timings of the same thing lie apart. `progress` is told after every round.
 
     Raises:
         UsageError: no path, a batch below 1, or what `EngineRunner.load` and `compare` refuse.
@@ -52,7 +55,7 @@ def bench_bundles(
     with ExitStack() as stack:
         runners = [stack.enter_context(EngineRunner.load(path, threads=threads)) for path in paths]
         calls = {f"{i} {runner.name}": _call(runner, batch) for i, runner in enumerate(runners)}
-        timings = compare(calls, runs, warmup)
+        timings = compare(calls, runs, warmup, progress=progress)
         return [
             BundleTiming(
                 path=str(runner.bundle.path),

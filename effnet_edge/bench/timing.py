@@ -13,6 +13,8 @@ from effnet_edge.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from effnet_edge.progress import Steps
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -32,15 +34,16 @@ class Timing:
     ratio: float
 
 
-def compare(
+def in_turns(
     callables: Mapping[str, Callable[[], object]],
     runs: int,
     warmup: int,
     clock: Callable[[], float] = time.perf_counter,
-) -> list[Timing]:
-    """Call A B C A B C … `warmup` times untimed, then `runs` times timed; a timing for each.
+    progress: Steps | None = None,
+) -> dict[str, list[float]]:
+    """Call A B C A B C … `warmup` times untimed, then `runs` times timed; the seconds of each call.
 
-    Percentiles are interpolated linearly between the closest calls. `clock` gives seconds.
+    `clock` gives seconds; `progress` is told after every round.
 
     Raises:
         UsageError: nothing to call, `runs` below 1, or `warmup` below 0.
@@ -50,15 +53,30 @@ def compare(
         raise UsageError("nothing to compare: name at least one")
     if runs < 1 or warmup < 0:
         raise UsageError(f"runs {runs}, warmup {warmup}: needs at least 1 run and 0 for the warmup")
-    for _ in range(warmup):
-        for call in callables.values():
-            call()
     seconds: dict[str, list[float]] = {name: [] for name in callables}
-    for _ in range(runs):
+    for done in range(1, warmup + runs + 1):
         for name, call in callables.items():
             start = clock()
             call()
-            seconds[name].append(clock() - start)
+            if done > warmup:
+                seconds[name].append(clock() - start)
+        if progress:
+            progress(done, warmup + runs)
+    return seconds
+
+
+def compare(
+    callables: Mapping[str, Callable[[], object]],
+    runs: int,
+    warmup: int,
+    clock: Callable[[], float] = time.perf_counter,
+    progress: Steps | None = None,
+) -> list[Timing]:
+    """Time all in turns; a timing for each. Arguments and errors are those of `in_turns`.
+
+    Percentiles are interpolated linearly between the closest calls.
+    """
+    seconds = in_turns(callables, runs, warmup, clock, progress)
     reference = float(np.median(next(iter(seconds.values()))))
     return [_summarize(name, taken, reference) for name, taken in seconds.items()]
 

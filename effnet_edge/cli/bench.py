@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from effnet_edge.cli.common import common_options, console, print_json, settings
+from effnet_edge.cli.common import common_options, console, print_json, progress_bar, settings
 
 
 @click.command("bench", short_help="Time bundles against each other.")
@@ -23,7 +23,8 @@ def command(bundles: tuple[str, ...], batch: int, runs: int, threads: int | None
     """Time each BUNDLE, taking turns in one run; ratios are to the first."""
     from effnet_edge.bench import bench_bundles
 
-    timings = bench_bundles(bundles, batch=batch, runs=runs, threads=threads)
+    with progress_bar("timing in turns") as progress:
+        timings = bench_bundles(bundles, batch=batch, runs=runs, threads=threads, progress=progress)
     if settings().json:
         print_json([asdict(timing) for timing in timings])
         return

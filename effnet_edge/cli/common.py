@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import click
 
 from effnet_edge import nonfinite
+from effnet_edge.cli.progress_lines import ProgressLines
 from effnet_edge.errors import CheckpointWarning
 from effnet_edge.text import plain, plain_lines
 
@@ -131,13 +132,17 @@ def calibration_warnings() -> Iterator[None]:
 def progress_bar(label: str) -> Iterator[Steps]:
     """A bar on standard error; yields what is to be called with (done, total).
 
-    Without a terminal, or with --quiet, nothing is shown.
+    Without a terminal it is a line now and then; with --quiet nothing is shown.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress
     from rich.progress import TimeRemainingColumn as TimeLeft
 
     errors = _plain_console(stderr=True)
-    hidden = settings().quiet or not errors.is_terminal
+    if not errors.is_terminal:
+        lines = ProgressLines(say)
+        yield lambda done, total: lines.update(label, done, total)
+        return
+    hidden = settings().quiet
     columns = (_description(), BarColumn(), MofNCompleteColumn(), TimeLeft())
     with Progress(*columns, console=errors, disable=hidden, transient=True) as progress:
         task = progress.add_task(label, total=None)
@@ -155,7 +160,10 @@ def _description() -> TextColumn:
 
 
 class StageDisplay:
-    """Shows which stage of a long job runs: a line a stage, without a terminal."""
+    """Shows which stage of a long job runs: without a terminal, in lines."""
+
+    def __init__(self) -> None:
+        self._lines = ProgressLines(say)
 
     def stage(self, text: str) -> None:
         """A stage begins."""
@@ -163,12 +171,14 @@ class StageDisplay:
 
     def progress(self, part: str, done: int, total: int) -> None:
         """`done` of `total` steps of a part of the stage are done."""
+        self._lines.update(part, done, total)
 
 
 class _LiveStageDisplay(StageDisplay):
     """On a terminal: a bar with the time so far and, where there are steps, the time left."""
 
     def __init__(self, progress: Progress) -> None:
+        super().__init__()
         self._progress = progress
         self._text = ""
         self._task = progress.add_task("", total=None)

@@ -23,6 +23,7 @@ from effnet_edge.cli.common import (
 from effnet_edge.cli.destinations import check_report
 from effnet_edge.cli.engine import engine_options
 from effnet_edge.cli.network_options import NetworkOf, network_options
+from effnet_edge.cli.parity_costs import costs
 from effnet_edge.cli.variant_names import VariantName
 from effnet_edge.outputs import OUTPUT_NAMES
 
@@ -99,6 +100,11 @@ def _set_limit(context: click.Context, option: click.Parameter, value: float | N
 )
 @click.option("--limit", type=click.IntRange(1), help="So many pictures of the set, at random.")
 @click.option("--layers", is_flag=True, help="Compare every layer: what it adds, what it inherits.")
+@click.option(
+    "--speed",
+    is_flag=True,
+    help="Time all models in turns, one picture a call: how many times as fast as each other.",
+)
 @click.option("--bisect", is_flag=True, help="Name the nodes at fault, even if all gates pass.")
 @click.option(
     "--report",
@@ -131,6 +137,7 @@ def command(
     labels: Path | None,
     limit: int | None,
     layers: bool,
+    speed: bool,
     bisect: bool,
     report: Path | None,
     compare: Path | None,
@@ -177,8 +184,11 @@ def command(
             for index, each in enumerate(studies)
         ]
         names = [label.name for label in models.labels]
+        few = pictures.subset(batch_sizes.PICTURES)
+        baseline, each_cost = costs(models, reference, candidates, few, timed=speed)
+    examined = [replace(each, cost=cost) for each, cost in zip(examined, each_cost, strict=True)]
     told_gate = gate.describe(models.output_kind)
-    circumstances = Circumstances(_command_line(), told_gate, names)
+    circumstances = Circumstances(_command_line(), told_gate, names, baseline)
     document = build_document(examined, circumstances)
     _tell(document, old, report)
     context.exit(1 if document["passed"] is False else 0)

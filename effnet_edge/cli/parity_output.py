@@ -65,9 +65,13 @@ def _tell_candidate(candidate: Document) -> None:
 
 def _verdict(document: Document, each: Document) -> list[str]:
     from effnet_edge.parity.measures.gates import tell_verdict
+    from effnet_edge.parity.report.wording import too_few_pictures
 
     name = each["candidate"]
     lines = [f"{name}: {check['text']}" for check in each["checks"] if check["passed"]]
+    doubt = too_few_pictures(each)
+    if doubt:
+        lines.append(f"{name}: {doubt}")
     if each["failures"]:
         return [*lines, *(f"FAILED: {name}: {failure}" for failure in each["failures"])]
     if each["passed"] is None:
@@ -92,10 +96,12 @@ def _table(document: Document) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from effnet_edge.parity.report.wording import told_pictures
+
     table = Table(
         title=Text(
             f"against {document['reference']} ({document['reference_precision']})\n"
-            f"{document['images']} pictures: {document['image_source']}"
+            f"{told_pictures(document)}"
         ),
         title_justify="left",
     )
@@ -104,7 +110,7 @@ def _table(document: Document) -> Table:
     for each in document["candidates"]:
         heading = Text(f"{each['candidate']} ({each['candidate_precision']})")
         table.add_column(heading, justify="right")
-        columns.append(_measures(each, document["output"]))
+        columns.append(_measures(each, document["output"]) | _costs(document, each))
     for name in columns[0]:
         table.add_row(name, *(column[name] for column in columns))
     return table
@@ -124,7 +130,22 @@ def _measures(each: Document, output: OutputKind) -> dict[str, str]:
     if each["statistics"]:
         rows["McNemar p"] = tell(each["statistics"]["mcnemar_p"])
         told = each["statistics"]["told_drop_points"]
-        rows[f"pictures needed to see {told} points"] = f"{each['statistics']['images_to_tell_it']}"
+        least = "at least " if each["statistics"]["images_to_tell_it_is_least"] else ""
+        needed = each["statistics"]["images_to_tell_it"]
+        rows[f"pictures needed to see {told} points"] = f"{least}{needed}"
+    return rows
+
+
+def _costs(document: Document, each: Document) -> dict[str, str]:
+    """The model's size, and with --speed its speed against the baseline's."""
+    from effnet_edge.nonfinite import tell
+    from effnet_edge.parity.report.wording import megabytes
+
+    rows = {"size": megabytes(each["cost"]["model_bytes"])}
+    baseline = document["baseline"]
+    if baseline and baseline["rounds"]:
+        title = f"times as fast as {baseline['name']}"
+        rows[title] = tell(each["cost"]["times_as_fast"], ".2f")
     return rows
 
 

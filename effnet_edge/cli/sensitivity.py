@@ -52,10 +52,17 @@ if TYPE_CHECKING:
     help="Measure on so many pictures.",
 )
 @click.option(
+    "--top",
+    type=click.IntRange(1),
+    default=15,
+    show_default=True,
+    help="Show so many of the costliest; --json has all.",
+)
+@click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Also draw it, as .png, .svg or .pdf.",
+    help="Also draw them and how the costs add up, as .png, .svg or .pdf.",
 )
 @calibration_options
 @target_option
@@ -65,6 +72,7 @@ def command(
     model: str,
     images: Path | None,
     limit: int,
+    top: int,
     plot: Path | None,
     calibration: Path | None,
     calibration_size: int,
@@ -93,11 +101,11 @@ def command(
     with stage_display() as display, calibration_warnings():
         display.stage("measuring the cost of each tensor")
         result = module.measure_sensitivity(request, display.progress)
-    _report(result, plot)
+    _report(result, plot, top)
     if plot is not None:
         from effnet_calibration.sensitivity_plot import plot_sensitivity
 
-        plot_sensitivity(result.costs, plot, _title(result), result.measure)
+        plot_sensitivity(result.costs, plot, _title(result), result.measure, top)
         say(f"drawn in {plot}")
 
 
@@ -116,32 +124,42 @@ def _title(result: SensitivityResult) -> str:
     )
 
 
-def _report(result: SensitivityResult, plot: Path | None) -> None:
+def _report(result: SensitivityResult, plot: Path | None, top: int) -> None:
     if settings().json:
         print_json({**asdict(result), "plot": None if plot is None else str(plot)})
         return
-    console().print(_table(result))
+    console().print(_table(result, top))
+    others = result.costs[top:]
+    if others:
+        total = sum(cost.divergence for cost in result.costs)
+        rest = sum(cost.divergence for cost in others)
+        click.echo(
+            f"{len(others)} others make up {100 * rest / total if total else 0:.1f} %: "
+            f"--top {len(result.costs)} shows all"
+        )
     if result.kept:
         click.echo(f"In 16 bit, and so without a cost: {plain(', '.join(result.kept))}")
     say(f"measured in {result.seconds:.0f} s on {result.image_source}")
 
 
-def _table(result: SensitivityResult) -> Table:
+def _table(result: SensitivityResult, top: int) -> Table:
     from rich.table import Table
 
     table = Table(title=_title(result), title_justify="left")
     table.add_column("input of", no_wrap=True)
     table.add_column("kind")
-    for heading in (result.measure, "share", "SNR"):
+    for heading in (result.measure, "share", "so far", "SNR"):
         table.add_column(heading, justify="right")
     table.add_column("range rule")
     total = sum(cost.divergence for cost in result.costs)
-    for cost in result.costs:
+    so_far = 0.0
+    for cost in result.costs[:top]:
+        so_far += cost.divergence
         table.add_row(
-            cost.short_name,
+            cost.name,
             cost.kind,
             f"{cost.divergence:.2e}",
-            f"{100 * cost.divergence / total if total else 0:.1f} %",
+            *(f"{100 * each / total if total else 0:.1f} %" for each in (cost.divergence, so_far)),
             "" if cost.snr_db is None else f"{cost.snr_db:.1f} dB",
             cost.rule or "weights only",
         )

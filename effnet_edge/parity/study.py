@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,19 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Study:
-    """One candidate: the measures, each answer, the flipped pictures, and its speed here.
+    """One candidate: the measures, each answer, and the flipped pictures.
 
     `answers` and `flips` are of one class a picture, `label_changes` of independent labels.
-
-    `seconds_per_image` is the median over the batches of this very run, in which the models take
-    turns; `effnet-edge bench` measures speed properly.
     """
 
     result: ParityResult
     answers: Answers | None
     label_changes: LabelChanges | None
     flips: list[Flip]
-    seconds_per_image: float
 
 
 def study(
@@ -85,7 +80,6 @@ class _Run:
         self._answers: list[Answers] = []
         self._label_changes: list[LabelChanges] = []
         self._flips = FlipCollector()
-        self._seconds: list[float] = []
 
     def add(
         self,
@@ -93,9 +87,7 @@ class _Run:
         expected: NDArray[np.float32],
         labels: NDArray[np.int64] | None,
     ) -> None:
-        started = time.perf_counter()
         logits = logits_of(self._candidate, pixels)
-        self._seconds.append((time.perf_counter() - started) / len(pixels))
         self._comparison.update(expected, logits, labels)
         if self._output == "single-label":
             answers = Answers.of(expected, logits, labels)
@@ -106,11 +98,9 @@ class _Run:
 
     def finish(self, source: str, skipped: tuple[str, ...]) -> Study:
         result = self._comparison.result(source, skipped)
-        middle = sorted(self._seconds)[len(self._seconds) // 2]
         return Study(
             result,
             Answers.joined(self._answers) if self._answers else None,
             LabelChanges.joined(self._label_changes) if self._label_changes else None,
             self._flips.flips(),
-            middle,
         )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from effnet_calibration.errors import CalibrationWarning
 from effnet_calibration.image_sets import DEFAULT_IMAGES
 from effnet_calibration.sensitivity import sensitivity
 from effnet_calibration.table import CalibrationTable
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
     from effnet_edge.progress import Progress
 
 BATCH = 8
+# How the sets of `effnet_edge.pictures` tell their folder or file, whatever part of it they are.
+_NAMED = re.compile(r"(?:.* in )?(.+?)(?: \(seed \d+\)| but for \d+ held out)*")
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class SensitivityResult:
         costs: the highest first.
         kept: layers that the table leaves in 16 bit, which cost nothing.
         images, image_source: how many pictures it was measured on, and which.
+        on_calibration_pictures: whether they are, or may be, among those that the ranges were
+            chosen on: the costs are then lower than on others.
         seconds: what the measuring took, without calibration.
     """
 
@@ -83,6 +90,7 @@ class SensitivityResult:
     kept: tuple[str, ...]
     images: int
     image_source: str
+    on_calibration_pictures: bool
     seconds: float
 
 
@@ -91,6 +99,8 @@ def measure_sensitivity(
 ) -> SensitivityResult:
     """Measure the cost of quantizing each tensor alone.
 
+    Warns with CalibrationWarning where it measures on the pictures of the calibration.
+
     Raises:
         UsageError: the request cannot be carried out as given.
         CalibrationError, CheckpointError, BundleError: as their texts say.
@@ -98,6 +108,15 @@ def measure_sensitivity(
     subject = _subject(request, on_progress)
     quantization = subject.table.quantization(subject.scheme)
     pictures = _pictures(request, subject.preprocessing.channels)
+    calibrated_on = subject.table.images.source
+    same_pictures = named_place(pictures.source) == named_place(calibrated_on)
+    if same_pictures:
+        warnings.warn(
+            f"the costs are measured on the pictures of the calibration ({pictures.source}), for "
+            "which the ranges were chosen: they are too low; give others with --images",
+            CalibrationWarning,
+            stacklevel=2,
+        )
     started = time.perf_counter()
     batches = [
         torch.from_numpy(normalize(pixels, subject.preprocessing))
@@ -114,8 +133,18 @@ def measure_sensitivity(
         quantization.kept,
         sum(len(batch) for batch in batches),
         pictures.source,
+        same_pictures,
         time.perf_counter() - started,
     )
+
+
+def named_place(source: str) -> str:
+    """The folder or file in what a set of pictures says of itself, absolute; else its last words.
+
+    "60 of the 200 pictures in photos (seed 0)" and "photos but for 16 held out" are one place.
+    """
+    told = _NAMED.fullmatch(source)
+    return str(Path(told.group(1) if told else source).resolve())
 
 
 @dataclass(frozen=True)

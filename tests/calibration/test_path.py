@@ -9,7 +9,7 @@ import torch
 from tiny_networks import normalized, random_network
 from torch import nn
 
-from effnet_calibration.path import CLASSIFIER, NetworkPath, short_block, short_name
+from effnet_calibration.path import CLASSIFIER, NetworkPath, short_block
 
 if TYPE_CHECKING:
     from effnet_edge.model.network import EfficientNet
@@ -108,13 +108,13 @@ def test_the_reader_of_a_depthwise_convolution_is_its_blocks_projection(
 
 
 @pytest.mark.parametrize(
-    ("name", "short", "block"),
+    ("name", "block"),
     [
-        ("stages.1.0.depthwise.conv", "1.0.depthwise", "1.0"),
-        ("stages.2.1.se.reduce", "2.1.se.reduce", "2.1"),
-        ("stem.conv", "stem", "stem"),
-        (CLASSIFIER, "classifier", "classifier"),
+        ("stages.1.0.depthwise.conv", "1.0"),
+        ("stages.2.1.se.reduce", "2.1"),
+        ("stem.conv", "stem"),
+        (CLASSIFIER, "classifier"),
     ],
 )
-def test_short_names_tell_where_a_layer_is(name: str, short: str, block: str) -> None:
-    assert (short_name(name), short_block(name)) == (short, block)
+def test_a_block_tells_where_a_layer_is(name: str, block: str) -> None:
+    assert short_block(name) == block

@@ -7,6 +7,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 from tiny_networks import normalized, random_network
 
 from effnet_calibration.bias_correction import correct_biases
@@ -15,9 +18,12 @@ from effnet_calibration.path import NetworkPath
 from effnet_calibration.quantized import apply_quantization
 from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8
 from effnet_calibration.sensitivity import LayerCost, sensitivity
-from effnet_calibration.sensitivity_plot import plot_sensitivity
+from effnet_calibration.sensitivity_plot import cumulative_shares, plot_sensitivity
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.parity.measures.metrics import kl_divergence
+from effnet_edge.pictures.embedded import EmbeddedPhotos
+from effnet_edge.pictures.sets import ImageSet
+from effnet_export.sensitivity import named_place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,7 +65,6 @@ def test_the_layer_with_a_planted_bad_grid_is_the_costliest(
     costliest = sensitivity(network, broken, BATCHES)[0]
 
     assert (costliest.name, costliest.kind) == (name, "project")
-    assert (costliest.block, costliest.short_name) == ("4.1", "4.1.project")
 
 
 @pytest.mark.parametrize(
@@ -113,10 +118,50 @@ def test_the_plot_is_a_picture_with_the_costliest_named(
     plot_sensitivity(costs, tmp_path / "costs.svg", "what it costs")
     text = (tmp_path / "costs.svg").read_text()
     ET.fromstring(text)
-    for cost in costs[:5]:
-        assert f"<!-- {cost.short_name}  " in text
+    for cost in costs[:15]:
+        assert f"<!-- {cost.name} -->" in text
+    for cost in costs[15:]:
+        assert f"<!-- {cost.name} -->" not in text
+    share = 100 * sum(cost.divergence for cost in costs[:15]) / sum(c.divergence for c in costs)
+    assert f"<!-- the 15 shown: {share:.0f} % -->" in text
     assert "<!-- what it costs -->" in text
     assert {path.name for path in tmp_path.iterdir()} == {"costs.png", "costs.svg"}
+
+
+@given(st.lists(st.floats(0, 10), max_size=30))
+def test_the_shares_add_up_to_all(divergences: list[float]) -> None:
+    shares = cumulative_shares(
+        [LayerCost(f"layer{at}", "expand", at, value) for at, value in enumerate(divergences)]
+    )
+    assert shares == sorted(shares)
+    if sum(divergences) > 0:
+        assert shares[-1] == pytest.approx(1.0)
+    else:
+        assert set(shares) <= {0.0}
+
+
+@pytest.mark.parametrize(
+    ("measured", "calibrated", "same"),
+    [
+        ("photos", "photos but for 16 held out", True),
+        ("60 of the 200 pictures in photos (seed 0)", "photos", True),
+        ("32 of the 200 pictures in ./photos/ (seed 0)", "photos but for 16 held out", True),
+        ("photos/check", "photos/calibration", False),
+        ("in photos", "photos", False),
+        (EmbeddedPhotos(32).source, EmbeddedPhotos(200).source, True),
+        (EmbeddedPhotos(32).source, "photos", False),
+    ],
+)
+def test_pictures_of_the_calibration_are_known(measured: str, calibrated: str, same: bool) -> None:
+    assert (named_place(measured) == named_place(calibrated)) is same
+
+
+def test_what_sets_say_of_themselves_is_one_place(tmp_path: Path) -> None:
+    for at in range(6):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{at}.png")
+    whole = ImageSet.from_folder(tmp_path)
+    parts = [whole, whole.subset(3), *whole.hold_out(2), whole.subset(5).hold_out(2)[1]]
+    assert {named_place(part.source) for part in parts} == {str(tmp_path.resolve())}
 
 
 def test_the_largest_variant_can_be_drawn(tmp_path: Path) -> None:

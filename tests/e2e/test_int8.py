@@ -257,7 +257,7 @@ def test_sensitivity_of_a_variant_with_a_table_as_a_table(
     effnet_edge: Run, openvino_int8: Path
 ) -> None:
     table = openvino_int8 / "calibration.json"
-    options = ("--resolution", "160", "--calibration", table, "--limit", "2")
+    options = ("--resolution", "160", "--calibration", table, "--limit", "2", "--top", "100")
     told = effnet_edge("sensitivity", "b0", *options)
 
     assert told.returncode == 0, told.stderr

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import sklearn.metrics
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from effnet_edge.errors import UsageError
@@ -13,6 +13,7 @@ from effnet_edge.parity.measures.accuracy import (
     Drop,
     accuracy_drop,
     correct_in_top_k,
+    images_to_stay_within,
     paired_drop_interval,
 )
 
@@ -203,3 +204,21 @@ def test_the_dictionary_tells_counts_percent_and_points():
         "drop_points": pytest.approx(4),
         "drop_interval_95_points": list(drop.interval),
     }
+
+
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(40, 500), st.floats(0.001, 0.2))
+def test_so_many_images_bring_the_whole_interval_within_a_limit_and_no_fewer(
+    lost: int, gained: int, images: int, limit: float
+) -> None:
+    enough = images_to_stay_within(lost, gained, images, limit)
+    if (lost - gained) / images >= limit:
+        assert enough is None
+        return
+    assume((lost - gained) / images < 0.9 * limit)
+    enough = images_to_stay_within(lost, gained, images, limit)
+    assert enough is not None
+    for count, holds in ((enough, True), (enough - 1, False)):
+        if count:
+            scale = count / images
+            high = paired_drop_interval(lost * scale, gained * scale, count)[1]
+            assert (high <= limit) is holds

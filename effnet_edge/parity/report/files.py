@@ -9,14 +9,13 @@ from xml.etree import ElementTree
 
 from effnet_edge import nonfinite
 from effnet_edge.errors import UsageError
-from effnet_edge.extras import needed_for
 from effnet_edge.files import write_whole
 from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_edge.parity.measures.gates import tell_verdict
 from effnet_edge.parity.measures.table import measures_of
-from effnet_edge.parity.report import plots
 from effnet_edge.parity.report.destination import GENERATOR, ReportFiles, cannot_be_written
-from effnet_edge.parity.report.document import SCHEMA_VERSION, changes, worst_layers
+from effnet_edge.parity.report.document import SCHEMA_VERSION, changes
+from effnet_edge.parity.report.page import render_html
 
 if TYPE_CHECKING:
     import os
@@ -74,32 +73,6 @@ def _compare_with_itself(document: Document) -> None:
     """Touch all that a comparison will, whatever the other report's kind of output is."""
     for kind in OUTPUT_NAMES:
         changes(document, {**document, "output": kind})
-
-
-def render_html(document: Document, changed: Sequence[str] = ()) -> str:
-    """One page that asks for nothing from outside; raises BackendError without [report]."""
-    with needed_for("a report", "report"):
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    environment = Environment(
-        loader=PackageLoader("effnet_edge.parity.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    candidates = document["candidates"]
-    return environment.get_template("report.html.j2").render(
-        report=document,
-        generator=GENERATOR,
-        shown=[each for each in measures_of(document["output"]) if each.overview],
-        number=nonfinite.tell,
-        verdict=tell_verdict,
-        worst_layers=worst_layers,
-        changed=changed,
-        depth_plot=plots.error_by_depth(candidates),
-        speed_plot=plots.speed_against_drop(candidates),
-        range_plots=[plots.ranges(each) for each in candidates],
-    )
 
 
 def junit_xml(document: Document) -> str:

@@ -1,0 +1,118 @@
+"""What a candidate loses, as the one number that its kind of output and the pictures allow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from effnet_edge import nonfinite
+from effnet_edge.parity.measures.table import INTERVALS, limited_measure
+
+if TYPE_CHECKING:
+    from effnet_edge.parity.report.document import Document
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One candidate's; more is worse. In `unit`.
+
+    Attributes:
+        value: NaN where the model gave NaN.
+        interval: the ends of the 95 % interval, where there is one and it tells something.
+        limit: what was allowed; None if nothing was said.
+    """
+
+    value: float
+    interval: tuple[float, float] | None
+    limit: float | None
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """All that the number may be."""
+        return self.interval or (self.value, self.value)
+
+
+@dataclass(frozen=True)
+class LossKind:
+    """What is told: its name, its unit, and what it means in a sentence."""
+
+    title: str
+    unit: str
+    meaning: str
+
+    def unit_of(self, value: float) -> str:
+        """The unit behind a value: "1 point"."""
+        return self.unit.removesuffix("s") if value == 1 else self.unit
+
+
+_DROP = LossKind(
+    "top-1 drop",
+    "points",
+    "Of a hundred pictures, how many fewer the model gets right than the original. The bar is "
+    "where the true number lies in 19 of 20 cases (the 95 % interval): more pictures make it "
+    "shorter.",
+)
+_CHANGED = LossKind(
+    "other answers",
+    "%",
+    "Of a hundred pictures, to how many the model gives another answer than the original. The "
+    "pictures have no labels, so nobody knows which of the two is right.",
+)
+_CHANGED_LABELS = LossKind(
+    "other labels",
+    "%",
+    "Of a hundred pictures, to how many the model gives another set of labels than the original.",
+)
+_ERROR = LossKind(
+    "error",
+    "%",
+    "How strong the error in the features is, next to the features themselves (10 % is an SQNR of "
+    "20 dB).",
+)
+
+
+def loss_kind(document: Document) -> LossKind:
+    """What all candidates of a document are told by."""
+    if document["output"] == "features":
+        return _ERROR
+    if document["output"] == "multi-label":
+        return _CHANGED_LABELS
+    return _DROP if all(each["accuracy"] for each in document["candidates"]) else _CHANGED
+
+
+def loss_of(document: Document, candidate: Document) -> Loss:
+    """The number of one candidate, by `loss_kind`."""
+    kind = loss_kind(document)
+    if kind is _DROP:
+        low, high = (_number(end) for end in candidate[INTERVALS]["top1_drop"])
+        # One that only rounds otherwise loses nothing on other pictures either.
+        interval = None if candidate["same_but_for_rounding"] else (low, high)
+        limit = _limit(candidate, "top1_drop")
+        return Loss(_number(candidate["top1_drop"]), interval, limit)
+    if kind is _ERROR:
+        decibels = _limit(candidate, "sqnr_db")
+        allowed = None if decibels is None else error_percent(decibels)
+        return Loss(error_percent(_number(candidate["sqnr_db"])), None, allowed)
+    measure = limited_measure("min_agreement", document["output"])
+    assert measure is not None
+    least = _limit(candidate, measure.key)
+    changed = None if least is None else 100 * (1 - least)
+    return Loss(100 * (1 - _number(candidate[measure.key])), None, changed)
+
+
+def error_percent(sqnr_db: float) -> float:
+    """An SQNR in decibels as the error's share of the signal's strength, in per cent."""
+    return math.inf if sqnr_db == -math.inf else 100 * 10 ** (-sqnr_db / 20)
+
+
+def _limit(candidate: Document, key: str) -> float | None:
+    for check in candidate["checks"]:
+        if check["measure"] == key:
+            return nonfinite.decode(check["limit"])
+    return None
+
+
+def _number(value: nonfinite.JsonNumber) -> float:
+    number = nonfinite.decode(value)
+    return math.nan if number is None else number
