@@ -220,12 +220,13 @@ def _parse(text: str | bytes, name: str) -> dict[str, Any]:
 
 def _upgraded(tree: dict[str, Any]) -> dict[str, Any]:
     """A table of schema version 2, whose networks were all square, as it would be written now."""
-    model = tree.get("model")
-    if tree.get("schema_version") != _SQUARE_VERSION or not isinstance(model, dict):
+    if tree.get("schema_version") != _SQUARE_VERSION:
         return tree
-    side = model.get("resolution")
-    square = {**model, "resolution": {"height": side, "width": side}}
-    return {**tree, "model": square, "schema_version": SCHEMA_VERSION}
+    model = tree.get("model")
+    if isinstance(model, dict):
+        side = model.get("resolution")
+        model = {**model, "resolution": {"height": side, "width": side}}
+    return {**tree, "model": model, "schema_version": SCHEMA_VERSION}
 
 
 def _check_values(table: CalibrationTable, name: str) -> None:

@@ -168,6 +168,8 @@ def test_a_table_of_the_time_of_squares_is_read(table: CalibrationTable) -> None
     tree["model"]["resolution"] = tree["model"]["resolution"]["height"]
     tree["schema_version"] = 2
     assert CalibrationTable.from_json(json.dumps(tree)) == table
+    with pytest.raises(CalibrationError, match="is damaged"):
+        CalibrationTable.from_json(json.dumps(tree | {"model": []}))
 
 
 def test_a_table_of_another_height_or_width_is_refused(table: CalibrationTable) -> None:
