@@ -141,6 +141,10 @@ def test_without_labels_the_answers_are_compared() -> None:
     assert "another answer on 5 % of 60 pictures" in text
     assert "limit: 10 %" in text
     assert "too few" not in text
+    flips = document["candidates"][0]["flips"]
+    surest = max(flip["reference_confidence"] for flip in flips)
+    assert f"torch was at most {100 * surest:.0f} % sure of any of them" in text
+    assert "How often both agree" in text
 
 
 def test_speed_is_shown_where_it_was_measured_and_only_there() -> None:
