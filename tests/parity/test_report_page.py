@@ -157,6 +157,15 @@ def test_speed_is_shown_where_it_was_measured_and_only_there() -> None:
     assert "in 50 rounds all models took turns" in text
 
 
+def test_a_second_model_of_the_baselines_name_has_its_own_speed() -> None:
+    document = timed(int8=0.5)
+    document["candidates"][1]["candidate"] = "fp32"
+    text = text_of(render_html(document))
+    assert "fp32: 1.7 points lost" in text
+    assert "2 times as fast as fp32; a quarter of the size of fp32" in text
+    assert text.count("the others are told against it") == 1
+
+
 def test_many_candidates_are_folded_but_for_those_that_fail() -> None:
     candidates = [examined(f"m{at}", lost=4 * (at == 7), gate=DROP) for at in range(9)]
     html = render_html(document_of(*candidates, gate=DROP))
