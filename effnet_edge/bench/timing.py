@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,10 +41,14 @@ def in_turns(
     warmup: int,
     clock: Callable[[], float] = time.perf_counter,
     progress: Steps | None = None,
+    *,
+    shuffled: bool = False,
 ) -> dict[str, list[float]]:
     """Call A B C A B C … `warmup` times untimed, then `runs` times timed; the seconds of each call.
 
-    `clock` gives seconds; `progress` is told after every round.
+    `clock` gives seconds; `progress` is told after every round. `shuffled` takes another order in
+    every round, always the same ones: what a call leaves behind in caches and threads then does
+    not always hit the same other one.
 
     Raises:
         UsageError: nothing to call, `runs` below 1, or `warmup` below 0.
@@ -54,8 +59,11 @@ def in_turns(
     if runs < 1 or warmup < 0:
         raise UsageError(f"runs {runs}, warmup {warmup}: needs at least 1 run and 0 for the warmup")
     seconds: dict[str, list[float]] = {name: [] for name in callables}
+    order, generator = list(callables.items()), random.Random(0)
     for done in range(1, warmup + runs + 1):
-        for name, call in callables.items():
+        if shuffled:
+            generator.shuffle(order)
+        for name, call in order:
             start = clock()
             call()
             if done > warmup:

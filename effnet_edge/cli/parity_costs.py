@@ -85,7 +85,8 @@ def _speeds(models: Models, chosen: int | None, few: Pictures) -> dict[str, Spee
     if baseline not in calls:
         return {}
     with progress_bar("timing in turns") as progress:
-        return speed_ratios(in_turns(calls, ROUNDS, _WARMUP, progress=progress), baseline)
+        seconds = in_turns(calls, ROUNDS, _WARMUP, progress=progress, shuffled=True)
+    return speed_ratios(seconds, baseline)
 
 
 def _is_simulated(model: Classifier) -> bool:

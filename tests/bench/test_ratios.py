@@ -34,3 +34,13 @@ def test_progress_counts_the_rounds_with_the_warmup() -> None:
     told: list[tuple[int, int]] = []
     in_turns({"a": lambda: None}, 3, 2, progress=lambda done, total: told.append((done, total)))
     assert told == [(at, 5) for at in range(1, 6)]
+
+
+def test_shuffled_turns_are_as_many_and_each_comes_after_each_other() -> None:
+    called: list[str] = []
+    calls = {name: (lambda name=name: called.append(name)) for name in "abc"}
+    seconds = in_turns(calls, 40, 2, shuffled=True)
+    assert {name: len(taken) for name, taken in seconds.items()} == dict.fromkeys("abc", 40)
+    rounds = ["".join(called[at : at + 3]) for at in range(0, len(called), 3)]
+    assert all(sorted(each) == ["a", "b", "c"] for each in rounds)
+    assert len(set(rounds)) == 6

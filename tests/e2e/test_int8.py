@@ -250,6 +250,9 @@ def test_sensitivity_of_a_bundle(effnet_edge: Run, openvino_int8: Path, tmp_path
     assert len(kls) == TENSORS + 1
     assert kls == sorted(kls, reverse=True)
     assert document["images"] == 4
+    # Both are crops of the embedded photos.
+    assert document["on_calibration_pictures"] is True
+    assert "measured on the pictures of the calibration" in told.stderr
     assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -141,6 +141,10 @@ def test_without_labels_the_answers_are_compared() -> None:
     assert "another answer on 5 % of 60 pictures" in text
     assert "limit: 10 %" in text
     assert "too few" not in text
+    flips = document["candidates"][0]["flips"]
+    surest = max(flip["reference_confidence"] for flip in flips)
+    assert f"torch was at most {100 * surest:.0f} % sure of any of them" in text
+    assert "How often both agree" in text
 
 
 def test_speed_is_shown_where_it_was_measured_and_only_there() -> None:
@@ -151,6 +155,15 @@ def test_speed_is_shown_where_it_was_measured_and_only_there() -> None:
     assert "2 times as fast as fp32; a quarter of the size of fp32" in text
     assert "What a faster model costs" in text
     assert "in 50 rounds all models took turns" in text
+
+
+def test_a_second_model_of_the_baselines_name_has_its_own_speed() -> None:
+    document = timed(int8=0.5)
+    document["candidates"][1]["candidate"] = "fp32"
+    text = text_of(render_html(document))
+    assert "fp32: 1.7 points lost" in text
+    assert "2 times as fast as fp32; a quarter of the size of fp32" in text
+    assert text.count("the others are told against it") == 1
 
 
 def test_many_candidates_are_folded_but_for_those_that_fail() -> None:

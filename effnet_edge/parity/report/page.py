@@ -119,7 +119,7 @@ def _speed(document: Document, candidate: Document) -> str:
     times = candidate["cost"]["times_as_fast"]
     if times is None:
         return nonfinite.NOT_MEASURED
-    if document["baseline"]["name"] == candidate["candidate"]:
+    if wording.is_baseline(document, candidate):
         return "1 ×"
     return f"{times:.2f} ×"
 
@@ -128,7 +128,7 @@ def _speed_range(document: Document, candidate: Document) -> str:
     middle_half = candidate["cost"]["middle_half"]
     if middle_half is None:
         return ""
-    if document["baseline"]["name"] == candidate["candidate"]:
+    if wording.is_baseline(document, candidate):
         return "the others are told against it"
     low, high = middle_half
     return f"{low:.2f} to {high:.2f} in half of the rounds"

@@ -127,10 +127,18 @@ def _drop(points: float, interval: tuple[float, float], pictures: str) -> str:
     return f"{lost}, which may be chance; on others probably at most {_points(high)}"
 
 
+def is_baseline(document: Document, candidate: Document) -> bool:
+    """Whether sizes and speeds are told against this very candidate; two may share a name."""
+    baseline = document["baseline"]
+    return baseline is not None and (
+        (baseline["name"], baseline["cost"]) == (candidate["candidate"], candidate["cost"])
+    )
+
+
 def speed_of(document: Document, candidate: Document) -> str:
     """How many times as fast as the baseline; empty where that was not timed, or is itself it."""
     times, baseline = candidate["cost"]["times_as_fast"], document["baseline"]
-    if times is None or baseline["name"] == candidate["candidate"]:
+    if times is None or is_baseline(document, candidate):
         return ""
     if abs(times - 1) <= _ABOUT_EQUAL:
         return f"as fast as {baseline['name']}"
@@ -142,7 +150,7 @@ def speed_of(document: Document, candidate: Document) -> str:
 def size_of(document: Document, candidate: Document) -> str:
     """Its size as a part of the baseline's; empty where one is not known, or it is itself it."""
     baseline = document["baseline"]
-    if baseline is None or baseline["name"] == candidate["candidate"]:
+    if baseline is None or is_baseline(document, candidate):
         return ""
     own, other = candidate["cost"]["model_bytes"], baseline["cost"]["model_bytes"]
     if not own or not other:
