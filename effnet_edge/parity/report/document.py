@@ -219,9 +219,9 @@ def changes(old: Document, new: Document) -> list[str]:
             f"the pictures are others: {old['images']} ({old['image_source']}), "
             f"now {new['images']} ({new['image_source']})"
         )
-    if old.get("as_probabilities", False) != new["as_probabilities"]:
-        told = "probabilities" if new["as_probabilities"] else "logits"
-        lines.append(f"errors and SQNR are of {told} now")
+    was, now = (each.get("as_probabilities", False) for each in (old, new))
+    if was != now:
+        lines.append(f"errors and SQNR are of {'probabilities' if now else 'logits'} now")
     for name in (name for name in after if name in before):
         lines += [
             f"{name}: {line}"
