@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
 
 class EffnetEdgeError(Exception):
     """A failed job. Its text is one line: what is wrong, with which file or option, what to do."""
@@ -47,6 +53,28 @@ def first_line(error: BaseException, width: int = 200) -> str:
     """What a library's error says, as one line of at most `width` characters."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:width]
+
+
+@contextmanager
+def told_as_one_line(
+    file: object, failed: str, reason: Callable[[Exception], str] | None = None
+) -> Iterator[None]:
+    """Raise whatever a library raises on a file as a BackendError: "FILE: FAILED: REASON".
+
+    For readers of files, whose libraries have exceptions of many kinds without a common base. Our
+    own errors, a library that is missing and a lack of memory pass as they are.
+
+    Args:
+        reason: gives what a library says in one line; its first line if None.
+    """
+    try:
+        yield
+    except (EffnetEdgeError, ImportError, MemoryError):
+        raise
+    except OSError as error:
+        raise BackendError(f"{file}: {failed}: {error.strerror or first_line(error)}") from error
+    except Exception as error:
+        raise BackendError(f"{file}: {failed}: {(reason or first_line)(error)}") from error
 
 
 def cannot_load(

@@ -32,7 +32,12 @@ def check_batch_sizes(
     bundle = models.bundle_of(candidate_index)
     # Of a model file nobody says what it is: the widest limit holds.
     own_answers_db = OWN_ANSWERS_DB[bundle.manifest.precision if bundle else "int8"]
-    check = BatchSizeCheck(pixels, models.reference.infer(pixels), models.output_kind)
+    check = BatchSizeCheck(
+        pixels,
+        models.reference.infer(pixels),
+        models.output_kind,
+        as_probabilities=models.as_probabilities,
+    )
     sizes = sorted({*sizes_to_check(batch), batch_size})
     with progress_bar(f"batch sizes of {candidate.name}") as progress:
         return check.run(candidate, sizes, own_answers_db, progress=progress)

@@ -22,6 +22,7 @@ from effnet_edge.cli.common import (
 )
 from effnet_edge.cli.destinations import check_report
 from effnet_edge.cli.engine import engine_options
+from effnet_edge.cli.model_file_options import SaidValues, model_file_options
 from effnet_edge.cli.network_options import NetworkOf, network_options
 from effnet_edge.cli.parity_costs import costs
 from effnet_edge.cli.variant_names import VariantName
@@ -116,9 +117,10 @@ def _set_limit(context: click.Context, option: click.Parameter, value: float | N
 @click.option(
     "--variant",
     type=VariantName(),
-    help="Of the PyTorch network, where no bundle tells. [default: b0]",
+    help="Of the PyTorch network, where no bundle or model tells. [default: b0]",
 )
 @network_options
+@model_file_options
 @click.option(
     "--gates",
     type=_FILE,
@@ -142,6 +144,7 @@ def command(
     report: Path | None,
     compare: Path | None,
     network: NetworkOf,
+    said: SaidValues,
     variant: str | None,
     gates: Path | None,
     batch_size: int,
@@ -149,23 +152,27 @@ def command(
     threads: int | None,
     precision: str | None,
 ) -> None:
-    """Compare bundles, ONNX files, OpenVINO IRs (.xml), PyTorch checkpoints or 'torch'.
+    """Compare bundles, ONNX files, OpenVINO IRs (.xml), PyTorch checkpoints, variants or 'torch'.
 
     The exit code is 1 if a gate fails; the first node at fault is then looked for. A bundle tells
     its own network, and --weights then where the checkpoint is now; where there is no bundle, the
-    options from --variant to --std tell it.
+    checkpoint and the options from --variant to --std tell it. What a model file does not tell,
+    --layout, --pixels and --output do.
     """
     from effnet_edge.parity.report.document import Circumstances, build_document
     from effnet_edge.parity.report.files import read_document
     from effnet_edge.parity.study import study
     from effnet_export.model_files import Openings
     from effnet_export.opening import open_models
+    from effnet_export.said import Said
+    from effnet_export.specs import named_variant
 
     if report is not None:
         check_report(report)
     gate = _gate(gates, context.meta.get(_LIMITS, {}))
     old = read_document(compare) if compare else None
-    openings = Openings(network(variant or "b0"), device, threads, precision)
+    request = network(named_variant((reference, *candidates), variant) or "b0")
+    openings = Openings(request, device, threads, precision, Said(*said))
     with ExitStack() as stack:
         models = open_models(reference, candidates, openings, stack)
         pictures = _pictures(images, labels, limit, models)
@@ -177,6 +184,7 @@ def command(
                 models.preprocessing,
                 batch_size=batch_size,
                 output=models.output_kind,
+                as_probabilities=models.as_probabilities,
                 progress=progress,
             )
         examined = [
@@ -188,7 +196,8 @@ def command(
         baseline, each_cost = costs(models, reference, candidates, few, timed=speed)
     examined = [replace(each, cost=cost) for each, cost in zip(examined, each_cost, strict=True)]
     told_gate = gate.describe(models.output_kind)
-    circumstances = Circumstances(_command_line(), told_gate, names, baseline)
+    files = [each.to_dict() for each in models.files]
+    circumstances = Circumstances(_command_line(), told_gate, names, baseline, files)
     document = build_document(examined, circumstances)
     _tell(document, old, report)
     context.exit(1 if document["passed"] is False else 0)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.report.document import Document
 
 SHOWN_LAYERS = 12
@@ -28,6 +27,8 @@ def tell(document: Document, changed: Sequence[str]) -> None:
         changed: lines about an earlier report.
     """
     out = console()
+    for line in (line for file in document["files"] for line in file["told"]):
+        out.print(line)
     out.print(_table(document))
     for each in document["candidates"]:
         _tell_candidate(each)
@@ -110,17 +111,21 @@ def _table(document: Document) -> Table:
     for each in document["candidates"]:
         heading = Text(f"{each['candidate']} ({each['candidate_precision']})")
         table.add_column(heading, justify="right")
-        columns.append(_measures(each, document["output"]) | _costs(document, each))
+        columns.append(_measures(each, document) | _costs(document, each))
     for name in columns[0]:
         table.add_row(name, *(column[name] for column in columns))
     return table
 
 
-def _measures(each: Document, output: OutputKind) -> dict[str, str]:
+def _measures(each: Document, document: Document) -> dict[str, str]:
     from effnet_edge.nonfinite import tell
     from effnet_edge.parity.measures.table import measures_of
 
-    rows = {measure.title(output): measure.tell_result(each) for measure in measures_of(output)}
+    output, as_probabilities = document["output"], document["as_probabilities"]
+    rows = {
+        measure.title(output, as_probabilities=as_probabilities): measure.tell_result(each)
+        for measure in measures_of(output)
+    }
     if each["calibration_error"]:
         rows["calibration error"] = tell(100 * each["calibration_error"]["candidate"], ".2f", " %")
     for k, drop in (each["accuracy"] or {}).items():

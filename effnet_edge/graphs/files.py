@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effnet_edge.errors import BackendError, UsageError, first_line
+from effnet_edge.errors import BackendError, UsageError, told_as_one_line
 from effnet_edge.graphs.limits import refuse_greedy
 
 if TYPE_CHECKING:
@@ -26,26 +26,28 @@ def load_onnx(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.Mod
     """
     import onnx
 
-    if not Path(path).is_file():
-        raise UsageError(f"{path}: no such ONNX file")
-    try:
+    with told_as_one_line(path, "it cannot be read as an ONNX model"):
+        _refuse_no_file(Path(path))
         model = onnx.load(os.fspath(path), load_external_data=False)
-    except Exception as error:  # protobuf's exceptions, by format, share no public base class
-        raise BackendError(f"{path} is not an ONNX model: {first_line(error)}") from error
-    if not model.HasField("graph"):
-        raise BackendError(f"{path} is not an ONNX model: it has no graph")
-    refuse_greedy(model, path)
+        if not model.HasField("graph"):
+            raise BackendError(f"{path} is not an ONNX model: it has no graph")
+        refuse_greedy(model, path)
     if weights:
         _load_weights(model, path)
     return model
 
 
+def _refuse_no_file(path: Path) -> None:
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not an ONNX file")
+    if not path.is_file():
+        raise UsageError(f"{path}: no such ONNX file")
+    if not path.stat().st_size:
+        raise BackendError(f"{path} is not an ONNX model: it is empty: copy or export it again")
+
+
 def _load_weights(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
     from onnx.external_data_helper import load_external_data_for_model
 
-    try:
+    with told_as_one_line(path, "the files with its weights cannot be read, which lie beside it"):
         load_external_data_for_model(model, os.fspath(Path(path).parent))
-    except Exception as error:  # the checker's exceptions share no base class with OSError
-        raise BackendError(
-            f"{path}: the files with its weights cannot be read: {first_line(error)}"
-        ) from error

@@ -16,6 +16,7 @@ from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import BackendError
 from effnet_edge.parity.comparison import Comparison, logits_of
 from effnet_edge.parity.measures.metrics import decibels
+from effnet_edge.parity.measures.probabilities import probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,6 +98,7 @@ class BatchSizeCheck:
     Args:
         pixels: uint8 (N, H, W, C), N ≥ 1; repeated where a size is larger than N.
         expected: the reference's logits (N, classes).
+        as_probabilities: compare the probabilities that the logits stand for.
     """
 
     def __init__(
@@ -104,8 +106,11 @@ class BatchSizeCheck:
         pixels: NDArray[np.uint8],
         expected: NDArray[np.float32],
         output: OutputKind = "single-label",
+        *,
+        as_probabilities: bool = False,
     ) -> None:
         self._pixels = pixels
+        self._as_probabilities = as_probabilities
         self._expected = expected
         self._output: OutputKind = output
 
@@ -163,21 +168,35 @@ class BatchSizeCheck:
         )
 
     def _against_reference(self, model: Classifier, answers: NDArray[np.float32]) -> ParityResult:
-        comparison = Comparison("the reference", model.name, "", "", self._output)
+        comparison = Comparison(
+            "the reference",
+            model.name,
+            "",
+            "",
+            self._output,
+            as_probabilities=self._as_probabilities,
+        )
         comparison.update(self._expected, answers[: len(self._expected)])
         return comparison.result()
 
-    def _decibels(self, answers: NDArray[np.float32], own: NDArray[np.float32]) -> list[float]:
+    def _decibels(
+        self, logits: NDArray[np.float32], own_logits: NDArray[np.float32]
+    ) -> list[float]:
         """The noise of each answer against the mean power of all pictures.
 
         Not against its own power: of two classes, a picture may rightly have logits near zero.
         """
         pictures = len(self._pixels)
-        own = own[:pictures].astype(np.float64)
+        answers, own = self._compared(logits), self._compared(own_logits[:pictures])
         signal = float(np.square(own).sum()) / pictures
         rows = np.arange(len(answers)) % pictures
         noise = np.square(answers - own[rows]).sum(axis=1)
         return [decibels(signal, float(each)) for each in noise]
+
+    def _compared(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        if self._as_probabilities:
+            return probabilities(logits, self._output)
+        return logits.astype(np.float64)
 
 
 def _otherwise(values: Sequence[float], size: int, own_size: int, limit: float) -> list[str]:

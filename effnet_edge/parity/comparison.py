@@ -10,6 +10,7 @@ from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.parity.measures.accuracy import AccuracyDrop, accuracy_drop
 from effnet_edge.parity.measures.formula import Formula
 from effnet_edge.parity.measures.metrics import Floats, finite_images
+from effnet_edge.parity.measures.probabilities import of_probabilities
 from effnet_edge.parity.measures.result import ParityResult
 from effnet_edge.parity.measures.table import measures_of
 
@@ -52,15 +53,24 @@ class Comparison:
         reference_precision: str,
         candidate_precision: str,
         output: OutputKind = "single-label",
+        *,
+        as_probabilities: bool = False,
     ) -> None:
-        """Names and running precisions of the two, for the result and the errors."""
+        """Names and running precisions of the two, for the result and the errors.
+
+        Args:
+            as_probabilities: take the measures of the numbers themselves of the probabilities.
+        """
         self._output: OutputKind = output
+        self._as_probabilities = as_probabilities
         self._names = (reference, candidate)
         self._precisions = (reference_precision, candidate_precision)
         self._images = 0
         self._classes = 0
         self._formulas = {
-            measure.key: formula
+            measure.key: of_probabilities(formula, output)
+            if as_probabilities and measure.of_probabilities
+            else formula
             for measure in measures_of(output)
             if isinstance(formula := measure.formula_of(output), Formula)
         }
@@ -121,6 +131,7 @@ class Comparison:
             image_source=image_source,
             skipped=skipped,
             output=self._output,
+            as_probabilities=self._as_probabilities,
         )
 
     def _check(self, ref: Floats, cand: Floats, labels: ArrayLike | None) -> None:

@@ -44,6 +44,7 @@ def study(
     *,
     batch_size: int = 8,
     output: OutputKind = "single-label",
+    as_probabilities: bool = False,
     progress: Steps | None = None,
 ) -> list[Study]:
     """Run the reference once and every candidate over the same pixels, a batch at a time.
@@ -51,7 +52,7 @@ def study(
     Raises:
         UsageError, BackendError: as `effnet_edge.parity.compare`.
     """
-    runs = [_Run(reference, candidate, output) for candidate in candidates]
+    runs = [_Run(reference, each, output, as_probabilities) for each in candidates]
     skipped: list[str] = []
     done, total = 0, len(image_set)
     for pixels, labels in image_set.batches(preprocessing, batch_size, skipped):
@@ -67,7 +68,13 @@ def study(
 class _Run:
     """One candidate under way."""
 
-    def __init__(self, reference: Classifier, candidate: Classifier, output: OutputKind) -> None:
+    def __init__(
+        self,
+        reference: Classifier,
+        candidate: Classifier,
+        output: OutputKind,
+        as_probabilities: bool,
+    ) -> None:
         self._candidate = candidate
         self._output = output
         self._comparison = Comparison(
@@ -76,6 +83,7 @@ class _Run:
             reference.execution_precision,
             candidate.execution_precision,
             output,
+            as_probabilities=as_probabilities,
         )
         self._answers: list[Answers] = []
         self._label_changes: list[LabelChanges] = []

@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision, one_line
+from effnet_edge.errors import UsageError
+from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision
 from effnet_edge.runtime.interface import Interface, Span, Tensor
 from effnet_edge.runtime.openvino_core import import_openvino, openvino_core
 from effnet_edge.runtime.openvino_engines import (
@@ -17,8 +17,6 @@ from effnet_edge.runtime.openvino_engines import (
 )
 
 if TYPE_CHECKING:
-    import os
-
     import numpy as np
     import numpy.typing as npt
 
@@ -59,7 +57,7 @@ class OpenVinoBackend:
     @property
     def execution_precision(self) -> str:
         """Read from the compiled graph's nodes: the plugin need not follow its hint."""
-        return most_common_precision(_executed_types(self._compiled))
+        return compiled_precision(self._compiled)
 
     def infer(self, batch: npt.NDArray[np.uint8 | np.float32]) -> npt.NDArray[np.float32]:
         """Run one batch; OpenVINO reads `batch` in place and copies the logits out."""
@@ -108,18 +106,6 @@ def _span(size: Any) -> Span:
     return Span(int(size.get_min_length()), most if most > 0 else None)
 
 
-def read_model(path: str | os.PathLike[str]) -> Any:
-    """An `openvino.Model` of a file.
-
-    Raises:
-        BackendError: OpenVINO cannot read it; the text names the file.
-    """
-    try:
-        return openvino_core().read_model(path)
-    except RuntimeError as error:
-        raise BackendError(f"{path}: OpenVINO cannot read it: {one_line(error)}") from error
-
-
 def compile_model(model: Any, spec: EngineSpec) -> Any:
     """An `openvino.CompiledModel` of an `openvino.Model`, for the device of the spec.
 
@@ -136,6 +122,11 @@ def compile_model(model: Any, spec: EngineSpec) -> Any:
     if spec.precision is not None and not _is_virtual(device):
         _refuse_other_precision(compiled, spec.precision, device)
     return compiled
+
+
+def compiled_precision(compiled: Any) -> str:
+    """What most convolutions and matrix products of an `openvino.CompiledModel` run in."""
+    return most_common_precision(_executed_types(compiled))
 
 
 def executed_precision(info: Any) -> str:

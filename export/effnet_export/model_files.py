@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, Union
+
+from effnet_export.said import Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from effnet_edge.model.request import NetworkRequest
+    from effnet_edge.parity.models.entrance import Entrance
     from effnet_edge.parity.models.onnx import OnnxClassifier
     from effnet_edge.parity.models.openvino import OpenVinoClassifier
+    from effnet_edge.parity.models.reading import Reading
     from effnet_edge.pictures.image import Preprocessing
 
 FileModel: TypeAlias = Union["OnnxClassifier", "OpenVinoClassifier"]
@@ -25,12 +29,14 @@ class Openings:
         network: PyTorch's, where no bundle tells; of a bundle's only the weights count, its
             checkpoint if that is not where the bundle says.
         device, threads, precision: for the engines.
+        said: of model files, what they do not tell themselves.
     """
 
     network: NetworkRequest
     device: str | None = None
     threads: int | None = None
     precision: str | None = None
+    said: Said = field(default_factory=Said)
 
 
 @dataclass(frozen=True)
@@ -38,31 +44,39 @@ class FileKind:
     """A format.
 
     Attributes:
-        open: called with the file, the preprocessing, how to open it, and the model's name, which
-            is the file's if None.
-        input_shape: of the model in a file, without what it leaves open.
+        open: called with the file, the preprocessing, how to open it, the reading, and the model's
+            name, which is the file's if None.
+        entrance: how pictures go into the model of a file.
     """
 
-    open: Callable[[Path, Preprocessing, Openings, str | None], FileModel]
-    input_shape: Callable[[Path], list[int]]
+    open: Callable[[Path, Preprocessing, Openings, Reading, str | None], FileModel]
+    entrance: Callable[[Path, Reading], Entrance]
 
 
 def _open_onnx(
-    path: Path, preprocessing: Preprocessing, _openings: Openings, name: str | None
+    path: Path,
+    preprocessing: Preprocessing,
+    _openings: Openings,
+    reading: Reading,
+    name: str | None,
 ) -> FileModel:
     from effnet_edge.parity.models.onnx import OnnxClassifier
 
-    return OnnxClassifier(path, preprocessing, name)
+    return OnnxClassifier(path, preprocessing, name, reading=reading)
 
 
-def _onnx_shape(path: Path) -> list[int]:
-    from effnet_edge.parity.models.onnx import onnx_input_shape
+def _onnx_entrance(path: Path, reading: Reading) -> Entrance:
+    from effnet_edge.parity.models.onnx import onnx_entrance
 
-    return onnx_input_shape(path)
+    return onnx_entrance(path, reading)
 
 
 def _open_ir(
-    path: Path, preprocessing: Preprocessing, openings: Openings, name: str | None
+    path: Path,
+    preprocessing: Preprocessing,
+    openings: Openings,
+    reading: Reading,
+    name: str | None,
 ) -> FileModel:
     from effnet_edge.parity.models.openvino import OpenVinoClassifier
 
@@ -73,17 +87,24 @@ def _open_ir(
         device=openings.device,
         threads=openings.threads,
         precision=openings.precision,
+        reading=reading,
     )
 
 
-def _ir_shape(path: Path) -> list[int]:
-    from effnet_edge.parity.models.openvino import openvino_input_shape
+def _ir_entrance(path: Path, reading: Reading) -> Entrance:
+    from effnet_edge.parity.models.openvino import openvino_entrance
 
-    return openvino_input_shape(path)
+    return openvino_entrance(path, reading)
 
 
-FILE_KINDS = {
-    ".onnx": FileKind(_open_onnx, _onnx_shape),
-    ".xml": FileKind(_open_ir, _ir_shape),
+_KINDS = {
+    ".onnx": FileKind(_open_onnx, _onnx_entrance),
+    ".xml": FileKind(_open_ir, _ir_entrance),
 }
-"""By the ending of the file's name."""
+
+FILE_ENDINGS = tuple(_KINDS)
+
+
+def kind_of(path: Path) -> FileKind | None:
+    """By the ending of the file's name; None for what is no model file."""
+    return _KINDS.get(path.suffix.lower())

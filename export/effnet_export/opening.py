@@ -8,20 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge.bundle import Bundle
-from effnet_edge.errors import UsageError
 from effnet_edge.extras import needed_for
 from effnet_edge.labels import class_indices, imagenet_labels
-from effnet_edge.pictures.image import MAX_CHANNELS
+from effnet_edge.parity.models.reading import AS_TOLD
 from effnet_edge.runtime import EngineRunner
-from effnet_edge.size import Size
 from effnet_edge.targets import TARGETS
-from effnet_export.model_files import FILE_KINDS, Openings
+from effnet_export.common_ground import (
+    FileFacts,
+    agreed_output,
+    bundles_preprocessing,
+    refuse_idle_options,
+    refuse_other_network,
+)
+from effnet_export.model_files import Openings, kind_of
+from effnet_export.specs import TORCH, checkpoint_of, is_bundle, is_model_file, is_network
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import ExitStack
 
-    from effnet_edge.bundle import BatchRange, Manifest
+    from effnet_edge.bundle import BatchRange
     from effnet_edge.labels import Label
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.source import Source
@@ -30,17 +36,22 @@ if TYPE_CHECKING:
     from effnet_edge.parity.inside.tracing import Traceable
     from effnet_edge.parity.models.onnx import OnnxClassifier
     from effnet_edge.pictures.image import Preprocessing
-
-TORCH = "torch"
-CHECKPOINTS = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras", ".index")
+    from effnet_edge.size import Size
+    from effnet_export.model_files import FileKind
 
 
 @dataclass
 class Models:
-    """The open models of a comparison, and the preprocessing that all of them get."""
+    """The open models of a comparison, and the preprocessing that all of them get.
+
+    `as_probabilities` tells that one ends in a softmax or a sigmoid; `files` how each model file
+    was read.
+    """
 
     preprocessing: Preprocessing
     output_kind: OutputKind
+    as_probabilities: bool
+    files: Sequence[FileFacts]
     labels: tuple[Label, ...]
     reference: Classifier
     candidates: Sequence[Classifier]
@@ -75,7 +86,7 @@ class Models:
         """
         reference_spec, specs = self._specs
         candidate = self._tracer(specs[candidate_index], self.candidates[candidate_index])
-        if reference_spec == TORCH:
+        if is_network(reference_spec) and checkpoint_of(reference_spec) is None:
             like = self._opener.bundles.get(specs[candidate_index])
             return _named_alike(self._opener.folded(None, self.reference.name, like), candidate)
         return _named_alike(self._tracer(reference_spec, self.reference), candidate)
@@ -98,9 +109,13 @@ def open_models(
     specs = list(dict.fromkeys((*candidates, reference)))
     opener = _Opener(specs, openings, stack)
     opened = {spec: opener.model(spec) for spec in specs}
+    files = [FileFacts.of(opened[spec]) for spec in opener.entrances]
+    openings.said.check_outputs([each.output for each in files], list(opener.entrances))
     return Models(
         preprocessing=opener.preprocessing,
-        output_kind=_common_output(opener.manifests, openings),
+        output_kind=agreed_output(opener.bundles, files, openings.network.output_kind),
+        as_probabilities=any(each.ending for each in files),
+        files=files,
         labels=_labels(opener.bundles),
         reference=opened[reference],
         candidates=[opened[spec] for spec in candidates],
@@ -113,34 +128,40 @@ class _Opener:
     """Opens the models of one comparison, once it knows what they have in common."""
 
     def __init__(self, specs: Sequence[str], openings: Openings, stack: ExitStack) -> None:
+        refuse_idle_options(specs, openings.network)
         self._specs = specs
         self._openings = openings
         self._stack = stack
         self._sources: dict[str | None, Source] = {}
-        self.bundles = {spec: Bundle.load(spec) for spec in specs if _is_bundle(spec)}
+        self._readings = openings.said.readings(list(filter(is_model_file, specs)))
+        self.bundles = {spec: Bundle.load(spec) for spec in specs if is_bundle(spec)}
         self.manifests = [bundle.manifest for bundle in self.bundles.values()]
-        self.preprocessing = (
-            _bundles_preprocessing(self.manifests)
-            if self.manifests
-            else self._weights_preprocessing()
-        )
+        self.entrances = {
+            spec: _row(spec).entrance(Path(spec), reading)
+            for spec, reading in self._readings.items()
+        }
+        if self.manifests:
+            refuse_other_network(specs, openings.network, self.manifests[0])
+        self.preprocessing, told_by = self._preprocessing()
+        for spec, entrance in self.entrances.items():
+            entrance.check(Path(spec).name, self.preprocessing, told_by)
 
     def model(self, spec: str) -> Classifier:
         """The model as it is run."""
         if spec in self.bundles:
             return self._open_bundle(self.bundles[spec])
-        if _is_network(spec):
+        if is_network(spec):
             from effnet_edge.parity.models.torch import TorchClassifier
 
-            network = self._source(_checkpoint(spec)).network
-            return TorchClassifier(network, self.preprocessing, Path(spec).name)
-        path = Path(spec)
-        return FILE_KINDS[path.suffix].open(path, self.preprocessing, self._openings, None)
+            source = self._source(checkpoint_of(spec))
+            return TorchClassifier(source.network, self._pixels_of(source), Path(spec).name)
+        reading = self._readings[spec]
+        return _row(spec).open(Path(spec), self.preprocessing, self._openings, reading, None)
 
     def tracer(self, spec: str, classifier: Classifier) -> Traceable:
         """The model as one that shows its inner tensors."""
-        if _is_network(spec):
-            return self.folded(_checkpoint(spec), classifier.name)
+        if is_network(spec):
+            return self.folded(checkpoint_of(spec), classifier.name)
         if spec not in self.bundles:
             return classifier  # type: ignore[return-value]  # ONNX files and IRs show theirs
         bundle = self.bundles[spec]
@@ -149,8 +170,7 @@ class _Opener:
         path, openings = bundle.model_path, self._openings
         if openings.precision is None and bundle.manifest.precision == "fp32":
             openings = replace(openings, precision="fp32")
-        kind = FILE_KINDS[path.suffix]
-        return kind.open(path, self.preprocessing, openings, classifier.name)
+        return _row(path).open(path, self.preprocessing, openings, AS_TOLD, classifier.name)
 
     def folded(self, checkpoint: str | None, name: str, like: Bundle | None = None) -> Traceable:
         """PyTorch's network with its batch norm folded.
@@ -161,10 +181,16 @@ class _Opener:
         from effnet_edge.model.folding import fold_batch_norm
         from effnet_edge.parity.models.torch import TorchClassifier
 
-        network = fold_batch_norm(self._source(checkpoint).network)
+        source = self._source(checkpoint)
+        network = fold_batch_norm(source.network)
         if like is not None and like.manifest.calibration is not None:
             network = _equalized(network, like)
-        return TorchClassifier(network, self.preprocessing, name)
+        return TorchClassifier(network, self._pixels_of(source), name)
+
+    def _pixels_of(self, source: Source) -> Preprocessing:
+        """The pixels of the comparison, normalized as this network's weights expect."""
+        own = source.preprocessing
+        return replace(self.preprocessing, mean=own.mean, std=own.std)
 
     def _open_bundle(self, bundle: Bundle) -> Classifier:
         """The bundle's engine; for TensorRT where it cannot run, a simulation of its graph."""
@@ -182,24 +208,36 @@ class _Opener:
         )
         return self._stack.enter_context(runner)
 
-    def _weights_preprocessing(self) -> Preprocessing:
-        """What the PyTorch network's weights expect; the variant's own where none is compared."""
-        networks = sorted(filter(_is_network, self._specs), key=lambda spec: spec != TORCH)
+    def _preprocessing(self) -> tuple[Preprocessing, str]:
+        """That of the first bundle, network or model file, in this order, and who tells it."""
+        if self.manifests:
+            return bundles_preprocessing(
+                self.manifests
+            ), f"the bundle {next(iter(self.bundles))} takes"
+        networks = sorted(filter(is_network, self._specs), key=lambda spec: spec != TORCH)
         if networks:
-            return self._source(_checkpoint(networks[0])).preprocessing
+            preprocessing = self._source(checkpoint_of(networks[0])).preprocessing
+            return preprocessing, f"the network {networks[0]} takes"
+        request, first = self._openings.network, Path(next(iter(self.entrances))).name
+        by_options = request.resolution or request.mean or request.std
+        return self._asked_preprocessing(), "the options say" if by_options else f"{first} takes"
+
+    def _asked_preprocessing(self) -> Preprocessing:
+        """The variant's own, for as many channels and pixels as the model files take."""
         from effnet_edge.model.preprocessing import variant_preprocessing, with_channels
         from effnet_edge.model.variants import get_variant
 
         request = self._openings.network
         variant, size = get_variant(request.variant), request.resolution or self._size
         ours = variant_preprocessing(variant, size, fit=request.fit)
-        channels = len(request.mean or request.std or ours.mean)
+        told = (each.channels for each in self.entrances.values() if each.channels)
+        channels = len(request.mean or request.std or ()) or next(told, len(ours.mean))
         return with_channels(ours, channels, request.mean, request.std)
 
     @cached_property
     def _size(self) -> Size | None:
         """Of what the first model file takes that says so."""
-        sizes = (_input_size(Path(spec)) for spec in self._specs)
+        sizes = (each.size for each in self.entrances.values())
         return next((size for size in sizes if size is not None), None)
 
     def _source(self, checkpoint: str | None) -> Source:
@@ -221,19 +259,16 @@ class _Opener:
         if checkpoint is None:
             return load_source_of(self.manifests[0], asked.weights)
         bundled = network_request_of(self.manifests[0])
-        return load_source(replace(bundled, weights=checkpoint, padding=asked.padding))
+        # Its classes the checkpoint tells; the comparison refuses another number of them.
+        return load_source(
+            replace(bundled, weights=checkpoint, num_classes=None, padding=asked.padding)
+        )
 
 
-def _is_bundle(spec: str) -> bool:
-    return not _is_network(spec) and Path(spec).suffix not in FILE_KINDS
-
-
-def _is_network(spec: str) -> bool:
-    return spec == TORCH or spec.endswith(CHECKPOINTS)
-
-
-def _checkpoint(spec: str) -> str | None:
-    return None if spec == TORCH else spec
+def _row(spec: str | Path) -> FileKind:
+    kind = kind_of(Path(spec))
+    assert kind is not None
+    return kind
 
 
 def _is_compiled(bundle: Bundle) -> bool:
@@ -273,35 +308,8 @@ def _named_alike(reference: Traceable, candidate: Traceable) -> tuple[Traceable,
     return reference, candidate
 
 
-def _bundles_preprocessing(manifests: Sequence[Manifest]) -> Preprocessing:
-    first = manifests[0].preprocessing
-    if any(manifest.preprocessing != first for manifest in manifests):
-        raise UsageError(
-            "the bundles prepare pictures differently (resolution, crop or normalization): "
-            "compare each with torch instead"
-        )
-    return first
-
-
-def _common_output(manifests: Sequence[Manifest], openings: Openings) -> OutputKind:
-    """What the bundles give; without any, what was asked for."""
-    kinds: list[OutputKind] = list(dict.fromkeys(each.output.kind for each in manifests))
-    if len(kinds) > 1:
-        raise UsageError(f"the bundles give different things ({', '.join(kinds)}): compare others")
-    return kinds[0] if kinds else openings.network.output_kind
-
-
 def _labels(bundles: Mapping[str, Bundle]) -> tuple[Label, ...]:
     """Of the first bundle; ImageNet's where there is none."""
     if bundles:
         return next(iter(bundles.values())).labels or ()
     return tuple(imagenet_labels())
-
-
-def _input_size(path: Path) -> Size | None:
-    """A square where the model leaves height or width open."""
-    kind = FILE_KINDS.get(path.suffix)
-    if kind is None or not path.is_file():
-        return None
-    sides = [size for size in kind.input_shape(path)[1:] if size > MAX_CHANNELS]
-    return Size(sides[0], sides[-1]) if sides else None

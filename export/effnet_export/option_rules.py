@@ -182,6 +182,12 @@ RULES = (
         "{given} goes with a variant: a bundle tells its own network, and what it is calibrated by",
         ("parity", "sensitivity"),
     ),
+    Rule(
+        ("--padding",),
+        lambda asked: asked.has_bundle,
+        "{given} goes with a variant: a bundle tells its own network",
+        ("sensitivity",),
+    ),
 )
 
 

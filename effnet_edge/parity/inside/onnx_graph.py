@@ -25,12 +25,16 @@ _DEFAULT_STRIDES = (1, 1)
 
 
 class OnnxGraph:
-    """A model's graph. The first output is called "logits", whatever its name in the file is."""
+    """A model's graph; one tensor is called "logits", whatever its name in the file is.
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    Args:
+        logits: that tensor; the first output if None.
+    """
+
+    def __init__(self, model: onnx.ModelProto, logits: str | None = None) -> None:
         self._model = model
         graph = model.graph
-        self._output = graph.output[0].name
+        self._output = logits or graph.output[0].name
         self._makers = {name: node for node in graph.node for name in node.output if name}
 
     @property

@@ -200,7 +200,8 @@ def _check(limit: Limit, allowed: float, result: ParityResult) -> Check:
             f"{result.image_source or 'the images'} have none: give labelled images or leave the "
             "limit out"
         )
-    return Check(measure, limit, measure.title(result.output), value, allowed)
+    title = measure.title(result.output, as_probabilities=result.as_probabilities)
+    return Check(measure, limit, title, value, allowed)
 
 
 _ABSENT: dict[OutputKind, str] = {

@@ -50,6 +50,8 @@ class ParityResult:
     """One line for each image that could not be read; they are not among `images`."""
     output: OutputKind = "single-label"
     """What the numbers of the models mean."""
+    as_probabilities: bool = False
+    """Whether errors, SQNR and cosine are of the probabilities; see `measures.probabilities`."""
 
     def value(self, key: str) -> float | None:
         """A measure by its key; None where it was not measured."""

@@ -81,6 +81,8 @@ class Measure:
         limit: how a gate bounds it; None for what none does.
         overview: whether it is among the few that are shown where there is little room.
         kept: whether a bundle's manifest keeps it.
+        of_probabilities: what it is called when it is taken of the probabilities that the outputs
+            stand for; None for what is the same then.
     """
 
     key: str
@@ -92,6 +94,7 @@ class Measure:
     limit: Limit | None = None
     overview: bool = False
     kept: bool = False
+    of_probabilities: str | None = None
 
     def formula_of(self, output: OutputKind) -> Formula | LabelledDrop | None:
         """The formula for a kind of output; None where that has no such measure."""
@@ -101,8 +104,10 @@ class Measure:
             return self.formula if output == "single-label" else None
         return self.formula.get(output)
 
-    def title(self, output: OutputKind) -> str:
+    def title(self, output: OutputKind, *, as_probabilities: bool = False) -> str:
         """What it is called for a kind of output."""
+        if as_probabilities and self.of_probabilities is not None:
+            return self.of_probabilities
         return self.titles if isinstance(self.titles, str) else self.titles[output]
 
     def tell(self, value: JsonNumber) -> str:
@@ -159,17 +164,20 @@ MEASURES: tuple[Measure, ...] = (
         limit=_RELATIVE_ERROR,
         overview=True,
         kept=True,
+        of_probabilities="relative error of the probabilities",
     ),
     Measure(
         "max_abs_error",
         {kind: f"max |Δ{name[:-1]}|" for kind, name in OUTPUT_NAMES.items()},
         metrics.max_abs_error,
         kept=True,
+        of_probabilities="max |Δprobability|",
     ),
     Measure(
         "mean_abs_error",
         {kind: f"mean |Δ{name[:-1]}|" for kind, name in OUTPUT_NAMES.items()},
         metrics.mean_abs_error,
+        of_probabilities="mean |Δprobability|",
     ),
     Measure(
         "top1_agreement",
@@ -218,8 +226,16 @@ MEASURES: tuple[Measure, ...] = (
         limit=_SQNR,
         overview=True,
         kept=True,
+        of_probabilities="SQNR of the probabilities",
     ),
-    Measure("cosine", "cosine", metrics.cosine, style=".6f", overview=True),
+    Measure(
+        "cosine",
+        "cosine",
+        metrics.cosine,
+        style=".6f",
+        overview=True,
+        of_probabilities="cosine of the probabilities",
+    ),
     Measure(
         "kl",
         {"single-label": "KL divergence", "multi-label": "KL divergence per label"},

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
+from effnet_edge.parity.inside.tracing import LOGITS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -35,6 +37,14 @@ def joined(parts: Sequence[NDArray[Number]], length: int) -> NDArray[Number]:
     """The outputs for filled batches as one array, without what the zeros gave."""
     whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
     return whole[:length]
+
+
+def without_logits(given: Given | None) -> Given:
+    """What is given but for the logits: nothing that is compared lies behind them.
+
+    A softmax may, and it would be given logits of another rank than its own.
+    """
+    return {name: value for name, value in (given or {}).items() if name != LOGITS}
 
 
 class Traces(Generic[Model]):

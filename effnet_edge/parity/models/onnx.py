@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from effnet_edge.errors import BackendError
 from effnet_edge.graphs.editing import copied, rename_tensors
 from effnet_edge.graphs.files import load_onnx
 from effnet_edge.graphs.rounding import with_rounding
@@ -18,6 +17,7 @@ from effnet_edge.parity.batch_sizes import range_of_file
 from effnet_edge.parity.inside.alignment import names_like
 from effnet_edge.parity.inside.onnx_graph import OnnxGraph
 from effnet_edge.parity.inside.tracing import (
+    LOGITS,
     SIMULATED,
     Activations,
     Given,
@@ -25,8 +25,15 @@ from effnet_edge.parity.inside.tracing import (
     Kernel,
     Parameters,
 )
-from effnet_edge.parity.models.batches import Traces, filled_batches, joined
-from effnet_edge.pictures.image import Preprocessing, normalize
+from effnet_edge.parity.models.batches import Traces, filled_batches, joined, without_logits
+from effnet_edge.parity.models.ending import without_ones
+from effnet_edge.parity.models.onnx_interface import (
+    batch_limits,
+    entrance_of_onnx,
+    way_out_of_onnx,
+    with_chosen_output,
+)
+from effnet_edge.parity.models.reading import AS_TOLD, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,21 +42,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from effnet_edge.parity.inside.tracing import Traceable
+    from effnet_edge.parity.models.entrance import Entrance
+    from effnet_edge.pictures.image import Preprocessing
 
 
 class OnnxClassifier:
     """An ONNX model, ours or foreign, run by onnxruntime on the CPU with its graph as it is.
 
-    The input is taken to be uint8 pixels (N, H, W, C) where the model says uint8, and normalized
-    float32 (N, C, H, W) otherwise. Graph optimizations are off, so that what is compared is the
-    graph in the file and not what onnxruntime makes of it.
+    Graph optimizations are off, so that what is compared is the graph in the file and not what
+    onnxruntime makes of it.
 
     Args:
         model: a file, or a model in memory.
         rounding: run a graph in FP16 as hardware with FP16 does; see `with_rounding`.
+        reading: what the file does not tell of its input and its outputs.
+
+    Attributes:
+        entrance, way_out: how pictures go in, and what comes out.
 
     Raises:
-        UsageError: there is no such file.
+        UsageError: there is no such file, or the reading does not fit.
         BackendError: the file is no ONNX model, or not one that ONNX Runtime can run, or ONNX
             Runtime is not installed.
     """
@@ -61,32 +73,33 @@ class OnnxClassifier:
         name: str | None = None,
         *,
         rounding: bool = False,
+        reading: Reading = AS_TOLD,
     ) -> None:
         self.name = name or (Path(model).name if isinstance(model, (str, os.PathLike)) else "onnx")
         self._preprocessing = preprocessing
-        self._model = load_onnx(model) if isinstance(model, (str, os.PathLike)) else model
+        self._reading = reading
+        in_memory = load_onnx(model) if isinstance(model, (str, os.PathLike)) else model
+        self._model = with_chosen_output(in_memory, self.name, reading)
+        self.entrance = entrance_of_onnx(self._model, self.name, reading)
+        self.way_out = way_out_of_onnx(self._model, self.name)
         self.execution_precision = "FP32"
         if rounding:
             self.execution_precision = f"{self._graph.written_precision}{SIMULATED}"
             self._model = with_rounding(self._model)
             del self._graph
         self._session = _session(self._model, self.name)
-        if not self._session.inputs or not self._session.inputs[0].shape:
-            raise BackendError(f"{self.name}: it has no input for a batch of pictures")
-        self._input = self._session.inputs[0]
         self._traces: Traces[Session] = Traces()
-        size = self._input.shape[0]
-        self._limits = (size, size) if isinstance(size, int) else (1, None)
+        self._limits = batch_limits(self._model, self.entrance.name)
         self.batch = range_of_file(*self._limits)
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """uint8 images (N, H, W, C) → float32 logits or features (N, classes)."""
-        pixels = self._values(batch)
-        logits = [
-            self._session.run({self._input.name: part})[0]
+        pixels = self.entrance.values(batch, self._preprocessing)
+        answers = [
+            self._session.run({self.entrance.name: part})[0]
             for (part,) in filled_batches([pixels], *self._limits)
         ]
-        return np.concatenate(logits)[: len(batch)].astype(np.float32)
+        return self.way_out.rows(np.concatenate(answers)[: len(batch)], self.name)
 
     @property
     def stored_precision(self) -> str:
@@ -109,21 +122,25 @@ class OnnxClassifier:
         self, batch: NDArray[np.uint8], names: Sequence[str], given: Given | None = None
     ) -> Activations:
         """The tensors with these names, by name; see `Traceable`."""
-        given = given or {}
+        given = without_logits(given)
         session = self._traces.get(
             names, given, lambda: _session(self._graph.traced(names, list(given)), self.name)
         )
         values = {self._graph.given_input(name): each for name, each in given.items()}
-        values[self._input.name] = self._values(batch)
+        values[self.entrance.name] = self.entrance.values(batch, self._preprocessing)
         taken = {each.name: each.type for each in session.inputs if each.name in values}
         feeds = [_as_type(values[name], kind) for name, kind in taken.items()]
         outputs = [
             session.run(dict(zip(taken, part, strict=True)))
             for part in filled_batches(feeds, *self._limits)
         ]
-        return {
+        found = {
             name: joined([np.atleast_1d(each[index]) for each in outputs], len(batch))
             for index, name in enumerate(names)
+        }
+        return {
+            name: without_ones(values) if name == LOGITS else values
+            for name, values in found.items()
         }
 
     def named_like(self, reference: Traceable) -> OnnxClassifier:
@@ -131,18 +148,13 @@ class OnnxClassifier:
         names = names_like(self._model, self, reference)
         model = copied(self._model)
         rename_tensors(model.graph, names)
-        same = OnnxClassifier(model, self._preprocessing, self.name)
+        same = OnnxClassifier(model, self._preprocessing, self.name, reading=self._reading)
         same.execution_precision = self.execution_precision
         return same
 
     @cached_property
     def _graph(self) -> OnnxGraph:
-        return OnnxGraph(self._model)
-
-    def _values(self, batch: NDArray[np.uint8]) -> NDArray[np.generic]:
-        """What the model's own input takes for these images."""
-        takes_pixels = self._input.type == "tensor(uint8)"
-        return batch if takes_pixels else normalize(batch, self._preprocessing)
+        return OnnxGraph(self._model, self.way_out.logits)
 
 
 def _as_type(values: NDArray[np.generic], onnx_type: str) -> NDArray[np.generic]:
@@ -156,9 +168,6 @@ def _session(model: onnx.ModelProto, name: str) -> Session:
     return Session(model.SerializeToString(), name, optimized=False, spinning=False)
 
 
-def onnx_input_shape(path: str | os.PathLike[str]) -> list[int]:
-    """The first input's shape, 0 for a dimension that is not fixed; raises as `OnnxClassifier`."""
-    graph = load_onnx(path, weights=False).graph
-    constants = {each.name for each in graph.initializer}
-    values = [value for value in graph.input if value.name not in constants]
-    return [dim.dim_value for dim in values[0].type.tensor_type.shape.dim] if values else []
+def onnx_entrance(path: str | os.PathLike[str], reading: Reading = AS_TOLD) -> Entrance:
+    """How pictures go into the model of a file; raises as `OnnxClassifier`."""
+    return entrance_of_onnx(load_onnx(path), Path(path).name, reading)

@@ -60,13 +60,15 @@ class Examined:
 class Circumstances:
     """What the numbers belong to: the command, its gate in words, the class names by index.
 
-    `baseline` is what sizes and speeds are told against; None where neither is known.
+    `baseline` is what sizes and speeds are told against; None where neither is known. `files` tells
+    how each model file was read.
     """
 
     command: str
     gate: str
     labels: Sequence[str] = field(default=())
     baseline: Baseline | None = None
+    files: Sequence[Document] = field(default=())
 
 
 def build_document(examined: Sequence[Examined], circumstances: Circumstances) -> Document:
@@ -87,6 +89,8 @@ def build_document(examined: Sequence[Examined], circumstances: Circumstances) -
         "reference": first.reference,
         "reference_precision": first.reference_precision,
         "output": first.output,
+        "as_probabilities": first.as_probabilities,
+        "files": list(circumstances.files),
         "gate": circumstances.gate,
         "baseline": None if circumstances.baseline is None else asdict(circumstances.baseline),
         "passed": _all_passed([each.verdict.passed for each in examined]),
@@ -215,6 +219,9 @@ def changes(old: Document, new: Document) -> list[str]:
             f"the pictures are others: {old['images']} ({old['image_source']}), "
             f"now {new['images']} ({new['image_source']})"
         )
+    was, now = (each.get("as_probabilities", False) for each in (old, new))
+    if was != now:
+        lines.append(f"errors and SQNR are of {'probabilities' if now else 'logits'} now")
     for name in (name for name in after if name in before):
         lines += [
             f"{name}: {line}"

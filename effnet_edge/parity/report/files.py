@@ -110,8 +110,9 @@ def junit_xml(document: Document) -> str:
 def _told_measures(document: Document, candidate: Document) -> list[str]:
     held = [check["text"] for check in candidate["checks"] if check["passed"]]
     output = document["output"]
+    told = document["as_probabilities"]
     return held + [
-        f"{measure.title(output)}: {measure.tell_result(candidate)}"
+        f"{measure.title(output, as_probabilities=told)}: {measure.tell_result(candidate)}"
         for measure in measures_of(output)
     ]
 

@@ -1,0 +1,115 @@
+"""What the models of a comparison must have in common: the pixels, and what their numbers mean."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from effnet_edge.errors import UsageError
+from effnet_edge.parity.models.ending import ENDING_NAMES, OUTPUT_OF_ENDING, Ending
+from effnet_export.specs import TORCH, checkpoint_of, is_network, is_variant
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from effnet_edge.bundle import Bundle, Manifest
+    from effnet_edge.model.request import NetworkRequest
+    from effnet_edge.outputs import OutputKind
+    from effnet_edge.pictures.image import Preprocessing
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """How a model file was read: its name, what goes in and comes out, and what it ends in."""
+
+    model: str
+    input: str
+    output: str
+    ending: Ending | None
+
+    @classmethod
+    def of(cls, opened: Any) -> FileFacts:
+        """Of a model file that is open."""
+        way_out = opened.way_out
+        return cls(opened.name, str(opened.entrance), way_out.name, way_out.ending)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; "told" has lines for people."""
+        lines = [f"{self.model} takes {self.input}"]
+        if self.ending is not None:
+            lines.append(
+                f"{self.model} ends in {ENDING_NAMES[self.ending]}: all models are compared as "
+                "probabilities"
+            )
+        return {**asdict(self), "told": lines}
+
+
+def bundles_preprocessing(manifests: Sequence[Manifest]) -> Preprocessing:
+    """What all of these bundles do to pictures; raises UsageError where they differ."""
+    first = manifests[0].preprocessing
+    if any(manifest.preprocessing != first for manifest in manifests):
+        raise UsageError(
+            "the bundles prepare pictures differently (resolution, crop or normalization): "
+            "compare each with torch instead"
+        )
+    return first
+
+
+def agreed_output(
+    bundles: Mapping[str, Bundle], files: Sequence[FileFacts], asked: OutputKind
+) -> OutputKind:
+    """What the numbers of all models mean: as bundles and ends of files tell, else as asked for.
+
+    Raises:
+        UsageError: two of these contradict each other.
+    """
+    told: dict[str, OutputKind] = {
+        f"the bundle {spec}": bundle.manifest.output.kind for spec, bundle in bundles.items()
+    }
+    told |= {
+        f"{each.model}, which ends in {ENDING_NAMES[each.ending]},": OUTPUT_OF_ENDING[each.ending]
+        for each in files
+        if each.ending is not None
+    }
+    if asked != "single-label":
+        told[f"--{asked}"] = asked
+    kinds = list(dict.fromkeys(told.values()))
+    if len(kinds) > 1:
+        (first, *_), (other, *_) = (
+            [who for who, kind in told.items() if kind == each] for each in kinds[:2]
+        )
+        raise UsageError(
+            f"{first} gives {kinds[0]} and {other} gives {kinds[1]}: compare models of the same "
+            "output"
+        )
+    return kinds[0] if kinds else asked
+
+
+def refuse_idle_options(specs: Sequence[str], asked: NetworkRequest) -> None:
+    """Raise UsageError for options of a network where none is compared."""
+    given = {
+        "--weights": asked.weights,
+        "--num-classes": asked.num_classes,
+        "--padding": asked.padding,
+    }
+    idle = [f"{option} {value}" for option, value in given.items() if value is not None]
+    if idle and not any(map(is_network, specs)):
+        raise UsageError(
+            f"{idle[0]} goes with a PyTorch network, and none is compared: leave it out, or give "
+            "'torch' or a variant as a model"
+        )
+
+
+def refuse_other_network(specs: Sequence[str], asked: NetworkRequest, manifest: Manifest) -> None:
+    """Raise UsageError for what contradicts the bundle, which tells the network of a comparison."""
+    others = [spec for spec in specs if is_variant(spec) and spec.lower() != manifest.variant]
+    if others:
+        raise UsageError(
+            f"{others[0]}: the bundle is of {manifest.variant}, and tells the network: give "
+            f"'{TORCH}', or a checkpoint of {manifest.variant}"
+        )
+    if asked.padding is not None and not any(map(checkpoint_of, specs)):
+        raise UsageError(
+            f"--padding {asked.padding} goes with a checkpoint or a variant: the bundle tells its "
+            "own"
+        )
