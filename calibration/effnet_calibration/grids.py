@@ -79,7 +79,7 @@ def _choose(work: Work, layer: Layer) -> TensorChoice:
     statistics = work.statistics[layer.name]
     reads = layer.module(work.network)
     energy = input_channel_energy(reads)
-    lowest, highest = ACTIVATION_BOUNDS[work.network.variant.family.activation]
+    lowest, highest = ACTIVATION_BOUNDS[work.network.activation]
     if layer.kind == "depthwise":
         projection = work.path.reader(layer).module(work.network)
         reader = Reader(energy * input_channel_energy(projection), lowest=lowest, highest=highest)

@@ -16,6 +16,7 @@ from effnet_edge import nonfinite
 from effnet_edge.bundle.schema import check_manifest, parse_json
 from effnet_edge.errors import BundleError, UsageError, first_line
 from effnet_edge.machine import Machine  # noqa: TC001 - cattrs resolves it at run time
+from effnet_edge.model.architecture import Activation, Pooling  # noqa: TC001 - as below
 from effnet_edge.model.provenance import Weights  # noqa: TC001 - as above
 from effnet_edge.model.variants import Padding  # noqa: TC001 - as above
 from effnet_edge.outputs import OutputKind  # noqa: TC001 - as above
@@ -180,6 +181,9 @@ class Manifest:
     machine: Machine
     weights: Weights
     padding: Padding = "same"
+    batch_norm_eps: float = 1e-3
+    pooling: Pooling = "avg"
+    activation: Activation = "silu"
     parity: tuple[StageParity, ...] = ()
     parity_images: str | None = None
     calibration: Calibration | None = None

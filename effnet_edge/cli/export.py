@@ -99,6 +99,12 @@ if TYPE_CHECKING:
     help="For TensorRT-RTX: the GPU generations to build for. [default: 8.6,8.9,12.0]",
 )
 @click.option(
+    "--against",
+    metavar="PACKAGE[:MODEL]|FILE",
+    help="First compare the network with the original: by a package (timm, geffnet, "
+    "efficientnet-pytorch, torchvision), or a file (.onnx, .xml, or .npz with its logits).",
+)
+@click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
@@ -122,6 +128,7 @@ def command(
     weight_bits: str | None,
     require_engine: bool,
     compute_capability: str | None,
+    against: str | None,
     output: Path | None,
     force: bool,
 ) -> None:
@@ -151,6 +158,7 @@ def command(
         weight_bits=int(weight_bits) if weight_bits else None,
         require_engine=require_engine,
         compute_capabilities=generations,
+        against=against,
         output=output,
     )
     if precision == "int8" and calibration is None:
@@ -167,6 +175,7 @@ def command(
 
 STAGES = {
     "load": "loading the network",
+    "original": "comparing with the original",
     "calibrate": "calibrating",
     "quantize": "writing INT8 and comparing with PyTorch",
     "export": "exporting to ONNX and comparing with PyTorch",
@@ -205,6 +214,7 @@ def _report(result: ExportResult) -> None:
         )
         return
     console().print(_parity_table(bundle))
+    _report_original(bundle)
     _report_kept(result)
     console().print(
         f"{_display_path(bundle)}: {_bytes(bundle) / 1e6:.1f} MB, "
@@ -213,6 +223,12 @@ def _report(result: ExportResult) -> None:
     )
     _ask_for_labels(bundle)
     say(_next_step(bundle))
+
+
+def _report_original(bundle: Bundle) -> None:
+    first = bundle.manifest.parity[0]
+    if first.stage == "original":
+        click.echo(f"The original: {plain(first.reference)}")
 
 
 def _ask_for_labels(bundle: Bundle) -> None:

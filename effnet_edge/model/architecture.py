@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 Activation = Literal["silu", "relu", "relu6"]
 
+Pooling = Literal["avg", "max", "avgmax"]
+"""What makes one number of a channel of the head's output: its mean over height and width, its
+maximum, or the mean of these two."""
+
 BlockKind = Literal["mbconv", "fused", "conv"]
 """Expansion, depthwise convolution and projection; the first two fused into one full convolution
 (Tan & Le 2021, figure 2); or a single full convolution with an activation."""

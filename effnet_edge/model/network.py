@@ -17,11 +17,12 @@ from effnet_edge.labels import IMAGENET_CLASSES
 from effnet_edge.size import Size
 
 if TYPE_CHECKING:
-    from effnet_edge.model.architecture import Activation, BlockSpec
+    from effnet_edge.model.architecture import Activation, BlockSpec, Pooling
     from effnet_edge.model.variants import Padding, Variant
     from effnet_edge.outputs import OutputKind
 
 BATCH_NORM_EPS = 1e-3
+PYTORCH_EPS = 1e-5
 # The reference keeps 0.99 of the running statistics a step; PyTorch's momentum is the other part.
 BATCH_NORM_MOMENTUM = 1 - 0.99
 DROP_CONNECT = 0.2
@@ -113,14 +114,35 @@ class GlobalAveragePool(nn.Module):
         return x.mean((2, 3), keepdim=self.keepdim)
 
 
-class SqueezeExcitation(nn.Module):
-    """Channel attention (Hu et al. 2018): SiLU in the bottleneck, a sigmoid gate."""
+class GlobalMaxPool(nn.Module):
+    """Maximum over height and width: (N, C, H, W) → (N, C)."""
 
-    def __init__(self, channels: int, squeeze_channels: int) -> None:
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax((2, 3))
+
+
+class GlobalAverageMaxPool(nn.Module):
+    """The mean of both, as timm's `avgmax`: (N, C, H, W) → (N, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.mean((2, 3)) + x.amax((2, 3))) * 0.5
+
+
+def pool_of(pooling: Pooling) -> nn.Module:
+    """What stands between the head and the classifier."""
+    if pooling == "avg":
+        return GlobalAveragePool(keepdim=False)
+    return GlobalMaxPool() if pooling == "max" else GlobalAverageMaxPool()
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel attention (Hu et al. 2018): an activation in the bottleneck, a sigmoid gate."""
+
+    def __init__(self, channels: int, squeeze_channels: int, activation: Activation) -> None:
         super().__init__()
         self.pool = GlobalAveragePool(keepdim=True)
         self.reduce = nn.Conv2d(channels, squeeze_channels, 1)
-        self.act = nn.SiLU()
+        self.act = ACTIVATIONS[activation]()
         self.expand = nn.Conv2d(squeeze_channels, channels, 1)
         self.gate = nn.Sigmoid()
 
@@ -187,7 +209,7 @@ class Block(nn.Module):
         if spec.kind == "mbconv":
             self.depthwise = layer(expanded, expanded, spatial=True, active=True, groups=expanded)
         if spec.squeeze_excitation:
-            self.se = SqueezeExcitation(expanded, spec.squeeze_channels)
+            self.se = SqueezeExcitation(expanded, spec.squeeze_channels, activation)
         single = spec.kind == "conv"
         self.project = layer(expanded, spec.out_channels, spatial=single, active=single)
         self.drop_connect = DropConnect(drop_connect)
@@ -213,6 +235,8 @@ class EfficientNet(nn.Module):
             shape arithmetic; another size is refused.
         padding: "same" for weights trained in TensorFlow, "symmetric" for PyTorch's.
         batch_norm_eps: TensorFlow's if not given; PyTorch's own is 1e-5.
+        pooling: of the head's output.
+        activation: of every layer that has one; the variant's own if not given.
         dropout: before the classifier; the variant's own if not given.
         drop_connect: rate of the last block; it grows linearly from 0 at the first.
 
@@ -230,6 +254,8 @@ class EfficientNet(nn.Module):
         resolution: Size | int | None = None,
         padding: Padding = "same",
         batch_norm_eps: float = BATCH_NORM_EPS,
+        pooling: Pooling = "avg",
+        activation: Activation | None = None,
         dropout: float | None = None,
         drop_connect: float = DROP_CONNECT,
         features_only: bool = False,
@@ -238,12 +264,15 @@ class EfficientNet(nn.Module):
         self.variant = variant
         self.resolution = Size.of(variant.resolution if resolution is None else resolution)
         self.padding = padding
+        self.batch_norm_eps = batch_norm_eps
+        self.pooling = pooling
         self.features_only = features_only
         self.output_kind: OutputKind = "multi-label" if multi_label else "single-label"
         if num_classes == 0 or features_only:
             self.output_kind = "features"
         size = self.resolution
-        activation = variant.family.activation
+        activation = activation or variant.family.activation
+        self.activation = activation
         self.stem = ConvBnAct(
             PaddedConv2d(
                 in_channels, variant.stem_channels, 3, 2, input_size=size, padding=padding
@@ -281,7 +310,7 @@ class EfficientNet(nn.Module):
                 activation,
                 batch_norm_eps,
             )
-            self.pool = GlobalAveragePool(keepdim=False)
+            self.pool = pool_of(pooling)
             self.dropout = nn.Dropout(variant.dropout if dropout is None else dropout)
             self.classifier: nn.Module = (
                 nn.Linear(variant.head_channels, num_classes) if num_classes else nn.Identity()
@@ -298,14 +327,31 @@ class EfficientNet(nn.Module):
             else self.variant.head_channels
         )
 
-    def set_conventions(self, padding: Padding, batch_norm_eps: float) -> None:
-        """Compute as the code base did that weights loaded later come from."""
+    def set_conventions(
+        self,
+        padding: Padding,
+        batch_norm_eps: float,
+        pooling: Pooling = "avg",
+        activation: Activation | None = None,
+    ) -> None:
+        """Compute as the code base did that weights loaded later come from.
+
+        Args:
+            activation: the variant's own if not given.
+        """
         self.padding = padding
+        self.batch_norm_eps = batch_norm_eps
+        self.pooling = pooling
+        self.activation = activation or self.variant.family.activation
         for module in self.modules():
             if isinstance(module, PaddedConv2d) and not module.always_symmetric:
                 module.set_padding(padding)
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = batch_norm_eps
+            if isinstance(module, (ConvBnAct, SqueezeExcitation)):
+                module.act = _activated_as(module.act, self.activation)
+        if not self.features_only:
+            self.pool = pool_of(pooling)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         height, width = x.shape[-2:]
@@ -325,6 +371,10 @@ class EfficientNet(nn.Module):
             return features
         logits: Tensor = self.classifier(self.dropout(self.pool(self.head(x))))
         return logits
+
+
+def _activated_as(module: nn.Module, activation: Activation) -> nn.Module:
+    return module if isinstance(module, nn.Identity) else ACTIVATIONS[activation]()
 
 
 def _initialize(module: nn.Module) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from effnet_edge.model.architecture import Activation, Pooling
     from effnet_edge.model.variants import Padding
     from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.fitting import Fit
@@ -31,6 +32,7 @@ class NetworkRequest:
             SAME where it tells nothing.
         mean, std: one value a channel in units of pixel / 255; those of the weights if None.
             Random weights get as many channels as `mean` has values.
+        batch_norm_eps, pooling, activation: as in `EfficientNet`; those of the weights if None.
     """
 
     variant: str
@@ -42,3 +44,6 @@ class NetworkRequest:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     fit: Fit | None = None
+    batch_norm_eps: float | None = None
+    pooling: Pooling | None = None
+    activation: Activation | None = None

@@ -36,6 +36,8 @@ class Source:
     network: EfficientNet
     preprocessing: Preprocessing
     weights: Weights
+    checkpoint: CheckpointFacts | None = None
+    """What the weights were read from; None where they are random."""
 
 
 def load_source(request: NetworkRequest, on_progress: Progress | None = None) -> Source:
@@ -61,7 +63,7 @@ def load_source(request: NetworkRequest, on_progress: Progress | None = None) ->
     network, preprocessing = _built(request, variant, facts)
     fill(network, facts.tensors, facts.scheme, found.name)
     origin = Weights(found.name, found.source, found.checkpoint.sha256, found.licence)
-    return Source(network, preprocessing, origin)
+    return Source(network, preprocessing, origin, facts)
 
 
 def _built(
@@ -84,7 +86,9 @@ def _built(
         in_channels=in_channels,
         resolution=preprocessing.resolution,
         padding=padding,
-        batch_norm_eps=facts.batch_norm_eps(padding),
+        batch_norm_eps=request.batch_norm_eps or facts.batch_norm_eps(padding),
+        pooling=request.pooling or facts.pooling,
+        activation=request.activation or facts.activation,
     )
     return network.eval(), preprocessing
 

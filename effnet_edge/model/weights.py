@@ -47,9 +47,9 @@ def load_weights(
 ) -> WeightsOrigin:
     """Fill `network` with the weights of that name, or from that file.
 
-    The network also takes over the padding and batch norm's ε of the code base that the weights
-    come from, as far as the checkpoint or a timm `config.json` beside it tells. Its resolution
-    stays; what the weights were evaluated with is in the result's `pixels`.
+    The network also takes over the padding, batch norm's ε, pooling and activation of the code base
+    that the weights come from, as far as the checkpoint or a `config.json` beside it tells. Its
+    resolution stays; what the weights were evaluated with is in the result's `pixels`.
 
     Args:
         weights: a name ("imagenet"; see `registry.NAMED_WEIGHTS`) or an address on the Hugging Face
@@ -87,5 +87,5 @@ def fill_as_told(
     facts = tell(found, network.variant)
     padding = padding or facts.padding or network.padding
     fill(network, facts.tensors, facts.scheme, found.name)
-    network.set_conventions(padding, facts.batch_norm_eps(padding))
+    network.set_conventions(padding, facts.batch_norm_eps(padding), facts.pooling, facts.activation)
     return facts

@@ -21,6 +21,7 @@ _UNTYPED_INPUTS = {
     "QuantizeLinear": {2},
     "DequantizeLinear": {0, 2},
     "ReduceMean": {1},
+    "ReduceMax": {1},
     "Reshape": {1},
     "Pad": {1, 3},
 }

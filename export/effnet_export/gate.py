@@ -167,7 +167,7 @@ class ParityGate:
                 f"{stage} changed the model: {'; '.join(failures)}"
                 f"{self._culprit(candidate, before, rewritten, gate, pixels)}"
             )
-        return _stage_parity(stage, result, verdict, sizes)
+        return stage_parity(stage, result, verdict, sizes)
 
     def check_noise(
         self,
@@ -190,7 +190,7 @@ class ParityGate:
         failures = verdict.failures + [each.failures[0] for each in wrong]
         if failures:
             raise GateError(f"{stage} changed the model: {'; '.join(failures)}")
-        return _stage_parity(stage, result, verdict, sizes)
+        return stage_parity(stage, result, verdict, sizes)
 
     def loss(self, candidate: Classifier) -> ParityResult:
         """How far the candidate is from the reference, whatever is allowed."""
@@ -247,9 +247,10 @@ class ParityGate:
         return f"; first wrong node: {culprits[0]}" if culprits else ""
 
 
-def _stage_parity(
-    stage: str, result: ParityResult, verdict: Verdict, sizes: Sequence[int]
+def stage_parity(
+    stage: str, result: ParityResult, verdict: Verdict, sizes: Sequence[int] = ()
 ) -> StageParity:
+    """What a manifest says of a stage; `sizes` as in `StageParity`."""
     kept = [measure.key for measure in measures_of(result.output) if measure.kept]
     values = {key: value for key in kept if (value := result.value(key)) is not None}
     return StageParity(

@@ -29,6 +29,10 @@ def network_request_of(manifest: Manifest) -> NetworkRequest:
         manifest.padding,
         preprocessing.mean,
         preprocessing.std,
+        preprocessing.fit,
+        manifest.batch_norm_eps,
+        manifest.pooling,
+        manifest.activation,
     )
 
 

@@ -28,6 +28,7 @@ from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.tensorrt.build import can_build, compile_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_edge.runtime.tensorrt.selection import runs_here
+from effnet_export.against import ORIGINAL, compare_with_original
 from effnet_export.budget import mixed_within_budget
 from effnet_export.calibration import calibration_table
 from effnet_export.drafting import CALIBRATION_FILE, draft_manifest
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from effnet_edge.labels import Label
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.parity.comparison import Classifier
+    from effnet_edge.pictures.protocol import Pictures
     from effnet_edge.progress import Progress
     from effnet_export.request import ExportRequest
     from effnet_export.targets import ExportTarget
@@ -180,6 +182,7 @@ class _ExportRun:
         source, pictures = self._loaded.source, self._loaded.pictures.for_gates()
         reference = TorchClassifier(source.network, self._preprocessing)
         kind = source.network.output_kind
+        self._compare_with_original(pictures)
         gate = ParityGate(reference, pictures, self._preprocessing, kind)
         graph = self._make_graph(gate)
         if self._target.built_on_device:
@@ -188,6 +191,17 @@ class _ExportRun:
         if self._target.built_on_device and can_build(self._target.name):
             draft = self._with_engine(draft, gate, timing_cache)
         return replace(draft, parity=tuple(self._parity))
+
+    def _compare_with_original(self, pictures: Pictures) -> None:
+        request = self._request
+        if request.against is None:
+            return
+        with self._stage(ORIGINAL):
+            self._parity.append(
+                compare_with_original(
+                    request.against, request.network, self._loaded.source, pictures
+                )
+            )
 
     def _make_graph(self, gate: ParityGate) -> onnx.ModelProto:
         folded, calibrated_on = self._loaded.folded, self._loaded.pictures.calibrated_on

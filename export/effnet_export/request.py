@@ -10,6 +10,7 @@ from effnet_edge.bundle import BatchRange
 from effnet_edge.labels import Label, default_labels, read_labels
 from effnet_edge.parity import Gate
 from effnet_edge.targets import TARGETS
+from effnet_export.against import check_origin
 from effnet_export.calibration import is_table
 from effnet_export.naming import default_directory
 from effnet_export.option_rules import Asked, check_options
@@ -40,6 +41,8 @@ class ExportRequest:
         weight_bits: of INT8 weights, 8, or 7 for x86 processors without VNNI, on which large sums
             of INT8 products overflow; what this machine needs if None.
         compute_capabilities: GPU generations to compile for with TensorRT-RTX ("8.6").
+        against: the original to compare the network with first: `PACKAGE[:MODEL]` or a file; see
+            `effnet_export.against`.
         output: the bundle's directory; `VARIANT-TARGET-PRECISION` here if None.
 
     Raises:
@@ -59,11 +62,14 @@ class ExportRequest:
     require_engine: bool = False
     weight_bits: int | None = None
     compute_capabilities: tuple[str, ...] = ()
+    against: str | None = None
     output: Path | None = None
 
     def __post_init__(self) -> None:
         TARGETS[self.target].precision(self.precision)
         check_options(Asked("export", self._given()))
+        if self.against is not None:
+            check_origin(self.against)
         _ = self.budget
 
     @property

@@ -12,6 +12,7 @@ interrupt it. So another process reads the file first, which can be ended.
 from __future__ import annotations
 
 import io
+import math
 import re
 import signal
 import subprocess
@@ -24,6 +25,7 @@ import numpy as np
 
 from effnet_edge.errors import BackendError, CheckpointError, first_line
 from effnet_edge.extras import install_hint
+from effnet_edge.model.checkpoints.keras_config import check_layers
 from effnet_edge.model.checkpoints.tensorflow_layout import LEAF_NAMES, to_pytorch
 from effnet_edge.model.preprocessing import IMAGENET_STD, PixelConventions
 
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ZIP_MEMBER = "model.weights.h5"
+_ZIP_DESCRIPTION = "config.json"
+_LARGEST_DESCRIPTION = 64 << 20  # bytes; b7's has less than 1 MB
 _CLASSIFIER = "predictions"
 _FLOAT_BYTES = (2, 4, 8)
 _BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -73,6 +77,9 @@ def read_keras(name: str, data: bytes) -> tuple[dict[str, Tensor], PixelConventi
     file = _weights_file(name, data)
     _try_in_another_process(name, file)
     variables = read_variables(name, file)
+    description = _description(data, file)
+    if description is not None:
+        check_layers(name, description)
     pixels = _pixels(variables)
     dense = {layer for (layer, _), values in variables.items() if values.ndim == 2}
     head = dense.pop() if len(dense) == 1 else _CLASSIFIER
@@ -98,6 +105,20 @@ def _weights_file(name: str, data: bytes) -> bytes:
             return archive.read(_ZIP_MEMBER)
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
         raise _damaged(name, error) from error
+
+
+def _description(data: bytes, file: bytes) -> str | bytes | None:
+    """The model's own of its layers, JSON; None where there are but weights."""
+    import h5py
+
+    if data is not file:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            named = {each.filename: each.file_size for each in archive.infolist()}
+            size = named.get(_ZIP_DESCRIPTION, math.inf)
+            return archive.read(_ZIP_DESCRIPTION) if size <= _LARGEST_DESCRIPTION else None
+    with h5py.File(io.BytesIO(file), "r") as weights:
+        found = weights.attrs.get("model_config")
+    return found if isinstance(found, (str, bytes)) else None
 
 
 def _try_in_another_process(name: str, data: bytes) -> None:

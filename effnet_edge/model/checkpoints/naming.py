@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from effnet_edge.model.preprocessing import (
     HUGGING_FACE_PIXELS,
@@ -47,7 +47,7 @@ class NamingScheme:
         pixels: what the code base's own weights of a variant were evaluated with, where it is not
             as in the reference.
         has_background: a head of 1001 classes begins with "background", which ImageNet has not.
-        has_timm_config: a `config.json` beside the checkpoint may be timm's, and is followed.
+        config: whose `config.json` may be beside the checkpoint, and is followed.
     """
 
     name: str
@@ -61,7 +61,7 @@ class NamingScheme:
     pytorch_eps: Collection[str] = ()
     pixels: Mapping[str, PixelConventions] = field(default_factory=dict)
     has_background: bool = False
-    has_timm_config: bool = False
+    config: Literal["timm", "transformers"] | None = None
 
 
 _OWN_MODULES = {
@@ -173,7 +173,7 @@ NAMING_SCHEMES = (
         },
         modules_single={"project.conv": "conv", "project.bn": "bn1"},
         pytorch_eps=frozenset(VARIANTS),
-        has_timm_config=True,
+        config="timm",
     ),
     NamingScheme(
         "torchvision",
@@ -265,6 +265,7 @@ NAMING_SCHEMES = (
         },
         padding="same",
         pixels=HUGGING_FACE_PIXELS,
+        config="transformers",
     ),
     # https://github.com/WZMIAOMIAO/deep-learning-for-image-processing, pytorch_classification:
     # model.py of Test9_efficientNet and Test11_efficientnetV2. Both set ε to 1e-3.

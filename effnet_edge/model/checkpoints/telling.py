@@ -13,7 +13,8 @@ from effnet_edge.model.checkpoints.choosing import CLASSIFIER, Network, choose
 from effnet_edge.model.checkpoints.naming import NamingScheme, translate
 from effnet_edge.model.checkpoints.reading import reading
 from effnet_edge.model.checkpoints.timm_config import read_timm_config
-from effnet_edge.model.network import BATCH_NORM_EPS, EfficientNet
+from effnet_edge.model.checkpoints.transformers_config import read_transformers_config
+from effnet_edge.model.network import BATCH_NORM_EPS, PYTORCH_EPS, EfficientNet
 from effnet_edge.model.preprocessing import AS_REFERENCE, PixelConventions
 
 if TYPE_CHECKING:
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from effnet_edge.model.architecture import Activation, Pooling
+    from effnet_edge.model.checkpoints.config_reading import ConfigFacts
     from effnet_edge.model.checkpoints.found import FoundCheckpoint
     from effnet_edge.model.variants import Padding, Variant
 
-PYTORCH_EPS = 1e-5
 STEM = "stem.conv.weight"
+_CONFIGS = {"timm": read_timm_config, "transformers": read_transformers_config}
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class CheckpointFacts:
         padding: what it was trained with; None where nothing tells.
         symmetric_eps: batch norm's ε where the padding is symmetric.
         pixels: what its code base does to pictures.
+        config: what a `config.json` beside it says, which outweighs what the naming tells.
     """
 
     scheme: NamingScheme
@@ -50,6 +54,17 @@ class CheckpointFacts:
     padding: Padding | None = None
     symmetric_eps: float = BATCH_NORM_EPS
     pixels: PixelConventions = AS_REFERENCE
+    config: ConfigFacts | None = None
+
+    @property
+    def pooling(self) -> Pooling:
+        """Of the head's output."""
+        return self.config.pooling if self.config else "avg"
+
+    @property
+    def activation(self) -> Activation | None:
+        """None for the variant's own."""
+        return self.config.activation if self.config else None
 
     @property
     def num_classes(self) -> int | None:
@@ -60,7 +75,9 @@ class CheckpointFacts:
         return IMAGENET_CLASSES if with_background else self.classifier_rows
 
     def batch_norm_eps(self, padding: Padding) -> float:
-        """The ε of a network with that padding."""
+        """The ε of a network with that padding, where no config tells it."""
+        if self.config and self.config.batch_norm_eps is not None:
+            return self.config.batch_norm_eps
         return self.symmetric_eps if padding == "symmetric" else BATCH_NORM_EPS
 
 
@@ -79,18 +96,23 @@ def tell(found: FoundCheckpoint, variant: Variant) -> CheckpointFacts:
     network = choose(found, own)
     scheme, theirs = network.scheme, translate(own, network.scheme)
     tensors = _load(found.name, network)
-    config = read_timm_config(found.path) if scheme.has_timm_config and found.path else None
+    in_channels = _size(tensors.get(theirs[STEM]), axis=1, of=4)
+    classifier_rows = _size(tensors.get(theirs[f"{CLASSIFIER}.weight"]), axis=0, of=2)
+    config = _CONFIGS[scheme.config](found.path) if scheme.config and found.path else None
+    if config is not None:
+        config.check(variant.name, in_channels, classifier_rows)
     has_pytorch_eps = variant.name in scheme.pytorch_eps
     return CheckpointFacts(
         scheme,
         tensors,
-        in_channels=_size(tensors.get(theirs[STEM]), axis=1, of=4),
-        classifier_rows=_size(tensors.get(theirs[f"{CLASSIFIER}.weight"]), axis=0, of=2),
+        in_channels=in_channels,
+        classifier_rows=classifier_rows,
         padding=(config.padding if config else found.padding) or scheme.padding,
         symmetric_eps=PYTORCH_EPS if has_pytorch_eps else BATCH_NORM_EPS,
         pixels=found.checkpoint.pixels
         or (config.pixels if config else found.pixels)
         or scheme.pixels.get(variant.name, AS_REFERENCE),
+        config=config,
     )
 
 

@@ -2,53 +2,124 @@
 
 from __future__ import annotations
 
-import json
+import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import CheckpointError, UsageError
+from effnet_edge.model.checkpoints.config_reading import (
+    CONFIG_NAME,
+    ConfigFacts,
+    KnownKeys,
+    check_keys,
+    chosen,
+    one_value,
+    positive,
+    read_object,
+    refuse,
+)
+from effnet_edge.model.network import BATCH_NORM_EPS, PYTORCH_EPS
 from effnet_edge.model.preprocessing import PixelConventions
+from effnet_edge.model.variants import VARIANTS
+from effnet_edge.pictures.image import MAX_CHANNELS
 from effnet_edge.size import Size
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from effnet_edge.model.variants import Padding
     from effnet_edge.pictures.fitting import Fit
 
-CONFIG_NAME = "config.json"
-
 _FITS: dict[str, Fit] = {"center": "crop", "squash": "stretch", "border": "pad"}
+_POOLINGS = {
+    **dict.fromkeys(("avg", "fast", "fastavg"), "avg"),
+    **dict.fromkeys(("max", "fastmax"), "max"),
+    **dict.fromkeys(("avgmax", "fastavgmax"), "avgmax"),
+}
+_ACTIVATIONS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu6": "relu6"}
+_PADDINGS = {"": "symmetric", "symmetric": "symmetric", "same": "same"}
+_NETWORK_KEYS = ("global_pool", "act_layer", "pad_type", "bn_eps", "in_chans")
+
+# Fields: `PretrainedCfg` of timm/models/_pretrained.py, `save_config_for_hf` of _hub.py, and the
+# arguments of `EfficientNet` and `_gen_efficientnet` of efficientnet.py, timm 1.0.31. What only
+# changes the tensors' shapes is harmless, as these are compared.
+_KEYS = KnownKeys(
+    read=frozenset(
+        {
+            *_NETWORK_KEYS,
+            "architecture",
+            "model_args",
+            "pretrained_cfg",
+            "num_classes",
+            "input_size",
+            "test_input_size",
+            "crop_pct",
+            "test_crop_pct",
+            "crop_mode",
+            "interpolation",
+            "mean",
+            "std",
+        }
+    ),
+    harmless=frozenset(
+        {
+            # where it comes from
+            *("url", "file", "hf_hub_id", "hf_hub_filename", "source", "tag", "custom_load"),
+            *("license", "description", "origin_url", "paper_name", "paper_ids", "notes"),
+            *("pretrained", "checkpoint_path", "cache_dir", "pretrained_strict"),
+            # names and shapes
+            *("num_features", "stem_size", "stem_kernel_size", "fix_stem", "group_size"),
+            *("channel_multiplier", "depth_multiplier", "channel_divisor", "round_chs_fn"),
+            *("first_conv", "classifier", "pool_size", "test_pool_size"),
+            *("min_input_size", "fixed_input_size", "img_size"),
+            # training only
+            *("drop_rate", "drop_path_rate", "drop_connect_rate", "drop_block_rate"),
+            *("bn_momentum", "scriptable", "exportable", "no_jit"),
+            # of the wrapper in transformers
+            *("architectures", "model_type", "torch_dtype", "dtype", "transformers_version"),
+            *("initializer_range", "do_pooling"),
+        }
+    ),
+    fixed={
+        "output_stride": (32,),
+        "bn_tf": (False,),
+        "aa_layer": ("",),
+        "norm_layer": ("batchnorm", "batchnorm2d", "bn"),
+        "se_layer": (),
+        "features_only": (False,),
+        "label_offset": (0,),
+    },
+    # Names of classes: --labels gives them.
+    named=frozenset({"label_names", "label_descriptions", "labels", "id2label", "label2id"}),
+)
+
+_ARCHITECTURE = re.compile(
+    r"(?P<ported>tf_)?efficientnet(?P<second>v2)?_(?P<size>b\d|l2|lite\d|e[sml]|[sml])"
+    r"(_(ap|ns|ns_475|in21k|in21ft1k|in1k))?(\..*)?"
+)
 
 
-@dataclass(frozen=True)
-class TimmConfig:
-    """What it tells of a checkpoint that the tensors do not."""
-
-    padding: Padding
-    pixels: PixelConventions
-
-
-def read_timm_config(checkpoint: Path) -> TimmConfig | None:
+def read_timm_config(checkpoint: Path) -> ConfigFacts | None:
     """That beside the checkpoint; None where there is none, or another program's.
 
-    timm calls what it ported from TensorFlow `tf_…`; that has SAME padding, the rest PyTorch's.
-    Fields: https://huggingface.co/docs/timm, "Sharing and Loading Models From the Hugging Face
-    Hub"; `test_input_size` and `test_crop_pct` are what accuracy was measured at.
+    timm calls what it ported from TensorFlow `tf_…`; that has SAME padding and TensorFlow's ε, the
+    rest PyTorch's, where `model_args` does not say otherwise. `test_input_size` and
+    `test_crop_pct` are what accuracy was measured at.
 
     Raises:
-        CheckpointError: it is timm's, and a value in it is not what it should be.
+        CheckpointError: it is timm's, and a value in it is not what it should be or cannot be
+            followed; the text names file, key and value.
     """
     path = checkpoint.with_name(CONFIG_NAME)
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    if not isinstance(document, dict) or not isinstance(document.get("architecture"), str):
+    document = read_object(path)
+    if document is None or not isinstance(document.get("architecture"), str):
         return None
     config = document.get("pretrained_cfg", document)  # before timm 0.6 it was all one object
+    arguments = document.get("model_args") or {}
     try:
-        pixels = _pixels(config)
+        channels, pixels = _pixels(config)
+        arguments = dict(arguments)
     except (
         TypeError,
         ValueError,
@@ -58,14 +129,97 @@ def read_timm_config(checkpoint: Path) -> TimmConfig | None:
         UsageError,
     ) as error:
         raise CheckpointError(
-            f"{path} is not as timm writes it ({error}): remove the file, and say "
-            "how the weights were trained with --padding"
+            f"{path} is not as timm writes it, or cannot be followed ({error}): correct it, or if "
+            "it is not about these weights, remove it and say how they were trained with --padding"
         ) from error
-    is_ported = document["architecture"].startswith("tf_")
-    return TimmConfig("same" if is_ported else "symmetric", pixels)
+    check_keys(path, arguments, _KEYS, builds_network=True)
+    for section in (document,) if config is document else (document, config):
+        check_keys(path, section, _KEYS, builds_network=False)
+    return _facts(path, document, config, arguments, channels, pixels)
 
 
-def _pixels(config: dict[str, Any]) -> PixelConventions:
+def _facts(
+    path: Path,
+    document: Mapping[str, Any],
+    config: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+    channels: int,
+    pixels: PixelConventions,
+) -> ConfigFacts:
+    architecture, variant, is_ported = _architecture(path, document["architecture"])
+    said = _Said(path, arguments, (document, config))
+    own_eps, own_padding = (BATCH_NORM_EPS, "same") if is_ported else (PYTORCH_EPS, "symmetric")
+    own_activation = VARIANTS[variant].family.activation
+    numbers = [each.get("num_classes") for each in (arguments, document, config)]
+    return ConfigFacts(
+        path,
+        padding=said.meaning("pad_type", own_padding, _PADDINGS),
+        batch_norm_eps=said.number("bn_eps", own_eps),
+        pooling=said.meaning("global_pool", "avg", _POOLINGS),
+        activation=said.meaning("act_layer", own_activation, _ACTIVATIONS),
+        pixels=pixels,
+        picture_channels=channels,
+        stem_channels=one_value(path, "in_chans", arguments, document, config),
+        num_classes=next((each for each in numbers if each), None),
+        variant=variant,
+        architecture=architecture,
+        arguments=arguments,
+        pretrained=config,
+    )
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a config says of the network: in `model_args`, or elsewhere, where timm ignores it.
+
+    Elsewhere it must be what timm builds all the same: the file would be about another network
+    than the one that timm makes of it.
+    """
+
+    path: Path
+    arguments: Mapping[str, Any]
+    elsewhere: tuple[Mapping[str, Any], ...]
+
+    def meaning(self, key: str, default: Any, meanings: Mapping[str, Any]) -> Any:
+        value = self._value(key)
+        if value is None:
+            return default
+        return self._held(key, value, chosen(self.path, key, value, meanings), default)
+
+    def number(self, key: str, default: float) -> float:
+        value = self._value(key)
+        if value is None:
+            return default
+        return float(self._held(key, value, positive(self.path, key, value), default))
+
+    def _value(self, key: str) -> Any:
+        return one_value(self.path, key, self.arguments, *self.elsewhere)
+
+    def _held(self, key: str, value: Any, meaning: Any, default: Any) -> Any:
+        if self.arguments.get(key) is None and meaning != default:
+            why = "it stands outside of model_args, by which alone timm builds its network"
+            refuse(self.path, key, value, why)
+        return meaning
+
+
+def _architecture(path: Path, name: str) -> tuple[str, str, bool]:
+    """The name, the variant that it stands for, and whether it is ported from TensorFlow."""
+    match = _ARCHITECTURE.fullmatch(name)
+    size = match["size"] if match else ""
+    variant = f"v2-{size}" if match and match["second"] else size
+    if match is None or variant not in VARIANTS:
+        refuse(
+            path,
+            "architecture",
+            name,
+            "that is none of timm's that are known here, such as efficientnet_b0, "
+            "tf_efficientnet_b0 or efficientnetv2_s",
+        )
+    return name, variant, match["ported"] is not None
+
+
+def _pixels(config: Mapping[str, Any]) -> tuple[int, PixelConventions]:
+    """The channels of the pictures, and what these go through."""
     size = config.get("test_input_size") or config.get("input_size")
     crop = config.get("test_crop_pct") or config.get("crop_pct")
     crop_mode = config.get("crop_mode") or "center"
@@ -76,23 +230,32 @@ def _pixels(config: dict[str, Any]) -> PixelConventions:
         raise ValueError(f"interpolation is {interpolation!r}, not 'bicubic' or 'bilinear'")
     if crop is not None and not 0 < float(crop) <= 1:
         raise ValueError(f"crop_pct is {crop}, not above 0 and at most 1")
-    return PixelConventions(
-        resolution=None if size is None else _size(*size),
+    channels, resolution = (3, None) if size is None else _size(size)
+    return channels, PixelConventions(
+        resolution=resolution,
         crop_fraction=None if crop is None else float(crop),
         interpolation=interpolation,
-        mean=_triple(config.get("mean")),
-        std=_triple(config.get("std")),
+        mean=_per_channel("mean", config.get("mean"), channels),
+        std=_per_channel("std", config.get("std"), channels),
         fit=_FITS[crop_mode],
     )
 
 
-def _size(_channels: int, height: int, width: int) -> Size:
-    """The last two of timm's (C, H, W)."""
-    return Size(int(height), int(width))
+def _size(size: Any) -> tuple[int, Size]:
+    """Channels, and the size of timm's (C, H, W)."""
+    channels, height, width = (int(each) for each in size)
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise ValueError(f"input_size is {size}; 1 to {MAX_CHANNELS} channels are supported")
+    return channels, Size(height, width)
 
 
-def _triple(values: Any) -> tuple[float, float, float] | None:
+def _per_channel(key: str, values: Any, channels: int) -> tuple[float, ...] | None:
+    """As timm reads it: a single value is every channel's."""
     if values is None:
         return None
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) not in {1, channels}:
+        raise ValueError(f"{key} is {values}, not one value for each of {channels} channels")
+    if not all(map(math.isfinite, numbers)) or (key == "std" and min(numbers) <= 0):
+        raise ValueError(f"{key} is {values}, which no pixels can be normalized with")
+    return numbers * channels if len(numbers) == 1 else numbers

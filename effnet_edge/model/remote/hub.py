@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 
 from effnet_edge.errors import CheckpointError, EffnetEdgeError, UsageError, first_line
 from effnet_edge.extras import install_hint
-from effnet_edge.model.checkpoints.timm_config import CONFIG_NAME
+from effnet_edge.model.checkpoints.config_reading import CONFIG_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
