@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 from effnet_edge.errors import GateError, UsageError
 from effnet_edge.parity import Comparison, Gate
 from effnet_edge.parity.comparison import logits_of
+from effnet_edge.parity.models.reading import Reading
 from effnet_export.causes import answers, likely_cause
 from effnet_export.gate import BATCH_SIZE, stage_parity
-from effnet_export.model_files import FILE_KINDS, Openings
+from effnet_export.model_files import FILE_ENDINGS, Openings, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +59,7 @@ def check_origin(origin: str) -> None:
         UsageError: it names no package that is known, and no file that is there.
     """
     path = Path(origin)
-    if path.suffix in (*FILE_KINDS, _LOGITS):
+    if path.suffix.lower() in (*FILE_ENDINGS, _LOGITS):
         if not path.is_file():
             raise UsageError(f"--against {origin}: no such file")
         return
@@ -106,8 +107,8 @@ def _answered(origin: str, request: NetworkRequest, source: Source, pictures: Pi
         answered = [(inputs[part], logits[part]) for part in parts]
         return Answered(f"the logits in {path.name}", answered, path.name)
     batches = [pixels for pixels, _ in pictures.batches(preprocessing, BATCH_SIZE, [])]
-    if path.suffix in FILE_KINDS:
-        model = FILE_KINDS[path.suffix].open(path, preprocessing, Openings(request), None)
+    if kind := kind_of(path):
+        model = kind.open(path, preprocessing, Openings(request), Reading(), None)
         return Answered(
             model.name, [(each, logits_of(model, each)) for each in batches], pictures.source
         )
