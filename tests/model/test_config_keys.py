@@ -223,8 +223,10 @@ TRANSFORMERS = {
 def test_transformers_config_is_followed(tmp_path, transformers_state) -> None:
     config = TRANSFORMERS | {"pooling_type": "max", "hidden_act": "relu", "batch_norm_eps": 1e-4}
 
-    network = load_beside(tmp_path, transformers_state, config).network
+    source = load_beside(tmp_path, transformers_state, config)
 
+    network, preprocessing = source.network, source.preprocessing
+    assert (preprocessing.fit, preprocessing.crop_fraction) == ("stretch", 1.0)
     assert (network.pooling, network.activation) == ("max", "relu")
     assert (network.padding, network.batch_norm_eps) == ("same", 1e-4)
 

@@ -73,7 +73,7 @@ def read_transformers_config(checkpoint: Path) -> ConfigFacts | None:
         batch_norm_eps=positive(path, "batch_norm_eps", config.get("batch_norm_eps", 1e-3)),
         pooling=chosen(path, "pooling_type", config.get("pooling_type", "mean"), _POOLINGS),
         activation=chosen(path, "hidden_act", config.get("hidden_act", "swish"), _ACTIVATIONS),
-        pixels=PixelConventions(resolution=_size(path, config), crop_fraction=1.0),
+        pixels=PixelConventions(resolution=_size(path, config), crop_fraction=1.0, fit="stretch"),
         stem_channels=channels,
         num_classes=_whole(path, config, "num_labels"),
     )
