@@ -18,7 +18,7 @@ from effnet_edge.errors import BundleError, UsageError, first_line
 from effnet_edge.machine import Machine  # noqa: TC001 - cattrs resolves it at run time
 from effnet_edge.model.architecture import Activation, Pooling  # noqa: TC001 - as below
 from effnet_edge.model.provenance import Weights  # noqa: TC001 - as above
-from effnet_edge.model.variants import Padding  # noqa: TC001 - as above
+from effnet_edge.model.variants import VARIANTS, Padding
 from effnet_edge.outputs import OutputKind  # noqa: TC001 - as above
 from effnet_edge.pictures.image import Preprocessing  # noqa: TC001 - as above
 from effnet_edge.size import Size
@@ -258,7 +258,14 @@ def _upgraded(document: Any) -> Any:
         side = preprocessing.get("resolution")
         square = {"height": side, "width": side}
         preprocessing = {**preprocessing, "resolution": square, "fit": "crop"}
-    return {**document, "preprocessing": preprocessing, "schema_version": SCHEMA_VERSION}
+    variant = VARIANTS.get(str(document.get("variant")))
+    untold = {
+        "batch_norm_eps": 1e-5 if document.get("padding") == "symmetric" else 1e-3,
+        "pooling": "avg",
+        "activation": variant.family.activation if variant else "silu",
+    }
+    new = {"preprocessing": preprocessing, "schema_version": SCHEMA_VERSION}
+    return {**untold, **document, **new}
 
 
 def _structure(
