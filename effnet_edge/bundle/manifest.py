@@ -233,8 +233,26 @@ class Manifest:
 
 
 def utc_now() -> str:
-    """The time for `Manifest.created`: ISO 8601, UTC, whole seconds."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """The time for `Manifest.created`: ISO 8601, UTC, whole seconds.
+
+    It is that of SOURCE_DATE_EPOCH, where the environment has it
+    (https://reproducible-builds.org/specs/source-date-epoch/).
+
+    Raises:
+        UsageError: that is no number of seconds.
+    """
+    return _time(os.environ.get("SOURCE_DATE_EPOCH")).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _time(epoch: str | None) -> datetime:
+    if epoch is None:
+        return datetime.now(timezone.utc)
+    try:
+        return datetime.fromtimestamp(int(epoch), timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH={epoch}: is no number of seconds since 1970: correct or unset it"
+        ) from None
 
 
 def _refuse_newer(document: Any, source: str | os.PathLike[str]) -> None:
