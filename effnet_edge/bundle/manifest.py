@@ -26,6 +26,7 @@ from effnet_edge.size import Size
 SCHEMA_VERSION = 3
 _SQUARE_VERSION = 2
 MANIFEST_FILE = "manifest.json"
+SIGNATURE_FILE = "manifest.sig"
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
@@ -316,7 +317,7 @@ def _check_consistency(manifest: Manifest, source: str | os.PathLike[str]) -> No
     problems = [
         f"files: {name!r} is not a plain file name"
         for name in manifest.files
-        if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST_FILE
+        if not _PLAIN_NAME.fullmatch(name) or name in (MANIFEST_FILE, SIGNATURE_FILE)
     ]
     problems += [
         f"{role}: {name!r} is not among the files"

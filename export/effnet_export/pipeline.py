@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from effnet_calibration.table import CalibrationTable
     from effnet_edge.bench import BundleTiming
     from effnet_edge.bundle import BatchRange, Manifest, StageParity
+    from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.labels import Label
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.parity.comparison import Classifier
@@ -84,12 +85,14 @@ def export_bundle(
     request: ExportRequest,
     on_stage: OnStage = lambda _: None,
     on_progress: Progress = no_progress,
+    key: SigningKey | None = None,
 ) -> ExportResult:
     """Export, verify and write a bundle; nothing appears under its name unless all gates pass.
 
     Args:
         on_stage: called with the name of each stage as it begins.
         on_progress: called while the calibration runs.
+        key: signs the bundle.
 
     Raises:
         UsageError: the request cannot be carried out as given.
@@ -104,7 +107,7 @@ def export_bundle(
         loaded = _load(request, clock, on_progress)
         run = _ExportRun(request, loaded, writer.staging, clock, on_progress)
         draft = run.write_model(Path(f"{output}.timing-cache"))
-        bundle = writer.commit(draft, loaded.labels)
+        bundle = writer.commit(draft, loaded.labels, key)
     latency = run.latency(bundle)
     return ExportResult(bundle, clock.seconds, run.mixed, latency)
 

@@ -1,0 +1,55 @@
+"""The same inputs and versions give the same bytes, wherever and with whatever threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conditioned_networks import save_conditioned
+
+SCRIPT = Path(__file__).with_name("exports_to_compare.py")
+TIME = "1700000000"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_conditioned("b0", 32, tmp_path_factory.mktemp("weights") / "b0.safetensors")
+
+
+def exported(
+    checkpoint: Path, folder: Path, asked: tuple[str, ...], **environment: str
+) -> dict[str, bytes]:
+    folder.mkdir(parents=True)
+    subprocess.run(
+        [sys.executable, SCRIPT, checkpoint, folder, *asked],
+        cwd=folder,
+        env={**os.environ, "SOURCE_DATE_EPOCH": TIME, **environment},
+        check=True,
+        timeout=500,
+    )
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def assert_the_same_bytes(checkpoint: Path, folder: Path, asked: tuple[str, ...]) -> None:
+    once = exported(checkpoint, folder / "one", asked, OMP_NUM_THREADS="1", PYTHONHASHSEED="1")
+    again = exported(
+        checkpoint, folder / "another" / "place", asked, OMP_NUM_THREADS="3", PYTHONHASHSEED="2"
+    )
+    assert {f"{each}/manifest.json" for each in asked} <= once.keys()
+    assert {name for name in once if once[name] != again.get(name)} == set()
+    assert once.keys() == again.keys()
+
+
+def test_bundles_are_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
+    asked = ("openvino-fp32", "tensorrt-fp16", "openvino-int8")
+    assert_the_same_bytes(checkpoint, tmp_path, asked)
+
+
+@pytest.mark.slow
+def test_bundles_of_the_other_targets_are_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
+    asked = ("openvino-fp16", "onnxruntime-fp32", "onnxruntime-int8", "tensorrt-int8")
+    assert_the_same_bytes(checkpoint, tmp_path, asked)
