@@ -38,6 +38,7 @@ from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.pictures import CalibratedOn, ExportPictures
 from effnet_export.qdq import quantize_graph, without_pairs
+from effnet_export.sbom import SBOM_FILE, sbom
 from effnet_export.simplify import simplify
 from effnet_export.tensorrt_graph import cast_pixels_first
 
@@ -194,6 +195,8 @@ class _ExportRun:
         draft = self._write(graph, pictures.source, gate)
         if self._target.built_on_device and can_build(self._target.name):
             draft = self._with_engine(draft, gate, timing_cache)
+        bill = sbom(draft, file_records(self._staging))
+        (self._staging / SBOM_FILE).write_text(bill, encoding="utf-8")
         return replace(draft, parity=tuple(self._parity))
 
     def _compare_with_original(self, pictures: Pictures) -> None:

@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa, x25519
+from signing_keys import PEM, PKCS8, write_keys
 from tiny_bundles import tiny_model, write_bundle
 
 from effnet_edge.bundle import Bundle, BundleWriter
@@ -27,20 +28,6 @@ from effnet_edge.runtime import EngineRunner
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-PEM = serialization.Encoding.PEM
-PKCS8 = serialization.PrivateFormat.PKCS8
-PUBLIC = serialization.PublicFormat.SubjectPublicKeyInfo
-PLAIN = serialization.NoEncryption()
-
-
-def write_keys(folder: Path, name: str, private: Any = None) -> tuple[Path, Path]:
-    """The private and the public half as PEM files."""
-    private = private or ed25519.Ed25519PrivateKey.generate()
-    files = folder / f"{name}.pem", folder / f"{name}.pub.pem"
-    files[0].write_bytes(private.private_bytes(PEM, PKCS8, PLAIN))
-    files[1].write_bytes(private.public_key().public_bytes(PEM, PUBLIC))
-    return files
 
 
 @pytest.fixture

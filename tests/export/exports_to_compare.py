@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from effnet_edge.model.request import NetworkRequest
+from effnet_edge.model.variants import VARIANTS
 from effnet_export.pipeline import export_bundle
 from effnet_export.request import ExportRequest
 
+# One block a stage, and every kind of layer that B0 has.
+TINY = replace(VARIANTS["b0"], name="tiny", width=0.25, depth=0.1)
+SIDE = 32
+
 
 def main(checkpoint: str, folder: str, *asked: str) -> None:
+    VARIANTS[TINY.name] = TINY
     for each in asked:
         target, _, precision = each.partition("-")
         request = ExportRequest(
-            NetworkRequest("b0", weights=checkpoint, num_classes=10, resolution=32),
+            NetworkRequest(TINY.name, weights=checkpoint, num_classes=10, resolution=SIDE),
             target,
             precision,
             calibration_size=32,

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from conditioned_networks import save_conditioned
+from exports_to_compare import SIDE, TINY
+
+from effnet_edge.model.variants import VARIANTS
 
 SCRIPT = Path(__file__).with_name("exports_to_compare.py")
 TIME = "1700000000"
@@ -16,7 +19,10 @@ TIME = "1700000000"
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_conditioned("b0", 32, tmp_path_factory.mktemp("weights") / "b0.safetensors")
+    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(VARIANTS, TINY.name, TINY)
+        return save_conditioned(TINY.name, SIDE, path)
 
 
 def exported(
