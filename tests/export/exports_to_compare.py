@@ -11,8 +11,8 @@ from effnet_edge.model.variants import VARIANTS
 from effnet_export.pipeline import export_bundle
 from effnet_export.request import ExportRequest
 
-# One block a stage, and every kind of layer that B0 has.
-TINY = replace(VARIANTS["b0"], name="tiny", width=0.25, depth=0.1)
+# In place of B0: one block a stage, with every kind of layer that it has.
+TINY = replace(VARIANTS["b0"], depth=0.1)
 SIDE = 32
 
 
