@@ -16,7 +16,7 @@ except ModuleNotFoundError:
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "requirements").glob("*.txt"))
 EXTRAS = [path for path in FILES if path.stem != "cuda"]
-BUILT_WITH = {"hatchling", "pathspec", "pluggy", "trove-classifiers"}
+BUILT_WITH = {"hatchling", "pathspec", "pluggy", "tomlkit", "trove-classifiers"}
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}\b")
 
 by_name = pytest.mark.parametrize("path", EXTRAS, ids=lambda path: path.stem)
