@@ -112,7 +112,7 @@ class BundleWriter:
         """
         try:
             if labels is not None:
-                self._write_labels(labels)
+                self.write_labels(labels)
             sealed = replace(
                 manifest,
                 labels=None if labels is None else LABELS_FILE,
@@ -132,7 +132,8 @@ class BundleWriter:
             raise _disk_error(self.destination, error) from error
         return Bundle(self.destination, checked, checked_labels)
 
-    def _write_labels(self, labels: Sequence[Label]) -> None:
+    def write_labels(self, labels: Sequence[Label]) -> None:
+        """Stage them, as `commit` does; for who needs all files before."""
         text = json.dumps([asdict(label) for label in labels], indent=1, ensure_ascii=False)
         (self.staging / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
 

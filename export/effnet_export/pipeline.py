@@ -38,7 +38,7 @@ from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.pictures import CalibratedOn, ExportPictures
 from effnet_export.qdq import quantize_graph, without_pairs
-from effnet_export.sbom import SBOM_FILE, sbom
+from effnet_export.sbom import write_sbom
 from effnet_export.simplify import simplify
 from effnet_export.tensorrt_graph import cast_pixels_first
 
@@ -108,6 +108,9 @@ def export_bundle(
         loaded = _load(request, clock, on_progress)
         run = _ExportRun(request, loaded, writer.staging, clock, on_progress)
         draft = run.write_model(Path(f"{output}.timing-cache"))
+        if loaded.labels is not None:
+            writer.write_labels(loaded.labels)
+        write_sbom(draft, writer.staging)
         bundle = writer.commit(draft, loaded.labels, key)
     latency = run.latency(bundle)
     return ExportResult(bundle, clock.seconds, run.mixed, latency)
@@ -195,8 +198,6 @@ class _ExportRun:
         draft = self._write(graph, pictures.source, gate)
         if self._target.built_on_device and can_build(self._target.name):
             draft = self._with_engine(draft, gate, timing_cache)
-        bill = sbom(draft, file_records(self._staging))
-        (self._staging / SBOM_FILE).write_text(bill, encoding="utf-8")
         return replace(draft, parity=tuple(self._parity))
 
     def _compare_with_original(self, pictures: Pictures) -> None:

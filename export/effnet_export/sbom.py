@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from effnet_edge import __version__
+from effnet_edge.bundle.writing import file_records
 from effnet_edge.extras import DISTRIBUTION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from pathlib import Path
 
     from effnet_edge.bundle import FileRecord, Manifest
 
@@ -26,6 +28,12 @@ Component = dict[str, Any]
 
 _LONGEST_NAME = 100
 _LICENCE_CLASSIFIER = "License :: "
+
+
+def write_sbom(manifest: Manifest, folder: Path) -> None:
+    """Put it beside a bundle's files, all of which are in `folder`."""
+    text = sbom(manifest, file_records(folder))
+    (folder / SBOM_FILE).write_text(text, encoding="utf-8")
 
 
 def sbom(manifest: Manifest, files: Mapping[str, FileRecord]) -> str:
@@ -106,10 +114,9 @@ def _package(name: str, distribution: metadata.Distribution) -> Component:
 def _package_licences(distribution: metadata.Distribution) -> Component:
     """As far as its metadata tells: an SPDX expression, a name, or its classifiers."""
     told = distribution.metadata
-    expression = told.get("License-Expression")
-    if expression:
-        return {"licenses": [{"expression": expression.strip()}]}
-    name = (told.get("License") or "").strip()
+    if "License-Expression" in told:
+        return {"licenses": [{"expression": told["License-Expression"].strip()}]}
+    name = told["License"].strip() if "License" in told else ""
     if name and "\n" not in name and len(name) <= _LONGEST_NAME and name != "UNKNOWN":
         return _licences([name])
     classifiers = told.get_all("Classifier") or []
