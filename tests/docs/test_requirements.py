@@ -15,7 +15,7 @@ except ModuleNotFoundError:
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "requirements").glob("*.txt"))
-EXTRAS = [path for path in FILES if path.stem != "cuda"]
+EXTRAS = [path for path in FILES if path.stem not in {"cuda", "torch-cpu"}]
 BUILT_WITH = {"hatchling", "pathspec", "pluggy", "tomlkit", "trove-classifiers"}
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}\b")
 
