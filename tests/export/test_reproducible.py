@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from conditioned_networks import save_conditioned
 from exports_to_compare import SIDE, TINY
+from tiny_bundles import quantized_model
 
+from effnet_edge.bundle import BatchRange
 from effnet_edge.model.variants import VARIANTS
+from effnet_export.openvino_ir import write_openvino_ir
 
 SCRIPT = Path(__file__).with_name("exports_to_compare.py")
 TIME = "1700000000"
@@ -51,6 +54,15 @@ def assert_the_same_bytes(checkpoint: Path, folder: Path, asked: tuple[str, ...]
     assert {f"{each}/manifest.json" for each in asked} <= once.keys()
     assert {name for name in once if once[name] != again.get(name)} == set()
     assert once.keys() == again.keys()
+
+
+def test_openvino_does_not_number_by_what_was_made_before(tmp_path: Path) -> None:
+    model = quantized_model(tmp_path)
+    for name in ("one", "another"):
+        (tmp_path / name).mkdir()
+        write_openvino_ir(model, tmp_path / name, batch=BatchRange(1, 1, 1), fp16_weights=False)
+    for file in ("model.xml", "model.bin"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "another" / file).read_bytes()
 
 
 @pytest.mark.timeout(1800)  # two processes, each waiting for the cores that others use
