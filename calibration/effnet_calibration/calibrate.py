@@ -18,6 +18,7 @@ from effnet_calibration.quantized import simulate
 from effnet_calibration.statistics import StatisticsCollector, TensorStatistics
 from effnet_calibration.steps import STEPS
 from effnet_calibration.table import CalibrationTable, TensorRange, identify
+from effnet_calibration.threads import same_threads
 from effnet_calibration.work import DEFAULT_SETTINGS, Settings, Work
 from effnet_edge.progress import Progress, no_progress
 
@@ -55,14 +56,15 @@ def calibrate(
     Warns:
         CalibrationWarning: fewer than 32 pictures.
     """
-    observed = observe(network, pictures, preprocessing, progress)
-    return CalibrationTable(
-        identify(network),
-        observed.pictures,
-        _tool_versions(),
-        {name: _range(each) for name, each in observed.statistics.items()},
-        {scheme.name: quantize(observed, scheme, settings, progress) for scheme in schemes},
-    )
+    with same_threads():
+        observed = observe(network, pictures, preprocessing, progress)
+        return CalibrationTable(
+            identify(network),
+            observed.pictures,
+            _tool_versions(),
+            {name: _range(each) for name, each in observed.statistics.items()},
+            {scheme.name: quantize(observed, scheme, settings, progress) for scheme in schemes},
+        )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,9 @@
-"""How many threads compute."""
+"""How many threads compute, which is part of what is computed.
+
+Libraries share out a sum among their threads, and floating-point sums depend on their order: with
+another number of threads PyTorch's convolutions differ in their last bits, and so do the ranges
+and biases that are read off them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,16 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+THREADS = 4
+"""As many as compute an export, on every machine and whatever the environment says."""
+
+
+@contextmanager
+def same_threads() -> Iterator[None]:
+    """Within, PyTorch computes with `THREADS` threads, on fewer cores in turns."""
+    with _threads(THREADS):
+        yield
+
 
 @contextmanager
 def one_thread() -> Iterator[None]:
@@ -18,8 +33,14 @@ def one_thread() -> Iterator[None]:
     A second thread gains nothing there, and where another program has the second core each
     operation waits for it: the range selection then took up to ten times as long.
     """
+    with _threads(1):
+        yield
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

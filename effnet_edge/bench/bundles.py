@@ -39,11 +39,13 @@ def bench_bundles(
     threads: int | None = None,
     warmup: int = 10,
     progress: Steps | None = None,
+    trusted: str | os.PathLike[str] | bytes | None = None,
 ) -> list[BundleTiming]:
     """Time `infer` on `batch` images of random pixels, alternating between the bundles.
 
     Pixels of noise are fair here: the time does not depend on them. A path may be given twice, to
-    see how far two timings of the same thing lie apart. `progress` is told after every round.
+    see how far two timings of the same thing lie apart. `progress` is told after every round;
+    `trusted` is as in `EngineRunner.load`.
 
     Raises:
         UsageError: no path, a batch below 1, or what `EngineRunner.load` and `compare` refuse.
@@ -53,7 +55,10 @@ def bench_bundles(
     if batch < 1:
         raise UsageError(f"batch {batch}: needs 1 or more")
     with ExitStack() as stack:
-        runners = [stack.enter_context(EngineRunner.load(path, threads=threads)) for path in paths]
+        runners = [
+            stack.enter_context(EngineRunner.load(path, threads=threads, trusted=trusted))
+            for path in paths
+        ]
         calls = {f"{i} {runner.name}": _call(runner, batch) for i, runner in enumerate(runners)}
         timings = compare(calls, runs, warmup, progress=progress)
         return [

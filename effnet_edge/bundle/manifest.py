@@ -26,6 +26,7 @@ from effnet_edge.size import Size
 SCHEMA_VERSION = 3
 _SQUARE_VERSION = 2
 MANIFEST_FILE = "manifest.json"
+SIGNATURE_FILE = "manifest.sig"
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
@@ -233,8 +234,26 @@ class Manifest:
 
 
 def utc_now() -> str:
-    """The time for `Manifest.created`: ISO 8601, UTC, whole seconds."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """The time for `Manifest.created`: ISO 8601, UTC, whole seconds.
+
+    It is that of SOURCE_DATE_EPOCH, where the environment has it
+    (https://reproducible-builds.org/specs/source-date-epoch/).
+
+    Raises:
+        UsageError: that is no number of seconds.
+    """
+    return _time(os.environ.get("SOURCE_DATE_EPOCH")).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _time(epoch: str | None) -> datetime:
+    if epoch is None:
+        return datetime.now(timezone.utc)
+    try:
+        return datetime.fromtimestamp(int(epoch), timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(
+            f"SOURCE_DATE_EPOCH={epoch}: is no number of seconds since 1970: correct or unset it"
+        ) from None
 
 
 def _refuse_newer(document: Any, source: str | os.PathLike[str]) -> None:
@@ -305,7 +324,7 @@ def _check_consistency(manifest: Manifest, source: str | os.PathLike[str]) -> No
     problems = [
         f"files: {name!r} is not a plain file name"
         for name in manifest.files
-        if not _PLAIN_NAME.fullmatch(name) or name == MANIFEST_FILE
+        if not _PLAIN_NAME.fullmatch(name) or name in (MANIFEST_FILE, SIGNATURE_FILE)
     ]
     problems += [
         f"{role}: {name!r} is not among the files"

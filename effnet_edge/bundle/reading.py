@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge.bundle.content import HeldFile, hold_recorded, read_at_most, read_recorded
-from effnet_edge.bundle.manifest import MANIFEST_FILE, Manifest
+from effnet_edge.bundle.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
 from effnet_edge.bundle.places import recover
 from effnet_edge.bundle.schema import check_labels, parse_json
 from effnet_edge.errors import BundleError, UsageError
@@ -17,6 +17,8 @@ from effnet_edge.labels import Label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from effnet_edge.bundle.signing import TrustedKey
 
 _MOST_MANIFEST_BYTES = 16 << 20
 
@@ -56,19 +58,28 @@ class Bundle:
         return replace(self, _held={})
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, verify: bool = True) -> Bundle:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        verify: bool = True,
+        trusted: TrustedKey | None = None,
+    ) -> Bundle:
         """Read a bundle and check it; `verify=False` skips the hashing (sizes are still checked).
+
+        With `trusted` its signature is checked before anything else of it is parsed.
 
         Raises:
             UsageError: nothing exists at `path`.
-            BundleError: not a bundle, damaged, with files that are not its own, or too new.
+            BundleError: not a bundle, not signed by `trusted`, damaged, with files that are not
+                its own, or too new.
 
         """
         folder = Path(path)
         recover(folder)
         if not folder.exists():
             raise UsageError(f"{folder}: no such bundle: check the path")
-        manifest = read_manifest(folder)
+        manifest = read_manifest(folder, trusted)
         refuse_foreign_files(folder, manifest)
         held = {
             name: hold_recorded(folder / name, record, hashed=verify)
@@ -77,12 +88,24 @@ class Bundle:
         return cls(folder, manifest, read_labels(folder, manifest), held)
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Parse and check the manifest in `folder`; raises BundleError where there is no sound one."""
+def read_manifest(folder: Path, trusted: TrustedKey | None = None) -> Manifest:
+    """Parse and check the manifest in `folder`, which `trusted` must have signed.
+
+    Raises:
+        BundleError: there is no sound one, or it is not signed by that key.
+    """
+    text = read_manifest_bytes(folder)
+    if trusted is not None:
+        trusted.check(folder, text)
+    return Manifest.from_json(text, folder / MANIFEST_FILE)
+
+
+def read_manifest_bytes(folder: Path) -> bytes:
+    """The manifest as it is signed; raises BundleError where there is none."""
     path = folder / MANIFEST_FILE
     if not path.is_file() or path.is_symlink():
         raise BundleError(f"{folder}: is not a bundle: it has no {MANIFEST_FILE}")
-    return Manifest.from_json(read_at_most(path, _MOST_MANIFEST_BYTES), path)
+    return read_at_most(path, _MOST_MANIFEST_BYTES)
 
 
 def read_labels(folder: Path, manifest: Manifest) -> tuple[Label, ...] | None:
@@ -106,8 +129,11 @@ def read_labels(folder: Path, manifest: Manifest) -> tuple[Label, ...] | None:
 
 
 def refuse_foreign_files(folder: Path, manifest: Manifest) -> None:
-    """Raise BundleError where `folder` holds anything that the manifest does not name."""
-    own = {MANIFEST_FILE, *manifest.files}
+    """Raise BundleError where `folder` holds anything else than the manifest's files.
+
+    Beside them, only the manifest and its signature.
+    """
+    own = {MANIFEST_FILE, SIGNATURE_FILE, *manifest.files}
     try:
         foreign = sorted(entry.name for entry in os.scandir(folder) if entry.name not in own)
     except OSError as error:

@@ -11,17 +11,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effnet_edge.bundle.content import sha256
-from effnet_edge.bundle.manifest import MANIFEST_FILE, FileRecord, Manifest
+from effnet_edge.bundle.content import check_recorded, sha256
+from effnet_edge.bundle.manifest import MANIFEST_FILE, SIGNATURE_FILE, FileRecord, Manifest
 from effnet_edge.bundle.places import OLD, PARTIAL, claim, exchange, sibling
-from effnet_edge.bundle.reading import Bundle, read_labels, read_manifest, refuse_foreign_files
+from effnet_edge.bundle.reading import (
+    Bundle,
+    read_labels,
+    read_manifest,
+    read_manifest_bytes,
+    refuse_foreign_files,
+)
 from effnet_edge.errors import BundleError, UsageError
-from effnet_edge.files import sync
+from effnet_edge.files import sync, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.labels import Label
 
 LABELS_FILE = "labels.json"
@@ -90,10 +97,13 @@ class BundleWriter:
         if isinstance(error, OSError) and self._is_ours(error):
             raise _disk_error(self.destination, error) from error
 
-    def commit(self, manifest: Manifest, labels: Sequence[Label] | None) -> Bundle:
+    def commit(
+        self, manifest: Manifest, labels: Sequence[Label] | None, key: SigningKey | None = None
+    ) -> Bundle:
         """Seal the staged files with their hashes and rename the bundle into place.
 
-        `manifest.files` and `manifest.labels` are set here; `labels[i]` names class `i`.
+        `manifest.files` and `manifest.labels` are set here; `labels[i]` names class `i`. With `key`
+        the bundle is signed.
 
         Raises:
             BundleError: the manifest is inconsistent, or the disk refuses.
@@ -102,7 +112,7 @@ class BundleWriter:
         """
         try:
             if labels is not None:
-                self._write_labels(labels)
+                self.write_labels(labels)
             sealed = replace(
                 manifest,
                 labels=None if labels is None else LABELS_FILE,
@@ -112,6 +122,8 @@ class BundleWriter:
             manifest_path = self.staging / MANIFEST_FILE
             checked = Manifest.from_json(text, manifest_path)
             manifest_path.write_text(text, encoding="utf-8")
+            if key is not None:
+                (self.staging / SIGNATURE_FILE).write_bytes(key.sign(text.encode()))
             checked_labels = read_labels(self.staging, checked)
             self._sync()
             _refuse_unless_replaceable(self.destination)
@@ -120,7 +132,8 @@ class BundleWriter:
             raise _disk_error(self.destination, error) from error
         return Bundle(self.destination, checked, checked_labels)
 
-    def _write_labels(self, labels: Sequence[Label]) -> None:
+    def write_labels(self, labels: Sequence[Label]) -> None:
+        """Stage them, as `commit` does; for who needs all files before."""
         text = json.dumps([asdict(label) for label in labels], indent=1, ensure_ascii=False)
         (self.staging / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -155,6 +168,25 @@ class BundleWriter:
         if error.filename is None:
             return error.errno in _DISK_ERRNOS
         return Path(os.fsdecode(error.filename)).is_relative_to(self.staging)
+
+
+def sign_bundle(folder: Path, key: SigningKey) -> None:
+    """Check a bundle whole and sign it, in place of whatever signature it has.
+
+    What is signed are the bytes of the manifest that the files were checked against.
+
+    Raises:
+        BundleError: it is not sound, or the disk refuses.
+    """
+    text = read_manifest_bytes(folder)
+    manifest = Manifest.from_json(text, folder / MANIFEST_FILE)
+    refuse_foreign_files(folder, manifest)
+    for name, record in manifest.files.items():
+        check_recorded(folder / name, record, hashed=True)
+    try:
+        write_whole(folder / SIGNATURE_FILE, key.sign(text))
+    except OSError as error:
+        raise _disk_error(folder, error) from error
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 
 from effnet_edge.cli.common import common_options, console, print_json, progress_bar, settings
+from effnet_edge.cli.signatures import trusted_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command("bench", short_help="Time bundles against each other.")
@@ -18,13 +23,18 @@ from effnet_edge.cli.common import common_options, console, print_json, progress
 @click.option(
     "--threads", type=click.IntRange(1), help="CPU threads. [default: the engine's choice]"
 )
+@trusted_option
 @common_options
-def command(bundles: tuple[str, ...], batch: int, runs: int, threads: int | None) -> None:
+def command(
+    bundles: tuple[str, ...], batch: int, runs: int, threads: int | None, trusted: Path | None
+) -> None:
     """Time each BUNDLE, taking turns in one run; ratios are to the first."""
     from effnet_edge.bench import bench_bundles
 
     with progress_bar("timing in turns") as progress:
-        timings = bench_bundles(bundles, batch=batch, runs=runs, threads=threads, progress=progress)
+        timings = bench_bundles(
+            bundles, batch=batch, runs=runs, threads=threads, progress=progress, trusted=trusted
+        )
     if settings().json:
         print_json([asdict(timing) for timing in timings])
         return

@@ -11,6 +11,12 @@ import click
 
 from effnet_edge.cli.common import common_options, print_json, settings, stage_display
 from effnet_edge.cli.engine_options import BatchType, capabilities
+from effnet_edge.cli.signatures import (
+    signing_key_of,
+    signing_option,
+    trusted_key,
+    trusted_option,
+)
 from effnet_edge.text import plain
 
 if TYPE_CHECKING:
@@ -36,6 +42,8 @@ if TYPE_CHECKING:
     metavar="X.Y,…",
     help="TensorRT-RTX: the GPU generations to build for. [default: 8.6,8.9,12.0]",
 )
+@trusted_option
+@signing_option
 @common_options
 def command(
     bundle: Path,
@@ -46,10 +54,13 @@ def command(
     version_compatible: bool,
     hardware_compatible: bool,
     compute_capability: str | None,
+    trusted: Path | None,
+    signing_key: Path | None,
 ) -> None:
     """Compile the engine of BUNDLE into it: engines belong to one GPU and TensorRT version.
 
-    A device has one engine in a bundle: another --batch replaces it.
+    A device has one engine in a bundle: another --batch replaces it. The engine becomes part of the
+    manifest: a signed bundle needs --sign, with a key of this device.
     """
     from effnet_edge.bundle import BatchRange, Bundle
     from effnet_edge.runtime.tensorrt.build import build_engine
@@ -65,16 +76,25 @@ def command(
         compute_capabilities=capabilities(compute_capability),
     )
     started = time.perf_counter()
-    loaded = Bundle.load(bundle)
+    public, key = trusted_key(trusted), signing_key_of(signing_key)
+    loaded = Bundle.load(bundle, trusted=public)
     with stage_display() as display:
         display.stage("building the engine")
-        built = build_engine(loaded, options, display.progress)
+        built = build_engine(loaded, options, display.progress, key)
     seconds = time.perf_counter() - started
     record = built.manifest.engines[-1]
     size = built.manifest.files[record.file].bytes
     if settings().json:
         engine = json.loads(built.manifest.to_json())["engines"][-1]
-        print_json({**engine, "bundle": str(built.path), "bytes": size, "seconds": seconds})
+        print_json(
+            {
+                **engine,
+                "bundle": str(built.path),
+                "bytes": size,
+                "seconds": seconds,
+                "signed_by": key and key.fingerprint,
+            }
+        )
         return
     click.echo(
         f"{plain(bundle / record.file)}: {size / 1e6:.1f} MB, {seconds:.1f} s, "

@@ -29,6 +29,7 @@ from effnet_edge.cli.network_options import (
     precision_options,
     target_option,
 )
+from effnet_edge.cli.signatures import signing_key_of, signing_option
 from effnet_edge.cli.variant_names import VariantName
 from effnet_edge.targets import TARGETS
 from effnet_edge.text import plain
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from effnet_edge.bundle import Bundle
+    from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.parity import ParityResult
     from effnet_export.pipeline import ExportResult
 
@@ -111,6 +113,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="The bundle's directory. [default: VARIANT-TARGET-PRECISION]",
 )
+@signing_option
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
 @common_options
 def command(
@@ -130,6 +133,7 @@ def command(
     compute_capability: str | None,
     against: str | None,
     output: Path | None,
+    signing_key: Path | None,
     force: bool,
 ) -> None:
     """Export VARIANT (see effnet-edge list) to a bundle, checking it against PyTorch at every step.
@@ -143,6 +147,7 @@ def command(
     output = output or default_directory(variant, target, row.precision(precision))
     check_bundle(output, force=force)
     generations = capabilities(compute_capability)
+    key = signing_key_of(signing_key)
     pipeline, requests = _modules()
     request = requests.ExportRequest(
         network=network(variant),
@@ -168,9 +173,9 @@ def command(
         )
     with stage_display() as display, calibration_warnings():
         result = pipeline.export_bundle(
-            request, lambda stage: display.stage(STAGES[stage]), display.progress
+            request, lambda stage: display.stage(STAGES[stage]), display.progress, key
         )
-    _report(result)
+    _report(result, key)
 
 
 STAGES = {
@@ -199,7 +204,7 @@ def _modules() -> tuple[ModuleType, ModuleType]:
     return pipeline, request
 
 
-def _report(result: ExportResult) -> None:
+def _report(result: ExportResult, key: SigningKey | None) -> None:
     bundle = result.bundle
     if settings().json:
         print_json(
@@ -210,6 +215,7 @@ def _report(result: ExportResult) -> None:
                 "parity": json.loads(bundle.manifest.to_json())["parity"],
                 "kept": _kept(bundle),
                 "mixed_precision": _mixed_document(result),
+                "signed_by": key and key.fingerprint,
             }
         )
         return

@@ -22,6 +22,7 @@ from effnet_edge.cli import (
     parity,
     predict,
     sensitivity,
+    sign,
     verify,
 )
 from effnet_edge.cli.common import Settings, common_options, complain
@@ -79,6 +80,7 @@ for module in (
     calibration,
     info,
     verify,
+    sign,
     listing,
     doctor,
 ):

@@ -17,6 +17,7 @@ from effnet_edge.cli.common import (
     settings,
 )
 from effnet_edge.cli.engine import engine_options
+from effnet_edge.cli.signatures import trusted_option
 from effnet_edge.text import plain
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     help="Of a multi-label bundle: the least probability of a class. [default: 0.5]",
 )
 @engine_options
+@trusted_option
 @common_options
 @click.pass_context
 def command(
@@ -48,6 +50,7 @@ def command(
     device: str | None,
     threads: int | None,
     precision: str | None,
+    trusted: Path | None,
 ) -> None:
     """Classify each IMAGE (a file, or a folder of them) with BUNDLE.
 
@@ -58,7 +61,10 @@ def command(
     from effnet_edge.runtime import EngineRunner
 
     answers: dict[str, list[Prediction]] = {}
-    with EngineRunner.load(bundle, device=device, threads=threads, precision=precision) as runner:
+    loaded = EngineRunner.load(
+        bundle, device=device, threads=threads, precision=precision, trusted=trusted
+    )
+    with loaded as runner:
         paths = _expand(images, runner.manifest.input.channels)
         with progress_bar("classifying") as progress:
             for done, path in enumerate(paths, start=1):

@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING
 import click
 
 from effnet_edge.cli.common import common_options, console, print_json, settings
+from effnet_edge.cli.signatures import trusted_key, trusted_option
 from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from effnet_edge.bundle import Bundle
+    from effnet_edge.bundle.signing import TrustedKey
 
 SOUND = "as exported"
 AGREES = "as the manifest says"
+SIGNATURE = "signature"
+NOT_CHECKED = "not checked: give --trusted KEY.pem"
 
 
 @dataclass
@@ -45,17 +49,19 @@ class _Findings:
 
 @click.command("verify", short_help="Check every file of a bundle, and its engine.")
 @click.argument("bundle", type=click.Path(exists=True, path_type=Path))
+@trusted_option
 @common_options
 @click.pass_context
-def command(context: click.Context, bundle: Path) -> None:
+def command(context: click.Context, bundle: Path, trusted: Path | None) -> None:
     """Check that BUNDLE is what was exported.
 
     Its manifest is held to the schema, each file to its size and SHA-256, and the engine, where its
     library is installed, to the input and output that the manifest tells. The exit code is 1 where
-    anything is wrong. Who made the bundle it does not tell: manifests are not signed.
+    anything is wrong. Who made the bundle only --trusted tells: then nothing of it is parsed unless
+    that key signed its manifest.
     """
     findings = _Findings()
-    _look_at_all(bundle, findings)
+    _look_at_all(bundle, trusted_key(trusted), findings)
     if settings().json:
         print_json({"path": str(bundle), "sound": not findings.faults, "checks": findings.rows})
     else:
@@ -63,16 +69,22 @@ def command(context: click.Context, bundle: Path) -> None:
     context.exit(1 if findings.faults else 0)
 
 
-def _look_at_all(folder: Path, findings: _Findings) -> None:
+def _look_at_all(folder: Path, trusted: TrustedKey | None, findings: _Findings) -> None:
     from effnet_edge.bundle import Bundle
     from effnet_edge.bundle.content import check_recorded
     from effnet_edge.bundle.manifest import MANIFEST_FILE
     from effnet_edge.bundle.reading import read_labels, read_manifest, refuse_foreign_files
 
-    findings.look(MANIFEST_FILE, read_manifest, folder, sound="valid")
+    if trusted is not None:
+        _look_at_signature(folder, trusted, findings)
     if findings.faults:
         return
-    manifest = read_manifest(folder)
+    findings.look(MANIFEST_FILE, read_manifest, folder, trusted, sound="valid")
+    if findings.faults:
+        return
+    manifest = read_manifest(folder, trusted)
+    if trusted is None:
+        _look_for_signature(folder, findings)
     findings.look("folder", refuse_foreign_files, folder, manifest, sound="nothing else")
     whole = partial(check_recorded, hashed=True)
     for name, record in manifest.files.items():
@@ -81,7 +93,25 @@ def _look_at_all(folder: Path, findings: _Findings) -> None:
         return
     findings.look("labels", read_labels, folder, manifest, sound="one for each class")
     if not findings.faults:
-        _look_at_engine(Bundle.load(folder), findings)
+        _look_at_engine(Bundle.load(folder, trusted=trusted), findings)
+
+
+def _look_at_signature(folder: Path, trusted: TrustedKey, findings: _Findings) -> None:
+    from effnet_edge.bundle.reading import read_manifest_bytes
+
+    def check() -> None:
+        trusted.check(folder, read_manifest_bytes(folder))
+
+    findings.look(SIGNATURE, check, sound=f"of {trusted.name}, {trusted.fingerprint}")
+
+
+def _look_for_signature(folder: Path, findings: _Findings) -> None:
+    from effnet_edge.bundle.signing import is_signed, read_signature
+
+    if is_signed(folder):
+        findings.look(SIGNATURE, read_signature, folder, sound=NOT_CHECKED)
+    else:
+        findings.rows[SIGNATURE] = "none"
 
 
 def _look_at_engine(bundle: Bundle, findings: _Findings) -> None:

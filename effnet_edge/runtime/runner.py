@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from effnet_edge.bundle import Bundle
+from effnet_edge.bundle.signing import TrustedKey
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.pictures.image import normalize, prepare
 from effnet_edge.runtime.backend import EngineSpec, load_backend
@@ -72,6 +73,7 @@ class EngineRunner:
         precision: str | None = None,
         throughput: bool = False,
         rebuild: bool = False,
+        trusted: str | os.PathLike[str] | bytes | None = None,
     ) -> EngineRunner:
         """Check a bundle and load its engine.
 
@@ -79,14 +81,17 @@ class EngineRunner:
         the number of CPU threads. `precision` is the execution precision ("fp32", "fp16", "bf16").
         Without it FP32 bundles run in FP32, where a plugin might choose BF16 unasked, and others as
         the engine likes. `throughput` asks for many batches at once rather than one soon.
+        `trusted` is a public Ed25519 key, a PEM file or its bytes: what it has not signed is
+        refused before anything else of the bundle is parsed.
 
         Raises:
             UsageError: no such path, or an option that this backend or machine does not have.
-            BundleError: the bundle is damaged, foreign, too new, or not what its manifest says.
+            BundleError: the bundle is damaged, foreign, too new, not signed by `trusted`, or not
+                what its manifest says.
             BackendError: the backend is not installed, or cannot load the engine.
 
         """
-        bundle = Bundle.load(bundle_path)
+        bundle = Bundle.load(bundle_path, trusted=None if trusted is None else TrustedKey(trusted))
         return cls.of(
             bundle,
             device=device,

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, version_converter
 
+from effnet_calibration.threads import THREADS
 from effnet_edge.errors import EffnetEdgeError
 from effnet_edge.graphs.rounding import with_rounding
 from effnet_edge.graphs.sessions import Session
@@ -220,7 +221,9 @@ def _logits(
 def _run(
     model: onnx.ModelProto, weights: Weights, feeds: Iterable[NDArray[np.generic]]
 ) -> Iterable[list[NDArray[np.generic]]]:
-    session = Session(model.SerializeToString(), "the graph to be typed", optimized=False)
+    session = Session(
+        model.SerializeToString(), "the graph to be typed", optimized=False, threads=THREADS
+    )
     name = session.inputs[0].name
     read = {each.name for each in session.inputs}
     shared = {each: value for each, value in weights.items() if each in read}

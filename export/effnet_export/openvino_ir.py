@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import BackendError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from effnet_edge.bundle import BatchRange
 
 MODEL_FILE = "model.xml"
+_NUMBERED = re.compile(r"[A-Za-z]\w*_\d+")
 
 
 def write_openvino_ir(
@@ -53,6 +55,7 @@ def write_openvino_ir(
             shape[0] = openvino.Dimension(_smallest_batch(converted, batch), batch.maximum)
             converted.reshape(shape)
         _apply_common_transformations(converted)
+        _name_by_place(converted, model)
     except RuntimeError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise BackendError(f"OpenVINO cannot convert the model: {lines[-1]}") from error
@@ -75,6 +78,17 @@ def _apply_common_transformations(model: openvino.Model) -> None:
     from openvino._offline_transformations import apply_moc_transformations
 
     apply_moc_transformations(model, cf=False)
+
+
+def _name_by_place(converted: openvino.Model, model: onnx.ModelProto) -> None:
+    """OpenVINO numbers what has no name by all that this process made before."""
+    graph = model.graph
+    given = {each.name for each in (*graph.node, *graph.initializer, *graph.input, *graph.output)}
+    given |= {output for node in graph.node for output in node.output}
+    for place, node in enumerate(converted.get_ordered_ops()):
+        name = node.get_friendly_name()
+        if name not in given and _NUMBERED.fullmatch(name):
+            node.set_friendly_name(f"unnamed_{place}")
 
 
 def _save(converted: openvino.Model, path: Path, fp16_weights: bool, size: int) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from effnet_calibration.path import STEM
 from effnet_calibration.quantized import apply, apply_quantization
 from effnet_calibration.schemes import ASYMMETRIC_UINT8
+from effnet_calibration.threads import THREADS, same_threads
 from effnet_edge.bench import bench_bundles
 from effnet_edge.bundle import Bundle, BundleWriter
 from effnet_edge.bundle.writing import file_records
@@ -37,6 +38,7 @@ from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.pictures import CalibratedOn, ExportPictures
 from effnet_export.qdq import quantize_graph, without_pairs
+from effnet_export.sbom import write_sbom
 from effnet_export.simplify import simplify
 from effnet_export.tensorrt_graph import cast_pixels_first
 
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from effnet_calibration.table import CalibrationTable
     from effnet_edge.bench import BundleTiming
     from effnet_edge.bundle import BatchRange, Manifest, StageParity
+    from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.labels import Label
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.parity.comparison import Classifier
@@ -83,12 +86,14 @@ def export_bundle(
     request: ExportRequest,
     on_stage: OnStage = lambda _: None,
     on_progress: Progress = no_progress,
+    key: SigningKey | None = None,
 ) -> ExportResult:
     """Export, verify and write a bundle; nothing appears under its name unless all gates pass.
 
     Args:
         on_stage: called with the name of each stage as it begins.
         on_progress: called while the calibration runs.
+        key: signs the bundle.
 
     Raises:
         UsageError: the request cannot be carried out as given.
@@ -99,11 +104,14 @@ def export_bundle(
         raise _no_engine(request.chosen_target)
     clock = _StageClock(on_stage)
     output = request.directory
-    with BundleWriter(output) as writer:
+    with same_threads(), BundleWriter(output) as writer:
         loaded = _load(request, clock, on_progress)
         run = _ExportRun(request, loaded, writer.staging, clock, on_progress)
         draft = run.write_model(Path(f"{output}.timing-cache"))
-        bundle = writer.commit(draft, loaded.labels)
+        if loaded.labels is not None:
+            writer.write_labels(loaded.labels)
+        write_sbom(draft, writer.staging)
+        bundle = writer.commit(draft, loaded.labels, key)
     latency = run.latency(bundle)
     return ExportResult(bundle, clock.seconds, run.mixed, latency)
 
@@ -219,7 +227,7 @@ class _ExportRun:
             graph = export_onnx(
                 network, preprocessing, input_kind=request.input_kind, batch=request.batch
             )
-            candidate = OnnxClassifier(graph, preprocessing, "exported ONNX")
+            candidate = self._onnx(graph, "exported ONNX")
             before = TorchClassifier(network, preprocessing)
             self._parity.append(
                 gate.check("export", candidate, before=before, sizes=self._graph_sizes)
@@ -229,13 +237,16 @@ class _ExportRun:
     def _simplified(self, exported: _Gated, gate: ParityGate) -> onnx.ModelProto:
         with self._stage("simplify"):
             graph = simplify(exported.graph)
-            candidate = OnnxClassifier(graph, self._preprocessing, "simplified ONNX")
+            candidate = self._onnx(graph, "simplified ONNX")
             self._parity.append(
                 gate.check(
                     "simplify", candidate, before=exported.classifier, sizes=self._graph_sizes
                 )
             )
         return graph
+
+    def _onnx(self, graph: onnx.ModelProto, name: str, *, rounding: bool = False) -> OnnxClassifier:
+        return OnnxClassifier(graph, self._preprocessing, name, rounding=rounding, threads=THREADS)
 
     def _calibrated(self, named: CalibratedOn) -> QuantizedNetwork:
         """Equalized and bias-corrected, with the grids of its tensors."""
@@ -278,7 +289,7 @@ class _ExportRun:
             quantized = quantized.reading_floats()
         rounded = quantized.with_rounded_weights()
         reference = TorchClassifier(rounded, preprocessing, "torch, INT8 weights")
-        candidate = OnnxClassifier(without_pairs(graph), preprocessing, "Q/DQ ONNX, no pairs")
+        candidate = self._onnx(without_pairs(graph), "Q/DQ ONNX, no pairs")
         self._parity.append(
             gate.against(reference).check(
                 "weights",
@@ -290,7 +301,7 @@ class _ExportRun:
             )
         )
         simulated = TorchClassifier(quantized.simulated(), preprocessing, "simulated INT8")
-        candidate = OnnxClassifier(graph, preprocessing, "Q/DQ ONNX")
+        candidate = self._onnx(graph, "Q/DQ ONNX")
         self._parity.append(gate.check_noise("quantize", candidate, simulated, self._graph_sizes))
 
     def _make_typed_graph(self, graph: onnx.ModelProto, gate: ParityGate) -> onnx.ModelProto:
@@ -301,7 +312,7 @@ class _ExportRun:
             if self._precision != "fp32":
                 pictures = self._loaded.pictures.for_typing()
                 graph = type_fp16(graph, pictures, preprocessing).model
-            simulated = OnnxClassifier(graph, preprocessing, "typed ONNX, simulated", rounding=True)
+            simulated = self._onnx(graph, "typed ONNX, simulated", rounding=True)
             self._check_finished("type", simulated, self._request.batch, gate)
         return graph
 
@@ -339,7 +350,10 @@ class _ExportRun:
 
     def _check_engine(self, draft: Manifest, gate: ParityGate) -> None:
         try:
-            with EngineRunner.of(self._draft_bundle(draft)) as runner:
+            threads = None if self._target.built_on_device else THREADS
+            with EngineRunner.of(self._draft_bundle(draft), threads=threads) as runner:
+                # Not the folder's, which has a random part until it is finished.
+                runner.name = self._target.name
                 self._check_finished(self._target.name, runner, runner.manifest.batch, gate)
         except GateError as error:
             full_range = self._target.scheme == ASYMMETRIC_UINT8

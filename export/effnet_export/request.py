@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from effnet_calibration.image_sets import DEFAULT_IMAGES
-from effnet_edge.bundle import BatchRange
+from effnet_edge.bundle import BatchRange, utc_now
 from effnet_edge.labels import Label, default_labels, read_labels
 from effnet_edge.parity import Gate
 from effnet_edge.targets import TARGETS
@@ -70,7 +70,7 @@ class ExportRequest:
         check_options(Asked("export", self._given()))
         if self.against is not None:
             check_origin(self.against)
-        _ = self.budget
+        _ = self.budget, utc_now()
 
     @property
     def chosen_target(self) -> ExportTarget:

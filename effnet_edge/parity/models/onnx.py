@@ -56,6 +56,7 @@ class OnnxClassifier:
         model: a file, or a model in memory.
         rounding: run a graph in FP16 as hardware with FP16 does; see `with_rounding`.
         reading: what the file does not tell of its input and its outputs.
+        threads: how many compute, on which the last bits depend; ONNX Runtime's choice if None.
 
     Attributes:
         entrance, way_out: how pictures go in, and what comes out.
@@ -74,6 +75,7 @@ class OnnxClassifier:
         *,
         rounding: bool = False,
         reading: Reading = AS_TOLD,
+        threads: int | None = None,
     ) -> None:
         self.name = name or (Path(model).name if isinstance(model, (str, os.PathLike)) else "onnx")
         self._preprocessing = preprocessing
@@ -87,7 +89,8 @@ class OnnxClassifier:
             self.execution_precision = f"{self._graph.written_precision}{SIMULATED}"
             self._model = with_rounding(self._model)
             del self._graph
-        self._session = _session(self._model, self.name)
+        self._threads = threads
+        self._session = self._open(self._model)
         self._traces: Traces[Session] = Traces()
         self._limits = batch_limits(self._model, self.entrance.name)
         self.batch = range_of_file(*self._limits)
@@ -124,7 +127,7 @@ class OnnxClassifier:
         """The tensors with these names, by name; see `Traceable`."""
         given = without_logits(given)
         session = self._traces.get(
-            names, given, lambda: _session(self._graph.traced(names, list(given)), self.name)
+            names, given, lambda: self._open(self._graph.traced(names, list(given)))
         )
         values = {self._graph.given_input(name): each for name, each in given.items()}
         values[self.entrance.name] = self.entrance.values(batch, self._preprocessing)
@@ -152,6 +155,16 @@ class OnnxClassifier:
         same.execution_precision = self.execution_precision
         return same
 
+    def _open(self, model: onnx.ModelProto) -> Session:
+        # Two models take turns: threads that wait busily take the cores from the other one.
+        return Session(
+            model.SerializeToString(),
+            self.name,
+            optimized=False,
+            spinning=False,
+            threads=self._threads,
+        )
+
     @cached_property
     def _graph(self) -> OnnxGraph:
         return OnnxGraph(self._model, self.way_out.logits)
@@ -161,11 +174,6 @@ def _as_type(values: NDArray[np.generic], onnx_type: str) -> NDArray[np.generic]
     types = {"float": np.float32, "float16": np.float16, "double": np.float64}
     wanted = types.get(onnx_type.removeprefix("tensor(").removesuffix(")"))
     return values if wanted is None else values.astype(wanted, copy=False)
-
-
-def _session(model: onnx.ModelProto, name: str) -> Session:
-    # Two models take turns: threads that wait busily for work take the cores from the other one.
-    return Session(model.SerializeToString(), name, optimized=False, spinning=False)
 
 
 def onnx_entrance(path: str | os.PathLike[str], reading: Reading = AS_TOLD) -> Entrance:

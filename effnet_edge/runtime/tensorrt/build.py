@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from effnet_edge.bundle import BatchRange, Bundle, BundleWriter, EngineRecord
-from effnet_edge.bundle.manifest import MANIFEST_FILE
+from effnet_edge.bundle.manifest import MANIFEST_FILE, SIGNATURE_FILE
+from effnet_edge.bundle.signing import is_signed
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.machine import find_gpu, jetpack_version
 from effnet_edge.progress import no_progress
@@ -27,6 +28,7 @@ from effnet_edge.targets import TARGETS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.machine import Gpu
     from effnet_edge.progress import Progress
     from effnet_edge.runtime.tensorrt.api import TensorRt, TensorRtRtx
@@ -49,23 +51,31 @@ def build_engine(
     bundle: Bundle,
     options: BuildOptions | None = None,
     on_progress: Progress = no_progress,
+    key: SigningKey | None = None,
 ) -> Bundle:
     """Compile an engine into the bundle, as the last of its manifest's.
 
     It takes the place of an engine for the same GPU and DLA core, or with TensorRT-RTX the same
     compute capabilities, whatever batch and library version that was for; others stay.
 
+    A signed bundle is signed anew with `key`, because its manifest changes, and refused without.
     The bundle is replaced as a whole once the engine is complete. TensorRT's timing cache is kept
     beside it, as `BUNDLE.timing-cache`, and makes the next build quicker.
 
     Raises:
-        UsageError: the bundle is not TensorRT's, or an option does not fit it.
+        UsageError: the bundle is not TensorRT's, an option does not fit it, or it is signed and
+            there is no key to sign it with.
         BackendError: the library or the GPU is missing, or the library refuses the graph.
         BundleError: the bundle cannot be written.
     """
+    if key is None and is_signed(bundle.path):
+        raise UsageError(
+            f"{bundle.path}: is signed, and an engine changes what was signed: sign it with a key "
+            f"of this device, effnet-edge build --sign KEY.pem, or remove its {SIGNATURE_FILE}"
+        )
     timing_cache = bundle.path.with_name(f"{bundle.path.name}.timing-cache")
     record, plan = compile_engine(bundle, timing_cache, options, on_progress)
-    return _with_engine(bundle, record, plan)
+    return _with_engine(bundle, record, plan, key)
 
 
 def compile_engine(
@@ -199,7 +209,9 @@ def _image_shape(bundle: Bundle) -> tuple[int, int, int]:
     return side.channels, side.height, side.width
 
 
-def _with_engine(bundle: Bundle, record: EngineRecord, plan: bytes) -> Bundle:
+def _with_engine(
+    bundle: Bundle, record: EngineRecord, plan: bytes, key: SigningKey | None
+) -> Bundle:
     others = tuple(each for each in bundle.manifest.engines if each.file != record.file)
     with BundleWriter(bundle.path) as writer:
         for name in bundle.manifest.files:
@@ -207,4 +219,4 @@ def _with_engine(bundle: Bundle, record: EngineRecord, plan: bytes) -> Bundle:
                 (writer.staging / name).write_bytes(bundle.read(name))
         (writer.staging / record.file).write_bytes(plan)
         manifest = replace(bundle.manifest, engines=(*others, record))
-        return writer.commit(manifest, bundle.labels)
+        return writer.commit(manifest, bundle.labels, key)
