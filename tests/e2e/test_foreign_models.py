@@ -11,7 +11,10 @@ import pytest
 import torch
 from conftest import run_command
 from foreign_models import Foreign
-from reference_models import picture, randomized
+from own_models import trained
+from reference_models import picture
+
+from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, translate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from conftest import Run
 
 SIDE = 64
+CLASSES = 7
 
 
 def test_files_of_other_inputs_and_ends_are_compared_and_told(
@@ -92,12 +96,22 @@ def test_what_cannot_be_compared_is_one_line(
     assert told in line
 
 
+def as_geffnet_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Trained weights, as those of a random network amplify roundings beyond any gate."""
+    first = {
+        f"classifier.{part}": state[f"classifier.{part}"][:CLASSES] for part in ("weight", "bias")
+    }
+    geffnet_naming = next(each for each in NAMING_SCHEMES if each.name == "geffnet")
+    names = translate(state, geffnet_naming)
+    return {theirs: (state | first)[ours] for ours, theirs in names.items()}
+
+
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of PyTorch's padding and seven classes, exported by PyTorch and by us."""
     folder = tmp_path_factory.mktemp("own")
-    network = geffnet.create_model("efficientnet_b0", num_classes=7)
-    network = randomized(network.eval(), picture(SIDE))
+    network = geffnet.create_model("efficientnet_b0", num_classes=CLASSES).eval()
+    network.load_state_dict(as_geffnet_names(trained()), strict=False)
     torch.save(network.state_dict(), folder / "own.pth")
     torch.onnx.export(network, (picture(SIDE),), folder / "own.onnx", dynamo=False)
     options = ("--weights", "own.pth", "--padding", "symmetric", "--resolution", str(SIDE))
@@ -117,7 +131,7 @@ def test_parity_knows_what_the_checkpoint_and_the_options_tell(own: Path) -> Non
         limits = ("--limit", "2", "--min-sqnr", "60", "--json")
         completed = run_command("parity", *words, *limits, cwd=own)
         assert completed.returncode == 0, completed.stdout + completed.stderr
-        assert json.loads(completed.stdout)["candidates"][0]["classes"] == 7
+        assert json.loads(completed.stdout)["candidates"][0]["classes"] == CLASSES
 
 
 def test_sensitivity_knows_it_too(own: Path) -> None:
