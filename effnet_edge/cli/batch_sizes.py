@@ -24,6 +24,7 @@ def check_batch_sizes(
     Nothing for a PyTorch network, which is the same at all of them.
     """
     from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, BatchSizeCheck, sizes_to_check
+    from effnet_edge.parity.comparison import logits_of
 
     candidate, batch = models.candidates[candidate_index], models.batch_of(candidate_index)
     pixels, _ = next(iter(few.batches(models.preprocessing, PICTURES, [])), (None, None))
@@ -32,7 +33,7 @@ def check_batch_sizes(
     bundle = models.bundle_of(candidate_index)
     # Of a model file nobody says what it is: the widest limit holds.
     own_answers_db = OWN_ANSWERS_DB[bundle.manifest.precision if bundle else "int8"]
-    check = BatchSizeCheck(pixels, models.reference.infer(pixels), models.output_kind)
+    check = BatchSizeCheck(pixels, logits_of(models.reference, pixels), models.output_kind)
     sizes = sorted({*sizes_to_check(batch), batch_size})
     with progress_bar(f"batch sizes of {candidate.name}") as progress:
         return check.run(candidate, sizes, own_answers_db, progress=progress)

@@ -170,13 +170,19 @@ class BatchSizeCheck:
     def _decibels(self, answers: NDArray[np.float32], own: NDArray[np.float32]) -> list[float]:
         """The noise of each answer against the mean power of all pictures.
 
-        Not against its own power: of two classes, a picture may rightly have logits near zero.
+        Not against its own power: of two classes, a picture may rightly have logits near zero. Of a
+        regression, the power is that of the deviations from the mean, each output's its own.
         """
         pictures = len(self._pixels)
-        own = own[:pictures].astype(np.float64)
-        signal = float(np.square(own).sum()) / pictures
-        rows = np.arange(len(answers)) % pictures
-        noise = np.square(answers - own[rows]).sum(axis=1)
+        values = own[:pictures].astype(np.float64)
+        errors = answers - values[np.arange(len(answers)) % pictures]
+        if self._output == "regression" and pictures > 1:
+            values -= values.mean(axis=0)
+            spread = values.std(axis=0)
+            scale = np.where(spread > 0, spread, 1.0)
+            values, errors = values / scale, errors / scale
+        signal = float(np.square(values).sum()) / pictures
+        noise = np.square(errors).sum(axis=1)
         return [decibels(signal, float(each)) for each in noise]
 
 

@@ -145,12 +145,13 @@ class EngineRunner:
         """Give the float32 logits (N, classes) of N images, N ≥ 0, in an array of their own.
 
         A regression gives values (N, outputs), a bundle without a classifier features (N, C). They
-        are as the engine gives them, NaN and infinite ones, too, which `classify` refuses. `batch` is uint8 pixels (N, H, W, C), RGB
-        or the bundle's own channels; bundles whose engine takes float32 also take normalized values
-        (N, C, H, W). What the engine takes itself is not copied. More images than the engine's
-        batch are split; fewer than a static batch are padded. TensorRT bundles also take such an
-        array where it lies on the GPU, of any library that has DLPack or
-        `__cuda_array_interface__`; it is read in place and must stay as it is until the answer.
+        are as the engine gives them, NaN and infinite ones, too, which `classify` refuses. `batch`
+        is uint8 pixels (N, H, W, C), RGB or the bundle's own channels; bundles whose engine takes
+        float32 also take normalized values (N, C, H, W). What the engine takes itself is not
+        copied. More images than the engine's batch are split; fewer than a static batch are padded.
+        TensorRT bundles also take such an array where it lies on the GPU, of any library that has
+        DLPack or `__cuda_array_interface__`; it is read in place and must stay as it is until the
+        answer.
 
         Raises:
             UsageError: another shape or type.

@@ -49,6 +49,12 @@ class Models:
     _tracers: dict[str, Traceable] = field(default_factory=dict)
 
     @property
+    def is_binary(self) -> bool:
+        """Whether they give a yes or no: one label that holds or not, as far as bundles tell."""
+        counts = {manifest.output.classes for manifest in self._opener.manifests}
+        return self.output_kind == "multi-label" and counts <= {1}
+
+    @property
     def classes(self) -> dict[str, int]:
         """Class index by name or WordNet id."""
         return class_indices(self.labels)
@@ -101,7 +107,7 @@ def open_models(
     return Models(
         preprocessing=opener.preprocessing,
         output_kind=_common_output(opener.manifests, openings),
-        labels=_labels(opener.bundles),
+        labels=_labels(opener.bundles, openings),
         reference=opened[reference],
         candidates=[opened[spec] for spec in candidates],
         _specs=(reference, candidates),
@@ -291,11 +297,11 @@ def _common_output(manifests: Sequence[Manifest], openings: Openings) -> OutputK
     return kinds[0] if kinds else openings.network.output_kind
 
 
-def _labels(bundles: Mapping[str, Bundle]) -> tuple[Label, ...]:
-    """Of the first bundle; ImageNet's where there is none."""
+def _labels(bundles: Mapping[str, Bundle], openings: Openings) -> tuple[Label, ...]:
+    """Of the first bundle; ImageNet's where there is none and the outputs are classes."""
     if bundles:
         return next(iter(bundles.values())).labels or ()
-    return tuple(imagenet_labels())
+    return () if openings.network.output_kind == "regression" else tuple(imagenet_labels())
 
 
 def _input_size(path: Path) -> Size | None:

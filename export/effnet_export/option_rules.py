@@ -105,6 +105,13 @@ class Rule:
 RULES = (
     Rule(_PRECISIONS, lambda _: True, "{given} exclude each other: give one of them", least=2),
     Rule(
+        ("--multi-label", "--features"),
+        lambda _: True,
+        "{given}: a network without classifier has no labels",
+        ("export", "parity", "sensitivity"),
+        least=2,
+    ),
+    Rule(
         _KINDS,
         lambda _: True,
         "{given} each tell another kind of output: give one of them",

@@ -213,7 +213,7 @@ _ABSENT: dict[OutputKind, str] = {
 _INSTEAD: dict[OutputKind, str] = {
     "single-label": "limit the SQNR instead",
     "multi-label": "limit the SQNR instead",
-    "regression": "limit --max-nrmse, --max-abs-error or, with true values, --max-mae-increase",
+    "regression": "limit --max-nrmse, --max-error or, with true values, --max-mae-increase",
     "features": "limit the SQNR instead",
 }
 

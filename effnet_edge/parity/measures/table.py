@@ -154,9 +154,7 @@ _DROP = Limit(
     "top-1 drop, of a yes or no the drop of accuracy",
     needs="labelled classes",
 )
-_ABS_ERROR = Limit(
-    "max_abs_error", "max-abs-error", "UNITS", "absolute error, in the unit of the output"
-)
+_ERROR = Limit("max_error", "max-error", "UNITS", "absolute error, in the unit of the output")
 _NRMSE = Limit(
     "max_nrmse",
     "max-nrmse",
@@ -186,7 +184,7 @@ MEASURES: tuple[Measure, ...] = (
         "max_abs_error",
         {kind: f"max |Δ{name[:-1]}|" for kind, name in OUTPUT_NAMES.items()},
         metrics.max_abs_error,
-        limit=_ABS_ERROR,
+        limit=_ERROR,
         kept=True,
     ),
     Measure(
