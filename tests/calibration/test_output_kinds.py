@@ -144,3 +144,22 @@ def test_the_costs_of_independent_labels_are_their_own_divergence(
         found = found - (found - exact).mean(0)
     expected = sigmoid_kl_divergence(exact.numpy(), found.numpy())
     assert many[CLASSIFIER] == pytest.approx(expected, rel=0.05)
+
+
+def test_values_are_calibrated_for_their_spread(network: EfficientNet) -> None:
+    """An offset that all values share makes nothing cheaper."""
+    told = []
+    for offset in (0.0, 1000.0):
+        values = copy.deepcopy(network)
+        values.output_kind = "regression"
+        values.classifier.bias.data += offset
+        table = calibrate(values, Smooth(32), PREPROCESSING, (ASYMMETRIC_UINT8,))
+        part = table.quantization(ASYMMETRIC_UINT8.name)
+        assert part.logit_gain == 1.0
+        loss = keep_for_budget(values, part, Smooth(32), PREPROCESSING, Gate(max_nrmse=10.0))
+        costs = {each.name: each.divergence for each in sensitivity(values, part, [normalized(8)])}
+        told.append((loss.best.loss.nrmse, costs[CLASSIFIER]))
+    (plain, cost), (moved, moved_cost) = told
+    # In float32, a thousand has three digits less behind the point.
+    assert moved == pytest.approx(plain, rel=0.05)
+    assert moved_cost == pytest.approx(cost, rel=0.3)
