@@ -108,6 +108,13 @@ def _lost(document: Document, candidate: Document) -> str:
     if document["output"] == "features":
         told = BY_KEY["sqnr_db"].tell(candidate["sqnr_db"])
         return f"the features differ by {loss.value:.2g} % on {pictures} (SQNR {told})"
+    if document["output"] == "regression":
+        told = (
+            "no error that can be told"
+            if math.isnan(loss.value)
+            else f"an error of {loss.value:.2g} %"
+        )
+        return f"{told} of the values' spread on {pictures}"
     what = "answer" if kind.title == "other answers" else "set of labels"
     if loss.value == 0:
         return f"the same {what} on all {pictures}"
@@ -179,6 +186,9 @@ MEANINGS = {
     "kl": "how far the probabilities are apart; 0 is equal, 0.02 is little",
     "top1_drop": "how many fewer of a hundred pictures are right",
     "top5_drop": "the same, with the right class among the best five",
+    "nrmse": "the error next to how much the values vary; 0 is equal, 1 is always the mean",
+    "correlation": "1: the values rise and fall together",
+    "mae_increase": "how much farther from the true values on average",
     "max_abs_error": "the largest difference of any number",
     "mean_abs_error": "the mean difference of all numbers",
 }
