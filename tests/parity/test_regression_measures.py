@@ -78,7 +78,7 @@ def test_errors_from_the_truth_are_numpys(seed, cut):
     low, high = document["intervals"]["mae_increase"]
     worst = (after - before)[:, grown.argmax()]
     assert high - low == pytest.approx(2 * 1.959964 * worst.std() / math.sqrt(30), rel=1e-4)
-    assert Gate(max_mae_increase=grown.max() + 1e-9).check(found) == []
+    assert Gate(max_mae_increase=max(grown.max(), 0) + 1e-9).check(found) == []
     assert Gate(max_mae_increase=0).check(found) or grown.max() <= 0
 
 

@@ -105,20 +105,21 @@ def _lost(document: Document, candidate: Document) -> str:
     loss, kind = loss_of(document, candidate), loss_kind(document)
     if loss.interval is not None:
         return _drop(loss.value, loss.interval, pictures)
-    if document["output"] == "features":
-        told = BY_KEY["sqnr_db"].tell(candidate["sqnr_db"])
-        return f"the features differ by {loss.value:.2g} % on {pictures} (SQNR {told})"
-    if document["output"] == "regression":
-        told = (
-            "no error that can be told"
-            if math.isnan(loss.value)
-            else f"an error of {loss.value:.2g} %"
-        )
-        return f"{told} of the values' spread on {pictures}"
+    if document["output"] in ("features", "regression"):
+        return _apart(document, candidate, loss.value, pictures)
     what = "answer" if kind.title == "other answers" else "set of labels"
     if loss.value == 0:
         return f"the same {what} on all {pictures}"
     return f"another {what} on {loss.value:.2g} % of {pictures}"
+
+
+def _apart(document: Document, candidate: Document, percent: float, pictures: str) -> str:
+    """What is said of outputs that are no classes."""
+    if document["output"] == "features":
+        told = BY_KEY["sqnr_db"].tell(candidate["sqnr_db"])
+        return f"the features differ by {percent:.2g} % on {pictures} (SQNR {told})"
+    told = "no error that can be told" if math.isnan(percent) else f"an error of {percent:.2g} %"
+    return f"{told} of the values' spread on {pictures}"
 
 
 def _drop(points: float, interval: tuple[float, float], pictures: str) -> str:
