@@ -115,7 +115,7 @@ def test_a_report_tells_errors_from_true_values(
     (tmp_path / "ages.csv").write_text('path,"[age], years"\n' + "\n".join(rows))
 
     offset = folder / "offset.safetensors"
-    limits = ("--max-mae-increase", "3.5", "--report", "page.html", "--json")
+    limits = ("--max-mae-increase", "2.5", "--report", "page.html", "--json")
     completed = effnet_edge("parity", age, offset, "--labels", "ages.csv", *limits)
 
     assert completed.returncode == 1, completed.stderr
@@ -124,7 +124,7 @@ def test_a_report_tells_errors_from_true_values(
     assert (sound["passed"], moved["passed"]) == (True, False)
     assert sound["truth"]["candidate_mae"] == pytest.approx([1], abs=1e-3)
     # One below the truth before, four above it now.
-    assert moved["mae_increase"] == pytest.approx(3, abs=1e-3) or moved["mae_increase"] > 3
+    assert moved["mae_increase"] == pytest.approx(3, abs=1e-3)
     (row,) = moved["by_output"]
     assert (row["label"], row["offset"]) == ("[age], years", pytest.approx(5, abs=1e-3))
     assert len(moved["differences"]) == len(names)
