@@ -2,25 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-OutputKind = Literal["single-label", "multi-label", "features"]
+from effnet_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OutputKind = Literal["single-label", "multi-label", "regression", "features"]
 """Logits of classes that exclude each other (softmax), logits of labels that each hold or not
-(sigmoid), or the pooled features of a network without a classifier."""
+(sigmoid), values as they are, or the pooled features of a network without a classifier."""
 
 OUTPUT_NAMES: dict[OutputKind, str] = {
     "single-label": "logits",
     "multi-label": "logits",
+    "regression": "values",
     "features": "features",
 }
 """What an exported graph calls its output."""
 
-OUTPUT_UNITS: dict[OutputKind, str] = {
-    "single-label": "classes",
-    "multi-label": "labels",
-    "features": "features",
+OUTPUT_UNITS: dict[OutputKind, tuple[str, str]] = {
+    "single-label": ("class", "classes"),
+    "multi-label": ("label", "labels"),
+    "regression": ("value", "values"),
+    "features": ("feature", "features"),
 }
-"""What the columns of the output are, as a person would say it."""
+"""What one column of the output is, as a person would say it, and what several are."""
 
 DECISION_THRESHOLD = 0.5
 """The least probability at which a label of a multi-label model counts as given."""
+
+ONE_OUTPUT = (
+    "one output is no choice of a class, as its softmax is 100 % for every picture: "
+    "say --multi-label for a yes or no (a probability by sigmoid), or --regression for a value"
+)
+
+
+def told_outputs(kind: OutputKind, count: int) -> str:
+    """How many numbers a picture gets, in words: "5 classes"."""
+    one, several = OUTPUT_UNITS[kind]
+    return f"{count} {one if count == 1 else several}"
+
+
+def check_one_output(kind: OutputKind, count: int) -> None:
+    """Raise UsageError for a single output that is said to choose between classes."""
+    if kind == "single-label" and count == 1:
+        raise UsageError(ONE_OUTPUT)
+
+
+def value_names(count: int, labels: Sequence[str] | None = None) -> list[str]:
+    """The names of a regression's values: those that it has, else "value", or "value_0", …."""
+    if labels:
+        return list(labels)
+    return ["value"] if count == 1 else [f"value_{index}" for index in range(count)]

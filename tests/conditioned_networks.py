@@ -23,15 +23,21 @@ from effnet_edge.pictures.image import normalize
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from effnet_edge.outputs import OutputKind
+
 PHOTOS = 16
 BRANCH_GAIN = 0.2
 LOGIT_DEVIATION = 2.0
 
 
-def conditioned_network(variant: str, resolution: int, *, classes: int = 10) -> EfficientNet:
+def conditioned_network(
+    variant: str, resolution: int, *, classes: int = 10, output_kind: OutputKind = "single-label"
+) -> EfficientNet:
     """In evaluation mode, with its batch norms."""
     torch.manual_seed(0)
-    network = EfficientNet(VARIANTS[variant], resolution=resolution, num_classes=classes)
+    network = EfficientNet(
+        VARIANTS[variant], resolution=resolution, num_classes=classes, output_kind=output_kind
+    )
     photos = _photos(variant, resolution)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -29,8 +29,9 @@ class LayerCost:
         name, kind: the layer's; of the stem only the weights are quantized.
         depth: the layer's place in the order of execution.
         divergence: of the answers from the exact network's, by the measure of `OUTPUT_MEASURES`:
-            KL of the probabilities, nats, or the normalized error of features. The layer's bias
-            makes up for its mean error, as it does in the finished model.
+            KL of the probabilities, nats, or the error of features or values as a share of their
+            energy or variance. The layer's bias makes up for its mean error, as it does in the
+            finished model.
         snr_db: the signal to noise that calibration promised, decibels; None for the stem.
         rule: how its range was chosen; None for the stem.
     """

@@ -19,7 +19,7 @@ from effnet_edge.machine import Machine  # noqa: TC001 - cattrs resolves it at r
 from effnet_edge.model.architecture import Activation, Pooling  # noqa: TC001 - as below
 from effnet_edge.model.provenance import Weights  # noqa: TC001 - as above
 from effnet_edge.model.variants import VARIANTS, Padding
-from effnet_edge.outputs import OutputKind  # noqa: TC001 - as above
+from effnet_edge.outputs import ONE_OUTPUT, OutputKind
 from effnet_edge.pictures.image import Preprocessing  # noqa: TC001 - as above
 from effnet_edge.size import Size
 
@@ -60,7 +60,7 @@ class BatchRange:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """What the engine gives, float32 (N, classes): logits, or the features of a picture.
+    """What the engine gives, float32 (N, classes): logits, or the values or features of a picture.
 
     `classes` is how many numbers there are a picture, also where these are no classes.
     """
@@ -333,6 +333,8 @@ def _check_consistency(manifest: Manifest, source: str | os.PathLike[str]) -> No
     ]
     if manifest.labels is not None and manifest.output.kind == "features":
         problems.append("labels: features have none")
+    if manifest.output.kind == "single-label" and manifest.output.classes == 1:
+        problems.append(f"output: {ONE_OUTPUT}")
     problems += [
         f"{role}: needs minimum <= optimum <= maximum"
         for role, batch in _batches(manifest)

@@ -24,6 +24,7 @@ def check_batch_sizes(
     Nothing for a PyTorch network, which is the same at all of them.
     """
     from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, BatchSizeCheck, sizes_to_check
+    from effnet_edge.parity.comparison import logits_of
 
     candidate, batch = models.candidates[candidate_index], models.batch_of(candidate_index)
     pixels, _ = next(iter(few.batches(models.preprocessing, PICTURES, [])), (None, None))
@@ -34,7 +35,7 @@ def check_batch_sizes(
     own_answers_db = OWN_ANSWERS_DB[bundle.manifest.precision if bundle else "int8"]
     check = BatchSizeCheck(
         pixels,
-        models.reference.infer(pixels),
+        logits_of(models.reference, pixels),
         models.output_kind,
         as_probabilities=models.as_probabilities,
     )

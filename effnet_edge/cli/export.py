@@ -31,6 +31,7 @@ from effnet_edge.cli.network_options import (
 )
 from effnet_edge.cli.signatures import signing_key_of, signing_option
 from effnet_edge.cli.variant_names import VariantName
+from effnet_edge.outputs import told_outputs
 from effnet_edge.targets import TARGETS
 from effnet_edge.text import plain
 
@@ -53,7 +54,8 @@ if TYPE_CHECKING:
 @click.option(
     "--labels",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Class names, one a line or a JSON list. [default: ImageNet's for 1000 classes]",
+    help="Names of the classes or values, one a line or a JSON list. [default: ImageNet's for 1000 "
+    "classes]",
 )
 @click.option(
     "--input",
@@ -83,6 +85,13 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0),
     metavar="NATS",
     help="The same for the KL divergence from FP32; needs no labels.",
+)
+@click.option(
+    "--max-nrmse",
+    type=click.FloatRange(min=0),
+    metavar="SHARE",
+    help="The same for a --regression: the root mean square error as a share of the spread of the "
+    "values.",
 )
 @click.option(
     "--weight-bits",
@@ -128,6 +137,7 @@ def command(
     calibration_size: int,
     max_drop: float | None,
     max_kl: float | None,
+    max_nrmse: float | None,
     weight_bits: str | None,
     require_engine: bool,
     compute_capability: str | None,
@@ -160,6 +170,7 @@ def command(
         calibration_size=calibration_size,
         max_drop=max_drop,
         max_kl=max_kl,
+        max_nrmse=max_nrmse,
         weight_bits=int(weight_bits) if weight_bits else None,
         require_engine=require_engine,
         compute_capabilities=generations,
@@ -239,8 +250,9 @@ def _report_original(bundle: Bundle) -> None:
 
 def _ask_for_labels(bundle: Bundle) -> None:
     output = bundle.manifest.output
-    if bundle.labels is None and output.kind != "features":
-        say(f"its {output.classes} classes have no names: export it with --labels FILE")
+    if bundle.labels is None and output.kind != "features" and output.classes > 1:
+        told = told_outputs(output.kind, output.classes)
+        say(f"its {told} have no names: export it with --labels FILE")
 
 
 def _next_step(bundle: Bundle) -> str:

@@ -120,7 +120,7 @@ def _bundle(bundle: Bundle) -> None:
         return
     from rich.table import Table
 
-    from effnet_edge.outputs import OUTPUT_UNITS
+    from effnet_edge.outputs import told_outputs
     from effnet_edge.parity.measures.table import measures_of
 
     table = Table(
@@ -130,8 +130,8 @@ def _bundle(bundle: Bundle) -> None:
     batch = manifest.batch
     rows = {
         "model": (
-            f"{get_variant(manifest.variant).title}, {manifest.output.classes} "
-            f"{OUTPUT_UNITS[manifest.output.kind]}"
+            f"{get_variant(manifest.variant).title}, "
+            f"{told_outputs(manifest.output.kind, manifest.output.classes)}"
         ),
         "target": f"{manifest.target}, {manifest.precision}",
         "size": f"{size / 1e6:.1f} MB in {len(manifest.files)} files",

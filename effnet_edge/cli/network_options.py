@@ -41,7 +41,7 @@ _WEIGHTS = click.option(
 _NUM_CLASSES = click.option(
     "--num-classes",
     type=click.IntRange(1),
-    help="Classes of the network. [default: as many as in the checkpoint]",
+    help="Classes, labels or values of the network. [default: as many as in the checkpoint]",
 )
 _RESOLUTION = click.option(
     "--resolution",
@@ -66,6 +66,11 @@ _MULTI_LABEL = click.option(
     "--multi-label",
     is_flag=True,
     help="The classes do not exclude each other: a probability for each (sigmoid).",
+)
+_REGRESSION = click.option(
+    "--regression",
+    is_flag=True,
+    help="The outputs are no classes but values, which are given as they are.",
 )
 _FEATURES = click.option(
     "--features",
@@ -122,6 +127,7 @@ def network_options(command: Callable[..., object]) -> Callable[..., object]:
         weights: str | None,
         num_classes: int | None,
         multi_label: bool,
+        regression: bool,
         features: bool,
         resolution: Size | None,
         fit: Fit | None,
@@ -132,7 +138,7 @@ def network_options(command: Callable[..., object]) -> Callable[..., object]:
     ) -> object:
         from effnet_edge.model.request import NetworkRequest
 
-        kind = _output_kind(multi_label=multi_label, features=features)
+        kind = _output_kind(multi_label=multi_label, regression=regression, features=features)
 
         def network(variant: str) -> NetworkRequest:
             return NetworkRequest(
@@ -141,8 +147,9 @@ def network_options(command: Callable[..., object]) -> Callable[..., object]:
 
         return command(*arguments, network=network, **others)
 
+    kinds = (_MULTI_LABEL, _REGRESSION, _FEATURES)
     pixels = (_RESOLUTION, _FIT, _PADDING, _MEAN, _STD)
-    for option in reversed((_WEIGHTS, _NUM_CLASSES, _MULTI_LABEL, _FEATURES, *pixels)):
+    for option in reversed((_WEIGHTS, _NUM_CLASSES, *kinds, *pixels)):
         with_network = option(with_network)
     return with_network
 
@@ -166,8 +173,10 @@ def calibration_options(command: Command) -> Command:
     return _CALIBRATION(_CALIBRATION_SIZE(command))
 
 
-def _output_kind(*, multi_label: bool, features: bool) -> OutputKind:
-    """What --multi-label and --features say; see `effnet_export.option_rules` for both."""
+def _output_kind(*, multi_label: bool, regression: bool, features: bool) -> OutputKind:
+    """What the options say; see `effnet_export.option_rules` for several of them."""
     if features:
         return "features"
+    if regression:
+        return "regression"
     return "multi-label" if multi_label else "single-label"

@@ -97,7 +97,8 @@ def _set_limit(context: click.Context, option: click.Parameter, value: float | N
     "--labels",
     type=_FILE,
     metavar="CSV",
-    help="Labelled pictures: columns path and class_index, wnid or label.",
+    help="Labelled pictures: columns path and class_index, wnid or label; of a regression path and "
+    "value, or the names of its values.",
 )
 @click.option("--limit", type=click.IntRange(1), help="So many pictures of the set, at random.")
 @click.option("--layers", is_flag=True, help="Compare every layer: what it adds, what it inherits.")
@@ -255,18 +256,25 @@ def _pictures(
 ) -> Pictures:
     from effnet_edge.errors import UsageError
     from effnet_edge.pictures.sets import ImageSet
+    from effnet_edge.pictures.valued import ValuedImages
 
-    if labels is not None and models.output_kind != "single-label":
+    one_class = models.output_kind == "single-label" or models.is_binary
+    is_regression = models.output_kind == "regression"
+    if labels is not None and not (one_class or is_regression):
         raise UsageError(
             f"--labels {labels}: accuracy is measured for one class a picture, and the model is "
             f"{models.output_kind}: give --images"
         )
     channels = models.preprocessing.channels
+    chosen: ImageSet | ValuedImages
     if images is not None:
         classes = models.classes if models.output_kind == "single-label" else None
         chosen = ImageSet.from_folder(images, classes, channels)
+    elif labels is not None and is_regression:
+        chosen = ValuedImages.from_csv(labels, [label.name for label in models.labels])
     elif labels is not None:
-        chosen = ImageSet.from_csv(labels, models.classes)
+        # Of a yes or no the labels are 0 and 1, whatever the yes is called.
+        chosen = ImageSet.from_csv(labels, None if models.is_binary else models.classes)
     else:
         from effnet_edge.pictures.embedded import EmbeddedPhotos
 

@@ -86,6 +86,11 @@ def _agreement(document: Document, each: Document) -> str:
 
     reference, pictures = document["reference"], f"{document['images']} pictures"
     measure = limited_measure("min_agreement", document["output"])
+    if document["output"] == "regression":
+        share = BY_KEY["nrmse"].tell(each["nrmse"])
+        return (
+            f"gives the values of {reference} with an RMSE of {share} of their spread on {pictures}"
+        )
     if measure is None:
         decibels = BY_KEY["sqnr_db"].tell(each["sqnr_db"])
         return f"gives the features of {reference} with an SQNR of {decibels} on {pictures}"
@@ -129,9 +134,12 @@ def _measures(each: Document, document: Document) -> dict[str, str]:
     if each["calibration_error"]:
         rows["calibration error"] = tell(100 * each["calibration_error"]["candidate"], ".2f", " %")
     for k, drop in (each["accuracy"] or {}).items():
-        rows[k.replace("top", "top-")] = (
+        rows["accuracy" if output == "multi-label" else k.replace("top", "top-")] = (
             f"{drop['reference_percent']:.2f} → {drop['candidate_percent']:.2f} %"
         )
+    for row in each["by_output"] if each["truth"] else ():
+        before, now = (tell(row[f"{side}_mae"], ".4g") for side in ("reference", "candidate"))
+        rows[f"mean absolute error: {row['label']}"] = f"{before} → {now}"
     if each["statistics"]:
         rows["McNemar p"] = tell(each["statistics"]["mcnemar_p"])
         told = each["statistics"]["told_drop_points"]

@@ -21,7 +21,9 @@ from effnet_edge.cli.signatures import trusted_option
 from effnet_edge.text import plain
 
 if TYPE_CHECKING:
-    from effnet_edge.runtime import EngineRunner, Prediction
+    from collections.abc import Sequence
+
+    from effnet_edge.runtime import EngineRunner, Estimate, Prediction
 
 
 @click.command("predict", short_help="Classify pictures with a bundle.")
@@ -52,7 +54,7 @@ def command(
     precision: str | None,
     trusted: Path | None,
 ) -> None:
-    """Classify each IMAGE (a file, or a folder of them) with BUNDLE.
+    """Classify each IMAGE (a file, or a folder of them) with BUNDLE, or tell its values.
 
     A picture that cannot be used, or has no finite answer, is named on standard error, and the exit
     code is then 1.
@@ -60,16 +62,24 @@ def command(
     from effnet_edge.errors import ImageError, NotFiniteError
     from effnet_edge.runtime import EngineRunner
 
-    answers: dict[str, list[Prediction]] = {}
+    answers: dict[str, Sequence[Prediction | Estimate]] = {}
     loaded = EngineRunner.load(
         bundle, device=device, threads=threads, precision=precision, trusted=trusted
     )
     with loaded as runner:
+        gives_values = runner.manifest.output.kind == "regression" and (top, threshold) == (
+            None,
+            None,
+        )
         paths = _expand(images, runner.manifest.input.channels)
         with progress_bar("classifying") as progress:
             for done, path in enumerate(paths, start=1):
                 try:
-                    answers[path] = runner.classify(path, top, threshold)
+                    answers[path] = (
+                        runner.estimate(path)
+                        if gives_values
+                        else runner.classify(path, top, threshold)
+                    )
                 except (ImageError, NotFiniteError) as error:
                     complain(str(error))
                 progress(done, len(paths))
@@ -90,7 +100,7 @@ def _expand(images: tuple[str, ...], channels: int) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def _report(runner: EngineRunner, answers: dict[str, list[Prediction]]) -> None:
+def _report(runner: EngineRunner, answers: dict[str, Sequence[Prediction | Estimate]]) -> None:
     if settings().json:
         print_json(
             {
@@ -111,8 +121,15 @@ def _report(runner: EngineRunner, answers: dict[str, list[Prediction]]) -> None:
         table = Table(title=plain(path), title_justify="left", box=None, show_header=False)
         table.add_column(justify="right")
         table.add_column()
-        for prediction in predictions:
-            table.add_row(f"{100 * prediction.probability:.1f} %", plain(prediction.label))
+        for each in predictions:
+            table.add_row(_told(each), plain(each.label))
         if not predictions:
             table.add_row("", "no class reaches the threshold")
         console().print(table)
+
+
+def _told(each: Prediction | Estimate) -> str:
+    """A value has as many digits as tell one float32 from another in practice."""
+    from effnet_edge.runtime import Estimate
+
+    return f"{each.value:.6g}" if isinstance(each, Estimate) else f"{100 * each.probability:.1f} %"

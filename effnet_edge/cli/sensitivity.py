@@ -82,9 +82,9 @@ def command(
     """Measure what quantizing each layer alone costs, the highest cost first.
 
     The cost is the KL divergence of the answers from those of the FP32 network (of features, the
-    error's share of their energy). Of an INT8 bundle, its own calibration is measured; a variant
-    (see effnet-edge list) is calibrated first, and only then do the options from --calibration to
-    --std matter.
+    error's share of their energy, of values of their variance). Of an INT8 bundle, its own
+    calibration is measured; a variant (see effnet-edge list) is calibrated first, and only then do
+    the options from --calibration to --std matter.
     """
     if plot is not None:
         check_plot(plot)

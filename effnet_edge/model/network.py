@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from effnet_edge.labels import IMAGENET_CLASSES
+from effnet_edge.outputs import check_one_output
 from effnet_edge.size import Size
 
 if TYPE_CHECKING:
@@ -228,8 +229,8 @@ class EfficientNet(nn.Module):
     8, 16 and 32, each (N, channels, height / stride, width / stride), rounded up.
 
     Args:
-        multi_label: the classes do not exclude each other. It changes no number, but what is
-            compared and calibrated for.
+        output_kind: "multi-label" for classes that do not exclude each other, "regression" for
+            values. It changes no number, but what is compared and calibrated for.
         resolution: height and width of the input in pixels, or the side of a square; the variant's
             own if not given. SAME padding is computed for it, so that an exported graph has no
             shape arithmetic; another size is refused.
@@ -241,6 +242,7 @@ class EfficientNet(nn.Module):
         drop_connect: rate of the last block; it grows linearly from 0 at the first.
 
     Raises:
+        UsageError: one output, and no other kind of it than single-label.
         ValueError: from `forward`, for an input of another size under SAME padding.
     """
 
@@ -249,7 +251,7 @@ class EfficientNet(nn.Module):
         variant: Variant,
         *,
         num_classes: int = IMAGENET_CLASSES,
-        multi_label: bool = False,
+        output_kind: OutputKind = "single-label",
         in_channels: int = 3,
         resolution: Size | int | None = None,
         padding: Padding = "same",
@@ -267,9 +269,9 @@ class EfficientNet(nn.Module):
         self.batch_norm_eps = batch_norm_eps
         self.pooling = pooling
         self.features_only = features_only
-        self.output_kind: OutputKind = "multi-label" if multi_label else "single-label"
-        if num_classes == 0 or features_only:
-            self.output_kind = "features"
+        has_classifier = num_classes > 0 and not features_only
+        self.output_kind: OutputKind = output_kind if has_classifier else "features"
+        check_one_output(self.output_kind, num_classes)
         size = self.resolution
         activation = activation or variant.family.activation
         self.activation = activation

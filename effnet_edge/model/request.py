@@ -23,8 +23,8 @@ class NetworkRequest:
         weights: "imagenet" or another name that the variant has, a checkpoint file, an address on
             the Hugging Face hub, or "random"; "imagenet" if None.
         num_classes: of the checkpoint's classifier if None; 1000 where the weights are random.
-        output_kind: "multi-label" for classes that do not exclude each other, "features" for the
-            network without its classifier, whatever `num_classes` says.
+        output_kind: "multi-label" for classes that do not exclude each other, "regression" for
+            values, "features" for the network without its classifier, whatever `num_classes` says.
         resolution: height and width of the input in pixels, or the side of a square; that of the
             weights, or the variant's own, if None.
         fit: how a picture is brought to that size; as the weights' code base does if None.

@@ -20,6 +20,7 @@ from effnet_edge.model.provenance import Weights
 from effnet_edge.model.remote.registry import IMAGENET, weight_names
 from effnet_edge.model.request import RANDOM_WEIGHTS
 from effnet_edge.model.variants import Variant, get_variant
+from effnet_edge.outputs import ONE_OUTPUT
 
 if TYPE_CHECKING:
     from effnet_edge.model.request import NetworkRequest
@@ -48,8 +49,8 @@ def load_source(request: NetworkRequest, on_progress: Progress | None = None) ->
 
     Raises:
         UsageError: an unknown variant or name, none given for a variant without "imagenet", another
-            number of classes than the checkpoint's, or a mean or deviation that does not fit the
-            channels.
+            number of classes than the checkpoint's, one output for exclusive classes, or a mean or
+            deviation that does not fit the channels.
         CheckpointError: the checkpoint does not fit, or cannot be downloaded.
     """
     variant = get_variant(request.variant)
@@ -82,7 +83,7 @@ def _built(
     network = EfficientNet(
         variant,
         num_classes=0 if request.output_kind == "features" else num_classes,
-        multi_label=request.output_kind == "multi-label",
+        output_kind=request.output_kind,
         in_channels=in_channels,
         resolution=preprocessing.resolution,
         padding=padding,
@@ -95,6 +96,8 @@ def _built(
 
 def _check_classes(request: NetworkRequest, facts: CheckpointFacts, name: str) -> None:
     asked, told = request.num_classes, facts.num_classes
+    if told == 1 and request.output_kind == "single-label":
+        raise UsageError(f"{name}: {ONE_OUTPUT}")
     if request.output_kind == "features" or asked is None or told is None:
         return
     if asked not in {told, facts.classifier_rows}:

@@ -184,13 +184,19 @@ class BatchSizeCheck:
     ) -> list[float]:
         """The noise of each answer against the mean power of all pictures.
 
-        Not against its own power: of two classes, a picture may rightly have logits near zero.
+        Not against its own power: of two classes, a picture may rightly have logits near zero. Of a
+        regression, the power is that of the deviations from the mean, each output's its own.
         """
         pictures = len(self._pixels)
         answers, own = self._compared(logits), self._compared(own_logits[:pictures])
+        errors = answers - own[np.arange(len(answers)) % pictures]
+        if self._output == "regression" and pictures > 1:
+            own = own - own.mean(axis=0)
+            spread = own.std(axis=0)
+            scale = np.where(spread > 0, spread, 1.0)
+            own, errors = own / scale, errors / scale
         signal = float(np.square(own).sum()) / pictures
-        rows = np.arange(len(answers)) % pictures
-        noise = np.square(answers - own[rows]).sum(axis=1)
+        noise = np.square(errors).sum(axis=1)
         return [decibels(signal, float(each)) for each in noise]
 
     def _compared(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:

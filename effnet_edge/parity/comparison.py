@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.parity.measures.accuracy import AccuracyDrop, accuracy_drop
+from effnet_edge.outputs import check_one_output
+from effnet_edge.parity.measures.accuracy import AccuracyDrop, accuracy_drop, binary_drop
 from effnet_edge.parity.measures.formula import Formula
 from effnet_edge.parity.measures.metrics import Floats, finite_images
 from effnet_edge.parity.measures.probabilities import of_probabilities
 from effnet_edge.parity.measures.result import ParityResult
 from effnet_edge.parity.measures.table import measures_of
+from effnet_edge.parity.measures.values import ConstantOutputs, TruthErrors
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -77,6 +79,8 @@ class Comparison:
         self._partials: dict[str, Partial] = {}
         self._nonfinite = [0, 0]
         self._accuracy: AccuracyDrop | None = None
+        self._truth: TruthErrors | None = None
+        self._constants = (ConstantOutputs(), ConstantOutputs())
 
     @property
     def images(self) -> int:
@@ -88,6 +92,9 @@ class Comparison:
     ) -> None:
         """Add a batch: two logits (N, classes), N ≥ 1, and N class indices or None.
 
+        Of a yes or no (one output, multi-label) the labels are 0 or 1, of a regression the true
+        values, (N, outputs).
+
         Raises UsageError where the two have different class counts, a label is no class of theirs
         or the output has no accuracy, ValueError where the batches differ in length or only some
         have labels.
@@ -95,13 +102,10 @@ class Comparison:
         ref, cand = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
         self._check(ref, cand, labels)
         if labels is not None:
-            if self._output != "single-label":
-                raise UsageError(
-                    f"labels do not go with a {self._output} model: only for one class a picture "
-                    "accuracy is measured; leave the labels out"
-                )
-            drop = accuracy_drop(ref, cand, labels)
-            self._accuracy = self._accuracy + drop if self._accuracy else drop
+            self._add_labelled(ref, cand, labels)
+        if self._output == "regression":
+            self._constants[0].add(ref)
+            self._constants[1].add(cand)
         for key, formula in self._formulas.items():
             self._partials[key] = formula.joined(
                 self._partials.get(key), formula.partial(ref, cand)
@@ -110,6 +114,20 @@ class Comparison:
             self._nonfinite[side] += int((~finite_images(logits)).sum())
         self._images += len(ref)
         self._classes = ref.shape[1]
+
+    def _add_labelled(self, ref: Floats, cand: Floats, labels: ArrayLike) -> None:
+        if self._output == "regression":
+            errors = TruthErrors.of(ref, cand, labels)
+            self._truth = self._truth + errors if self._truth else errors
+            return
+        is_binary = self._output == "multi-label" and ref.shape[1] == 1
+        if self._output != "single-label" and not is_binary:
+            raise UsageError(
+                f"labels do not go with a {self._output} model: only for one class a picture "
+                "accuracy is measured; leave the labels out"
+            )
+        drop = (binary_drop if is_binary else accuracy_drop)(ref, cand, labels)
+        self._accuracy = self._accuracy + drop if self._accuracy else drop
 
     def result(self, image_source: str = "", skipped: tuple[str, ...] = ()) -> ParityResult:
         """The measures over all batches so far; raises UsageError where there were none."""
@@ -132,6 +150,9 @@ class Comparison:
             skipped=skipped,
             output=self._output,
             as_probabilities=self._as_probabilities,
+            truth=self._truth,
+            reference_constant=self._constants[0].found(),
+            candidate_constant=self._constants[1].found(),
         )
 
     def _check(self, ref: Floats, cand: Floats, labels: ArrayLike | None) -> None:
@@ -144,7 +165,8 @@ class Comparison:
                 f"{self._names[0]} has {ref.shape[1]} classes but {self._names[1]} has "
                 f"{cand.shape[1]}: compare two models of the same classes"
             )
-        if self._images and (labels is None) != (self._accuracy is None):
+        check_one_output(self._output, ref.shape[1])
+        if self._images and (labels is None) != (self._accuracy is None and self._truth is None):
             raise ValueError("give labels with every batch or with none")
 
 
@@ -183,6 +205,8 @@ def compare(
 def logits_of(model: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """One row of logits for each image; raises BackendError where the model gives anything else."""
     logits = model.infer(pixels)
+    if logits.ndim == 1:  # of one output, whose axis some exports leave out
+        logits = logits[:, None]
     if logits.ndim != 2 or len(logits) != len(pixels):
         raise BackendError(
             f"{model.name} answered {len(pixels)} images with an array of shape {logits.shape}, "

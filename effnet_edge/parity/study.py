@@ -5,21 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from effnet_edge.parity.comparison import Comparison, logits_of
 from effnet_edge.parity.measures.answers import Answers, Flip, FlipCollector
 from effnet_edge.parity.measures.label_changes import LabelChanges
+from effnet_edge.parity.measures.value_answers import (
+    Difference,
+    DifferenceCollector,
+    ValueAnswers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.measures.result import ParityResult
     from effnet_edge.pictures.image import Preprocessing
-    from effnet_edge.pictures.protocol import Pictures
+    from effnet_edge.pictures.protocol import Labels, Pictures
     from effnet_edge.progress import Steps
 
 
@@ -27,13 +33,16 @@ if TYPE_CHECKING:
 class Study:
     """One candidate: the measures, each answer, and the flipped pictures.
 
-    `answers` and `flips` are of one class a picture, `label_changes` of independent labels.
+    `answers` and `flips` are of one class a picture, `label_changes` of independent labels,
+    `values` and `differences` of a regression.
     """
 
     result: ParityResult
     answers: Answers | None
     label_changes: LabelChanges | None
     flips: list[Flip]
+    values: ValueAnswers | None = None
+    differences: tuple[Difference, ...] = ()
 
 
 def study(
@@ -88,21 +97,29 @@ class _Run:
         self._answers: list[Answers] = []
         self._label_changes: list[LabelChanges] = []
         self._flips = FlipCollector()
+        self._values: list[ValueAnswers] = []
+        self._differences = DifferenceCollector()
 
     def add(
         self,
         pixels: NDArray[np.uint8],
         expected: NDArray[np.float32],
-        labels: NDArray[np.int64] | None,
+        labels: Labels | None,
     ) -> None:
         logits = logits_of(self._candidate, pixels)
         self._comparison.update(expected, logits, labels)
         if self._output == "single-label":
-            answers = Answers.of(expected, logits, labels)
+            classes = None if labels is None else labels.astype(np.int64)
+            answers = Answers.of(expected, logits, classes)
             self._answers.append(answers)
             self._flips.add(pixels, answers)
         elif self._output == "multi-label":
             self._label_changes.append(LabelChanges.of(expected, logits))
+        elif self._output == "regression":
+            truth = None if labels is None else labels.astype(np.float64).reshape(logits.shape)
+            values = ValueAnswers(expected.astype(np.float64), logits.astype(np.float64), truth)
+            self._values.append(values)
+            self._differences.add(pixels, values)
 
     def finish(self, source: str, skipped: tuple[str, ...]) -> Study:
         result = self._comparison.result(source, skipped)
@@ -111,4 +128,6 @@ class _Run:
             Answers.joined(self._answers) if self._answers else None,
             LabelChanges.joined(self._label_changes) if self._label_changes else None,
             self._flips.flips(),
+            ValueAnswers.joined(self._values) if self._values else None,
+            tuple(self._differences.differences()),
         )

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 
     from effnet_edge.pictures.image import Preprocessing
 
-Batch: TypeAlias = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]
-"""Pixels, uint8 (n, H, W, C), and class indices, int64 (n,), or None for an unlabelled set."""
+Labels: TypeAlias = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+"""Class indices, int64 (n,), or true values of a regression, float64 (n, values)."""
+
+Batch: TypeAlias = tuple[npt.NDArray[np.uint8], Labels | None]
+"""Pixels, uint8 (n, H, W, C), and labels, or None for an unlabelled set."""
 
 
 class Pictures(Protocol):
@@ -25,7 +28,7 @@ class Pictures(Protocol):
 
     @property
     def labels(self) -> tuple[int, ...] | None:
-        """Give the class index of every picture, or None where the classes are not known."""
+        """Give the class index of every picture, or None where there is none or it is not known."""
 
     def __len__(self) -> int:
         """Count the pictures, readable or not."""

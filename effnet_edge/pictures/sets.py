@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import random
 import re
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effnet_edge.errors import ImageError, UsageError
+from effnet_edge.pictures.csv_files import csv_rows, header_of, is_file, picture_rows
 from effnet_edge.pictures.image import Pixels, Preprocessing, picture_extensions, prepare
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class ImageSet:
         Raises `UsageError` where the folder does not exist, cannot be read or has no pictures.
         """
         root = Path(folder)
-        if _is_file(root):
+        if is_file(root):
             raise UsageError(f"{str(root)!r} is a file; give a folder of pictures")
         extensions = picture_extensions(channels)
         found = _pictures_below(root, extensions)
@@ -68,37 +67,34 @@ class ImageSet:
 
     @classmethod
     def from_csv(
-        cls, csv_file: str | os.PathLike[str], classes: Mapping[str, int] | None = None
+        cls,
+        csv_file: str | os.PathLike[str],
+        classes: Mapping[str, int] | None = None,
+        *,
+        labelled: bool = True,
     ) -> ImageSet:
         """The pictures that a CSV file lists, in its order.
 
         The header names a column `path`, relative to the file's folder, and one of `class_index`
         (0 or more), `wnid` and `label`; of several, the first in this order counts. The last two
-        are looked up in `classes`.
+        are looked up in `classes`. Where the set is not to be `labelled`, only `path` counts.
 
         Raises `UsageError`, naming the file and the line, at the first row that is not so or whose
         picture does not exist.
         """
         file = Path(csv_file)
-        rows = _csv_rows(file)
-        line, header = next(rows, (1, []))
-        header = [name.strip() for name in header]
-        path_at, label_at = _columns(f"{str(file)!r}, line {line}", header, classes)
+        rows = csv_rows(file)
+        place, header = header_of(file, rows, _LABEL_COLUMNS if labelled else ())
+        label_at = _label_column(place, header, classes) if labelled else None
         paths, labels = [], []
-        for line, row in rows:
-            place = f"{str(file)!r}, line {line}"
-            if len(row) != len(header):
-                raise UsageError(
-                    f"{place}: {len(row)} columns where the header names {len(header)}"
-                )
-            path = file.parent / row[path_at]
-            if not _is_file(path):
-                raise UsageError(f"{place}: the picture {str(path)!r} does not exist")
+        for place, path, row in picture_rows(file, rows, header):
             paths.append(path)
-            labels.append(_class_index(place, header[label_at], row[label_at].strip(), classes))
+            if label_at is not None:
+                text = row[label_at].strip()
+                labels.append(_class_index(place, header[label_at], text, classes))
         if not paths:
             raise UsageError(f"{str(file)!r} lists no pictures")
-        return cls(tuple(paths), tuple(labels), str(file))
+        return cls(tuple(paths), tuple(labels) if labelled else None, str(file))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -201,59 +197,8 @@ def _pictures_below(root: Path, extensions: frozenset[str]) -> Iterator[Path]:
                 yield path
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long, a folder that may not be entered
-        return False
-
-
-def _csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, each with the number of its first line."""
-    reader = csv.reader(io.StringIO(_csv_text(file), newline=""), strict=True)
-    while True:
-        line = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise UsageError(f"{str(file)!r}, line {line}: not CSV: {error}") from error
-        if row:
-            yield line, row
-
-
-def _csv_text(file: Path) -> str:
-    name = repr(str(file))
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError as error:
-        raise UsageError(f"{name} does not exist; give a CSV file of pictures") from error
-    except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
-    if not content.strip():
-        raise UsageError(f"{name} is empty; its first line must name the columns")
-    nul = content.find(b"\0")
-    if nul >= 0:
-        raise UsageError(f"{name}, line {_line_at(content, nul)}: a NUL byte; save it as UTF-8")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = _line_at(content, error.start)
-        raise UsageError(f"{name}, line {line}: not UTF-8; save it as UTF-8") from error
-
-
-def _line_at(content: bytes, position: int) -> int:
-    return content.count(b"\n", 0, position) + 1
-
-
-def _columns(place: str, header: list[str], classes: Mapping[str, int] | None) -> tuple[int, int]:
-    """Where the path and the label are in a row."""
-    for name in ("path", *_LABEL_COLUMNS):
-        if header.count(name) > 1:
-            raise UsageError(f"{place}: the column {name!r} is named twice")
-    if "path" not in header:
-        raise UsageError(f"{place}: no column 'path'; the header must name one")
+def _label_column(place: str, header: list[str], classes: Mapping[str, int] | None) -> int:
+    """Where the label is in a row."""
     label = next((name for name in _LABEL_COLUMNS if name in header), None)
     if label is None:
         raise UsageError(f"{place}: no column 'class_index', 'wnid' or 'label'; name one of them")
@@ -261,7 +206,7 @@ def _columns(place: str, header: list[str], classes: Mapping[str, int] | None) -
         raise UsageError(
             f"{place}: nothing is known here to look {label!r} up in; add a column 'class_index'"
         )
-    return header.index("path"), header.index(label)
+    return header.index(label)
 
 
 def _class_index(place: str, column: str, text: str, classes: Mapping[str, int] | None) -> int:

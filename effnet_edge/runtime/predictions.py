@@ -1,4 +1,4 @@
-"""From the logits of an image to classes with names and probabilities."""
+"""From what a model answers to an image to classes with probabilities, or to named values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effnet_edge.errors import NotFiniteError, UsageError
-from effnet_edge.outputs import DECISION_THRESHOLD
+from effnet_edge.outputs import DECISION_THRESHOLD, OUTPUT_UNITS, told_outputs, value_names
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,6 +33,48 @@ class Prediction:
     probability: float
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """One value of a regression for one image, in the unit that the model was trained with."""
+
+    index: int
+    label: str
+    value: float
+
+
+class Values:
+    """Names the values that a regression answers with.
+
+    Args:
+        count: how many there are.
+        labels: of the values, or None for "value", or "value_0", ….
+
+    Raises:
+        UsageError: the model gives no values.
+    """
+
+    def __init__(self, kind: OutputKind, count: int, labels: tuple[Label, ...] | None) -> None:
+        if kind != "regression":
+            instead = "infer" if kind == "features" else "classify"
+            raise UsageError(
+                f"the bundle gives {OUTPUT_UNITS[kind][1]} and no values: "
+                f"use EngineRunner.{instead}"
+            )
+        self._names = value_names(count, [label.name for label in labels or ()])
+
+    def of(self, values: npt.NDArray[np.float32], picture: str = "the picture") -> list[Estimate]:
+        """The values of one image, in their order, from the model's answer (count,).
+
+        Raises:
+            NotFiniteError: a value is NaN or infinite; the text names the `picture`.
+        """
+        check_finite(values, "regression", picture)
+        return [
+            Estimate(index, name, float(value))
+            for index, (name, value) in enumerate(zip(self._names, values, strict=True))
+        ]
+
+
 class Classes:
     """Chooses and names the classes that a model answers with.
 
@@ -42,8 +84,8 @@ class Classes:
         threshold: the least probability, 0..1, of independent classes; 0.5 if None.
 
     Raises:
-        UsageError: the model gives features, an option is out of its range, or a threshold is asked
-            of classes that exclude each other.
+        UsageError: the model gives features or values, an option is out of its range, or a
+            threshold is asked of classes that exclude each other.
     """
 
     def __init__(
@@ -56,6 +98,11 @@ class Classes:
         if kind == "features":
             raise UsageError(
                 "the bundle gives features and has no classes: use EngineRunner.infer in Python"
+            )
+        if kind == "regression":
+            raise UsageError(
+                "the bundle gives values and has no classes: use EngineRunner.estimate in Python, "
+                "or effnet-edge predict without --top and --threshold"
             )
         if top is not None and top < 1:
             raise UsageError(f"top {top}: needs 1 or more")
@@ -74,12 +121,7 @@ class Classes:
         Raises:
             NotFiniteError: a logit is NaN or infinite; the text names the `picture`.
         """
-        if not np.isfinite(logits).all():
-            raise NotFiniteError(
-                f"{picture}: the model's answer is no number (NaN or infinite in "
-                f"{int((~np.isfinite(logits)).sum())} of {len(logits)} classes): "
-                "run it in FP32, or export it again"
-            )
+        check_finite(logits, "single-label", picture)
         probabilities = _sigmoid(logits) if self._independent else _softmax(logits)
         best = np.argsort(-probabilities, kind="stable")
         if self._independent:
@@ -91,6 +133,17 @@ class Classes:
             return Prediction(index, f"class {index}", None, probability)
         label = self._labels[index]
         return Prediction(index, label.name, label.wnid, probability)
+
+
+def check_finite(answer: npt.NDArray[np.float32], kind: OutputKind, picture: str) -> None:
+    """Raise NotFiniteError where a number of an answer (classes,) is NaN or infinite."""
+    finite = np.isfinite(answer)
+    if not finite.all():
+        raise NotFiniteError(
+            f"{picture}: the model's answer is no number (NaN or infinite in "
+            f"{int((~finite).sum())} of {told_outputs(kind, len(answer))}): "
+            "run it in FP32, or export it again"
+        )
 
 
 def _softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +19,13 @@ from effnet_edge.runtime.backend import EngineSpec, load_backend
 from effnet_edge.runtime.device_array import DeviceArray, ExportsDeviceArray, device_array
 from effnet_edge.runtime.interface import interface_of
 from effnet_edge.runtime.lifetime import Lifetime, enter_loading
-from effnet_edge.runtime.predictions import Classes, Prediction
+from effnet_edge.runtime.predictions import Classes, Estimate, Prediction, Values
 from effnet_edge.runtime.workers import Workers
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 Batch: TypeAlias = npt.NDArray[np.uint8 | np.float32]
 Logits: TypeAlias = npt.NDArray[np.float32]
+Told = TypeVar("Told", Prediction, Estimate)
 
 EXECUTION_PRECISIONS = ("fp32", "fp16", "bf16")
 
@@ -148,13 +149,14 @@ class EngineRunner:
     def infer(self, batch: Batch | ExportsDeviceArray) -> Logits:
         """Give the float32 logits (N, classes) of N images, N ≥ 0, in an array of their own.
 
-        Bundles without a classifier give features (N, C). They are as the engine gives them, NaN
-        and infinite ones, too, which `classify` refuses. `batch` is uint8 pixels (N, H, W, C), RGB
-        or the bundle's own channels; bundles whose engine takes float32 also take normalized values
-        (N, C, H, W). What the engine takes itself is not copied. More images than the engine's
-        batch are split; fewer than a static batch are padded. TensorRT bundles also take such an
-        array where it lies on the GPU, of any library that has DLPack or
-        `__cuda_array_interface__`; it is read in place and must stay as it is until the answer.
+        A regression gives values (N, outputs), a bundle without a classifier features (N, C). They
+        are as the engine gives them, NaN and infinite ones, too, which `classify` refuses. `batch`
+        is uint8 pixels (N, H, W, C), RGB or the bundle's own channels; bundles whose engine takes
+        float32 also take normalized values (N, C, H, W). What the engine takes itself is not
+        copied. More images than the engine's batch are split; fewer than a static batch are padded.
+        TensorRT bundles also take such an array where it lies on the GPU, of any library that has
+        DLPack or `__cuda_array_interface__`; it is read in place and must stay as it is until the
+        answer.
 
         Raises:
             UsageError: another shape or type.
@@ -212,7 +214,8 @@ class EngineRunner:
         file, a Pillow image, or a uint8 array (H, W, 3).
 
         Raises:
-            UsageError: an option is out of its range or not for this bundle, or it has no classes.
+            UsageError: an option is out of its range or not for this bundle, or it has no classes:
+                of a regression see `estimate`.
             ImageError: a picture cannot be used.
             NotFiniteError: the engine answers a picture with NaN or an infinity.
             BackendError: the runner is closed, or the engine failed.
@@ -220,8 +223,33 @@ class EngineRunner:
         """
         classes = Classes(self.manifest.output.kind, self.labels, top, threshold)
         if isinstance(images, list | tuple):
-            return self._classify(images, classes)
-        return self._classify([cast("ImageSource", images)], classes)[0]
+            return self._each(images, classes.of)
+        return self._each([cast("ImageSource", images)], classes.of)[0]
+
+    @overload
+    def estimate(  # type: ignore[overload-overlap]  # as above
+        self, images: ImageSource
+    ) -> list[Estimate]: ...
+
+    @overload
+    def estimate(self, images: Sequence[ImageSource]) -> list[list[Estimate]]: ...
+
+    def estimate(
+        self, images: ImageSource | Sequence[ImageSource]
+    ) -> list[Estimate] | list[list[Estimate]]:
+        """The values that a regression gives for an image, all of them; a list gives a list.
+
+        Images are as for `classify`.
+
+        Raises:
+            UsageError: the bundle is no regression.
+            ImageError, NotFiniteError, BackendError: as from `classify`.
+
+        """
+        values = Values(self.manifest.output.kind, self._classes, self.labels)
+        if isinstance(images, list | tuple):
+            return self._each(images, values.of)
+        return self._each([cast("ImageSource", images)], values.of)[0]
 
     def warmup(self, runs: int = 3) -> None:
         """Run blank images, so that what an engine does once is done before it is timed."""
@@ -326,13 +354,16 @@ class EngineRunner:
             )
         return logits
 
-    def _classify(self, images: Sequence[ImageSource], classes: Classes) -> list[list[Prediction]]:
-        predictions = []
+    def _each(
+        self, images: Sequence[ImageSource], told: Callable[[Logits, str], list[Told]]
+    ) -> list[list[Told]]:
+        """What `told` makes of the answer (classes,) to each image."""
+        predictions: list[list[Told]] = []
         for start in range(0, len(images), self._batch.maximum):
             chunk = images[start : start + self._batch.maximum]
             pixels = [prepare(image, self.manifest.preprocessing) for image in chunk]
             predictions += [
-                classes.of(logits, _name(image, start + index))
+                told(logits, _name(image, start + index))
                 for index, (image, logits) in enumerate(
                     zip(chunk, self.infer(np.stack(pixels)), strict=True)
                 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,10 +49,8 @@ def named_pictures(
 def all_pictures(path: Path, classes: Mapping[str, int] | None, channels: int) -> ImageSet:
     """Those of a folder or a CSV file; arguments and errors as for `named_pictures`."""
     if path.is_dir():
-        named = ImageSet.from_folder(path, classes, channels)
-    else:
-        named = ImageSet.from_csv(path, classes)
-    return named if classes is not None else replace(named, labels=None)
+        return ImageSet.from_folder(path, classes, channels)
+    return ImageSet.from_csv(path, classes, labelled=classes is not None)
 
 
 def pictures_to_calibrate_on(

@@ -30,23 +30,29 @@ if TYPE_CHECKING:
     from effnet_edge.pictures.protocol import Pictures
 
 # An engine that computes in 16 bit keeps 8 (BF16) or 11 (FP16) significant bits an operation. On
-# the bundled B0, BF16 is at 30 dB; a wrong padding, the least fault known, is at 14 dB.
+# the bundled B0, BF16 is at 30 dB; a wrong padding, the least fault known, is at 14 dB. Values of a
+# regression are held to the same decibels, but of their spread: 20 dB are a tenth.
 HALF_PRECISION: dict[OutputKind, Gate] = {
     "single-label": Gate(min_sqnr_db=20.0, max_kl=0.05),
     "multi-label": Gate(min_sqnr_db=20.0, max_kl=0.005),
+    "regression": Gate(min_sqnr_db=20.0, max_nrmse=0.1),
     "features": Gate(min_sqnr_db=20.0),
 }
 
 # The Q/DQ graph without its activations' roundings against the network with the same weights:
 # only the order of summation differs.
 ROUNDED_WEIGHTS: dict[OutputKind, Gate] = {
-    kind: Gate(min_sqnr_db=50.0) for kind in ("single-label", "multi-label", "features")
+    "single-label": Gate(min_sqnr_db=50.0),
+    "multi-label": Gate(min_sqnr_db=50.0),
+    "regression": Gate(min_sqnr_db=50.0, max_nrmse=0.003),
+    "features": Gate(min_sqnr_db=50.0),
 }
 
 # The INT8 engine against the FP32 network. What people get from other tools starts at KL 0.09.
 INT8: dict[OutputKind, Gate] = {
     "single-label": Gate(min_sqnr_db=8.0, max_kl=0.2),
     "multi-label": Gate(min_sqnr_db=8.0, max_kl=0.05),
+    "regression": Gate(min_sqnr_db=8.0, max_nrmse=0.4),
     "features": Gate(min_sqnr_db=8.0),
 }
 
@@ -76,6 +82,8 @@ def simulation_gate(loss: ParityResult, uncertainty: float = 0.0) -> Gate:
         gate = gate.but(min_sqnr_db=loss.sqnr_db - 10 * math.log10(margin))
     if gate.max_kl is not None and loss.kl is not None:
         gate = gate.but(max_kl=max(gate.max_kl, margin * loss.kl))
+    if gate.max_nrmse is not None and loss.nrmse is not None:
+        gate = gate.but(max_nrmse=max(gate.max_nrmse, math.sqrt(margin) * loss.nrmse))
     return gate
 
 

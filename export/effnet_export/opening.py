@@ -60,6 +60,12 @@ class Models:
     _tracers: dict[str, Traceable] = field(default_factory=dict)
 
     @property
+    def is_binary(self) -> bool:
+        """Whether they give a yes or no: one label that holds or not, as far as bundles tell."""
+        counts = {bundle.manifest.output.classes for bundle in self._opener.bundles.values()}
+        return self.output_kind == "multi-label" and counts <= {1}
+
+    @property
     def classes(self) -> dict[str, int]:
         """Class index by name or WordNet id."""
         return class_indices(self.labels)
@@ -116,7 +122,7 @@ def open_models(
         output_kind=agreed_output(opener.bundles, files, openings.network.output_kind),
         as_probabilities=any(each.ending for each in files),
         files=files,
-        labels=_labels(opener.bundles),
+        labels=_labels(opener.bundles, openings),
         reference=opened[reference],
         candidates=[opened[spec] for spec in candidates],
         _specs=(reference, candidates),
@@ -308,8 +314,8 @@ def _named_alike(reference: Traceable, candidate: Traceable) -> tuple[Traceable,
     return reference, candidate
 
 
-def _labels(bundles: Mapping[str, Bundle]) -> tuple[Label, ...]:
-    """Of the first bundle; ImageNet's where there is none."""
+def _labels(bundles: Mapping[str, Bundle], openings: Openings) -> tuple[Label, ...]:
+    """Of the first bundle; ImageNet's where there is none and the outputs are classes."""
     if bundles:
         return next(iter(bundles.values())).labels or ()
-    return tuple(imagenet_labels())
+    return () if openings.network.output_kind == "regression" else tuple(imagenet_labels())

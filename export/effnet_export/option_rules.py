@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import UsageError
+from effnet_edge.outputs import ONE_OUTPUT
 from effnet_edge.targets import DEFAULT_TARGET, TARGETS, Target, built_on_device
 
 if TYPE_CHECKING:
@@ -17,12 +18,12 @@ if TYPE_CHECKING:
 
 TABLE_SUFFIX = ".json"
 _PRECISIONS = ("--fp32", "--fp16", "--int8")
-_BUDGETS = ("--max-drop", "--max-kl")
+_BUDGETS = ("--max-drop", "--max-kl", "--max-nrmse")
+_KINDS = ("--multi-label", "--regression", "--features")
 _NETWORK = (
     "--variant",
     "--num-classes",
-    "--multi-label",
-    "--features",
+    *_KINDS,
     "--resolution",
     "--fit",
     "--mean",
@@ -67,6 +68,11 @@ class Asked:
         return path is not None and Path(str(path)).suffix == TABLE_SUFFIX
 
     @property
+    def tells_kind(self) -> bool:
+        """Whether it is said what the outputs are, here or by a bundle."""
+        return self.has_bundle or any(each in self.given for each in _KINDS)
+
+    @property
     def has_other_channels(self) -> bool:
         """Whether pictures of one's own are all there is to compare on."""
         values = self.given.get("--mean") or self.given.get("--std")
@@ -106,6 +112,19 @@ RULES = (
         least=2,
     ),
     Rule(
+        _KINDS,
+        lambda _: True,
+        "{given} each tell another kind of output: give one of them",
+        ("export", "parity", "sensitivity"),
+        least=2,
+    ),
+    Rule(
+        ("--num-classes",),
+        lambda asked: str(asked.given["--num-classes"]) == "1" and not asked.tells_kind,
+        f"{{given}} 1: {ONE_OUTPUT}",
+        ("export", "parity", "sensitivity"),
+    ),
+    Rule(
         ("--images", "--labels"),
         lambda _: True,
         "{given} each name a set of pictures: give one of them",
@@ -137,7 +156,17 @@ RULES = (
     Rule(
         _BUDGETS,
         lambda asked: "--features" in asked.given,
-        "{given} goes with classes, and --features leaves none: leave it out",
+        "{given} goes with classes or values, and --features leaves none: leave it out",
+    ),
+    Rule(
+        ("--max-drop", "--max-kl"),
+        lambda asked: "--regression" in asked.given,
+        "{given} goes with classes, which a regression has none of: use --max-nrmse",
+    ),
+    Rule(
+        ("--max-nrmse",),
+        lambda asked: "--regression" not in asked.given,
+        "{given} goes with --regression: use --max-kl, or with labelled pictures --max-drop",
     ),
     Rule(
         ("--max-drop",),

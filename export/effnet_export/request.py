@@ -37,6 +37,7 @@ class ExportRequest:
         max_drop: for INT8: keep the fewest tensors in 16 bit that hold the top-1 drop on the
             calibration pictures, which must be labelled, to so many points.
         max_kl: the same for the KL divergence in nats; no labels are needed.
+        max_nrmse: the same for the error of a regression, as a share of the spread of its values.
         require_engine: fail where the engine can only be built on the device.
         weight_bits: of INT8 weights, 8, or 7 for x86 processors without VNNI, on which large sums
             of INT8 products overflow; what this machine needs if None.
@@ -59,6 +60,7 @@ class ExportRequest:
     calibration_size: int = DEFAULT_IMAGES
     max_drop: float | None = None
     max_kl: float | None = None
+    max_nrmse: float | None = None
     require_engine: bool = False
     weight_bits: int | None = None
     compute_capabilities: tuple[str, ...] = ()
@@ -97,9 +99,10 @@ class ExportRequest:
     @property
     def budget(self) -> Gate | None:
         """What INT8 may lose at most; raises `UsageError` for a limit out of its range."""
-        if self.max_drop is None and self.max_kl is None:
+        limits = (self.max_drop, self.max_kl, self.max_nrmse)
+        if all(limit is None for limit in limits):
             return None
-        return Gate(max_drop=self.max_drop, max_kl=self.max_kl)
+        return Gate(max_drop=self.max_drop, max_kl=self.max_kl, max_nrmse=self.max_nrmse)
 
     def read_labels(self, classes: int) -> list[Label] | None:
         """Labels for so many classes; None where there are none.
@@ -111,7 +114,7 @@ class ExportRequest:
             return None
         if self.labels is not None:
             return read_labels(self.labels, classes)
-        return default_labels(classes)
+        return None if self.network.output_kind == "regression" else default_labels(classes)
 
     def _given(self) -> dict[str, object]:
         """What was asked for, by the options that ask for it."""
@@ -120,11 +123,13 @@ class ExportRequest:
             f"--{self.precision}": self.precision,
             "--labels": self.labels,
             f"--{self.network.output_kind}": self.network.output_kind != "single-label" or None,
+            "--num-classes": self.network.num_classes,
             "--mean": self.network.mean,
             "--std": self.network.std,
             "--calibration": self.calibration,
             "--max-drop": self.max_drop,
             "--max-kl": self.max_kl,
+            "--max-nrmse": self.max_nrmse,
             "--require-engine": self.require_engine or None,
             "--weight-bits": self.weight_bits,
             "--compute-capability": self.compute_capabilities or None,

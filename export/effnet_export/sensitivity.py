@@ -124,6 +124,10 @@ def measure_sensitivity(
     ]
     if not batches:
         raise UsageError(f"none of the pictures in {pictures.source} can be read")
+    if subject.network.output_kind == "regression" and sum(map(len, batches)) < 2:
+        raise UsageError(
+            "--limit 1: the spread of values takes 2 pictures or more: give a larger one"
+        )
     costs = sensitivity(subject.network, quantization, batches, on_progress)
     return SensitivityResult(
         subject.network.variant.name,

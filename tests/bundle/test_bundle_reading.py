@@ -278,7 +278,7 @@ def test_importing_the_module_imports_neither_schema_nor_structuring_library() -
     assert run_python(code).stdout == "set()\n"
 
 
-@pytest.mark.parametrize("kind", ["multi-label", "features"])
+@pytest.mark.parametrize("kind", ["multi-label", "regression", "features"])
 def test_the_kind_of_output_survives(tmp_path: Path, kind: str) -> None:
     labels = None if kind == "features" else LABELS
     output = OutputSpec("output", CLASSES, kind)
@@ -287,3 +287,11 @@ def test_the_kind_of_output_survives(tmp_path: Path, kind: str) -> None:
     written = write(tmp_path / "b", labels=labels, output=output, parity=(stage,))
     assert Bundle.load(written.path).manifest.output == output
     assert Bundle.load(written.path).manifest.parity == (stage,)
+
+
+def test_one_output_that_would_choose_a_class_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "b", labels=None, output=OutputSpec("output", 1, "multi-label")).path
+    manifest = path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("multi-label", "single-label"))
+    with pytest.raises(BundleError, match="100 % for every picture: .*--regression"):
+        Bundle.load(path)

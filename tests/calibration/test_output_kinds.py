@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from tiny_networks import PREPROCESSING, Smooth, normalized
 
 from effnet_calibration.calibrate import calibrate
-from effnet_calibration.mixed_precision import keep_for_budget
+from effnet_calibration.mixed_precision import LossMeter, keep_for_budget
 from effnet_calibration.path import CLASSIFIER, HEAD, NetworkPath
 from effnet_calibration.quantization import BIASES
 from effnet_calibration.quantized import apply, apply_quantization
@@ -144,3 +145,25 @@ def test_the_costs_of_independent_labels_are_their_own_divergence(
         found = found - (found - exact).mean(0)
     expected = sigmoid_kl_divergence(exact.numpy(), found.numpy())
     assert many[CLASSIFIER] == pytest.approx(expected, rel=0.05)
+
+
+def test_what_values_lose_is_a_share_of_their_spread(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    """An offset that all of them share makes nothing cheaper."""
+    # The fixture's gain is for a softmax; of values it would be taken off the offset, too.
+    part = replace(table.quantization(ASYMMETRIC_UINT8.name), logit_gain=1.0)
+    told = []
+    with torch.inference_mode():
+        spread = network(normalized(8)).std(0).max().item()
+    for offset in (0.0, 1000 * spread):
+        values = copy.deepcopy(network)
+        values.output_kind = "regression"
+        values.classifier.bias.data += offset
+        loss = LossMeter(values, Smooth(8), PREPROCESSING).measure(part)
+        assert Gate(max_nrmse=loss.nrmse + 1e-6).check(loss) == []
+        told.append((loss.nrmse, loss.sqnr_db))
+    (plain, decibels), (moved, moved_decibels) = told
+    # In float32, a thousand has three digits less behind the point.
+    assert moved == pytest.approx(plain, rel=0.05)
+    assert moved_decibels > decibels + 20

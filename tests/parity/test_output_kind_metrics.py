@@ -173,7 +173,7 @@ class Numbered:
             yield numbers[start : start + batch_size].repeat(1, 3), None
 
 
-@pytest.mark.parametrize("output", ["multi-label", "features"])
+@pytest.mark.parametrize("output", ["multi-label", "features", "regression"])
 def test_the_report_shows_what_the_output_has(output):
     reference, candidate = pair(7, noise=1.0)
     models = [Answering("near", candidate), Answering("same", reference)]
@@ -193,6 +193,11 @@ def test_the_report_shows_what_the_output_has(output):
         assert (same["flipped"], same["by_class"]) == (0, [])
         assert near["by_class"][0]["label"].startswith("label ")
         assert "KL divergence per label" in page
+    elif output == "regression":
+        assert [row["label"] for row in near["by_output"]] == names
+        assert (len(near["differences"]), same["differences"]) == (12, [])
+        assert "near: an error of " in page
+        assert "same: the same as torch but for rounding" in page
     else:
         assert near["flipped"] is None
         assert "Features" in page

@@ -13,11 +13,11 @@ from scipy.special import expit, softmax
 from tiny_bundles import CLASSES, LABELS, SIDE, tiny_model, write_bundle
 
 from effnet_edge.bundle import OutputSpec
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import NotFiniteError, UsageError
 from effnet_edge.labels import Label
 from effnet_edge.pictures.image import prepare
 from effnet_edge.runtime import EngineRunner
-from effnet_edge.runtime.predictions import Classes
+from effnet_edge.runtime.predictions import Classes, Values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +67,7 @@ def test_top_limits_independent_classes_and_names_are_theirs() -> None:
         ("multi-label", {"threshold": 1.5}, "needs 0 to 1"),
         ("multi-label", {"threshold": float("nan")}, "needs 0 to 1"),
         ("features", {}, "no classes"),
+        ("regression", {}, "no classes: use EngineRunner.estimate"),
     ],
 )
 def test_what_does_not_go_with_the_bundle_is_refused(
@@ -88,3 +89,41 @@ def test_a_bundle_tells_the_runner_its_kind(tmp_path: Path) -> None:
         dict(enumerate(expected))
     )
     assert {each.label for each in found} == {label.name for label in LABELS}
+
+
+def test_values_are_given_as_they_are() -> None:
+    values = np.array([-3.5, 1e6], np.float32)
+    found = Values("regression", 2, (Label("x", None), Label("y", None))).of(values)
+    assert [(each.index, each.label, each.value) for each in found] == [
+        (0, "x", -3.5),
+        (1, "y", 1e6),
+    ]
+    assert [each.label for each in Values("regression", 2, None).of(values)] == [
+        "value_0",
+        "value_1",
+    ]
+    with pytest.raises(NotFiniteError, match="1 of 2 values"):
+        Values("regression", 2, None).of(np.array([np.nan, 1], np.float32))
+    for kind, instead in (("features", "infer"), ("single-label", "classify")):
+        with pytest.raises(UsageError, match=f"use EngineRunner.{instead}"):
+            Values(kind, 2, None)
+
+
+def test_a_single_label_has_its_own_probability() -> None:
+    for logit in (2.0, -2.0):
+        (found,) = Classes("multi-label", None, threshold=0).of(np.array([logit], np.float32))
+        assert found.probability == pytest.approx(expit(logit))
+
+
+def test_a_runner_estimates_one_picture_or_several(tmp_path: Path) -> None:
+    images = list(np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8))
+    output = OutputSpec("logits", CLASSES, "regression")
+    path = write_bundle(tmp_path / "values", "onnxruntime", tiny_model(), output=output)
+    with EngineRunner.load(path) as runner:
+        pixels = np.stack([prepare(image, runner.manifest.preprocessing) for image in images])
+        expected = runner.infer(pixels)
+        found = runner.estimate(images)
+        assert [[each.value for each in row] for row in found] == expected.tolist()
+        assert [each.label for each in runner.estimate(images[0])] == [each.name for each in LABELS]
+        with pytest.raises(UsageError, match="EngineRunner.estimate"):
+            runner.classify(images[0])

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effnet_edge.errors import UsageError
-from effnet_edge.parity.measures.metrics import Bools, finite_images, top_k
+from effnet_edge.parity.measures.formula import Loss
+from effnet_edge.parity.measures.metrics import Bools, finite_images, given_labels, top_k
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -121,17 +122,41 @@ class Drop:
 
 @dataclass(frozen=True)
 class AccuracyDrop:
-    """Top-1 and top-5 accuracy of reference and candidate on the same labelled images."""
+    """Top-1 and top-5 accuracy of reference and candidate on the same labelled images.
+
+    Of a yes or no, `top1` is the accuracy, and `top5` None.
+    """
 
     top1: Drop
-    top5: Drop
+    top5: Drop | None
+
+    def losses(self) -> dict[str, Loss]:
+        """The drops in points, by the key of the measure."""
+        drops = {"top1_drop": self.top1, "top5_drop": self.top5}
+        return {key: Loss(drop.points, drop.interval) for key, drop in drops.items() if drop}
 
     def to_dict(self) -> dict[str, object]:
-        """JSON values, one object for each of the two."""
-        return {"top1": self.top1.to_dict(), "top5": self.top5.to_dict()}
+        """JSON values, one object for each of the two that there is."""
+        drops = {"top1": self.top1, "top5": self.top5}
+        return {key: drop.to_dict() for key, drop in drops.items() if drop}
 
     def __add__(self, other: AccuracyDrop) -> AccuracyDrop:
-        return AccuracyDrop(self.top1 + other.top1, self.top5 + other.top5)
+        top5 = self.top5 + other.top5 if self.top5 and other.top5 else None
+        return AccuracyDrop(self.top1 + other.top1, top5)
+
+
+def binary_drop(reference: ArrayLike, candidate: ArrayLike, labels: ArrayLike) -> AccuracyDrop:
+    """Count right and wrong decisions: two logits (N, 1), and N labels, 0 (no) or 1 (yes).
+
+    Raises UsageError for another label.
+    """
+    truth = np.asarray(labels, dtype=np.int64)
+    _check_labels(truth, classes=2)
+    right = [
+        (given_labels(logits)[:, 0] == truth) & finite_images(logits)
+        for logits in (reference, candidate)
+    ]
+    return AccuracyDrop(_drop(*right), None)
 
 
 def accuracy_drop(reference: ArrayLike, candidate: ArrayLike, labels: ArrayLike) -> AccuracyDrop:

@@ -175,7 +175,7 @@ class FlipCollector:
                     reference_confidence=float(answers.reference_confidence[index]),
                     candidate=int(answers.candidate[index]),
                     candidate_confidence=float(answers.candidate_confidence[index]),
-                    thumbnail=_thumbnail(pixels[index]),
+                    thumbnail=thumbnail(pixels[index]),
                 )
             )
         self._pictures += len(pixels)
@@ -193,8 +193,8 @@ def _best(logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.fl
     return best, np.nan_to_num(shares, nan=0.0)
 
 
-def _thumbnail(pixels: NDArray[np.uint8]) -> str:
-    """Of other channels than RGB those that there are of the first three, or the first."""
+def thumbnail(pixels: NDArray[np.uint8]) -> str:
+    """A JPEG in base64; of other channels than RGB the first three that there are, or the first."""
     channels = pixels.shape[2]
     picture = Image.fromarray(pixels[..., :3] if channels >= 3 else pixels[..., 0])
     picture.thumbnail((_THUMBNAIL_SIDE, _THUMBNAIL_SIDE))

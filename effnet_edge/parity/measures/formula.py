@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import add
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -22,12 +23,12 @@ class Formula:
 
     Attributes:
         partial: the contribution of one batch: reference and candidate, of one shape.
-        join: makes one number of two batches' (`total` or `largest`).
+        join: makes one contribution of two batches' (`total` or `largest`).
         value: the measure, from the joined contributions.
     """
 
     partial: Callable[[ArrayLike, ArrayLike], Partial]
-    join: Callable[[float, float], float]
+    join: Callable[[Partial, Partial], Partial]
     value: Callable[..., float]
 
     def __call__(self, reference: ArrayLike, candidate: ArrayLike) -> float:
@@ -36,17 +37,25 @@ class Formula:
 
     def joined(self, before: Partial | None, batch: Partial) -> Partial:
         """Add a batch's contribution to that of those before it, None where it is the first."""
-        return batch if before is None else tuple(map(self.join, before, batch))
+        return batch if before is None else self.join(before, batch)
 
 
-def total(one: float, other: float) -> float:
+@dataclass(frozen=True)
+class Loss:
+    """What a candidate loses against the truth, and the 95 % interval of the loss."""
+
+    value: float
+    interval: tuple[float, float]
+
+
+def total(one: Partial, other: Partial) -> Partial:
     """Add up; NaN where one of the two is, or where infinities cancel."""
-    return one + other
+    return tuple(map(add, one, other))
 
 
-def largest(one: float, other: float) -> float:
+def largest(one: Partial, other: Partial) -> Partial:
     """Choose the larger; NaN, unlike with `max`, where one of the two is."""
-    return float(np.maximum(one, other))
+    return tuple(np.maximum(one, other).tolist())
 
 
 def mean_of_images(per_image: Callable[[ArrayLike, ArrayLike], np.ndarray]) -> Formula:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from effnet_edge import nonfinite
 from effnet_edge.errors import UsageError
 from effnet_edge.outputs import OUTPUT_NAMES
-from effnet_edge.parity.measures.table import LIMITS, LabelledDrop, limited_measure
+from effnet_edge.parity.measures.table import LIMITS, LabelledLoss, limited_measure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,7 +68,7 @@ class Gate:
         without labels, agreement or KL of features.
         """
         return Verdict(
-            tuple(_nonfinite(result)),
+            (*_nonfinite(result), *_constant(result)),
             tuple(_check(LIMITS[name], limit, result) for name, limit in self.limits.items()),
         )
 
@@ -191,12 +191,13 @@ def _check(limit: Limit, allowed: float, result: ParityResult) -> Check:
     if measure is None:
         raise UsageError(
             f"a limit on {limit.subject} needs {limit.needs}, and {_ABSENT[result.output]} have "
-            "none: limit the SQNR instead"
+            f"none: {_INSTEAD[result.output]}"
         )
     value = result.value(measure.key)
-    if value is None and isinstance(measure.formula, LabelledDrop):
+    if value is None and isinstance(measure.formula, LabelledLoss):
+        what = "true values" if result.output == "regression" else "labels"
         raise UsageError(
-            f"a limit on the {limit.subject} needs labels, and "
+            f"a limit on the {limit.subject} needs {what}, and "
             f"{result.image_source or 'the images'} have none: give labelled images or leave the "
             "limit out"
         )
@@ -207,7 +208,14 @@ def _check(limit: Limit, allowed: float, result: ParityResult) -> Check:
 _ABSENT: dict[OutputKind, str] = {
     "single-label": "exclusive classes",
     "multi-label": "independent labels",
+    "regression": "values",
     "features": "features",
+}
+_INSTEAD: dict[OutputKind, str] = {
+    "single-label": "limit the SQNR instead",
+    "multi-label": "limit the SQNR instead",
+    "regression": "limit --max-nrmse, --max-error or, with true values, --max-mae-increase",
+    "features": "limit the SQNR instead",
 }
 
 
@@ -218,6 +226,7 @@ EXACT_GATES: dict[OutputKind, Gate] = {
     "single-label": EXACT,
     # Not the agreement: of so many decisions one may lie on the threshold to the last bit.
     "multi-label": Gate(max_relative_error=1e-3, max_kl=1e-6),
+    "regression": Gate(max_nrmse=1e-3, min_sqnr_db=60.0),
     "features": Gate(max_relative_error=1e-3, min_sqnr_db=60.0),
 }
 """The same for every kind of output."""
@@ -234,3 +243,20 @@ def _nonfinite(result: ParityResult) -> list[str]:
         for name, images in sides
         if images
     ]
+
+
+def _constant(result: ParityResult) -> list[str]:
+    """What makes equal values of a regression worthless, or says that a model is dead."""
+    lines = []
+    if result.reference_constant and len(result.reference_constant) == result.classes:
+        lines.append(
+            f"{result.reference} gives the same for all {result.images} images, so that nothing "
+            "can be told from them"
+        )
+    dead = [each for each in result.candidate_constant if each not in result.reference_constant]
+    if dead:
+        lines.append(
+            f"{result.candidate} gives the same for all {result.images} images"
+            + (f" in output {', '.join(map(str, dead))}" if result.classes > 1 else "")
+        )
+    return lines

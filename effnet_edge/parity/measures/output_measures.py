@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from effnet_edge.parity.measures import metrics
+from effnet_edge.parity.measures import metrics, values
 
 if TYPE_CHECKING:
     from effnet_edge.outputs import OutputKind
@@ -23,5 +23,6 @@ class OutputMeasures:
 OUTPUT_MEASURES: dict[OutputKind, OutputMeasures] = {
     "single-label": OutputMeasures(metrics.kl_divergence, "KL, nats"),
     "multi-label": OutputMeasures(metrics.sigmoid_kl_divergence, "KL per label, nats"),
+    "regression": OutputMeasures(values.error_per_variance, "error / variance"),
     "features": OutputMeasures(metrics.normalized_error, "normalized error"),
 }

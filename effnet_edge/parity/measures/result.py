@@ -9,7 +9,6 @@ from effnet_edge import nonfinite
 from effnet_edge.parity.measures.table import (
     BY_KEY,
     INTERVALS,
-    LabelledDrop,
     limited_measure,
 )
 
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from effnet_edge.outputs import OutputKind
-    from effnet_edge.parity.measures.accuracy import AccuracyDrop, Drop
+    from effnet_edge.parity.measures.accuracy import AccuracyDrop
+    from effnet_edge.parity.measures.formula import Loss
+    from effnet_edge.parity.measures.values import TruthErrors
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class ParityResult:
     images: int
     classes: int
     values: Mapping[str, float]
-    """The measures of the outputs themselves, by key; those of accuracy are in `accuracy`."""
+    """The measures of the outputs themselves, by key; others are in `accuracy` and `truth`."""
     reference_nonfinite: int
     """Images for which the reference gave a NaN or infinite logit."""
     candidate_nonfinite: int
@@ -52,11 +53,16 @@ class ParityResult:
     """What the numbers of the models mean."""
     as_probabilities: bool = False
     """Whether errors, SQNR and cosine are of the probabilities; see `measures.probabilities`."""
+    truth: TruthErrors | None = None
+    """Of a regression whose true values are known."""
+    reference_constant: tuple[int, ...] = ()
+    """Outputs of a regression that are the same for all pictures, of which there are several."""
+    candidate_constant: tuple[int, ...] = ()
 
     def value(self, key: str) -> float | None:
         """A measure by its key; None where it was not measured."""
-        drop = self._drop(key)
-        return drop.points if drop else self.values.get(key)
+        loss = self._losses().get(key)
+        return loss.value if loss else self.values.get(key)
 
     def __getattr__(self, key: str) -> float | None:
         # Before the fields are set, as in a copy, `values` itself comes here.
@@ -78,19 +84,17 @@ class ParityResult:
         fields: dict[str, Any] = {
             name: getattr(self, name) for name in self.__dataclass_fields__ if name != "values"
         }
-        drops = {key: drop for key in BY_KEY if (drop := self._drop(key))}
         document: dict[str, Any] = nonfinite.encode(
             {
                 **fields,
                 **{key: self.value(key) for key in BY_KEY},
-                INTERVALS: {key: drop.interval for key, drop in drops.items()},
+                INTERVALS: {key: loss.interval for key, loss in self._losses().items()},
                 "accuracy": self.accuracy.to_dict() if self.accuracy else None,
+                "truth": self.truth.to_dict() if self.truth else None,
             }
         )
         return document
 
-    def _drop(self, key: str) -> Drop | None:
-        formula = BY_KEY[key].formula
-        if self.accuracy is None or not isinstance(formula, LabelledDrop):
-            return None
-        return formula.drop(self.accuracy)
+    def _losses(self) -> dict[str, Loss]:
+        labelled = self.accuracy or self.truth
+        return labelled.losses() if labelled else {}

@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
 from effnet_edge.outputs import OUTPUT_NAMES, OutputKind
-from effnet_edge.parity.measures import metrics
+from effnet_edge.parity.measures import metrics, values
 from effnet_edge.parity.measures.formula import Formula
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from effnet_edge.bundle import Measured
     from effnet_edge.nonfinite import JsonNumber
-    from effnet_edge.parity.measures.accuracy import AccuracyDrop, Drop
 
 INTERVALS = "intervals"
 """The key under which a result's JSON has the 95 % intervals of those measures that have one."""
@@ -62,10 +61,10 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class LabelledDrop:
-    """Takes a measure in points from the right and wrong answers to labelled pictures."""
+class LabelledLoss:
+    """Takes a measure from the `losses` against the labels or true values of the pictures."""
 
-    drop: Callable[[AccuracyDrop], Drop]
+    outputs: tuple[OutputKind, ...]
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Measure:
 
     key: str
     titles: str | Mapping[OutputKind, str]
-    formula: Formula | Mapping[OutputKind, Formula] | LabelledDrop = field(repr=False)
+    formula: Formula | Mapping[OutputKind, Formula] | LabelledLoss = field(repr=False)
     factor: float = 1.0
     unit: str = ""
     style: str = ".3g"
@@ -96,12 +95,12 @@ class Measure:
     kept: bool = False
     of_probabilities: str | None = None
 
-    def formula_of(self, output: OutputKind) -> Formula | LabelledDrop | None:
+    def formula_of(self, output: OutputKind) -> Formula | LabelledLoss | None:
         """The formula for a kind of output; None where that has no such measure."""
         if isinstance(self.formula, Formula):
             return self.formula
-        if isinstance(self.formula, LabelledDrop):
-            return self.formula if output == "single-label" else None
+        if isinstance(self.formula, LabelledLoss):
+            return self.formula if output in self.formula.outputs else None
         return self.formula.get(output)
 
     def title(self, output: OutputKind, *, as_probabilities: bool = False) -> str:
@@ -153,7 +152,28 @@ _AGREEMENT = Limit(
 )
 _SQNR = Limit("min_sqnr_db", "min-sqnr", "DB", "SQNR", at_least=True, lowest=-math.inf)
 _KL = Limit("max_kl", "max-kl", "NATS", "mean KL divergence")
-_DROP = Limit("max_drop", "max-drop", "POINTS", "top-1 drop", needs="labelled classes")
+_DROP = Limit(
+    "max_drop",
+    "max-drop",
+    "POINTS",
+    "top-1 drop, of a yes or no the drop of accuracy",
+    needs="labelled classes",
+)
+_ERROR = Limit("max_error", "max-error", "UNITS", "absolute error, in the unit of the output")
+_NRMSE = Limit(
+    "max_nrmse",
+    "max-nrmse",
+    "SHARE",
+    "root mean square error as a share of the spread of a regression's values",
+    needs="values",
+)
+_MAE_INCREASE = Limit(
+    "max_mae_increase",
+    "max-mae-increase",
+    "UNITS",
+    "increase of a regression's mean absolute error from the true values",
+    needs="true values",
+)
 
 MEASURES: tuple[Measure, ...] = (
     Measure(
@@ -170,6 +190,7 @@ MEASURES: tuple[Measure, ...] = (
         "max_abs_error",
         {kind: f"max |Δ{name[:-1]}|" for kind, name in OUTPUT_NAMES.items()},
         metrics.max_abs_error,
+        limit=_ERROR,
         kept=True,
         of_probabilities="max |Δprobability|",
     ),
@@ -231,10 +252,26 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "cosine",
         "cosine",
-        metrics.cosine,
+        # Of a regression, an offset outweighs everything else.
+        {kind: metrics.cosine for kind in OUTPUT_NAMES if kind != "regression"},
         style=".6f",
         overview=True,
         of_probabilities="cosine of the probabilities",
+    ),
+    Measure(
+        "nrmse",
+        "RMSE / spread",
+        {"regression": values.nrmse},
+        limit=_NRMSE,
+        overview=True,
+        kept=True,
+    ),
+    Measure(
+        "correlation",
+        "correlation",
+        {"regression": values.correlation},
+        style=".6f",
+        overview=True,
     ),
     Measure(
         "kl",
@@ -247,8 +284,8 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "top1_drop",
-        "top-1 drop",
-        LabelledDrop(lambda accuracy: accuracy.top1),
+        {"single-label": "top-1 drop", "multi-label": "accuracy drop"},
+        LabelledLoss(("single-label", "multi-label")),
         unit=" points",
         style=".2f",
         limit=_DROP,
@@ -257,9 +294,16 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "top5_drop",
         "top-5 drop",
-        LabelledDrop(lambda accuracy: accuracy.top5),
+        LabelledLoss(("single-label",)),
         unit=" points",
         style=".2f",
+        overview=True,
+    ),
+    Measure(
+        "mae_increase",
+        "increase of the mean absolute error",
+        LabelledLoss(("regression",)),
+        limit=_MAE_INCREASE,
         overview=True,
     ),
 )

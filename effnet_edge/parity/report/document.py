@@ -23,6 +23,7 @@ from effnet_edge.parity.measures.statistics import (
 from effnet_edge.parity.measures.table import measures_of
 from effnet_edge.parity.report.costs import Cost
 from effnet_edge.parity.report.destination import GENERATOR
+from effnet_edge.parity.report.values import values_document
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,6 +146,7 @@ def _candidate(examined: Examined, labels: Sequence[str]) -> Document:
         "by_class": by_class,
         "flipped": len(answers.flipped()) if answers else changes.changed if changes else None,
         "flips": flips,
+        **values_document(study.values, study.differences, labels),
         "layers": None
         if examined.layers is None
         else [layer.to_dict() for layer in examined.layers],

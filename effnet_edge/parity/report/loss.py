@@ -70,12 +70,20 @@ _ERROR = LossKind(
     "How strong the error in the features is, next to the features themselves (10 % is an SQNR of "
     "20 dB).",
 )
+_SPREAD = LossKind(
+    "error of the spread",
+    "%",
+    "How large the error of the values is (its root mean square), next to how much the values of "
+    "the original vary from picture to picture; 100 % is as bad as always answering their mean.",
+)
 
 
 def loss_kind(document: Document) -> LossKind:
     """What all candidates of a document are told by."""
     if document["output"] == "features":
         return _ERROR
+    if document["output"] == "regression":
+        return _SPREAD
     if document["output"] == "multi-label":
         return _CHANGED_LABELS
     return _DROP if all(each["accuracy"] for each in document["candidates"]) else _CHANGED
@@ -90,6 +98,10 @@ def loss_of(document: Document, candidate: Document) -> Loss:
         interval = None if candidate["same_but_for_rounding"] else (low, high)
         limit = _limit(candidate, "top1_drop")
         return Loss(_number(candidate["top1_drop"]), interval, limit)
+    if kind is _SPREAD:
+        most = _limit(candidate, "nrmse")
+        allowed = None if most is None else 100 * most
+        return Loss(100 * _number(candidate["nrmse"]), None, allowed)
     if kind is _ERROR:
         decibels = _limit(candidate, "sqnr_db")
         allowed = None if decibels is None else error_percent(decibels)

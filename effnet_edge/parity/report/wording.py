@@ -105,13 +105,21 @@ def _lost(document: Document, candidate: Document) -> str:
     loss, kind = loss_of(document, candidate), loss_kind(document)
     if loss.interval is not None:
         return _drop(loss.value, loss.interval, pictures)
-    if document["output"] == "features":
-        told = BY_KEY["sqnr_db"].tell(candidate["sqnr_db"])
-        return f"the features differ by {loss.value:.2g} % on {pictures} (SQNR {told})"
+    if document["output"] in ("features", "regression"):
+        return _apart(document, candidate, loss.value, pictures)
     what = "answer" if kind.title == "other answers" else "set of labels"
     if loss.value == 0:
         return f"the same {what} on all {pictures}"
     return f"another {what} on {loss.value:.2g} % of {pictures}"
+
+
+def _apart(document: Document, candidate: Document, percent: float, pictures: str) -> str:
+    """What is said of outputs that are no classes."""
+    if document["output"] == "features":
+        told = BY_KEY["sqnr_db"].tell(candidate["sqnr_db"])
+        return f"the features differ by {percent:.2g} % on {pictures} (SQNR {told})"
+    told = "no error that can be told" if math.isnan(percent) else f"an error of {percent:.2g} %"
+    return f"{told} of the values' spread on {pictures}"
 
 
 def _drop(points: float, interval: tuple[float, float], pictures: str) -> str:
@@ -187,6 +195,9 @@ MEANINGS = {
     "kl": "how far the probabilities are apart; 0 is equal, 0.02 is little",
     "top1_drop": "how many fewer of a hundred pictures are right",
     "top5_drop": "the same, with the right class among the best five",
+    "nrmse": "the error next to how much the values vary; 0 is equal, 1 is always the mean",
+    "correlation": "1: the values rise and fall together",
+    "mae_increase": "how much farther from the true values on average",
     "max_abs_error": "the largest difference of any number",
     "mean_abs_error": "the mean difference of all numbers",
 }

@@ -1,0 +1,102 @@
+"""CSV files that list pictures: rows with the number of their line, and the pictures they name."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from effnet_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+
+def picture_rows(
+    file: Path, rows: Iterator[tuple[int, list[str]]], header: list[str]
+) -> Iterator[tuple[str, Path, list[str]]]:
+    """Of each row after the header: the file and line in words, the picture, and the row itself.
+
+    Raises:
+        UsageError: a row has other columns than the header, or its picture does not exist.
+    """
+    path_at = header.index("path")
+    for line, row in rows:
+        place = f"{str(file)!r}, line {line}"
+        if len(row) != len(header):
+            raise UsageError(f"{place}: {len(row)} columns where the header names {len(header)}")
+        path = file.parent / row[path_at]
+        if not is_file(path):
+            raise UsageError(f"{place}: the picture {str(path)!r} does not exist")
+        yield place, path, row
+
+
+def header_of(
+    file: Path, rows: Iterator[tuple[int, list[str]]], known: Sequence[str]
+) -> tuple[str, list[str]]:
+    """Where the header stands, in words, and the names of the columns.
+
+    Raises:
+        UsageError: there is no column "path", or two columns have one of the names `known`.
+    """
+    line, header = next(rows, (1, []))
+    header = [name.strip() for name in header]
+    place = f"{str(file)!r}, line {line}"
+    for name in ("path", *known):
+        if header.count(name) > 1:
+            raise UsageError(f"{place}: the column {name!r} is named twice")
+    if "path" not in header:
+        raise UsageError(f"{place}: no column 'path'; the header must name one")
+    return place, header
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file of that name that may be looked at."""
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a folder that may not be entered
+        return False
+
+
+def csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank, each with the number of its first line.
+
+    Raises:
+        UsageError: there is no such file, or it is no CSV in UTF-8; the line is named.
+    """
+    reader = csv.reader(io.StringIO(_csv_text(file), newline=""), strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UsageError(f"{str(file)!r}, line {line}: not CSV: {error}") from error
+        if row:
+            yield line, row
+
+
+def _csv_text(file: Path) -> str:
+    name = repr(str(file))
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError as error:
+        raise UsageError(f"{name} does not exist; give a CSV file of pictures") from error
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror}") from error
+    if not content.strip():
+        raise UsageError(f"{name} is empty; its first line must name the columns")
+    nul = content.find(b"\0")
+    if nul >= 0:
+        raise UsageError(f"{name}, line {_line_at(content, nul)}: a NUL byte; save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = _line_at(content, error.start)
+        raise UsageError(f"{name}, line {line}: not UTF-8; save it as UTF-8") from error
+
+
+def _line_at(content: bytes, position: int) -> int:
+    return content.count(b"\n", 0, position) + 1
