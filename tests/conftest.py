@@ -4,6 +4,11 @@ import os
 import signal
 
 import pytest
+from hypothesis import settings
+
+# No test asserts a time, and an example's takes as long as the machine is busy.
+settings.register_profile("any time", deadline=None)
+settings.load_profile("any time")
 
 # The workers of pytest-xdist share the cores: threads that wait must not spin. As many threads as
 # ever, because the last bits of sums depend on them.
