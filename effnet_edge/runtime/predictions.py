@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from effnet_edge.errors import NotFiniteError, UsageError
 from effnet_edge.outputs import DECISION_THRESHOLD, OUTPUT_UNITS, told_outputs, value_names
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     from effnet_edge.labels import Label
@@ -40,6 +42,10 @@ class Estimate:
     index: int
     label: str
     value: float
+
+
+Told = TypeVar("Told", Prediction, Estimate)
+"""What a person is told of a picture, several times over."""
 
 
 class Values:
@@ -133,6 +139,25 @@ class Classes:
             return Prediction(index, f"class {index}", None, probability)
         label = self._labels[index]
         return Prediction(index, label.name, label.wnid, probability)
+
+
+def each_row(
+    told: Callable[[npt.NDArray[np.float32], str], list[Told]],
+    answers: npt.NDArray[np.float32],
+    count: int,
+) -> list[list[Told]]:
+    """What `told` makes of each row of answers (N, count).
+
+    Raises:
+        UsageError: they have another shape.
+    """
+    rows = np.asarray(answers)
+    if rows.ndim != 2 or rows.shape[1] != count or rows.dtype.kind != "f":
+        raise UsageError(
+            f"predictions takes what infer gives, float32 (N, {count}), got {rows.dtype} "
+            f"{rows.shape}"
+        )
+    return [told(row, f"picture {number}") for number, row in enumerate(rows, start=1)]
 
 
 def check_finite(answer: npt.NDArray[np.float32], kind: OutputKind, picture: str) -> None:

@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Literal, cast, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from effnet_edge.bundle import Bundle
 from effnet_edge.bundle.signing import TrustedKey
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.pictures.image import normalize, prepare
+from effnet_edge.pictures.sources import read_pictures
+from effnet_edge.runtime.answers import answers, inputs
 from effnet_edge.runtime.backend import EngineSpec, load_backend
-from effnet_edge.runtime.device_array import DeviceArray, ExportsDeviceArray, device_array
+from effnet_edge.runtime.batches import Logits, in_batches
+from effnet_edge.runtime.entrance import Batch, Entrance
 from effnet_edge.runtime.interface import interface_of
 from effnet_edge.runtime.lifetime import Lifetime, enter_loading
-from effnet_edge.runtime.predictions import Classes, Estimate, Prediction, Values
+from effnet_edge.runtime.predictions import Classes, Estimate, Prediction, Told, Values, each_row
+from effnet_edge.runtime.runnable import runnable
 from effnet_edge.runtime.workers import Workers
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Future
     from types import TracebackType
 
-    from effnet_edge.bundle import EngineRecord, Manifest
+    from effnet_edge.bundle import Manifest
+    from effnet_edge.errors import EffnetEdgeError
     from effnet_edge.labels import Label
-    from effnet_edge.pictures.image import ImageSource
+    from effnet_edge.pictures.image import Pixels
+    from effnet_edge.pictures.sources import Picture, Tensor
     from effnet_edge.runtime.backend import Backend
-
-Batch: TypeAlias = npt.NDArray[np.uint8 | np.float32]
-Logits: TypeAlias = npt.NDArray[np.float32]
-Told = TypeVar("Told", Prediction, Estimate)
+    from effnet_edge.runtime.device_array import DeviceArray
 
 EXECUTION_PRECISIONS = ("fp32", "fp16", "bf16")
 
@@ -57,9 +56,9 @@ class EngineRunner:
         self._backend = backend
         self._batch = bundle.manifest.batch
         self._classes = bundle.manifest.output.classes
-        self._dtype, self._image_shape = _engine_input(bundle.manifest)
-        size, channels = bundle.manifest.preprocessing.resolution, bundle.manifest.input.channels
-        self._pixel_shape = (size.height, size.width, channels)
+        self._entrance = Entrance(
+            self.name, bundle.manifest, takes_device_arrays=backend.takes_device_arrays
+        )
         self._workers = Workers(backend.parallelism)
         self._lifetime = Lifetime(bundle.path, self._workers, backend.close)
         self._execution_precision: str | None = None
@@ -82,8 +81,9 @@ class EngineRunner:
         the number of CPU threads. `precision` is the execution precision ("fp32", "fp16", "bf16").
         Without it FP32 bundles run in FP32, where a plugin might choose BF16 unasked, and others as
         the engine likes. `throughput` asks for many batches at once rather than one soon.
-        `trusted` is a public Ed25519 key, a PEM file or its bytes: what it has not signed is
-        refused before anything else of the bundle is parsed.
+        `rebuild` compiles a TensorRT engine for this machine, and keeps it in the bundle, if there
+        is none; other targets need none. `trusted` is a public Ed25519 key, a PEM file or its
+        bytes: what it has not signed is refused before anything else of the bundle is parsed.
 
         Raises:
             UsageError: no such path, or an option that this backend or machine does not have.
@@ -127,7 +127,7 @@ class EngineRunner:
             raise UsageError(
                 f"precision {precision!r}: choose from {', '.join(EXECUTION_PRECISIONS)}"
             )
-        bundle, engine = _runnable(bundle, device, rebuild)
+        bundle, engine = runnable(bundle, device, rebuild=rebuild)
         manifest = bundle.manifest
         spec = EngineSpec(
             model_path=bundle.path / engine.file if engine else bundle.model_path,
@@ -146,14 +146,16 @@ class EngineRunner:
             enter_loading(visit)
             return cls(bundle, load_backend(manifest.target, spec))
 
-    def infer(self, batch: Batch | ExportsDeviceArray) -> Logits:
+    def infer(self, batch: Batch | Sequence[Batch | Tensor] | Tensor) -> Logits:
         """Give the float32 logits (N, classes) of N images, N ≥ 0, in an array of their own.
 
         A regression gives values (N, outputs), a bundle without a classifier features (N, C). They
         are as the engine gives them, NaN and infinite ones, too, which `classify` refuses. `batch`
-        is uint8 pixels (N, H, W, C), RGB or the bundle's own channels; bundles whose engine takes
-        float32 also take normalized values (N, C, H, W). What the engine takes itself is not
-        copied. More images than the engine's batch are split; fewer than a static batch are padded.
+        is what `prepare` gives: uint8 pixels (N, H, W, C), RGB or the bundle's own channels;
+        bundles whose engine takes float32 also take normalized values (N, C, H, W). A list of such
+        images is stacked, a tensor on the CPU is read by DLPack, and what the engine takes itself
+        is not copied. More images than the engine's batch are split; fewer than a static batch are
+        padded.
         TensorRT bundles also take such an array where it lies on the GPU, of any library that has
         DLPack or `__cuda_array_interface__`; it is read in place and must stay as it is until the
         answer.
@@ -166,9 +168,9 @@ class EngineRunner:
         visit = threading.Lock()
         with visit:
             self._lifetime.enter(visit)
-            return self._run(self._accept(batch))
+            return self._run(self._entrance.accept(batch))
 
-    def submit(self, batch: Batch | ExportsDeviceArray) -> Future[Logits]:
+    def submit(self, batch: Batch | Sequence[Batch | Tensor] | Tensor) -> Future[Logits]:
         """Like `infer`, later: the future gives the logits, or raises what the engine raised.
 
         The batch is copied, so the caller may reuse its buffer; not so an array on the GPU, which
@@ -185,75 +187,158 @@ class EngineRunner:
         visit = threading.Lock()
         with visit:
             self._lifetime.enter(visit)
-            accepted = self._accept(batch)
+            accepted = self._entrance.accept(batch)
             kept = accepted.copy() if isinstance(accepted, np.ndarray) else accepted
             return self._workers.submit(partial(self._run, kept))
 
+    def prepare(self, images: Picture | Iterable[Picture], *, bgr: bool = False) -> Pixels:
+        """What `infer` takes, uint8 (N, H, W, C), of one picture (N = 1) or several.
+
+        Pictures are as for `classify`.
+
+        Raises:
+            UsageError, ImageError: as from `classify`.
+
+        """
+        pictures, _ = read_pictures(images, self.manifest.preprocessing, bgr=bgr)
+        return inputs(pictures, self._entrance.pixel_shape)
+
+    def predictions(
+        self, logits: Logits, top: int | None = None, threshold: float | None = None
+    ) -> list[list[Prediction]]:
+        """The classes that each row of `infer`'s answer (N, classes) tells, as `classify` does.
+
+        Raises:
+            UsageError: another shape, or as from `classify`.
+            NotFiniteError: a row has NaN or an infinity.
+
+        """
+        classes = Classes(self.manifest.output.kind, self.labels, top, threshold)
+        return each_row(classes.of, logits, self._classes)
+
     @overload
-    def classify(  # type: ignore[overload-overlap]  # a str is a sequence, too
-        self, images: ImageSource, top: int | None = None, threshold: float | None = None
+    def classify(  # type: ignore[overload-overlap]  # a str, bytes or an array is iterable, too
+        self,
+        images: Picture,
+        top: int | None = None,
+        threshold: float | None = None,
+        *,
+        bgr: bool = False,
+        return_exceptions: bool = False,
     ) -> list[Prediction]: ...
 
     @overload
     def classify(
-        self, images: Sequence[ImageSource], top: int | None = None, threshold: float | None = None
+        self,
+        images: Iterable[Picture],
+        top: int | None = None,
+        threshold: float | None = None,
+        *,
+        bgr: bool = False,
+        return_exceptions: Literal[False] = False,
     ) -> list[list[Prediction]]: ...
+
+    @overload
+    def classify(
+        self,
+        images: Iterable[Picture],
+        top: int | None = None,
+        threshold: float | None = None,
+        *,
+        bgr: bool = False,
+        return_exceptions: bool,
+    ) -> list[list[Prediction] | EffnetEdgeError]: ...
 
     def classify(
         self,
-        images: ImageSource | Sequence[ImageSource],
+        images: Picture | Iterable[Picture],
         top: int | None = None,
         threshold: float | None = None,
-    ) -> list[Prediction] | list[list[Prediction]]:
-        """The `top` most probable classes of an image, best first; a list of images gives a list.
+        *,
+        bgr: bool = False,
+        return_exceptions: bool = False,
+    ) -> object:
+        """The `top` most probable classes of a picture, best first; of several, a list of those.
 
         Without `top` there are 5. Of a multi-label bundle all classes are given whose own
         probability is `threshold` or more (0.5 if None), or the `top` best of them.
 
-        An image is whatever `effnet_edge.pictures.image.decode` takes: a path, the bytes of a
-        file, a Pillow image, or a uint8 array (H, W, 3).
+        A picture is a path, the bytes of a file, an open file, a Pillow image, or a uint8 array or
+        CPU tensor: (H, W) greyscale, (H, W, 3) RGB or (H, W, 4) RGBA, whose transparency is laid
+        over white; with `bgr` the colours of arrays are in the order of OpenCV. Several are in
+        whatever can be iterated, an array (N, H, W, C), a folder or a pattern ("in/*.jpg"), both in
+        the order of `effnet_edge.pictures.sources.picture_paths`. With `return_exceptions` one that
+        cannot be used has its error in its place of the list.
 
         Raises:
-            UsageError: an option is out of its range or not for this bundle, or it has no classes:
-                of a regression see `estimate`.
+            UsageError: a path that does not exist, an option is out of its range or not for this
+                bundle, or it has no classes: of a regression see `estimate`.
             ImageError: a picture cannot be used.
             NotFiniteError: the engine answers a picture with NaN or an infinity.
             BackendError: the runner is closed, or the engine failed.
 
         """
         classes = Classes(self.manifest.output.kind, self.labels, top, threshold)
-        if isinstance(images, list | tuple):
-            return self._each(images, classes.of)
-        return self._each([cast("ImageSource", images)], classes.of)[0]
+        return self._told(classes.of, images, bgr, return_exceptions)
 
     @overload
     def estimate(  # type: ignore[overload-overlap]  # as above
-        self, images: ImageSource
+        self, images: Picture, *, bgr: bool = False, return_exceptions: bool = False
     ) -> list[Estimate]: ...
 
     @overload
-    def estimate(self, images: Sequence[ImageSource]) -> list[list[Estimate]]: ...
+    def estimate(
+        self,
+        images: Iterable[Picture],
+        *,
+        bgr: bool = False,
+        return_exceptions: Literal[False] = False,
+    ) -> list[list[Estimate]]: ...
+
+    @overload
+    def estimate(
+        self, images: Iterable[Picture], *, bgr: bool = False, return_exceptions: bool
+    ) -> list[list[Estimate] | EffnetEdgeError]: ...
 
     def estimate(
-        self, images: ImageSource | Sequence[ImageSource]
-    ) -> list[Estimate] | list[list[Estimate]]:
-        """The values that a regression gives for an image, all of them; a list gives a list.
+        self,
+        images: Picture | Iterable[Picture],
+        *,
+        bgr: bool = False,
+        return_exceptions: bool = False,
+    ) -> object:
+        """The values that a regression gives for a picture, all of them; of several, a list.
 
-        Images are as for `classify`.
+        Pictures and options are as for `classify`.
 
         Raises:
-            UsageError: the bundle is no regression.
+            UsageError: the bundle is no regression, or as from `classify`.
             ImageError, NotFiniteError, BackendError: as from `classify`.
 
         """
         values = Values(self.manifest.output.kind, self._classes, self.labels)
-        if isinstance(images, list | tuple):
-            return self._each(images, values.of)
-        return self._each([cast("ImageSource", images)], values.of)[0]
+        return self._told(values.of, images, bgr, return_exceptions)
+
+    def _told(
+        self,
+        told: Callable[[Logits, str], list[Told]],
+        images: Picture | Iterable[Picture],
+        bgr: bool,
+        return_exceptions: bool,
+    ) -> list[Told] | list[list[Told] | EffnetEdgeError]:
+        pictures, several = read_pictures(images, self.manifest.preprocessing, bgr=bgr)
+        found = answers(
+            pictures,
+            self.infer,
+            told,
+            batch_size=self._batch.maximum,
+            return_exceptions=several and return_exceptions,
+        )
+        return found if several else cast("list[Told]", found[0])
 
     def warmup(self, runs: int = 3) -> None:
         """Run blank images, so that what an engine does once is done before it is timed."""
-        blank = np.zeros((self._batch.optimum, *self._image_shape), self._dtype)
+        blank = np.zeros((self._batch.optimum, *self._entrance.image_shape), self._entrance.dtype)
         for size in {self._batch.minimum, self._batch.optimum}:
             for _ in range(runs):
                 self.infer(blank[:size])
@@ -277,6 +362,15 @@ class EngineRunner:
         """
         self._lifetime.close()
 
+    def __repr__(self) -> str:
+        spec, output = self.manifest.input, self.manifest.output
+        shape = ", ".join(map(str, self._entrance.image_shape))
+        return (
+            f"<EngineRunner {self.name}: {TARGETS[self.manifest.target].title} on {self.device}, "
+            f"{self.manifest.precision}, {spec.dtype} (N, {shape}) to {output.kind} "
+            f"(N, {output.classes}), {self._batch} at once, {self._lifetime.state.name.lower()}>"
+        )
+
     def __enter__(self) -> EngineRunner:
         return self
 
@@ -288,61 +382,8 @@ class EngineRunner:
     ) -> None:
         self.close()
 
-    def _accept(self, batch: object) -> Batch | DeviceArray:
-        """`batch` as the engine takes it, the same memory where possible."""
-        if isinstance(batch, np.ndarray):
-            image_shape = batch.shape[1:]
-            if batch.dtype == self._dtype and image_shape == self._image_shape:
-                return np.ascontiguousarray(batch)
-            if batch.dtype == np.uint8 and image_shape == self._pixel_shape:
-                pixels = cast("npt.NDArray[np.uint8]", batch)
-                return normalize(pixels, self.manifest.preprocessing)
-        elif self._backend.takes_device_arrays:
-            on_device = device_array(batch)
-            if on_device is not None:
-                return self._accept_on_device(on_device)
-        raise UsageError(self._refusal(batch))
-
-    def _accept_on_device(self, batch: DeviceArray) -> DeviceArray:
-        """Nothing is converted or padded on the GPU: what the engine takes, or an error."""
-        if batch.dtype != self._dtype or batch.shape[1:] != self._image_shape:
-            wanted = ", ".join(str(size) for size in self._image_shape)
-            raise UsageError(
-                f"{self.name} takes {self._dtype} (N, {wanted}) on the GPU, got {batch.dtype} "
-                f"{batch.shape}"
-            )
-        if 0 < len(batch) % self._batch.maximum < self._batch.minimum:
-            raise UsageError(
-                f"{self.name} takes {self._batch.minimum} to {self._batch.maximum} images at once "
-                f"on the GPU, got {len(batch)}"
-            )
-        return batch
-
-    def _refusal(self, batch: object) -> str:
-        height, width, channels = self._pixel_shape
-        shape = f"{height}, {width}, {channels}"
-        takes = f"uint8 images ({shape}) as one array (N, {shape})"
-        if self._dtype == np.float32:
-            takes += f", or float32 (N, {channels}, {height}, {width})"
-        if not isinstance(batch, np.ndarray):
-            return f"{self.name} takes {takes}, got {type(batch).__name__}"
-        hint = ""
-        if batch.shape in (self._pixel_shape, self._image_shape):
-            hint = ": add the batch axis with image[None]"
-        return f"{self.name} takes {takes}, got {batch.dtype} {batch.shape}{hint}"
-
     def _run(self, batch: Batch | DeviceArray) -> Logits:
-        if self._batch.minimum <= len(batch) <= self._batch.maximum:
-            return self._answer(batch)
-        parts = [self._run_part(part) for part in _split(batch, self._batch.maximum)]
-        return np.concatenate([np.empty((0, self._classes), np.float32), *parts])
-
-    def _run_part(self, part: Batch | DeviceArray) -> Logits:
-        missing = self._batch.minimum - len(part)
-        if missing <= 0 or not isinstance(part, np.ndarray):
-            return self._answer(part)
-        padded = np.concatenate([part, np.zeros((missing, *part.shape[1:]), part.dtype)])
-        return self._answer(padded)[: len(part)].copy()
+        return in_batches(self._answer, batch, self._batch, self._classes)
 
     def _answer(self, batch: Batch | DeviceArray) -> Logits:
         """The engine's answer, which its own description may have left open."""
@@ -353,48 +394,3 @@ class EngineRunner:
                 f"{self._classes} classes: export the bundle again"
             )
         return logits
-
-    def _each(
-        self, images: Sequence[ImageSource], told: Callable[[Logits, str], list[Told]]
-    ) -> list[list[Told]]:
-        """What `told` makes of the answer (classes,) to each image."""
-        predictions: list[list[Told]] = []
-        for start in range(0, len(images), self._batch.maximum):
-            chunk = images[start : start + self._batch.maximum]
-            pixels = [prepare(image, self.manifest.preprocessing) for image in chunk]
-            predictions += [
-                told(logits, _name(image, start + index))
-                for index, (image, logits) in enumerate(
-                    zip(chunk, self.infer(np.stack(pixels)), strict=True)
-                )
-            ]
-        return predictions
-
-
-def _name(image: ImageSource, index: int) -> str:
-    return str(image) if isinstance(image, str | Path) else f"picture {index + 1}"
-
-
-def _engine_input(manifest: Manifest) -> tuple[np.dtype[np.uint8 | np.float32], tuple[int, ...]]:
-    spec = manifest.input
-    if spec.dtype == "uint8":
-        return np.dtype(np.uint8), (spec.height, spec.width, spec.channels)
-    return np.dtype(np.float32), (spec.channels, spec.height, spec.width)
-
-
-def _runnable(
-    bundle: Bundle, device: str | None, rebuild: bool
-) -> tuple[Bundle, EngineRecord | None]:
-    """The bundle as its engine runs it, and that engine, if it is one compiled from the model."""
-    if not TARGETS[bundle.manifest.target].built_on_device:
-        return bundle, None
-    from effnet_edge.runtime.tensorrt.selection import with_engine
-
-    bundle, engine = with_engine(bundle, device, rebuild=rebuild)
-    narrowed = replace(bundle.manifest, batch=engine.batch)
-    return replace(bundle, manifest=narrowed), engine
-
-
-def _split(batch: Batch | DeviceArray, size: int) -> Iterator[Batch | DeviceArray]:
-    for start in range(0, len(batch), size):
-        yield batch[start : start + size]
