@@ -9,7 +9,6 @@ import sys
 import cv2
 
 from effnet_edge import EngineRunner
-from effnet_edge.pictures.image import prepare
 
 CSI = (
     "nvarguscamerasrc ! video/x-raw(memory:NVMM),width=1280,height=720,framerate=30/1 ! nvvidconv "
@@ -24,8 +23,7 @@ def main(bundle: str, camera: str = CSI) -> None:
         while True:
             taken, frame = frames.read()
             if taken:
-                pixels = prepare(frame[:, :, ::-1], run.manifest.preprocessing)
-                started = run.submit(pixels[None])
+                started = run.submit(run.prepare(frame, bgr=True))
             if waiting is not None:
                 best = int(waiting.result()[0].argmax())
                 print(run.labels[best].name if run.labels else best, flush=True)

@@ -54,7 +54,9 @@ def command(
     precision: str | None,
     trusted: Path | None,
 ) -> None:
-    """Classify each IMAGE (a file, or a folder of them) with BUNDLE, or tell its values.
+    """Classify each IMAGE with BUNDLE, or tell its values.
+
+    IMAGE is a file, a folder of them, or a pattern in quotes, such as 'in/**/*.jpg'.
 
     A picture that cannot be used, or has no finite answer, is named on standard error, and the exit
     code is then 1.
@@ -88,13 +90,13 @@ def command(
 
 
 def _expand(images: tuple[str, ...], channels: int) -> list[str]:
-    """Folders become the pictures in them; a path given twice counts once."""
-    from effnet_edge.pictures.sets import ImageSet
+    """Folders and patterns become the pictures in them; a path given twice counts once."""
+    from effnet_edge.pictures.sources import holds_several, picture_paths
 
     paths: list[str] = []
     for image in images:
-        if Path(image).is_dir():
-            paths += [str(path) for path in ImageSet.from_folder(image, channels=channels).paths]
+        if holds_several(image):
+            paths += map(str, picture_paths(image, channels))
         else:
             paths.append(image)
     return list(dict.fromkeys(paths))
