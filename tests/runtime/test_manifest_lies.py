@@ -16,7 +16,7 @@ from runner_answers import assert_close, expected, pixels
 from tiny_bundles import CLASSES, SIDE, quantized_model, tiny_model, write_bundle
 
 from effnet_edge.bundle import BatchRange, Bundle, InputSpec, OutputSpec
-from effnet_edge.errors import BackendError, BundleError, NotFiniteError
+from effnet_edge.errors import BackendError, BundleError, ImageError, NotFiniteError
 from effnet_edge.runtime import EngineRunner
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ def test_an_answer_that_is_no_number_is_an_error_that_names_the_picture(
             run.classify([tmp_path / "cat.png"])
         with pytest.raises(NotFiniteError, match="picture 1: "):
             run.classify(np.zeros((9, 9, 3), np.uint8))
+        told = run.classify([b"x", tmp_path / "cat.png"], return_exceptions=True)
+        assert [type(each) for each in told] == [ImageError, NotFiniteError]
 
 
 @pytest.mark.parametrize("int8", [False, True])

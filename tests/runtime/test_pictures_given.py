@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from scipy.special import softmax
 from tiny_bundles import CLASSES, SIDE, tiny_model, write_bundle
 
 import effnet_edge
@@ -248,8 +251,8 @@ def test_odd_names_are_told_in_one_line(run: EngineRunner, name: str) -> None:
 def test_a_bad_picture_has_its_error_in_its_place(run: EngineRunner, folder: Path) -> None:
     good = list(frames(11))
     bad = {0: b"no picture", 4: folder / "missing.png", 9: np.zeros((2, 2, 9), np.uint8), 12: None}
-    given = iter(good)
-    mixed = [bad[at] if at in bad else next(given) for at in range(15)]
+    rest = iter(good)
+    mixed = [bad[at] if at in bad else next(rest) for at in range(15)]
     found = run.classify(mixed, return_exceptions=True)  # type: ignore[call-overload]
     assert {at for at, each in enumerate(found) if isinstance(each, EffnetEdgeError)} == set(bad)
     assert [
@@ -262,6 +265,20 @@ def test_a_bad_picture_has_its_error_in_its_place(run: EngineRunner, folder: Pat
         run.classify(mixed)  # type: ignore[call-overload]
     with pytest.raises(ImageError, match=r"^picture 1: .* is not a picture"):
         run.prepare(mixed)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.booleans(), max_size=30))
+def test_every_answer_keeps_its_place(run: EngineRunner, good: list[bool]) -> None:
+    """Across the engine's batches of 8, whichever pictures are bad."""
+    pictures = list(frames(len(good), 7))
+    given_pictures = [each if ok else b"x" for each, ok in zip(pictures, good, strict=True)]
+    found = run.classify(given_pictures, top=CLASSES, return_exceptions=True)
+    assert [not isinstance(each, ImageError) for each in found] == good
+    logits = run.infer(run.prepare(pictures)).astype(np.float64)
+    for each, row in zip(found, softmax(logits, axis=1), strict=True):
+        if not isinstance(each, EffnetEdgeError):
+            shares = {told.index: told.probability for told in each}
+            assert shares == pytest.approx(dict(enumerate(row)), rel=1e-4)
 
 
 def test_all_bad_or_just_one(run: EngineRunner) -> None:
