@@ -155,10 +155,9 @@ class EngineRunner:
         bundles whose engine takes float32 also take normalized values (N, C, H, W). A list of such
         images is stacked, a tensor on the CPU is read by DLPack, and what the engine takes itself
         is not copied. More images than the engine's batch are split; fewer than a static batch are
-        padded.
-        TensorRT bundles also take such an array where it lies on the GPU, of any library that has
-        DLPack or `__cuda_array_interface__`; it is read in place and must stay as it is until the
-        answer.
+        padded. TensorRT bundles also take such an array where it lies on the GPU, of any library
+        that has DLPack or `__cuda_array_interface__`; it is read in place and must stay as it is
+        until the answer.
 
         Raises:
             UsageError: another shape or type.

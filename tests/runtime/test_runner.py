@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from gpu_or_fake import runs_for_real
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -249,6 +250,16 @@ def test_an_engine_gets_the_callers_memory_where_it_can_and_always_contiguous(
     assert np.shares_memory(backend.given[0], batch)
     assert all(given.flags.c_contiguous for given in backend.given)
     np.testing.assert_array_equal(backend.given[1], batch[:, ::-1])
+
+
+def test_tensors_and_a_list_of_one_image_are_the_callers_memory_too(bundles: Path) -> None:
+    backend = RecordingBackend([0] * CLASSES)
+    run = EngineRunner(Bundle.load(bundles / "openvino-dynamic"), backend)
+    batch = pixels(3)
+    run.infer(torch.from_numpy(batch))
+    run.infer([batch[1]])
+    assert [len(given) for given in backend.given] == [3, 1]
+    assert all(np.shares_memory(given, batch) for given in backend.given)
 
 
 def test_a_large_batch_is_split_into_the_engines_largest(bundles: Path) -> None:
