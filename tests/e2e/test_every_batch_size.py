@@ -120,6 +120,7 @@ def request(path: Path, **changes: object) -> ExportRequest:
     return ExportRequest(NetworkRequest("b0", resolution=64), output=path / "bundle", **options)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize(
     ("target", "kind", "size"),
     [
@@ -140,6 +141,7 @@ def test_an_engine_that_is_wrong_at_one_size_is_never_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.sample
 def test_an_int8_bundle_for_openvino_is_right_at_every_size_and_refuses_what_is_not(
     tmp_path: Path,
 ) -> None:

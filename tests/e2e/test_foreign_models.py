@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from conftest import Run
 
+pytestmark = pytest.mark.sample
+
 SIDE = 64
 CLASSES = 7
 

@@ -66,6 +66,7 @@ def test_the_bundle_passed_its_gates_and_knows_the_espresso(
     assert best["label"] == "espresso"
 
 
+@pytest.mark.sample
 def test_its_table_makes_the_same_model_again(
     effnet_edge: Run, openvino_int8: Path, tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_its_table_makes_the_same_model_again(
     assert second.calibration == first.calibration
 
 
+@pytest.mark.slow
 def test_a_kl_budget_keeps_tensors_and_their_names_make_the_model_again(
     effnet_edge: Run, tmp_path: Path
 ) -> None:
@@ -113,6 +115,7 @@ def test_a_kl_budget_keeps_tensors_and_their_names_make_the_model_again(
     assert second.files["model.bin"] == first.files["model.bin"]
 
 
+@pytest.mark.slow
 def test_a_drop_budget_on_labelled_pictures_with_two_unreadable_ones(
     effnet_edge: Run, tmp_path: Path
 ) -> None:
@@ -137,6 +140,7 @@ def test_a_drop_budget_on_labelled_pictures_with_two_unreadable_ones(
     assert any("broken.png" in line for line in images.skipped)
 
 
+@pytest.mark.slow
 def test_a_budget_that_cannot_be_met_is_a_failed_job(effnet_edge: Run, tmp_path: Path) -> None:
     options = (*SMALL, "--calibration-size", "8", "--max-kl", "0", "-o", "bundle")
     completed = effnet_edge("export", "b0", *options)
@@ -163,6 +167,7 @@ def test_a_budget_needs_int8_and_pictures_and_labels(
         assert message in one_line(completed.stderr)
 
 
+@pytest.mark.sample
 def test_a_table_of_another_model_or_version_is_refused(
     effnet_edge: Run, openvino_int8: Path, tmp_path: Path
 ) -> None:
@@ -215,6 +220,7 @@ def test_a_checkpoint_with_nan_is_refused(effnet_edge: Run, tmp_path: Path) -> N
     assert "stages.3.1.project.conv.weight holds NaN" in line
 
 
+@pytest.mark.sample
 def test_dead_channels_and_an_all_zero_tensor_give_right_answers(
     effnet_edge: Run, tmp_path: Path
 ) -> None:
@@ -310,6 +316,7 @@ def test_calibration_diff_says_what_differs(
         assert message in one_line(completed.stderr)
 
 
+@pytest.mark.sample
 def test_the_gates_use_pictures_of_ones_own_that_were_held_out(
     effnet_edge: Run, tmp_path: Path
 ) -> None:

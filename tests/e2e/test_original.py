@@ -20,6 +20,8 @@ from effnet_edge.pictures.image import normalize
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.sample
+
 EXPORT = (
     *("export", "b0", "--weights", "model.safetensors", "--target", "onnxruntime"),
     *("--resolution", SIDE, "--against", "answers.npz"),

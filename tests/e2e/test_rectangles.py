@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from conftest import Run
 
+pytestmark = pytest.mark.sample
+
 # One height is odd, so that SAME padding is another along it than along the width.
 ODD = Size(65, 96)
 WIDE = Size(96, 128)

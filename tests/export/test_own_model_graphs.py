@@ -32,6 +32,8 @@ from effnet_export.request import ExportRequest
 if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle
 
+pytestmark = pytest.mark.sample
+
 SIDE = 64
 ESPRESSO = Path(__file__).parents[2] / "examples" / "espresso.jpg"
 

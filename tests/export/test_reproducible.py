@@ -65,6 +65,7 @@ def test_openvino_does_not_number_by_what_was_made_before(tmp_path: Path) -> Non
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "another" / file).read_bytes()
 
 
+@pytest.mark.sample
 @pytest.mark.timeout(1800)  # two processes, each waiting for the cores that others use
 def test_bundles_are_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
     asked = ("openvino-fp32", "tensorrt-fp16", "openvino-int8")

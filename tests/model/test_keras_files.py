@@ -312,6 +312,7 @@ def small_file() -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.sample
 @given(st.integers(0, len(small_file()) - 1))
 @settings(max_examples=15, deadline=None)
 def test_a_truncated_file_is_an_error_in_one_line(size: int) -> None:
