@@ -17,12 +17,11 @@ import ctypes
 import os
 import threading
 import weakref
-from concurrent.futures import Future
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import BackendError
-from effnet_edge.runtime.workers import forget_worker, in_worker
+from effnet_edge.runtime.workers import InterruptibleFuture, forget_worker, in_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +130,7 @@ class Lifetime:
         self._closing = True
         if self.state is not State.CLOSING:
             return
-        outcome: Future[None] = Future()
+        outcome: InterruptibleFuture[None] = InterruptibleFuture()
         _thread.start_new_thread(self._finish_for, (outcome,))
         if not in_worker() and not any(life.is_visited_here() for life in list(_LIVES)):
             outcome.result()
@@ -165,7 +164,7 @@ class Lifetime:
         keep_for_ever(self._release)
         self._workers.fail_all(BackendError(self._refusal()))
 
-    def _finish_for(self, outcome: Future[None]) -> None:
+    def _finish_for(self, outcome: InterruptibleFuture[None]) -> None:
         try:
             self.finish()
         except BaseException as error:

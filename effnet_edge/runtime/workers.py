@@ -15,10 +15,12 @@ from collections import deque
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+Answer = TypeVar("Answer")
 
 _QUEUED_PER_SLOT = 2
 # Seconds after which a sleeper looks again, should an interrupt have swallowed his waking.
@@ -37,10 +39,38 @@ def forget_worker() -> None:
     _here.is_worker = False
 
 
+class _Condition(threading.Condition):
+    """A condition that is entered in one step of C.
+
+    `threading.Condition.__enter__` is Python: an interrupt (Ctrl-C) that comes when it has the
+    lock, and before the `with` block has begun, leaves the lock held for ever.
+    """
+
+    def __init__(self) -> None:
+        self._entered = threading.RLock()
+        super().__init__(self._entered)
+
+    @property
+    def __enter__(self) -> Callable[[], bool]:
+        return self._entered.__enter__
+
+    @property
+    def __exit__(self) -> Callable[..., None]:  # noqa: PLE0302
+        return self._entered.__exit__
+
+
+class InterruptibleFuture(Future[Answer]):
+    """A future whose `result` may be interrupted without holding up whoever gives the answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._condition = _Condition()
+
+
 class _Job:
     """One call to make; whoever gets `claim` makes it, or tells that it was cancelled."""
 
-    def __init__(self, future: Future[Any], call: Callable[[], Any]) -> None:
+    def __init__(self, future: InterruptibleFuture[Any], call: Callable[[], Any]) -> None:
         self.future = future
         self.claim = threading.Lock()
         self._call: Callable[[], Any] | None = call
@@ -107,7 +137,7 @@ class Workers:
         """Let every future under way raise `error`, in a process that has none of the threads."""
         for job in list(self._jobs.values()):
             # Somebody may have held the future's lock when the process was forked: a fresh one.
-            Future.__init__(job.future)
+            InterruptibleFuture.__init__(job.future)
             job.future.set_exception(error)
         self._jobs.clear()
 
@@ -118,7 +148,7 @@ class Workers:
             self._wakes.put(None)
 
     def _add(self, call: Callable[[], Any]) -> Future[Any]:
-        future: Future[Any] = Future()
+        future: InterruptibleFuture[Any] = InterruptibleFuture()
         key = object()
         future.add_done_callback(partial(self._end, key))
         self._jobs[key] = _Job(future, call)

@@ -3,10 +3,12 @@ from __future__ import annotations
 import ctypes
 import gc
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -318,6 +320,29 @@ def test_interrupts_anywhere_leave_nothing_behind(
     started(runner.close).result(PATIENCE)
     assert backend.closed == 1
     assert all(future.result(0).shape == (1, CLASSES) for future in answers)
+
+
+def test_an_interrupt_of_who_waits_for_an_answer_holds_nobody_up(
+    fake: tuple[FakeBackend, EngineRunner],
+) -> None:
+    """At the worst moment: when the future's lock is taken, and nobody yet bound to release it."""
+    backend, runner = fake
+    future = runner.submit(pixels())
+
+    def interrupt_once_locked(_frame: object, event: str, called: Any) -> None:
+        if event == "c_return" and called.__name__ == "__enter__":
+            raise KeyboardInterrupt
+
+    sys.setprofile(interrupt_once_locked)
+    try:
+        with suppress(KeyboardInterrupt, TimeoutError):
+            future.result(0.1)
+    finally:
+        sys.setprofile(None)
+    backend.go.set()
+
+    started(runner.close).result(20)
+    assert state(runner) is State.CLOSED
 
 
 def interrupt(thread: threading.Thread) -> None:
