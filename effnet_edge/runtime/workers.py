@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections import deque
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,10 +41,11 @@ def forget_worker() -> None:
 
 
 class _Condition(threading.Condition):
-    """A condition that is entered in one step of C.
+    """A condition that an interrupt (Ctrl-C) leaves as it should be.
 
-    `threading.Condition.__enter__` is Python: an interrupt (Ctrl-C) that comes when it has the
-    lock, and before the `with` block has begun, leaves the lock held for ever.
+    It is entered in one step of C: `threading.Condition.__enter__` is Python, and an interrupt
+    that comes when it has the lock, and before the `with` block has begun, leaves the lock held for
+    ever. One that comes when `wait` has just let go of it ends in a RuntimeError instead.
     """
 
     def __init__(self) -> None:
@@ -57,6 +59,16 @@ class _Condition(threading.Condition):
     @property
     def __exit__(self) -> Callable[..., None]:  # noqa: PLE0302
         return self._entered.__exit__
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait to be notified; whatever is raised meanwhile, the lock is held afterwards."""
+        try:
+            return super().wait(timeout)
+        except BaseException:
+            with suppress(RuntimeError):
+                self._entered.release()
+            self._entered.acquire()
+            raise
 
 
 class InterruptibleFuture(Future[Answer]):

@@ -231,7 +231,8 @@ for turn in range(600):
     try:
         try:
             armed = True
-            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 2e-3))
+            # Repeated: Python swallows an interrupt in the callback of a weak reference.
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 2e-3), 0.01)
             if turn % 50 == 0:
                 run.close(); run = EngineRunner.load(path, threads=1)
             while True: run.infer(x); run.submit(x)
