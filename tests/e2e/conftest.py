@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from once import made_once
+from real_commands import Run, exported, run_command
 
-EFFNET_EDGE = str(Path(sys.executable).with_name("effnet-edge"))
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-def run_command(*arguments: object, cwd: Path, **options: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [EFFNET_EDGE, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "NO_COLOR": "1"},
-        **options,
-    )
+if TYPE_CHECKING:
+    import subprocess
 
 
 @pytest.fixture
@@ -36,14 +20,6 @@ def effnet_edge(tmp_path: Path) -> Run:
         return run_command(*arguments, cwd=tmp_path, **options)
 
     return run
-
-
-def exported(factory: pytest.TempPathFactory, name: str, *options: str) -> Path:
-    def export(folder: Path) -> None:
-        completed = run_command("export", "b0", *options, "-o", "bundle", cwd=folder)
-        assert completed.returncode == 0, completed.stderr
-
-    return made_once(factory, name, export, "bundle")
 
 
 @pytest.fixture(scope="session")

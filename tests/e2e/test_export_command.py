@@ -12,7 +12,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from conftest import EFFNET_EDGE, Run
+from real_commands import EFFNET_EDGE, Run
 
 from effnet_edge.bundle import Bundle
 from effnet_edge.model.network import EfficientNet

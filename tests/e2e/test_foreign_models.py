@@ -9,9 +9,9 @@ import geffnet
 import onnx
 import pytest
 import torch
-from conftest import run_command
 from foreign_models import Foreign
 from own_models import trained
+from real_commands import run_command
 from reference_models import picture
 
 from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, translate
@@ -19,7 +19,7 @@ from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, translate
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Run
+    from real_commands import Run
 
 pytestmark = pytest.mark.sample
 

@@ -22,7 +22,7 @@ from effnet_edge.pictures.embedded import EmbeddedPhotos
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Run
+    from real_commands import Run
 
 SMALL = ("--int8", "--resolution", "96")
 TENSORS = 81

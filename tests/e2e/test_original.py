@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from conftest import run_command
 from original_networks import SIDE, MaxPooled, geffnet_network
+from real_commands import run_command
 from safetensors.torch import save_file
 
 from effnet_edge.model.preprocessing import variant_preprocessing

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import EFFNET_EDGE
 from PIL import Image
+from real_commands import EFFNET_EDGE
 
 from effnet_edge.model.variants import VARIANTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Run
+    from real_commands import Run
 
 
 @pytest.mark.parametrize("bundle", ["openvino_fp16", "openvino_fp32", "onnxruntime_fp32"])

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from conftest import run_command
+from real_commands import run_command
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Run
+    from real_commands import Run
 
 NAMES = ("car", "bus", "tree", "sign")
 

@@ -9,8 +9,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import exported, run_command
 from PIL import Image
+from real_commands import exported, run_command
 from reference_models import geffnet_model
 
 from effnet_edge.bundle import Bundle
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Run
+    from real_commands import Run
 
 pytestmark = pytest.mark.sample
 

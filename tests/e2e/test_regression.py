@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import pytest
 from conditioned_networks import conditioned_network
-from conftest import run_command
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from real_commands import run_command
 from safetensors.torch import save_file
 from tiny_bundles import SIDE as SIDE_OF_TINY
 from tiny_bundles import write_bundle
@@ -22,7 +22,7 @@ from effnet_edge.labels import Label
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Run
+    from real_commands import Run
 
 pytestmark = pytest.mark.sample
 

@@ -14,7 +14,7 @@ from effnet_edge.runtime.tensorrt.build import can_build
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Run
+    from real_commands import Run
 
 needs_no_engine = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed here"
