@@ -11,11 +11,19 @@ import onnxruntime
 import openvino
 from onnx import TensorProto, helper, numpy_helper
 
+from effnet_edge.model.request import NetworkRequest
+from effnet_export.model_files import Openings
+from effnet_export.opening import Models, open_models
+from effnet_export.said import Said
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import ExitStack
     from pathlib import Path
 
 SIDE = 24
+FORMATS = ("model.onnx", "model.xml")
+NOTHING = Said()
 CLASSES = 5
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 """Of B0's preprocessing, written down once more."""
@@ -143,3 +151,11 @@ def true_logits(pixels: np.ndarray) -> np.ndarray:
 
 def some_pixels(count: int = 3, width: int = SIDE) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (count, SIDE, width, 3), np.uint8)
+
+
+def opened(
+    stack: ExitStack, file: Path, other: Path | None = None, said: Said = NOTHING, **asked: object
+) -> Models:
+    """A comparison of a file with itself, or with another one."""
+    openings = Openings(NetworkRequest("b0", **{"resolution": SIDE, **asked}), said=said)
+    return open_models(str(file), [str(other or file)], openings, stack)

@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
 
     from effnet_edge.errors import EffnetEdgeError
@@ -79,3 +81,13 @@ def tiff_16_bit(values: np.ndarray, order: str) -> bytes:
 
 
 SIXTEEN_BIT = np.array([[0, 127, 129, 255, 256], [4660, 32768, 65407, 65534, 65535]], np.uint16)
+
+
+def folder_of_noise(folder: Path, count: int, side: int) -> Path:
+    """Make a folder of so many square pictures, named in their order."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(count):
+        pixels = random.integers(0, 256, (side, side, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index:02}.png")
+    return folder

@@ -69,10 +69,9 @@ def command(
         bundle, device=device, threads=threads, precision=precision, trusted=trusted
     )
     with loaded as runner:
-        gives_values = runner.manifest.output.kind == "regression" and (top, threshold) == (
-            None,
-            None,
-        )
+        is_regression = runner.manifest.output.kind == "regression"
+        # With either option `classify` refuses in words of its own.
+        gives_values = is_regression and top is None and threshold is None
         paths = _expand(images, runner.manifest.input.channels)
         with progress_bar("classifying") as progress:
             for done, path in enumerate(paths, start=1):

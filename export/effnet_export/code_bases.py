@@ -178,32 +178,26 @@ def _arguments(wanted: Wanted, names: tuple[str, ...]) -> dict[str, Any]:
     return {key: config.arguments[key] for key in names if config and key in config.arguments}
 
 
-def _timm(module: ModuleType, wanted: Wanted) -> torch.nn.Module:
-    network: torch.nn.Module = module.create_model(
-        wanted.model,
-        pretrained=False,
-        in_chans=wanted.facts.in_channels,
-        **_classes(wanted),
-        **_arguments(wanted, ("global_pool", "act_layer", "pad_type", "bn_eps")),
-    )
-    return network
+def _create_model(*names: str) -> Callable[[ModuleType, Wanted], torch.nn.Module]:
+    """A call of timm's `create_model`, which geffnet has too, with these arguments of a config."""
+
+    def create(module: ModuleType, wanted: Wanted) -> torch.nn.Module:
+        network: torch.nn.Module = module.create_model(
+            wanted.model,
+            pretrained=False,
+            in_chans=wanted.facts.in_channels,
+            **_classes(wanted),
+            **_arguments(wanted, names),
+        )
+        return network
+
+    return create
 
 
 def _timm_pixels(_module: ModuleType, wanted: Wanted, network: Any) -> tuple[Any, Any] | None:
     config = wanted.facts.config
     told = config.pretrained if config else getattr(network, "pretrained_cfg", None)
     return (told["mean"], told["std"]) if told and told.get("mean") and told.get("std") else None
-
-
-def _geffnet(module: ModuleType, wanted: Wanted) -> torch.nn.Module:
-    network: torch.nn.Module = module.create_model(
-        wanted.model,
-        pretrained=False,
-        in_chans=wanted.facts.in_channels,
-        **_classes(wanted),
-        **_arguments(wanted, ("act_layer", "pad_type", "bn_eps")),
-    )
-    return network
 
 
 def _lukemelas(module: ModuleType, wanted: Wanted) -> torch.nn.Module:
@@ -243,11 +237,17 @@ CODE_BASES = {
             ("geffnet",),
             _told_architecture,
             _either,
-            _timm,
+            _create_model("global_pool", "act_layer", "pad_type", "bn_eps"),
             _timm_pixels,
         ),
         CodeBase(
-            "geffnet", "geffnet", "geffnet", ("geffnet",), _told_architecture, _either, _geffnet
+            "geffnet",
+            "geffnet",
+            "geffnet",
+            ("geffnet",),
+            _told_architecture,
+            _either,
+            _create_model("act_layer", "pad_type", "bn_eps"),
         ),
         CodeBase(
             "efficientnet-pytorch",

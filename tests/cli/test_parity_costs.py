@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from PIL import Image
+from picture_makers import folder_of_noise
 from tiny_bundles import SIDE, tiny_model, write_bundle
 
 from effnet_edge.cli.main import cli
@@ -23,13 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for at in range(4):
-        pixels = random.integers(0, 256, (SIDE, SIDE, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{at}.png")
-    return folder
+    return folder_of_noise(tmp_path / "photos", 4, SIDE)
 
 
 def parity(tmp_path: Path, photos: Path, *options: str) -> Result:

@@ -10,7 +10,7 @@ import numpy as np
 import openvino
 import pytest
 from click.testing import CliRunner, Result
-from PIL import Image
+from picture_makers import folder_of_noise
 from tiny_bundles import SIDE, tiny_model, write_bundle
 
 from effnet_edge.bundle import BatchRange, Bundle
@@ -49,13 +49,7 @@ def plant(monkeypatch: pytest.MonkeyPatch) -> Plant:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for index in range(20):
-        pixels = random.integers(0, 256, (SIDE, SIDE, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"{index:02}.png")
-    return folder
+    return folder_of_noise(tmp_path / "photos", 20, SIDE)
 
 
 def parity(tmp_path: Path, target: str, photos: Path, *options: str) -> Result:

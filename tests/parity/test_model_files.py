@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import openvino
 import pytest
-from foreign_models import SIDE, Foreign, normalized, some_pixels, true_logits
+from foreign_models import FORMATS, SIDE, Foreign, normalized, opened, some_pixels, true_logits
 from onnxruntime import quantization
 
 from effnet_edge.errors import BackendError, UsageError
@@ -17,29 +16,14 @@ from effnet_edge.model.request import NetworkRequest
 from effnet_edge.parity.measures.metrics import softmax
 from effnet_edge.size import Size
 from effnet_export.model_files import Openings
-from effnet_export.opening import Models, open_models
+from effnet_export.opening import open_models
 from effnet_export.said import Said
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import ExitStack
     from pathlib import Path
 
-FORMATS = ("model.onnx", "model.xml")
 OPEN = (None, None, None, None)
-NOTHING = Said()
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-def opened(
-    stack: ExitStack, file: Path, other: Path | None = None, said: Said = NOTHING, **asked: object
-) -> Models:
-    openings = Openings(NetworkRequest("b0", **{"resolution": SIDE, **asked}), said=said)
-    return open_models(str(file), [str(other or file)], openings, stack)
 
 
 INPUTS = {
