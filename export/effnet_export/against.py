@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 from effnet_edge.errors import GateError, UsageError
 from effnet_edge.parity import Comparison, Gate
 from effnet_edge.parity.comparison import logits_of
-from effnet_edge.parity.models.reading import Reading
+from effnet_edge.parity.measures.metrics import sqnr_db
+from effnet_edge.parity.measures.probabilities import of_probabilities
+from effnet_edge.parity.models.reading import AS_TOLD
 from effnet_export.causes import answers, likely_cause
 from effnet_export.gate import BATCH_SIZE, stage_parity
 from effnet_export.model_files import FILE_ENDINGS, Openings, kind_of
@@ -45,11 +47,14 @@ class Answered:
         batches: what it was given, uint8 pixels (N, H, W, C) or, normalized, float32
             (N, C, H, W), and its logits (N, classes).
         source: of the pictures, in words.
+        as_probabilities: whether a softmax or a sigmoid stands behind its logits, which are then
+            known up to a number that changes no probability.
     """
 
     name: str
     batches: Sequence[tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32]]]
     source: str
+    as_probabilities: bool = False
 
 
 def check_origin(origin: str) -> None:
@@ -80,7 +85,10 @@ def compare_with_original(
     """
     original = _answered(origin, request, source, pictures)
     network, kind = source.network, source.network.output_kind
-    comparison = Comparison(original.name, "torch", "FP32", "FP32", kind)
+    as_probabilities = original.as_probabilities
+    comparison = Comparison(
+        original.name, "torch", "FP32", "FP32", kind, as_probabilities=as_probabilities
+    )
     for inputs, logits in original.batches:
         comparison.update(logits, answers(network, source.preprocessing, inputs))
     result = comparison.result(original.source)
@@ -88,7 +96,10 @@ def compare_with_original(
     if verdict.failures:
         inputs, logits = original.batches[0]
         assert GATE.min_sqnr_db is not None
-        cause = likely_cause(network, source.preprocessing, inputs, logits, GATE.min_sqnr_db)
+        likeness = of_probabilities(sqnr_db, kind) if as_probabilities else sqnr_db
+        cause = likely_cause(
+            network, source.preprocessing, inputs, logits, likeness, GATE.min_sqnr_db
+        )
         raise GateError(
             f"the network is not what the original is ({original.name}): "
             f"{'; '.join(verdict.failures)}; {cause}"
@@ -98,7 +109,7 @@ def compare_with_original(
 
 def _answered(origin: str, request: NetworkRequest, source: Source, pictures: Pictures) -> Answered:
     path, preprocessing = Path(origin), source.preprocessing
-    if path.suffix == _LOGITS:
+    if path.suffix.lower() == _LOGITS:
         from effnet_export.logits_file import read_logits
 
         inputs, logits = read_logits(path, preprocessing)
@@ -108,10 +119,10 @@ def _answered(origin: str, request: NetworkRequest, source: Source, pictures: Pi
         return Answered(f"the logits in {path.name}", answered, path.name)
     batches = [pixels for pixels, _ in pictures.batches(preprocessing, BATCH_SIZE, [])]
     if kind := kind_of(path):
-        model = kind.open(path, preprocessing, Openings(request), Reading(), None)
-        return Answered(
-            model.name, [(each, logits_of(model, each)) for each in batches], pictures.source
-        )
+        model = kind.open(path, preprocessing, Openings(request), AS_TOLD, None)
+        answered = [(each, logits_of(model, each)) for each in batches]
+        ends = model.way_out.ending is not None
+        return Answered(model.name, answered, pictures.source, as_probabilities=ends)
     name, answer = _opened(origin, request, source)
     return Answered(name, [(pixels, answer(pixels)) for pixels in batches], pictures.source)
 

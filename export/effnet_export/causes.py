@@ -16,13 +16,15 @@ from effnet_edge.model.architecture import Activation, Pooling
 from effnet_edge.model.network import BATCH_NORM_EPS, PYTORCH_EPS, EfficientNet
 from effnet_edge.model.preprocessing import CENTRED, IMAGENET_MEAN, IMAGENET_STD
 from effnet_edge.model.variants import Padding
-from effnet_edge.parity.measures.metrics import decibels, softmax
+from effnet_edge.parity.measures.metrics import softmax
 from effnet_edge.pictures.image import Preprocessing, normalize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+    from effnet_edge.parity.measures.formula import Formula
 
     Inputs = NDArray[np.uint8] | NDArray[np.float32]
 
@@ -54,6 +56,7 @@ def likely_cause(
     preprocessing: Preprocessing,
     inputs: Inputs,
     expected: NDArray[np.float32],
+    likeness: Formula,
     least_db: float,
 ) -> str:
     """In words, with what helps; or that no single convention explains it.
@@ -61,28 +64,26 @@ def likely_cause(
     Args:
         inputs: a few, as in `answers`.
         expected: the original's logits for them.
-        least_db: SQNR from which on the answers count as equal.
+        likeness: an SQNR of the logits or of their probabilities, in decibels.
+        least_db: from which on the answers count as equal.
     """
-    ours = answers(network, preprocessing, inputs)
-    if _agree(softmax(ours), expected, least_db):
+
+    def agree(found: NDArray[np.floating]) -> bool:
+        return likeness(expected, found) >= least_db
+
+    if agree(softmax(answers(network, preprocessing, inputs))):
         return "the original gives probabilities: give its logits, before the Softmax"
     for cause, guess in _networks(network):
-        if _agree(answers(guess, preprocessing, inputs), expected, least_db):
+        if agree(answers(guess, preprocessing, inputs)):
             return f"the likely cause is {cause}"
     if inputs.dtype == np.uint8:
         for cause, pixels in _pixels(preprocessing):
-            if _agree(answers(network, pixels, inputs), expected, least_db):
+            if agree(answers(network, pixels, inputs)):
                 return f"the likely cause is {cause}"
     return (
         "no other padding, epsilon, pooling, activation or normalization makes them equal: it is "
         "another network, or has other weights"
     )
-
-
-def _agree(found: NDArray[np.floating], expected: NDArray[np.float32], least_db: float) -> bool:
-    signal = np.square(expected.astype(np.float64)).sum()
-    noise = np.square(expected.astype(np.float64) - found).sum()
-    return decibels(float(signal), float(noise)) >= least_db
 
 
 def _networks(network: EfficientNet) -> Iterator[tuple[str, EfficientNet]]:

@@ -86,6 +86,41 @@ def test_the_package_that_a_checkpoint_comes_from_answers_the_same(tmp_path, por
     assert stage.holds
 
 
+def exported(model: nn.Module, path: Path) -> str:
+    """The model as an ONNX file, made by PyTorch alone, which leaves it in the mode it was in."""
+    batch = torch.zeros(1, 3, SIDE, SIDE)
+    dynamic = {"x": {0: "batch"}}
+    torch.onnx.export(
+        model.eval(), (batch,), path, input_names=["x"], dynamic_axes=dynamic, dynamo=False
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize("end", [nn.Identity(), nn.Softmax(1), nn.LogSoftmax(1)], ids=str)
+@pytest.mark.parametrize("name", ["original.onnx", "ORIGINAL.ONNX"])
+def test_a_file_of_the_original_answers_the_same(tmp_path, native, end, name: str) -> None:
+    origin = exported(nn.Sequential(native, end), tmp_path / name)
+
+    stage = compared(saved(native, tmp_path, {}), origin)
+
+    assert (stage.holds, stage.images) == (True, len(PHOTOS))
+
+
+@pytest.mark.parametrize("end", [nn.Identity(), nn.Softmax(1)], ids=str)
+def test_a_wrong_padding_is_named_from_a_file_too(tmp_path, native, end) -> None:
+    origin = exported(nn.Sequential(native, end), tmp_path / "original.onnx")
+
+    with pytest.raises(GateError, match=r"the likely cause is the padding: it pads symmetric"):
+        compared(saved(native, tmp_path, {}), origin, padding="same")
+
+
+def test_a_file_of_logits_may_be_named_in_capitals(tmp_path, native) -> None:
+    origin = tmp_path / "LOGITS.NPZ"
+    (tmp_path / "logits.npz").rename(answered(native, tmp_path / "logits.npz") and origin)
+
+    assert compared(saved(native, tmp_path, {}), str(origin)).holds
+
+
 def test_the_variant_tells_the_model_where_there_is_but_one(tmp_path) -> None:
     model = efficientnet_pytorch_model("b0", 3)
     model.load_state_dict(trained_like("efficientnet-pytorch"), strict=False)
