@@ -47,10 +47,12 @@ class FileKind:
         open: called with the file, the preprocessing, how to open it, the reading, and the model's
             name, which is the file's if None.
         entrance: how pictures go into the model of a file.
+        files: the file, and those that its weights are in.
     """
 
     open: Callable[[Path, Preprocessing, Openings, Reading, str | None], FileModel]
     entrance: Callable[[Path, Reading], Entrance]
+    files: Callable[[Path], set[Path]]
 
 
 def _open_onnx(
@@ -69,6 +71,15 @@ def _onnx_entrance(path: Path, reading: Reading) -> Entrance:
     from effnet_edge.parity.models.onnx import onnx_entrance
 
     return onnx_entrance(path, reading)
+
+
+def _onnx_files(path: Path) -> set[Path]:
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    entries = (entry for tensor in graph.initializer for entry in tensor.external_data)
+    weights = {path.parent / entry.value for entry in entries if entry.key == "location"}
+    return {path, *weights}
 
 
 def _open_ir(
@@ -97,9 +108,13 @@ def _ir_entrance(path: Path, reading: Reading) -> Entrance:
     return openvino_entrance(path, reading)
 
 
+def _ir_files(path: Path) -> set[Path]:
+    return {path, path.with_suffix(".bin")}
+
+
 _KINDS = {
-    ".onnx": FileKind(_open_onnx, _onnx_entrance),
-    ".xml": FileKind(_open_ir, _ir_entrance),
+    ".onnx": FileKind(_open_onnx, _onnx_entrance, _onnx_files),
+    ".xml": FileKind(_open_ir, _ir_entrance, _ir_files),
 }
 
 FILE_ENDINGS = tuple(_KINDS)

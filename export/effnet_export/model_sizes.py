@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from effnet_export.model_files import kind_of
+
 if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle
     from effnet_edge.parity.comparison import Classifier
@@ -27,20 +29,7 @@ def model_bytes(spec: str, model: Classifier, bundle: Bundle | None) -> int | No
     if in_memory is not None:
         return in_memory
     path = Path(spec)
-    files_of = {".xml": _files_of_ir, ".onnx": _files_of_onnx}.get(path.suffix)
-    if files_of is None:
+    kind = kind_of(path)
+    if kind is None:
         return None
-    return sum(file.stat().st_size for file in files_of(path) if file.is_file())
-
-
-def _files_of_ir(path: Path) -> set[Path]:
-    return {path, path.with_suffix(".bin")}
-
-
-def _files_of_onnx(path: Path) -> set[Path]:
-    import onnx
-
-    graph = onnx.load(str(path), load_external_data=False).graph
-    entries = (entry for tensor in graph.initializer for entry in tensor.external_data)
-    weights = {path.parent / entry.value for entry in entries if entry.key == "location"}
-    return {path, *weights}
+    return sum(file.stat().st_size for file in kind.files(path) if file.is_file())
