@@ -72,6 +72,18 @@ def test_without_a_limit_it_is_measured_and_never_green() -> None:
     assert "--max-drop POINTS" in verdict(html)
 
 
+@pytest.mark.parametrize(
+    ("output", "option"),
+    [
+        ("multi-label", "--min-agreement PCT"),
+        ("regression", "--max-nrmse SHARE"),
+        ("features", "--min-sqnr DB"),
+    ],
+)
+def test_the_option_that_would_set_a_limit_is_one_that_the_output_has(output, option: str) -> None:
+    assert f"none set; {option} sets one" in verdict(render_html(single(output=output)))
+
+
 def test_an_interval_beyond_the_limit_is_not_known_whether_it_holds() -> None:
     document = single(DROP)
     (candidate,) = document["candidates"]

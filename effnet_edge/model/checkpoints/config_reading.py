@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from effnet_edge.model.variants import Padding
 
 CONFIG_NAME = "config.json"
+ACTIVATIONS: Mapping[str, Activation] = {
+    "silu": "silu",
+    "swish": "silu",
+    "relu": "relu",
+    "relu6": "relu6",
+}
+"""By the names that PyTorch's programs have for them."""
+
 _VALUE_LENGTH = 60
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import CheckpointError, UsageError
 from effnet_edge.model.checkpoints.config_reading import (
+    ACTIVATIONS,
     CONFIG_NAME,
     ConfigFacts,
     KnownKeys,
@@ -37,7 +38,6 @@ _POOLINGS = {
     **dict.fromkeys(("max", "fastmax"), "max"),
     **dict.fromkeys(("avgmax", "fastavgmax"), "avgmax"),
 }
-_ACTIVATIONS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu6": "relu6"}
 _PADDINGS = {"": "symmetric", "symmetric": "symmetric", "same": "same"}
 _NETWORK_KEYS = ("global_pool", "act_layer", "pad_type", "bn_eps", "in_chans")
 
@@ -156,7 +156,7 @@ def _facts(
         padding=said.meaning("pad_type", own_padding, _PADDINGS),
         batch_norm_eps=said.number("bn_eps", own_eps),
         pooling=said.meaning("global_pool", "avg", _POOLINGS),
-        activation=said.meaning("act_layer", own_activation, _ACTIVATIONS),
+        activation=said.meaning("act_layer", own_activation, ACTIVATIONS),
         pixels=pixels,
         picture_channels=channels,
         stem_channels=one_value(path, "in_chans", arguments, document, config),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.model.checkpoints.config_reading import (
+    ACTIVATIONS,
     CONFIG_NAME,
     ConfigFacts,
     KnownKeys,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 PREPROCESSOR_NAME = "preprocessor_config.json"
 
 _POOLINGS = {"mean": "avg", "max": "max"}
-_ACTIVATIONS = {"silu": "silu", "swish": "silu", "relu": "relu", "relu6": "relu6"}
 
 # `EfficientNetConfig` and `PreTrainedConfig` of transformers 5.24. What only changes the tensors'
 # shapes is harmless, as these are compared; `depthwise_padding` is SAME's for `image_size`.
@@ -72,7 +72,7 @@ def read_transformers_config(checkpoint: Path) -> ConfigFacts | None:
         padding="same",
         batch_norm_eps=positive(path, "batch_norm_eps", config.get("batch_norm_eps", 1e-3)),
         pooling=chosen(path, "pooling_type", config.get("pooling_type", "mean"), _POOLINGS),
-        activation=chosen(path, "hidden_act", config.get("hidden_act", "swish"), _ACTIVATIONS),
+        activation=chosen(path, "hidden_act", config.get("hidden_act", "swish"), ACTIVATIONS),
         pixels=PixelConventions(resolution=_size(path, config), crop_fraction=1.0, fit="stretch"),
         stem_channels=channels,
         num_classes=_whole(path, config, "num_labels"),

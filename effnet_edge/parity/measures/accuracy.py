@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from effnet_edge.errors import UsageError
-from effnet_edge.parity.measures.formula import Loss
+from effnet_edge.parity.measures.formula import Z95, Loss
 from effnet_edge.parity.measures.metrics import Bools, finite_images, given_labels, top_k
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-_Z95 = NormalDist().inv_cdf(0.975)
 
 
 def paired_drop_interval(lost: float, gained: float, images: float) -> tuple[float, float]:
@@ -36,7 +33,7 @@ def paired_drop_interval(lost: float, gained: float, images: float) -> tuple[flo
     counts need not be whole numbers.
     """
     p, q = (lost + 1) / (images + 2), (gained + 1) / (images + 2)
-    margin = _Z95 * math.sqrt((p + q - (p - q) ** 2) / (images + 2))
+    margin = Z95 * math.sqrt((p + q - (p - q) ** 2) / (images + 2))
     return max(p - q - margin, -1.0), min(p - q + margin, 1.0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import add
+from statistics import NormalDist
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -38,6 +39,10 @@ class Formula:
     def joined(self, before: Partial | None, batch: Partial) -> Partial:
         """Add a batch's contribution to that of those before it, None where it is the first."""
         return batch if before is None else self.join(before, batch)
+
+
+Z95 = NormalDist().inv_cdf(0.975)
+"""Standard deviations to either side of a mean that the 95 % interval reaches."""
 
 
 @dataclass(frozen=True)

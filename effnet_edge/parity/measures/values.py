@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from effnet_edge.errors import UsageError
-from effnet_edge.parity.measures.formula import Formula, Loss, Partial
+from effnet_edge.parity.measures.formula import Z95, Formula, Loss, Partial
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     Floats = NDArray[np.float64]
-
-_Z95 = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True)
@@ -224,7 +221,7 @@ class TruthErrors:
         worst = int(np.argmax(grown))  # a NaN, if there is one
         mean = float(grown[worst])
         variance = max(float(self.squares[worst]) / self.images - mean**2, 0.0)
-        margin = _Z95 * math.sqrt(variance / self.images) if math.isfinite(variance) else math.nan
+        margin = Z95 * math.sqrt(variance / self.images) if math.isfinite(variance) else math.nan
         return {"mae_increase": Loss(mean, (mean - margin, mean + margin))}
 
     def to_dict(self) -> dict[str, object]:

@@ -10,6 +10,7 @@ from effnet_edge import nonfinite
 from effnet_edge.parity.measures.table import INTERVALS, limited_measure
 
 if TYPE_CHECKING:
+    from effnet_edge.parity.measures.table import Measure
     from effnet_edge.parity.report.document import Document
 
 
@@ -35,8 +36,12 @@ class Loss:
 
 @dataclass(frozen=True)
 class LossKind:
-    """What is told: its name, its unit, and what it means in a sentence."""
+    """What is told: its name, its unit, what it means in a sentence, and the limit that bounds it.
 
+    `limit` is one of `measures.table`, by its name.
+    """
+
+    limit: str
     title: str
     unit: str
     meaning: str
@@ -47,6 +52,7 @@ class LossKind:
 
 
 _DROP = LossKind(
+    "max_drop",
     "top-1 drop",
     "points",
     "Of a hundred pictures, how many fewer the model gets right than the original. The bar is "
@@ -54,23 +60,27 @@ _DROP = LossKind(
     "shorter.",
 )
 _CHANGED = LossKind(
+    "min_agreement",
     "other answers",
     "%",
     "Of a hundred pictures, to how many the model gives another answer than the original. The "
     "pictures have no labels, so nobody knows which of the two is right.",
 )
 _CHANGED_LABELS = LossKind(
+    "min_agreement",
     "other labels",
     "%",
     "Of a hundred pictures, to how many the model gives another set of labels than the original.",
 )
 _ERROR = LossKind(
+    "min_sqnr_db",
     "error",
     "%",
     "How strong the error in the features is, next to the features themselves (10 % is an SQNR of "
     "20 dB).",
 )
 _SPREAD = LossKind(
+    "max_nrmse",
     "error of the spread",
     "%",
     "How large the error of the values is (its root mean square), next to how much the values of "
@@ -89,28 +99,27 @@ def loss_kind(document: Document) -> LossKind:
     return _DROP if all(each["accuracy"] for each in document["candidates"]) else _CHANGED
 
 
+def bounded_measure(document: Document) -> Measure:
+    """The measure that the number is made of, whose limit bounds it."""
+    measure = limited_measure(loss_kind(document).limit, document["output"])
+    assert measure is not None
+    return measure
+
+
 def loss_of(document: Document, candidate: Document) -> Loss:
     """The number of one candidate, by `loss_kind`."""
-    kind = loss_kind(document)
+    kind, key = loss_kind(document), bounded_measure(document).key
+    value, limit = _number(candidate[key]), _limit(candidate, key)
     if kind is _DROP:
-        low, high = (_number(end) for end in candidate[INTERVALS]["top1_drop"])
+        low, high = (_number(end) for end in candidate[INTERVALS][key])
         # One that only rounds otherwise loses nothing on other pictures either.
         interval = None if candidate["same_but_for_rounding"] else (low, high)
-        limit = _limit(candidate, "top1_drop")
-        return Loss(_number(candidate["top1_drop"]), interval, limit)
+        return Loss(value, interval, limit)
     if kind is _SPREAD:
-        most = _limit(candidate, "nrmse")
-        allowed = None if most is None else 100 * most
-        return Loss(100 * _number(candidate["nrmse"]), None, allowed)
+        return Loss(100 * value, None, None if limit is None else 100 * limit)
     if kind is _ERROR:
-        decibels = _limit(candidate, "sqnr_db")
-        allowed = None if decibels is None else error_percent(decibels)
-        return Loss(error_percent(_number(candidate["sqnr_db"])), None, allowed)
-    measure = limited_measure("min_agreement", document["output"])
-    assert measure is not None
-    least = _limit(candidate, measure.key)
-    changed = None if least is None else 100 * (1 - least)
-    return Loss(100 * (1 - _number(candidate[measure.key])), None, changed)
+        return Loss(error_percent(value), None, None if limit is None else error_percent(limit))
+    return Loss(100 * (1 - value), None, None if limit is None else 100 * (1 - limit))
 
 
 def error_percent(sqnr_db: float) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from effnet_edge import nonfinite
 from effnet_edge.parity.measures.table import BY_KEY
-from effnet_edge.parity.report.loss import loss_kind, loss_of
+from effnet_edge.parity.report.loss import bounded_measure, loss_kind, loss_of
 
 if TYPE_CHECKING:
     from effnet_edge.parity.report.document import Document
@@ -71,6 +71,13 @@ def headline(document: Document) -> str:
     if "unsure" in states:
         return "Passed on these pictures, but they are too few to be sure"
     return "Passed"
+
+
+def no_limit(document: Document) -> str:
+    """Say that there is none, and which option sets one on what is told."""
+    limit = bounded_measure(document).limit
+    assert limit is not None
+    return f"none set; --{limit.option} {limit.metavar} sets one"
 
 
 def told_pictures(document: Document) -> str:
