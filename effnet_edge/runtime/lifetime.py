@@ -11,7 +11,6 @@ waits for the work waits for these locks. The other facts are flags that are onl
 
 from __future__ import annotations
 
-import _thread
 import atexit
 import ctypes
 import os
@@ -21,6 +20,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import BackendError
+from effnet_edge.runtime.threads import start_thread
 from effnet_edge.runtime.workers import InterruptibleFuture, forget_worker, in_worker
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Lifetime:
         self._visits = Visits()
         self._closing = self._closed = self._forked = False
         self._finishing = threading.Lock()
-        _LIVES.add(self)
+        _LIVES[id(self)] = self
 
     @property
     def state(self) -> State:
@@ -131,8 +131,8 @@ class Lifetime:
         if self.state is not State.CLOSING:
             return
         outcome: InterruptibleFuture[None] = InterruptibleFuture()
-        _thread.start_new_thread(self._finish_for, (outcome,))
-        if not in_worker() and not any(life.is_visited_here() for life in list(_LIVES)):
+        start_thread(self._finish_for, outcome)
+        if not in_worker() and not any(life.is_visited_here() for life in _living()):
             outcome.result()
 
     def is_visited_here(self) -> bool:
@@ -181,9 +181,14 @@ class Lifetime:
         return f"the runner of {self._source} is closed: load the bundle again"
 
 
-_LIVES: weakref.WeakSet[Lifetime] = weakref.WeakSet()
+_LIVES: weakref.WeakValueDictionary[int, Lifetime] = weakref.WeakValueDictionary()
 _loads = Visits()
 _interpreter_ends = False
+
+
+def _living() -> list[Lifetime]:
+    # In one step of C: a WeakSet is iterated in Python, and another thread may load meanwhile.
+    return [life for reference in _LIVES.valuerefs() if (life := reference()) is not None]
 
 
 def enter_loading(visit: threading.Lock) -> None:
@@ -232,7 +237,7 @@ def _end_of_the_interpreter() -> None:
     global _interpreter_ends  # noqa: PLW0603
     _interpreter_ends = True
     _loads.wait()
-    lives = list(_LIVES)
+    lives = _living()
     for life in lives:
         life.let_nothing_in()
     for life in lives:
@@ -245,7 +250,7 @@ def _in_the_child_of_a_fork() -> None:
     if _loads.ever:
         _exit_without_destructors()
     _loads = Visits()
-    for life in list(_LIVES):
+    for life in _living():
         life.fork()
 
 

@@ -8,7 +8,6 @@ waking somebody is a hint that may be given twice, and who sleeps looks again by
 
 from __future__ import annotations
 
-import _thread
 import threading
 import weakref
 from collections import deque
@@ -17,6 +16,8 @@ from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from effnet_edge.runtime.threads import start_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -195,8 +196,7 @@ class Workers:
             return
         self._wakes.put(None)
         if not self._resting:
-            start = (weakref.ref(self), self._wakes, self._alive, self._resting)
-            _thread.start_new_thread(_work, start)
+            start_thread(_work, weakref.ref(self), self._wakes, self._alive, self._resting)
 
     def _serve(self) -> None:
         """Run jobs until there are none, or others have all the slots and will see to the rest."""
