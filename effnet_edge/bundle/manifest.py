@@ -10,7 +10,8 @@ import os
 import re
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
 from effnet_edge.bundle.schema import check_manifest, parse_json
@@ -22,6 +23,9 @@ from effnet_edge.model.variants import VARIANTS, Padding
 from effnet_edge.outputs import ONE_OUTPUT, OutputKind
 from effnet_edge.pictures.image import Preprocessing  # noqa: TC001 - as above
 from effnet_edge.size import Size
+
+if TYPE_CHECKING:
+    import cattrs
 
 SCHEMA_VERSION = 3
 _SQUARE_VERSION = 2
@@ -287,13 +291,22 @@ def _upgraded(document: Any) -> Any:
     return {**untold, **document, **new}
 
 
+@cache
+def _converter() -> cattrs.Converter:
+    """The one converter of the process: cattrs writes code for each class that it meets.
+
+    An interrupt in the midst of that makes it refuse the class in this thread ever after.
+    """
+    import cattrs
+
+    return cattrs.Converter(detailed_validation=False)
+
+
 def _structure(
     document: dict[str, Any], kind: type[Manifest], source: str | os.PathLike[str]
 ) -> Manifest:
-    import cattrs
-
     try:
-        return cattrs.Converter(detailed_validation=False).structure(document, kind)
+        return _converter().structure(document, kind)
     except UsageError as error:  # a value that `Preprocessing` refuses
         raise BundleError(f"{os.fspath(source)}: {error}: export the bundle again") from error
     except Exception as error:  # cattrs lets out whatever the conversion of a value raises

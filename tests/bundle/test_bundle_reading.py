@@ -41,6 +41,16 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert loaded.model_path == tmp_path / "b" / "model.xml"
 
 
+def test_no_code_is_written_for_the_next_bundle(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt amid cattrs' code generation made every later bundle "damaged"."""
+    loaded = Bundle.load(bundle)
+    monkeypatch.setattr("cattrs.gen.make_dict_structure_fn", None)
+    monkeypatch.setattr("cattrs.Converter", None)
+    assert Bundle.load(bundle) == loaded
+
+
 def test_hashes_are_those_of_the_coreutils(bundle: Path) -> None:
     for name, record in Bundle.load(bundle).manifest.files.items():
         output = subprocess.run(
