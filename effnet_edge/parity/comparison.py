@@ -218,5 +218,5 @@ def logits_of(model: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float3
 def _no_images(image_source: str, skipped: tuple[str, ...]) -> str:
     where = f" in {image_source}" if image_source else ""
     if skipped:
-        return f"none of the {len(skipped)} images{where} can be read: {skipped[0]}"
-    return f"there are no images{where} to compare on: name a set that has some"
+        return f"none of the {len(skipped)} pictures{where} can be read: {skipped[0]}"
+    return f"there are no pictures{where} to compare on: name a set that has some"

@@ -122,12 +122,12 @@ def embedded_photographs() -> list[Path]:
         if not roots:
             raise UsageError(
                 f"the embedded photos come with {package}, which is not installed: "
-                f"{install_hint('export')}, or give images of your own"
+                f"{install_hint('export')}, or give pictures of your own"
             )
         paths += [Path(roots[0]) / folder / name for name in names]
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        raise UsageError(f"the embedded photo {missing[0]} is missing: give images of your own")
+        raise UsageError(f"the embedded photo {missing[0]} is missing: give pictures of your own")
     return paths
 
 

@@ -143,7 +143,7 @@ def test_batches_that_are_no_batches_are_refused():
 
 
 def test_no_images_give_no_result():
-    with pytest.raises(UsageError, match="there are no images to compare on"):
+    with pytest.raises(UsageError, match="there are no pictures to compare on"):
         comparison().result()
 
 
@@ -245,12 +245,12 @@ def test_images_that_cannot_be_read_are_left_out_and_listed(photos):
 def test_a_set_of_which_nothing_can_be_read_is_an_error(photos):
     for path in photos:
         path.write_bytes(b"no picture")
-    with pytest.raises(UsageError, match="none of the 7 images in holiday can be read"):
+    with pytest.raises(UsageError, match="none of the 7 pictures in holiday can be read"):
         compare(*linear_pair(), ImageSet(tuple(photos), None, "holiday"), SMALL)
 
 
 def test_an_empty_set_is_an_error():
-    with pytest.raises(UsageError, match="there are no images in nowhere"):
+    with pytest.raises(UsageError, match="there are no pictures in nowhere"):
         compare(*linear_pair(), ImageSet((), None, "nowhere"), SMALL)
 
 

@@ -95,7 +95,7 @@ def test_a_measure_that_is_nan_fails(measure):
 )
 def test_nan_logits_fail_whatever_the_limits(gate, side, name):
     lines = gate.check(result(**{side: 3}, accuracy=dropping(0)))
-    assert f"{name} gave NaN or infinite logits for 3 of 1000 images" in lines
+    assert f"{name} gave NaN or infinite logits for 3 of 1000 pictures" in lines
 
 
 def test_one_nan_image_in_a_hundred_does_not_hide_behind_the_agreement():
@@ -107,7 +107,7 @@ def test_one_nan_image_in_a_hundred_does_not_hide_behind_the_agreement():
     measured = comparison.result()
     assert measured.top1_agreement == 0.99
     assert Gate(min_agreement=0.98).check(measured) == [
-        "b gave NaN or infinite logits for 1 of 100 images"
+        "b gave NaN or infinite logits for 1 of 100 pictures"
     ]
 
 

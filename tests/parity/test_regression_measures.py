@@ -116,7 +116,7 @@ def test_equal_constants_are_never_called_equal():
     result = compared(dead, dead)
     assert math.isnan(result.nrmse)
     (line,) = Gate().check(result)
-    assert "torch gives the same for all 20 images" in line
+    assert "torch gives the same for all 20 pictures" in line
     assert len(EXACT_GATES["regression"].check(result)) == 2
 
 
@@ -124,7 +124,7 @@ def test_a_candidate_that_has_died_fails_without_any_limit():
     reference, _ = pair(5, outputs=1)
     result = compared(reference, np.full_like(reference, reference.mean()))
     (line,) = Gate().check(result)
-    assert line == "engine gives the same for all 30 images"
+    assert line == "engine gives the same for all 30 pictures"
     assert result.correlation == 0
 
 

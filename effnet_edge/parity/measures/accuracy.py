@@ -184,7 +184,7 @@ def _check_labels(labels: NDArray[np.int64], classes: int) -> None:
     if wrong.size:
         raise UsageError(
             f"label {wrong[0]} is outside the model's {classes} classes (0 to {classes - 1}): "
-            "label the images with the model's own classes"
+            "label the pictures with the model's own classes"
         )
 
 

@@ -198,8 +198,8 @@ def _check(limit: Limit, allowed: float, result: ParityResult) -> Check:
         what = "true values" if result.output == "regression" else "labels"
         raise UsageError(
             f"a limit on the {limit.subject} needs {what}, and "
-            f"{result.image_source or 'the images'} have none: give labelled images or leave the "
-            "limit out"
+            f"{result.image_source or 'the pictures'} have none: give labelled pictures, or "
+            "leave the limit out"
         )
     title = measure.title(result.output, as_probabilities=result.as_probabilities)
     return Check(measure, limit, title, value, allowed)
@@ -239,7 +239,7 @@ def _nonfinite(result: ParityResult) -> list[str]:
     )
     values = OUTPUT_NAMES[result.output]
     return [
-        f"{name} gave NaN or infinite {values} for {images} of {result.images} images"
+        f"{name} gave NaN or infinite {values} for {images} of {result.images} pictures"
         for name, images in sides
         if images
     ]
@@ -250,13 +250,13 @@ def _constant(result: ParityResult) -> list[str]:
     lines = []
     if result.reference_constant and len(result.reference_constant) == result.classes:
         lines.append(
-            f"{result.reference} gives the same for all {result.images} images, so that nothing "
+            f"{result.reference} gives the same for all {result.images} pictures, so that nothing "
             "can be told from them"
         )
     dead = [each for each in result.candidate_constant if each not in result.reference_constant]
     if dead:
         lines.append(
-            f"{result.candidate} gives the same for all {result.images} images"
+            f"{result.candidate} gives the same for all {result.images} pictures"
             + (f" in output {', '.join(map(str, dead))}" if result.classes > 1 else "")
         )
     return lines
