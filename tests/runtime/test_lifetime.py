@@ -49,6 +49,13 @@ def fake(path: Path) -> tuple[FakeBackend, EngineRunner]:
 
 
 @pytest.fixture(params=[1, 3])
+def held(path: Path, request: pytest.FixtureRequest) -> tuple[FakeBackend, EngineRunner]:
+    """An engine that answers when told to, so that callbacks come first and workers call them."""
+    backend = FakeBackend(request.param)
+    return backend, EngineRunner(Bundle.load(path), backend)
+
+
+@pytest.fixture(params=[1, 3])
 def summing(path: Path, request: pytest.FixtureRequest) -> tuple[SummingBackend, EngineRunner]:
     backend = SummingBackend(request.param)
     return backend, EngineRunner(Bundle.load(path), backend)
@@ -90,14 +97,13 @@ def test_a_callback_may_submit_while_another_thread_submits_too(
     "wait", [lambda f: f.result(PATIENCE), lambda f: wait_for([f], PATIENCE, FIRST_COMPLETED)]
 )
 def test_a_callback_may_wait_for_what_it_submits_or_what_is_queued_already(
-    summing: tuple[SummingBackend, EngineRunner], wait: Callable[[Future[Any]], object]
+    held: tuple[FakeBackend, EngineRunner], wait: Callable[[Future[Any]], object]
 ) -> None:
-    _, runner = summing
+    backend, runner = held
     queued: list[Future[Any]] = []
-    ready, done = threading.Event(), threading.Event()
+    done = threading.Event()
 
     def callback(_: object) -> None:
-        ready.wait(PATIENCE)
         wait(queued[0])
         wait(runner.submit(pixels()))
         runner.infer(pixels())
@@ -105,7 +111,7 @@ def test_a_callback_may_wait_for_what_it_submits_or_what_is_queued_already(
 
     runner.submit(pixels()).add_done_callback(callback)
     queued.append(runner.submit(pixels()))
-    ready.set()
+    backend.go.set()
     assert done.wait(PATIENCE)
     started(runner.close).result(PATIENCE)
 
@@ -124,9 +130,9 @@ def test_callbacks_of_two_runners_may_submit_to_each_other(path: Path) -> None:
 
 
 def test_a_callback_may_close_and_the_engine_is_released_once(
-    summing: tuple[SummingBackend, EngineRunner],
+    held: tuple[FakeBackend, EngineRunner],
 ) -> None:
-    backend, runner = summing
+    backend, runner = held
     said: Future[Any] = Future()
 
     def callback(_: object) -> None:
@@ -136,6 +142,7 @@ def test_a_callback_may_close_and_the_engine_is_released_once(
             said.set_exception(error)
 
     runner.submit(pixels()).add_done_callback(callback)
+    backend.go.set()
     assert said.result(PATIENCE) is None
     started(runner.close).result(PATIENCE)
     assert eventually(lambda: state(runner) is State.CLOSED)
