@@ -6,6 +6,7 @@ No rule is best for every tensor; `selection` judges their answers on pictures t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -114,10 +115,11 @@ class Entropy:
         """Clip where the histogram and its rounded form have the least KL divergence."""
         counts = statistics.histogram.sum((0, 1)).double()
         largest = torch.maximum(statistics.maximum.max(), -statistics.minimum.min()).clamp_min(0)
-        centres = bin_centres().double()
-        candidates = [c for c in centres.tolist() if largest / 64 <= c < largest]
-        losses = [_information_loss(counts, centres, threshold) for threshold in candidates]
-        reach = candidates[losses.index(min(losses))] if losses else float(largest)
+        centres = bin_centres().double().tolist()
+        candidates = [i for i, c in enumerate(centres) if largest / 64 <= c < largest]
+        losses = [_information_loss(counts, last) for last in candidates]
+        best = candidates[losses.index(min(losses))] if losses else None
+        reach = float(largest) if best is None else centres[best]
         whole = torch.full_like(statistics.maximum, reach)
         return ChannelRanges(
             torch.minimum(whole, (-statistics.minimum.min()).clamp_min(0).expand_as(whole)),
@@ -125,22 +127,28 @@ class Entropy:
         )
 
 
-def _information_loss(counts: Tensor, centres: Tensor, threshold: float) -> float:
-    """KL divergence in nats between a clipped histogram and its quantized form."""
-    inside = centres <= threshold
-    reference = counts[inside].clone()
+def _information_loss(counts: Tensor, last: int) -> float:
+    """KL divergence in nats of a histogram clipped at the bin `last` from its quantized form."""
+    reference = counts[: last + 1].clone()
     if not bool(reference.sum() > 0):
         return float("inf")
-    outside = counts[~inside].sum()
-    step = (centres[inside] / threshold * ENTROPY_LEVELS).long().clamp_max(ENTROPY_LEVELS - 1)
+    step = _steps_up_to(last)
     occupied = (reference > 0).double()
     mass = torch.zeros(ENTROPY_LEVELS, dtype=torch.float64).index_add_(0, step, reference)
     cells = torch.zeros(ENTROPY_LEVELS, dtype=torch.float64).index_add_(0, step, occupied)
     quantized = (mass / cells.clamp_min(1))[step] * occupied
-    reference[-1] += outside
+    reference[-1] += counts[last + 1 :].sum()
     p, q = reference / reference.sum(), quantized / quantized.sum()
     kept = p > 0
     return float((p[kept] * (p[kept] / q[kept].clamp_min(1e-12)).log()).sum())
+
+
+@cache
+def _steps_up_to(last: int) -> Tensor:
+    """The step of each bin where the bin `last` is the threshold, int64 (last + 1,)."""
+    centres = bin_centres().double()
+    shares = centres[: last + 1] / float(centres[last])
+    return (shares * ENTROPY_LEVELS).long().clamp_max(ENTROPY_LEVELS - 1)
 
 
 class ClippingError:
@@ -150,15 +158,14 @@ class ClippingError:
         self._centres = bin_centres().double()
         share = statistics.histogram.double() / max(statistics.histogram_count, 1)
         none = torch.zeros(*share.shape[:2], 1, dtype=torch.float64)
-        # Moments of all bins from each one upwards, and of none at all behind the last: the last
-        # axis is what is read together.
-        self._moments = torch.stack(
-            [
-                torch.cat([(share * self._centres**power).flip(2).cumsum(2).flip(2), none], 2)
-                for power in range(3)
-            ],
-            -1,
-        )
+        # Moments of all bins from each one upwards, and of none at all behind the last, channel
+        # after channel, as `index_select` reads them fastest.
+        self._moments = [
+            torch.cat([(share * self._centres**power).flip(2).cumsum(2).flip(2), none], 2).flatten(
+                1
+            )
+            for power in range(3)
+        ]
 
     def mean_square(self, ranges: ChannelRanges) -> Tensor:
         """Σ over both sides, for thresholds float64 (..., C)."""
@@ -166,6 +173,9 @@ class ClippingError:
 
     def _side(self, side: int, threshold: Tensor) -> Tensor:
         first = torch.searchsorted(self._centres, threshold.contiguous())
-        channel = torch.arange(threshold.shape[-1])
-        weight, mean, square = self._moments[side][channel, first].unbind(-1)
+        first += torch.arange(threshold.shape[-1]) * (len(self._centres) + 1)
+        weight, mean, square = (
+            moment[side].index_select(0, first.flatten()).view_as(threshold)
+            for moment in self._moments
+        )
         return (square - 2 * threshold * mean + threshold.square() * weight).clamp_min(0)
