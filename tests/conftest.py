@@ -5,6 +5,7 @@ import signal
 
 import pytest
 from hypothesis import settings
+from once import AFRESH
 
 # No test asserts a time, and an example's takes as long as the machine is busy.
 settings.register_profile("any time", deadline=None)
@@ -30,6 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--inferences", type=int, default=20_000, help="how many the test of memory's growth makes"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--slow"):
+        os.environ[AFRESH] = "1"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import pytest
 
 
+AFRESH = "EFFNET_EDGE_TESTS_START_AFRESH"
+"""The variable of the environment that lets every command of a test be a process of its own."""
+
+
 def made_once(
     factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object], product: str
 ) -> Path:

@@ -1,4 +1,8 @@
-"""Runs the real commands, for tests and fixtures."""
+"""Runs the real commands, for tests and fixtures.
+
+Quick tests fork them where the large libraries are imported already; with --slow, or where a test
+has wishes for the process, each starts afresh, as a person starts it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from once import made_once
+from forked_commands import run_forked
+from once import AFRESH, made_once
 
 if TYPE_CHECKING:
     import pytest
@@ -20,13 +25,17 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def run_command(*arguments: object, cwd: Path, **options: object) -> subprocess.CompletedProcess:
+    command = [EFFNET_EDGE, *map(str, arguments)]
+    environment = {**os.environ, "NO_COLOR": "1"}
+    if not options and AFRESH not in os.environ:
+        return run_forked(command, cwd, environment)
     return subprocess.run(
-        [EFFNET_EDGE, *map(str, arguments)],
+        command,
         cwd=cwd,
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "NO_COLOR": "1"},
+        env=environment,
         **options,
     )
 
