@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from effnet_calibration.quantization import Quantization
     from effnet_edge.model.network import EfficientNet
 
-SCHEMES = (ASYMMETRIC_UINT8, SYMMETRIC_INT8)
-
 
 @pytest.fixture(scope="module")
 def features_network(network: EfficientNet) -> EfficientNet:
@@ -36,24 +34,31 @@ def features_network(network: EfficientNet) -> EfficientNet:
     return bare
 
 
+@pytest.fixture(
+    scope="module",
+    params=[ASYMMETRIC_UINT8, pytest.param(SYMMETRIC_INT8, marks=pytest.mark.sample)],
+    ids=lambda each: each.name,
+)
+def scheme(request: pytest.FixtureRequest) -> QuantizationScheme:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def features_table(features_network: EfficientNet) -> CalibrationTable:
-    return calibrate(features_network, Smooth(40), PREPROCESSING, SCHEMES)
+def features_table(features_network: EfficientNet, scheme: QuantizationScheme) -> CalibrationTable:
+    return calibrate(features_network, Smooth(40), PREPROCESSING, (scheme,))
 
 
 def test_everything_but_the_classifier_is_quantized(
-    features_network: EfficientNet, features_table: CalibrationTable
+    features_network: EfficientNet, features_table: CalibrationTable, scheme: QuantizationScheme
 ) -> None:
     assert NetworkPath.of(features_network).names[-1] == HEAD
     assert identify(features_network).classes == 1280
-    for scheme in SCHEMES:
-        part = features_table.quantization(scheme.name)
-        assert CLASSIFIER not in part.layers
-        assert part.logit_gain == 1.0
+    part = features_table.quantization(scheme.name)
+    assert CLASSIFIER not in part.layers
+    assert part.logit_gain == 1.0
     assert CalibrationTable.from_json(features_table.to_json()) == features_table
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda each: each.name)
 def test_all_before_the_classifier_is_quantized_as_with_it(
     table: CalibrationTable, features_table: CalibrationTable, scheme: QuantizationScheme
 ) -> None:
@@ -65,7 +70,6 @@ def test_all_before_the_classifier_is_quantized_as_with_it(
         assert added == pytest.approx(wholes[name], rel=1e-3, abs=1e-4), name
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda each: each.name)
 def test_the_quantized_network_gives_features(
     network: EfficientNet,
     table: CalibrationTable,
@@ -86,9 +90,9 @@ def test_the_quantized_network_gives_features(
 
 
 def test_the_cost_of_a_tensor_is_its_share_of_the_features_energy(
-    features_network: EfficientNet, features_table: CalibrationTable
+    features_network: EfficientNet, features_table: CalibrationTable, scheme: QuantizationScheme
 ) -> None:
-    part = features_table.quantization(ASYMMETRIC_UINT8.name)
+    part = features_table.quantization(scheme.name)
     batches = [normalized(4)]
     costs = {each.name: each.divergence for each in sensitivity(features_network, part, batches)}
     assert set(costs) == set(NetworkPath.of(features_network).names)
@@ -115,6 +119,7 @@ def part(independent: EfficientNet) -> Quantization:
     return table.quantization(ASYMMETRIC_UINT8.name)
 
 
+@pytest.mark.sample
 def test_a_kl_budget_of_independent_labels_is_measured_label_by_label(
     independent: EfficientNet, part: Quantization
 ) -> None:
@@ -132,6 +137,7 @@ def test_a_kl_budget_of_independent_labels_is_measured_label_by_label(
     assert (loss.output, loss.top1_agreement) == ("multi-label", None)
 
 
+@pytest.mark.sample
 def test_the_costs_of_independent_labels_are_their_own_divergence(
     independent: EfficientNet, part: Quantization
 ) -> None:

@@ -53,6 +53,7 @@ def test_without_the_library_the_bundle_says_what_to_run(
     assert "TensorRT is not installed here: pip install 'effnet-edge[tensorrt]'" in built.stderr
 
 
+@pytest.mark.sample
 def test_an_engine_that_was_built_here_is_what_the_last_line_names(
     effnet_edge: Run, tmp_path: Path
 ) -> None:

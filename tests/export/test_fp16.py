@@ -145,7 +145,9 @@ def source() -> Source:
     return load_source(NetworkRequest("b0", resolution=96))
 
 
-@pytest.mark.parametrize("input_kind", ["uint8-nhwc", "float32-nchw"])
+@pytest.mark.parametrize(
+    "input_kind", ["uint8-nhwc", pytest.param("float32-nchw", marks=pytest.mark.sample)]
+)
 def test_b0_keeps_its_answers_inputs_and_outputs(source: Source, input_kind: str) -> None:
     batch = BatchRange(1, 2, 4)
     preprocessing = source.preprocessing

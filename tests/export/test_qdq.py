@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
+from functools import cache
 from math import nan
 from typing import TYPE_CHECKING
 
@@ -50,7 +52,6 @@ if TYPE_CHECKING:
 
 # Of B0: stem and head, five in each of 16 blocks, of which the first has no expansion.
 CONVOLUTIONS = 2 + 16 * 5 - 1
-SCHEMES = (ASYMMETRIC_UINT8, SYMMETRIC_INT8, SYMMETRIC_INT8_DENSE)
 
 
 @pytest.fixture(scope="module")
@@ -58,49 +59,57 @@ def source() -> Source:
     return load_source(NetworkRequest("b0", resolution=96))
 
 
+class Made:
+    """What is made of the source for a scheme, once, when it is first asked for."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self._folded = fold_batch_norm(source.network)
+
+    @cache  # noqa: B019 - lives as long as the module's tests
+    def network(self, scheme: QuantizationScheme) -> QuantizedNetwork:
+        table = calibrate(self._folded, EmbeddedPhotos(32), self.source.preprocessing, (scheme,))
+        return apply(self._folded, table, scheme)
+
+    def graph(self, scheme: QuantizationScheme, input_kind: str = "uint8-nhwc") -> onnx.ModelProto:
+        """Of the caller's own, to be changed."""
+        return copy.deepcopy(self._graph(scheme, input_kind))
+
+    @cache  # noqa: B019
+    def _graph(self, scheme: QuantizationScheme, input_kind: str) -> onnx.ModelProto:
+        network, preprocessing = self.network(scheme), self.source.preprocessing
+        exported = export_onnx(
+            network.network, preprocessing, input_kind=input_kind, batch=BatchRange(1, 1, 1)
+        )
+        return quantize_graph(simplify(exported), network)
+
+
 @pytest.fixture(scope="module")
-def quantized(source: Source) -> dict[QuantizationScheme, QuantizedNetwork]:
-    folded = fold_batch_norm(source.network)
-    table = calibrate(folded, EmbeddedPhotos(32), source.preprocessing, SCHEMES)
-    return {scheme: apply(folded, table, scheme) for scheme in SCHEMES}
+def made(source: Source) -> Made:
+    return Made(source)
 
 
-@pytest.fixture(scope="module", params=SCHEMES, ids=lambda scheme: scheme.name)
+@pytest.fixture(
+    params=[
+        ASYMMETRIC_UINT8,
+        SYMMETRIC_INT8,
+        pytest.param(SYMMETRIC_INT8_DENSE, marks=pytest.mark.sample),
+    ],
+    ids=lambda scheme: scheme.name,
+)
 def scheme(request: pytest.FixtureRequest) -> QuantizationScheme:
     return request.param
 
 
-def exported(quantized: QuantizedNetwork, source: Source, input_kind: str) -> onnx.ModelProto:
-    batch = BatchRange(1, 1, 1)
-    return simplify(
-        export_onnx(quantized.network, source.preprocessing, input_kind=input_kind, batch=batch)
-    )
-
-
-@pytest.fixture(scope="module", params=["uint8-nhwc", "float32-nchw"])
+@pytest.fixture(params=["uint8-nhwc", "float32-nchw"])
 def input_kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module")
-def graph(
-    source: Source,
-    quantized: dict[QuantizationScheme, QuantizedNetwork],
-    scheme: QuantizationScheme,
-    input_kind: str,
-) -> onnx.ModelProto:
-    """Of each scheme and input, not to be changed by a test."""
-    network = quantized[scheme]
-    return quantize_graph(exported(network, source, input_kind), network)
-
-
 def test_the_graph_computes_what_the_simulation_does(
-    source: Source,
-    quantized: dict[QuantizationScheme, QuantizedNetwork],
-    scheme: QuantizationScheme,
-    graph: onnx.ModelProto,
+    source: Source, made: Made, scheme: QuantizationScheme, input_kind: str
 ) -> None:
-    network = quantized[scheme]
+    network, graph = made.network(scheme), made.graph(scheme, input_kind)
     simulated = TorchClassifier(network.simulated(), source.preprocessing, "simulation")
     candidate = OnnxClassifier(graph, source.preprocessing, "Q/DQ")
 
@@ -110,13 +119,9 @@ def test_the_graph_computes_what_the_simulation_does(
 
 
 def test_without_its_pairs_the_graph_has_the_simulations_weights(
-    source: Source,
-    quantized: dict[QuantizationScheme, QuantizedNetwork],
-    scheme: QuantizationScheme,
-    input_kind: str,
-    graph: onnx.ModelProto,
+    source: Source, made: Made, scheme: QuantizationScheme, input_kind: str
 ) -> None:
-    network = quantized[scheme]
+    network, graph = made.network(scheme), made.graph(scheme, input_kind)
     if input_kind == "float32-nchw":
         network = network.reading_floats()
     reference = TorchClassifier(network.with_rounded_weights(), source.preprocessing, "weights")
@@ -144,10 +149,9 @@ def scale_doubled(graph: onnx.ModelProto, name: str) -> str:
 
 @pytest.mark.parametrize("fault", [bias_doubled, scale_doubled])
 def test_a_wrong_weight_is_named_though_int8_is_noisy(
-    source: Source, quantized: dict[QuantizationScheme, QuantizedNetwork], fault: PlantFault
+    source: Source, made: Made, fault: PlantFault
 ) -> None:
-    network = quantized[ASYMMETRIC_UINT8]
-    graph = quantize_graph(exported(network, source, "uint8-nhwc"), network)
+    network, graph = made.network(ASYMMETRIC_UINT8), made.graph(ASYMMETRIC_UINT8)
     culprit = fault(graph, "stages.3.1.expand.conv")
     rounded = TorchClassifier(network.with_rounded_weights(), source.preprocessing, "weights")
     gate = ParityGate(rounded, EmbeddedPhotos(8, seed=5), source.preprocessing)
@@ -173,10 +177,10 @@ class NoiseTimes:
 
 
 def test_pairs_may_lose_what_the_simulation_loses_in_another_way(
-    source: Source, quantized: dict[QuantizationScheme, QuantizedNetwork]
+    source: Source, made: Made
 ) -> None:
     exact = TorchClassifier(source.network, source.preprocessing)
-    simulated = TorchClassifier(quantized[ASYMMETRIC_UINT8].simulated(), source.preprocessing)
+    simulated = TorchClassifier(made.network(ASYMMETRIC_UINT8).simulated(), source.preprocessing)
     gate = ParityGate(exact, EmbeddedPhotos(8, seed=5), source.preprocessing)
 
     passed = gate.check_noise("quantize", NoiseTimes(-1.0, exact, simulated), simulated)
@@ -189,11 +193,8 @@ def test_pairs_may_lose_what_the_simulation_loses_in_another_way(
 
 
 @pytest.mark.parametrize("name", ["stages.1.0.depthwise.conv", "stages.6.0.project.conv"])
-def test_a_wrong_scale_of_an_activation_is_refused(
-    source: Source, quantized: dict[QuantizationScheme, QuantizedNetwork], name: str
-) -> None:
-    network = quantized[ASYMMETRIC_UINT8]
-    graph = quantize_graph(exported(network, source, "uint8-nhwc"), network)
+def test_a_wrong_scale_of_an_activation_is_refused(source: Source, made: Made, name: str) -> None:
+    network, graph = made.network(ASYMMETRIC_UINT8), made.graph(ASYMMETRIC_UINT8)
     exact = TorchClassifier(source.network, source.preprocessing)
     simulated = TorchClassifier(network.simulated(), source.preprocessing)
     gate = ParityGate(exact, EmbeddedPhotos(16, seed=5), source.preprocessing)
@@ -244,13 +245,8 @@ def test_the_uncertainty_of_a_ratio_is_how_it_varies_from_sample_to_sample() -> 
     assert ratio_uncertainty(noise[0], np.zeros(16)) == 0.0
 
 
-def test_every_convolution_reads_integers(
-    source: Source,
-    quantized: dict[QuantizationScheme, QuantizedNetwork],
-    scheme: QuantizationScheme,
-) -> None:
-    network = quantized[scheme]
-    graph = quantize_graph(exported(network, source, "uint8-nhwc"), network).graph
+def test_every_convolution_reads_integers(made: Made, scheme: QuantizationScheme) -> None:
+    graph = made.graph(scheme).graph
     makers = {output: node for node in graph.node for output in node.output}
     initializers = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
     readers = [node for node in graph.node if node.op_type in {"Conv", "Gemm"}]
@@ -279,10 +275,9 @@ def test_every_convolution_reads_integers(
 
 
 def test_openvino_runs_every_convolution_in_int8_with_silu_inside(
-    source: Source, quantized: dict[QuantizationScheme, QuantizedNetwork]
+    made: Made,
 ) -> None:
-    network = quantized[ASYMMETRIC_UINT8]
-    graph = quantize_graph(exported(network, source, "uint8-nhwc"), network)
+    graph = made.graph(ASYMMETRIC_UINT8)
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(graph.SerializeToString()), "CPU")
     infos = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]

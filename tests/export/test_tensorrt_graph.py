@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import onnx
@@ -52,15 +54,19 @@ def exported(folder: Path, variant: str, precision: str, resolution: int, **more
     return export_bundle(request).bundle
 
 
+INT8 = pytest.param("int8", marks=pytest.mark.sample)
+
+OfPrecision = Callable[[str], Bundle]
+
+
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Bundle]:
-    precisions = ("fp16", "int8")
-    return {each: exported(tmp_path_factory.mktemp(each), "b0", each, 96) for each in precisions}
+def of_precision(tmp_path_factory: pytest.TempPathFactory) -> OfPrecision:
+    return cache(lambda each: exported(tmp_path_factory.mktemp(each), "b0", each, 96))
 
 
-@pytest.fixture(params=["fp16", "int8"])
-def bundle(request: pytest.FixtureRequest, bundles: dict[str, Bundle]) -> Bundle:
-    return bundles[request.param]
+@pytest.fixture(params=["fp16", INT8])
+def bundle(request: pytest.FixtureRequest, of_precision: OfPrecision) -> Bundle:
+    return of_precision(request.param)
 
 
 def test_the_export_leaves_an_engine_and_a_proof(bundle: Bundle) -> None:
@@ -98,7 +104,9 @@ def test_depthwise_convolutions_stay_in_fp16(bundle: Bundle) -> None:
         assert "DequantizeLinear" not in sources, node.name
 
 
-def test_the_int8_engine_is_smaller_than_that_of_fp16(bundles: dict[str, Bundle]) -> None:
+@pytest.mark.sample
+def test_the_int8_engine_is_smaller_than_that_of_fp16(of_precision: OfPrecision) -> None:
+    bundles = {precision: of_precision(precision) for precision in ("fp16", "int8")}
     sizes = {
         precision: (each.path / each.manifest.engines[0].file).stat().st_size
         for precision, each in bundles.items()
@@ -147,9 +155,10 @@ def test_a_graph_that_the_parser_refuses_is_one_line(bundle: Bundle, tmp_path: P
     assert "\n" not in str(raised.value)
 
 
-def test_a_workspace_that_is_too_small_is_one_line(bundles: dict[str, Bundle]) -> None:
+@pytest.mark.sample
+def test_a_workspace_that_is_too_small_is_one_line(of_precision: OfPrecision) -> None:
     with pytest.raises(BackendError, match="cannot build .*(OutOfMemory|workspace)") as raised:
-        build_engine(bundles["int8"], BuildOptions(workspace_mib=1))
+        build_engine(of_precision("int8"), BuildOptions(workspace_mib=1))
     assert "\n" not in str(raised.value)
 
 
@@ -187,10 +196,10 @@ except KeyboardInterrupt:
 
 
 def test_an_interrupt_ends_the_build_quietly_and_changes_nothing(
-    bundles: dict[str, Bundle],
+    of_precision: OfPrecision,
 ) -> None:
     """The library prints a traceback of what is raised in its progress monitor."""
-    before = bundles["fp16"]
+    before = of_precision("fp16")
     command = [sys.executable, "-c", INTERRUPTED, str(before.path)]
     completed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (completed.returncode, completed.stdout, completed.stderr) == (0, "interrupted\n", "")
@@ -215,7 +224,7 @@ def test_the_whole_family_builds(variant: str, tmp_path: Path) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("variant", [f"b{index}" for index in range(1, 8)])
 def test_int8_of_the_whole_family_builds(
-    variant: str, bundles: dict[str, Bundle], tmp_path: Path
+    variant: str, of_precision: OfPrecision, tmp_path: Path
 ) -> None:
     """The graph alone: an untrained network does not pass the gate of an export to INT8."""
     source = load_source(NetworkRequest(variant, weights="random", resolution=96))
@@ -229,12 +238,12 @@ def test_int8_of_the_whole_family_builds(
     )
     graph = quantize_graph(simplify(graph), quantized)
     typed = type_fp16(cast_pixels_first(graph), EmbeddedPhotos(8), source.preprocessing).model
-    copy = tmp_path / "copy"
-    shutil.copytree(bundles["int8"].path, copy)
-    (copy / bundles["int8"].manifest.model).write_bytes(typed.SerializeToString())
+    int8, copy = of_precision("int8"), tmp_path / "copy"
+    shutil.copytree(int8.path, copy)
+    (copy / int8.manifest.model).write_bytes(typed.SerializeToString())
 
     options = BuildOptions(compute_capabilities=("8.9",))
-    built = build_engine(replace(bundles["int8"], path=copy), options)
+    built = build_engine(replace(int8, path=copy), options)
 
     weights = sum(each.integers.numel() for each in quantized.weights.values())
     assert (built.path / built.manifest.engines[-1].file).stat().st_size > weights

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize("search", ["", ".", "here"])
+@pytest.mark.parametrize(
+    "search",
+    ["", *(pytest.param(each, marks=pytest.mark.sample) for each in (".", "here"))],
+)
 def test_nothing_is_imported_from_the_current_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search: str
 ) -> None:
