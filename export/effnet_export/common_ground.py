@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import UsageError
+from effnet_edge.labels import imagenet_labels
 from effnet_edge.parity.models.ending import ENDING_NAMES, OUTPUT_OF_ENDING, Ending
 from effnet_export.specs import TORCH, checkpoint_of, is_network, is_variant
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from effnet_edge.bundle import Bundle, Manifest
+    from effnet_edge.labels import Label
     from effnet_edge.model.request import NetworkRequest
     from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.image import Preprocessing
@@ -56,9 +58,15 @@ def bundles_preprocessing(manifests: Sequence[Manifest]) -> Preprocessing:
 
 
 def agreed_output(
-    bundles: Mapping[str, Bundle], files: Sequence[FileFacts], asked: OutputKind
+    bundles: Mapping[str, Bundle],
+    files: Sequence[FileFacts],
+    recorded: Mapping[str, OutputKind],
+    asked: OutputKind,
 ) -> OutputKind:
     """What the numbers of all models mean: as bundles and ends of files tell, else as asked for.
+
+    Args:
+        recorded: what those of a file of answers mean.
 
     Raises:
         UsageError: two of these contradict each other.
@@ -66,6 +74,7 @@ def agreed_output(
     told: dict[str, OutputKind] = {
         f"the bundle {spec}": bundle.manifest.output.kind for spec, bundle in bundles.items()
     }
+    told |= {f"the model whose answers {spec} has": kind for spec, kind in recorded.items()}
     told |= {
         f"{each.model}, which ends in {ENDING_NAMES[each.ending]},": OUTPUT_OF_ENDING[each.ending]
         for each in files
@@ -83,6 +92,13 @@ def agreed_output(
             "output"
         )
     return kinds[0] if kinds else asked
+
+
+def labels_of(bundles: Mapping[str, Bundle], asked: OutputKind) -> tuple[Label, ...]:
+    """Of the first bundle; ImageNet's where there is none and the outputs are classes."""
+    if bundles:
+        return next(iter(bundles.values())).labels or ()
+    return () if asked == "regression" else tuple(imagenet_labels())
 
 
 def refuse_idle_options(specs: Sequence[str], asked: NetworkRequest) -> None:
