@@ -81,7 +81,7 @@ def _speeds(models: Models, chosen: int | None, few: Pictures) -> dict[str, Spee
     }
     baseline = _REFERENCE if chosen is None else str(chosen)
     if chosen is None and not _is_simulated(models.reference):
-        calls[_REFERENCE] = partial(models.reference.infer, pixels)
+        calls[_REFERENCE] = partial(models.running_reference.infer, pixels)
     if baseline not in calls:
         return {}
     with progress_bar("timing in turns") as progress:

@@ -56,9 +56,15 @@ def bundles_preprocessing(manifests: Sequence[Manifest]) -> Preprocessing:
 
 
 def agreed_output(
-    bundles: Mapping[str, Bundle], files: Sequence[FileFacts], asked: OutputKind
+    bundles: Mapping[str, Bundle],
+    files: Sequence[FileFacts],
+    recorded: Mapping[str, OutputKind],
+    asked: OutputKind,
 ) -> OutputKind:
     """What the numbers of all models mean: as bundles and ends of files tell, else as asked for.
+
+    Args:
+        recorded: what those of a file of answers mean.
 
     Raises:
         UsageError: two of these contradict each other.
@@ -66,6 +72,7 @@ def agreed_output(
     told: dict[str, OutputKind] = {
         f"the bundle {spec}": bundle.manifest.output.kind for spec, bundle in bundles.items()
     }
+    told |= {f"the model whose answers {spec} has": kind for spec, kind in recorded.items()}
     told |= {
         f"{each.model}, which ends in {ENDING_NAMES[each.ending]},": OUTPUT_OF_ENDING[each.ending]
         for each in files

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge.bundle import Bundle
+from effnet_edge.errors import UsageError
 from effnet_edge.extras import needed_for
 from effnet_edge.labels import class_indices, imagenet_labels
 from effnet_edge.parity.models.reading import AS_TOLD
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.targets import TARGETS
+from effnet_export import recording
 from effnet_export.common_ground import (
     FileFacts,
     agreed_output,
@@ -21,7 +23,15 @@ from effnet_export.common_ground import (
     refuse_other_network,
 )
 from effnet_export.model_files import Openings, kind_of
-from effnet_export.specs import TORCH, checkpoint_of, is_bundle, is_model_file, is_network
+from effnet_export.model_sizes import model_bytes
+from effnet_export.specs import (
+    TORCH,
+    checkpoint_of,
+    is_bundle,
+    is_model_file,
+    is_network,
+    is_recorded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,9 +45,11 @@ if TYPE_CHECKING:
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.inside.tracing import Traceable
     from effnet_edge.parity.models.onnx import OnnxClassifier
+    from effnet_edge.parity.models.recorded import RecordedClassifier
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.size import Size
     from effnet_export.model_files import FileKind
+    from effnet_export.recording import Identity
 
 
 @dataclass
@@ -45,7 +57,7 @@ class Models:
     """The open models of a comparison, and the preprocessing that all of them get.
 
     `as_probabilities` tells that one ends in a softmax or a sigmoid; `files` how each model file
-    was read.
+    was read. `reference` may have its answers on file.
     """
 
     preprocessing: Preprocessing
@@ -84,6 +96,15 @@ class Models:
         batch: BatchRange | None = getattr(candidate, "batch", None)
         return batch
 
+    @property
+    def running_reference(self) -> Classifier:
+        """The reference itself; raises UsageError where only its answers are here."""
+        from effnet_edge.parity.models.recorded import RecordedClassifier
+
+        if isinstance(self.reference, RecordedClassifier):
+            return self.reference.model
+        return self.reference
+
     def layer_pair(self, candidate_index: int) -> tuple[Traceable, Traceable]:
         """Reference and candidate as models whose inner tensors can be seen, under common names.
 
@@ -95,7 +116,7 @@ class Models:
         if is_network(reference_spec) and checkpoint_of(reference_spec) is None:
             like = self._opener.bundles.get(specs[candidate_index])
             return _named_alike(self._opener.folded(None, self.reference.name, like), candidate)
-        return _named_alike(self._tracer(reference_spec, self.reference), candidate)
+        return _named_alike(self._tracer(reference_spec, self.running_reference), candidate)
 
     def _tracer(self, spec: str, classifier: Classifier) -> Traceable:
         if spec not in self._tracers:
@@ -104,23 +125,40 @@ class Models:
 
 
 def open_models(
-    reference: str, candidates: Sequence[str], openings: Openings, stack: ExitStack
+    reference: str,
+    candidates: Sequence[str],
+    openings: Openings,
+    stack: ExitStack,
+    answers: Path | None = None,
 ) -> Models:
     """Open all; engines are closed with `stack`.
+
+    Args:
+        answers: folder where the reference's answers are kept. PyTorch's network of a bundle is
+            then opened only where they do not suffice.
 
     Raises:
         UsageError: a model does not exist, or two want different pixels.
         BundleError, BackendError, CheckpointError: as their texts say.
     """
+    for spec in filter(is_recorded, candidates):
+        raise UsageError(f"{spec} has the answers of a model: give it as --reference")
     specs = list(dict.fromkeys((*candidates, reference)))
     opener = _Opener(specs, openings, stack)
-    opened = {spec: opener.model(spec) for spec in specs}
+    lazy = answers is not None and opener.is_network_of_bundle(reference)
+    opened = {spec: opener.model(spec) for spec in specs if not (lazy and spec == reference)}
     files = [FileFacts.of(opened[spec]) for spec in opener.entrances]
     openings.said.check_outputs([each.output for each in files], list(opener.entrances))
+    recorded = {spec: each.answerer for spec, each in opener.recorded.items()}
+    kinds = {spec: each.output for spec, each in recorded.items()}
+    output_kind = agreed_output(opener.bundles, files, kinds, openings.network.output_kind)
+    if answers is not None and reference not in (*candidates, *recorded):
+        opened[reference] = opener.kept(reference, opened.get(reference), answers, output_kind)
     return Models(
         preprocessing=opener.preprocessing,
-        output_kind=agreed_output(opener.bundles, files, openings.network.output_kind),
-        as_probabilities=any(each.ending for each in files),
+        output_kind=output_kind,
+        as_probabilities=any(each.ending for each in files)
+        or any(each.as_probabilities for each in recorded.values()),
         files=files,
         labels=_labels(opener.bundles, openings),
         reference=opened[reference],
@@ -141,7 +179,8 @@ class _Opener:
         self._sources: dict[str | None, Source] = {}
         self._readings = openings.said.readings(list(filter(is_model_file, specs)))
         self.bundles = {spec: Bundle.load(spec) for spec in specs if is_bundle(spec)}
-        self.manifests = [bundle.manifest for bundle in self.bundles.values()]
+        manifests = {spec: bundle.manifest for spec, bundle in self.bundles.items()}
+        self.manifests = list(manifests.values())
         self.entrances = {
             spec: _row(spec).entrance(Path(spec), reading)
             for spec, reading in self._readings.items()
@@ -151,9 +190,15 @@ class _Opener:
         self.preprocessing, told_by = self._preprocessing()
         for spec, entrance in self.entrances.items():
             entrance.check(Path(spec).name, self.preprocessing, told_by)
+        self.recorded = {
+            spec: recording.answers_alone(Path(spec), manifests, self.preprocessing)
+            for spec in filter(is_recorded, specs)
+        }
 
     def model(self, spec: str) -> Classifier:
         """The model as it is run."""
+        if spec in self.recorded:
+            return self.recorded[spec]
         if spec in self.bundles:
             return self._open_bundle(self.bundles[spec])
         if is_network(spec):
@@ -163,6 +208,43 @@ class _Opener:
             return TorchClassifier(source.network, self._pixels_of(source), Path(spec).name)
         reading = self._readings[spec]
         return _row(spec).open(Path(spec), self.preprocessing, self._openings, reading, None)
+
+    def is_network_of_bundle(self, spec: str) -> bool:
+        """Whether it is PyTorch's network that the first bundle tells."""
+        return bool(self.manifests) and is_network(spec) and checkpoint_of(spec) is None
+
+    def kept(
+        self, spec: str, model: Classifier | None, folder: Path, output_kind: OutputKind
+    ) -> RecordedClassifier:
+        """The model with its answers in a file of the folder.
+
+        Args:
+            model: None for PyTorch's network of a bundle, which is opened when it is needed.
+        """
+
+        def describe(opened: Classifier) -> tuple[OutputKind, bool, int | None]:
+            ends = getattr(getattr(opened, "way_out", None), "ending", None) is not None
+            return output_kind, ends, model_bytes(spec, opened, self.bundles.get(spec))
+
+        def open_model() -> Classifier:
+            return self.model(spec) if model is None else model
+
+        identity = self._identity(spec, model)
+        name = Path(spec).name
+        return recording.kept_answers(folder, name, identity, open_model, describe)
+
+    def _identity(self, spec: str, model: Classifier | None) -> Identity:
+        if model is None:
+            return recording.identity_of_manifest(self.manifests[0])
+        if is_network(spec):
+            source = self._source(checkpoint_of(spec))
+            return recording.identity_of_source(source, self._pixels_of(source))
+        if spec in self.bundles:
+            return recording.identity_of_bundle(self.bundles[spec], model, self._openings.threads)
+        reading = self._readings[spec]
+        return recording.identity_of_file(
+            _row(spec).files(Path(spec)), model, reading, self.preprocessing
+        )
 
     def tracer(self, spec: str, classifier: Classifier) -> Traceable:
         """The model as one that shows its inner tensors."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from effnet_edge.bundle.manifest import MANIFEST_FILE
 from effnet_edge.errors import UsageError
 from effnet_edge.model.variants import VARIANTS
+from effnet_edge.parity.models.answer_file import ANSWERS
 from effnet_export.model_files import FILE_ENDINGS, kind_of
 
 TORCH = "torch"
@@ -28,13 +29,18 @@ def is_model_file(spec: str) -> bool:
     return not is_network(spec) and kind_of(Path(spec)) is not None and not _is_bundle_folder(spec)
 
 
+def is_recorded(spec: str) -> bool:
+    """Whether it is a file of a model's answers, by its ending."""
+    return spec.endswith(ANSWERS)
+
+
 def is_bundle(spec: str) -> bool:
     """Whether it is to be a bundle's folder.
 
     Raises:
         UsageError: it is a file of a kind that no comparison reads.
     """
-    if is_network(spec) or is_model_file(spec):
+    if is_network(spec) or is_model_file(spec) or is_recorded(spec):
         return False
     if _is_there(Path(spec)) and not Path(spec).is_dir():
         raise UsageError(
