@@ -25,6 +25,7 @@ from effnet_edge.cli.engine import engine_options
 from effnet_edge.cli.model_file_options import SaidValues, model_file_options
 from effnet_edge.cli.network_options import NetworkOf, network_options
 from effnet_edge.cli.parity_costs import costs
+from effnet_edge.cli.parity_pictures import check_there, comparison_pictures
 from effnet_edge.cli.variant_names import VariantName
 from effnet_edge.outputs import OUTPUT_NAMES
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from effnet_edge.pictures.protocol import Pictures
     from effnet_export.opening import Models
 
-EMBEDDED_PICTURES = 64
 LAYER_PICTURES = 16
 BISECTED_PICTURES = 2
 
@@ -90,16 +90,19 @@ def _set_limit(context: click.Context, option: click.Parameter, value: float | N
 )
 @click.option(
     "--images",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Pictures; labelled if their folders are named by class. [default: embedded photos]",
+    type=click.Path(path_type=Path),
+    callback=check_there,
+    metavar="DIR|SHARDS.tar",
+    help="Pictures in a folder, or in tar archives ('in/*.tar' in quotes); labelled if their "
+    "folders are named by class. [default: embedded photos]",
 )
 @click.option(
     "--labels",
     type=_FILE,
-    metavar="CSV",
-    help="Labelled pictures: columns path and class_index, wnid or label; of a regression path and "
-    "value, or the names of its values.",
+    metavar="CSV|FILE",
+    help="Labelled pictures in a CSV file: columns path and class_index, wnid or label; of a "
+    "regression path and value, or the names of its values. With --images: a file with a line for "
+    "each picture, such as ImageNet's ground truth.",
 )
 @click.option(
     "--answers",
@@ -184,7 +187,7 @@ def command(
     openings = Openings(request, device, threads, precision, Said(*said))
     with ExitStack() as stack:
         models = open_models(reference, candidates, openings, stack, answers)
-        pictures = _pictures(images, labels, limit, models)
+        pictures = comparison_pictures(images, labels, limit, models)
         with progress_bar("comparing") as progress:
             studies = study(
                 models.reference,
@@ -265,37 +268,6 @@ def _examine(
     sizes = batch_sizes.check_batch_sizes(models, index, few, batch_size)
     verdict = verdict.with_faults([failure for each in sizes for failure in each.failures])
     return Examined(result, verdict, layer_errors, findings, sizes)
-
-
-def _pictures(
-    images: Path | None, labels: Path | None, limit: int | None, models: Models
-) -> Pictures:
-    from effnet_edge.errors import UsageError
-    from effnet_edge.pictures.sets import ImageSet
-    from effnet_edge.pictures.valued import ValuedImages
-
-    one_class = models.output_kind == "single-label" or models.is_binary
-    is_regression = models.output_kind == "regression"
-    if labels is not None and not (one_class or is_regression):
-        raise UsageError(
-            f"--labels {labels}: accuracy is measured for one class a picture, and the model is "
-            f"{models.output_kind}: give --images"
-        )
-    channels = models.preprocessing.channels
-    chosen: ImageSet | ValuedImages
-    if images is not None:
-        classes = models.classes if models.output_kind == "single-label" else None
-        chosen = ImageSet.from_folder(images, classes, channels)
-    elif labels is not None and is_regression:
-        chosen = ValuedImages.from_csv(labels, [label.name for label in models.labels])
-    elif labels is not None:
-        # Of a yes or no the labels are 0 and 1, whatever the yes is called.
-        chosen = ImageSet.from_csv(labels, None if models.is_binary else models.classes)
-    else:
-        from effnet_edge.pictures.embedded import EmbeddedPhotos
-
-        return EmbeddedPhotos(limit or EMBEDDED_PICTURES, channels=channels)
-    return chosen if limit is None else chosen.subset(limit)
 
 
 def _command_line() -> str:

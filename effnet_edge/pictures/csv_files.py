@@ -65,7 +65,8 @@ def csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
     Raises:
         UsageError: there is no such file, or it is no CSV in UTF-8; the line is named.
     """
-    reader = csv.reader(io.StringIO(_csv_text(file), newline=""), strict=True)
+    text = text_of(file, "give a CSV file of pictures", "its first line must name the columns")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         line = reader.line_num + 1
         try:
@@ -78,16 +79,25 @@ def csv_rows(file: Path) -> Iterator[tuple[int, list[str]]]:
             yield line, row
 
 
-def _csv_text(file: Path) -> str:
+def text_of(file: Path, instead: str, needs: str = "it must have lines") -> str:
+    """The text of a file.
+
+    Args:
+        instead: what to do where it is not there.
+        needs: what to do where it is empty.
+
+    Raises:
+        UsageError: it is not there, empty, or not UTF-8.
+    """
     name = repr(str(file))
     try:
         content = file.read_bytes()
     except FileNotFoundError as error:
-        raise UsageError(f"{name} does not exist; give a CSV file of pictures") from error
+        raise UsageError(f"{name} does not exist; {instead}") from error
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}") from error
     if not content.strip():
-        raise UsageError(f"{name} is empty; its first line must name the columns")
+        raise UsageError(f"{name} is empty; {needs}")
     nul = content.find(b"\0")
     if nul >= 0:
         raise UsageError(f"{name}, line {_line_at(content, nul)}: a NUL byte; save it as UTF-8")

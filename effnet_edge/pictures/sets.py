@@ -1,4 +1,4 @@
-"""Pictures to calibrate on or to measure with: a folder, or a CSV file that gives the classes."""
+"""Pictures to calibrate on or to measure with: a folder, tar archives, or a CSV file of classes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import os
 import random
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from effnet_edge.errors import ImageError, UsageError
+from effnet_edge.pictures.ahead import in_order
 from effnet_edge.pictures.csv_files import csv_rows, header_of, is_file, picture_rows
 from effnet_edge.pictures.image import Pixels, Preprocessing, picture_extensions, prepare
+from effnet_edge.pictures.shards import ShardMember, class_texts, shard_members
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from effnet_edge.pictures.protocol import Batch
 
@@ -26,9 +29,9 @@ _CLASS_INDEX = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Paths of pictures, in a fixed order, with their classes where these are known."""
+    """Pictures in a fixed order, with their classes where these are known."""
 
-    paths: tuple[Path, ...]
+    paths: tuple[Path | ShardMember, ...]
     labels: tuple[int, ...] | None
     """A class index a path, or None for an unlabelled set."""
     source: str
@@ -64,6 +67,40 @@ class ImageSet:
         if classes is not None and all(path.parent.name in classes for path in paths):
             labels = tuple(classes[path.parent.name] for path in paths)
         return cls(tuple(paths), labels, str(root))
+
+    @classmethod
+    def from_shards(
+        cls,
+        shards: Sequence[Path],
+        classes: Mapping[str, int] | None = None,
+        channels: int = 3,
+    ) -> ImageSet:
+        """The pictures in tar archives, by extension, in the order in which they are there.
+
+        The set is labelled where each has a member .cls of the same name, with a class index or
+        what is in `classes`, or lies in a folder that is; never where `classes` is None.
+
+        Raises `UsageError` where an archive cannot be read, none has a picture, or a .cls is no
+        class.
+        """
+        members: list[ShardMember] = []
+        told: dict[ShardMember, str] = {}
+        extensions = picture_extensions(channels)
+        for shard in shards:
+            found, found_classes = shard_members(shard, extensions)
+            members += found
+            told |= found_classes
+        source = str(shards[0]) if len(shards) == 1 else f"{len(shards)} archives from {shards[0]}"
+        if not members:
+            raise UsageError(f"{source}: no pictures; looked for {', '.join(sorted(extensions))}")
+        texts = None if classes is None else class_texts(members, told, classes)
+        labels = None
+        if texts is not None:
+            labels = tuple(
+                _class_index(f"{each.name!r}", ".cls", text, classes)
+                for each, text in zip(members, texts, strict=True)
+            )
+        return cls(tuple(members), labels, source)
 
     @classmethod
     def from_csv(
@@ -134,34 +171,44 @@ class ImageSet:
         return parts[0], parts[1]
 
     def batches(
-        self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
+        self,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        skipped: list[str] | None = None,
+        names: list[str] | None = None,
     ) -> Iterator[Batch]:
         """The network's inputs, uint8 (n, H, W, C), with their labels, int64 (n,), or None.
 
         Pictures are read as batches are asked for; n is `batch_size` for all but the last. A
         picture that cannot be read is left out and its error appended to `skipped`, where that is
-        given.
+        given. To `names` the name of each picture that was read is appended.
 
         Raises `UsageError` where `batch_size` is below 1 and, without `skipped`, what `prepare`
         raises.
         """
         if batch_size < 1:
             raise UsageError(f"the batch size is {batch_size}; it must be 1 or more")
-        return self._batches(preprocessing, batch_size, skipped)
+        return self._batches(preprocessing, batch_size, skipped, names)
 
     def _batches(
-        self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None
+        self,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        skipped: list[str] | None,
+        names: list[str] | None,
     ) -> Iterator[Batch]:
         pixels: list[Pixels] = []
         labels: list[int] = []
-        for index, path in enumerate(self.paths):
-            try:
-                pixels.append(prepare(path, preprocessing))
-            except (ImageError, UsageError) as error:
+        reading = in_order(partial(_read, preprocessing=preprocessing), self.paths)
+        for index, (path, read) in enumerate(zip(self.paths, reading, strict=True)):
+            if not isinstance(read, np.ndarray):
                 if skipped is None:
-                    raise
-                skipped.append(str(error))
+                    raise read
+                skipped.append(str(read))
                 continue
+            pixels.append(read)
+            if names is not None:
+                names.append(str(path))
             if self.labels is not None:
                 labels.append(self.labels[index])
             if len(pixels) == batch_size:
@@ -172,6 +219,21 @@ class ImageSet:
 
     def _batch(self, pixels: list[Pixels], labels: list[int]) -> Batch:
         return np.stack(pixels), None if self.labels is None else np.asarray(labels, np.int64)
+
+
+def _read(
+    picture: Path | ShardMember, preprocessing: Preprocessing
+) -> Pixels | ImageError | UsageError:
+    """The network's input, or why there is none."""
+    try:
+        if not isinstance(picture, ShardMember):
+            return prepare(picture, preprocessing)
+        try:
+            return prepare(picture.read(), preprocessing)
+        except ImageError as error:
+            raise ImageError(f"{picture.name!r}: {error}") from error
+    except (ImageError, UsageError) as error:
+        return error
 
 
 def _pictures_below(root: Path, extensions: frozenset[str]) -> Iterator[Path]:
@@ -210,9 +272,10 @@ def _label_column(place: str, header: list[str], classes: Mapping[str, int] | No
 
 
 def _class_index(place: str, column: str, text: str, classes: Mapping[str, int] | None) -> int:
-    if column == "class_index":
-        if not _CLASS_INDEX.fullmatch(text):
-            raise UsageError(f"{place}: class_index {text!r} is not an integer of 0 or more")
+    is_index = _CLASS_INDEX.fullmatch(text) is not None
+    if column == "class_index" and not is_index:
+        raise UsageError(f"{place}: class_index {text!r} is not an integer of 0 or more")
+    if column in {"class_index", ".cls"} and is_index:
         return int(text)
     if classes is None or text not in classes:
         raise UsageError(f"{place}: {column} {text!r} is none of the known classes")

@@ -70,15 +70,26 @@ def picture_paths(place: str | os.PathLike[str], channels: int = 3) -> list[Path
         UsageError: there is none.
     """
     if _is_folder(place):
-        return list(ImageSet.from_folder(place, channels=channels).paths)
+        found = ImageSet.from_folder(place, channels=channels).paths
+        return [each for each in found if isinstance(each, Path)]
     extensions = picture_extensions(channels)
-    found = [Path(each) for each in glob.glob(os.fspath(place), recursive=True)]  # noqa: PTH207
-    paths = sorted(each for each in found if each.suffix.lower() in extensions and each.is_file())
+    matching = [Path(each) for each in glob.glob(os.fspath(place), recursive=True)]  # noqa: PTH207
+    paths = sorted(
+        each for each in matching if each.suffix.lower() in extensions and each.is_file()
+    )
     if not paths:
         raise UsageError(
             f"{os.fspath(place)!r} matches no pictures; looked for {', '.join(sorted(extensions))}"
         )
     return paths
+
+
+def matching_paths(pattern: str | os.PathLike[str]) -> list[Path]:
+    """What matches a pattern such as "in/**/*.jpg", or is there under that very name, sorted."""
+    if os.path.lexists(pattern):
+        return [Path(pattern)]
+    found = glob.glob(os.fspath(pattern), recursive=True)  # noqa: PTH207
+    return sorted(map(Path, found))
 
 
 def holds_several(place: str | os.PathLike[str]) -> bool:

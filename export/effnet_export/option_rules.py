@@ -126,7 +126,7 @@ RULES = (
     ),
     Rule(
         ("--images", "--labels"),
-        lambda _: True,
+        lambda asked: str(asked.given["--labels"]).lower().endswith(".csv"),
         "{given} each name a set of pictures: give one of them",
         ("parity",),
         least=2,

@@ -349,10 +349,11 @@ def test_an_unreadable_picture_raises_unless_it_may_be_skipped(tmp_path: Path) -
     assert [("001.png" in skipped[0]), ("002.png" in skipped[1])] == [True, True]
 
 
-def test_pictures_are_read_as_they_are_asked_for(
+def test_few_pictures_are_read_before_they_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = saved_set(tmp_path, 6)
+    file = picture(tmp_path / "a.png")
+    images = ImageSet((file,) * 200, None, "a")
     read: list[Path] = []
 
     def recorded(source: Path, preprocessing: Preprocessing) -> np.ndarray:
@@ -363,7 +364,8 @@ def test_pictures_are_read_as_they_are_asked_for(
     batches = images.batches(SMALL, 2)
     assert read == []
     next(batches)
-    assert tuple(read) == images.paths[:2]
+    batches.close()
+    assert 2 <= len(read) <= 50
 
 
 def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
