@@ -40,7 +40,7 @@ def decode(value: JsonNumber) -> float | None:
     return _CODES[value]
 
 
-def dumps(document: object, *, indent: int = 2, sort_keys: bool = False) -> str:
+def dumps(document: object, *, indent: int | None = 2, sort_keys: bool = False) -> str:
     """Write a document as the text of strict JSON, every number by the rule of the module.
 
     Control characters and surrogates in its strings are escaped: it may be shown in a terminal.

@@ -161,13 +161,21 @@ def read_pictures(
     several = pictures_in(images, channels)
     given = [images] if several is None else several
     reading = (
-        _read(picture, number, preprocessing, bgr=bgr)
+        read_picture(picture, preprocessing, number, bgr=bgr)
         for number, picture in enumerate(given, start=1)
     )
     return reading, several is not None
 
 
-def _read(picture: object, number: int, preprocessing: Preprocessing, *, bgr: bool) -> ReadPicture:
+def read_picture(
+    picture: object, preprocessing: Preprocessing, number: int = 1, *, bgr: bool = False
+) -> ReadPicture:
+    """The network's input for one picture of any kind, or why there is none.
+
+    Args:
+        number: stands for the name of a picture that has none.
+        bgr: as of `read_pictures`.
+    """
     name = _name(picture) or f"picture {number}"
     try:
         source = decodable(picture, preprocessing.channels, bgr=bgr)

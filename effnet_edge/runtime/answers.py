@@ -34,23 +34,39 @@ def answers(
         return_exceptions: a picture that cannot be read or has no finite answer has its error in
             its place; the first such error is raised otherwise.
     """
-    found: list[list[Told] | EffnetEdgeError] = []
     if not return_exceptions:
         pictures = _raised(pictures)
+    found = []
+    for _, answer in each_answer(pictures, infer, told, batch_size=batch_size):
+        if isinstance(answer, NotFiniteError) and not return_exceptions:
+            raise answer
+        found.append(answer)
+    return found
+
+
+def each_answer(
+    pictures: Iterator[ReadPicture],
+    infer: Callable[[Pixels], npt.NDArray[np.float32]],
+    told: Callable[[npt.NDArray[np.float32], str], list[Told]],
+    *,
+    batch_size: int,
+) -> Iterator[tuple[str, list[Told] | EffnetEdgeError]]:
+    """Yield the name of each picture and what `told` makes of its answer, or why there is none.
+
+    No more than `batch_size` pictures are held.
+    """
     while chunk := list(islice(pictures, batch_size)):
         readable = [each.pixels for each in chunk if each.pixels is not None]
         rows = iter(infer(np.stack(readable)) if readable else ())
         for picture in chunk:
             if picture.error is not None:
-                found.append(picture.error)
+                yield picture.name, picture.error
                 continue
             try:
-                found.append(told(next(rows), picture.name))
+                answer: list[Told] | EffnetEdgeError = told(next(rows), picture.name)
             except NotFiniteError as error:
-                if not return_exceptions:
-                    raise
-                found.append(error)
-    return found
+                answer = error
+            yield picture.name, answer
 
 
 def inputs(pictures: Iterator[ReadPicture], pixel_shape: tuple[int, ...]) -> Pixels:
