@@ -22,9 +22,11 @@ from effnet_edge.cli.common import (
 )
 from effnet_edge.cli.destinations import check_report
 from effnet_edge.cli.engine import engine_options
+from effnet_edge.cli.lines_options import lines_options
 from effnet_edge.cli.model_file_options import SaidValues, model_file_options
 from effnet_edge.cli.network_options import NetworkOf, network_options
 from effnet_edge.cli.parity_costs import costs
+from effnet_edge.cli.parity_lines import kept_candidates, lines_of
 from effnet_edge.cli.parity_pictures import check_there, comparison_pictures
 from effnet_edge.cli.variant_names import VariantName
 from effnet_edge.outputs import OUTPUT_NAMES
@@ -108,8 +110,10 @@ def _set_limit(context: click.Context, option: click.Parameter, value: float | N
     "--answers",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="DIR",
-    help="Keep the reference's answers there, and run it only for pictures without one.",
+    help="Keep the reference's answers there, and run it only for pictures without one; for "
+    "--resume also what the candidates answered so far.",
 )
+@lines_options
 @click.option("--limit", type=click.IntRange(1), help="So many pictures of the set, at random.")
 @click.option("--layers", is_flag=True, help="Compare every layer: what it adds, what it inherits.")
 @click.option(
@@ -149,6 +153,8 @@ def command(
     images: Path | None,
     labels: Path | None,
     answers: Path | None,
+    jsonl: Path | None,
+    resume: bool,
     limit: int | None,
     layers: bool,
     speed: bool,
@@ -171,6 +177,7 @@ def command(
     checkpoint and the options from --variant to --std tell it. What a model file does not tell,
     --layout, --pixels and --output do.
     """
+    from effnet_edge.errors import UsageError
     from effnet_edge.parity.report.document import Circumstances, build_document
     from effnet_edge.parity.report.files import read_document
     from effnet_edge.parity.study import study
@@ -181,6 +188,10 @@ def command(
 
     if report is not None:
         check_report(report)
+    if resume and answers is None:
+        raise UsageError(
+            "--resume goes with --answers DIR: what a killed run was answered is kept there"
+        )
     gate = _gate(gates, context.meta.get(_LIMITS, {}))
     old = read_document(compare) if compare else None
     request = network(named_variant((reference, *candidates), variant) or "b0")
@@ -188,16 +199,21 @@ def command(
     with ExitStack() as stack:
         models = open_models(reference, candidates, openings, stack, answers)
         pictures = comparison_pictures(images, labels, limit, models)
-        with progress_bar("comparing") as progress:
+        with (
+            kept_candidates(answers, models, candidates, resume=resume) as running,
+            lines_of(jsonl, models, (reference, candidates), resume=resume) as on_batch,
+            progress_bar("comparing") as progress,
+        ):
             studies = study(
                 models.reference,
-                models.candidates,
+                running,
                 pictures,
                 models.preprocessing,
                 batch_size=batch_size,
                 output=models.output_kind,
                 as_probabilities=models.as_probabilities,
                 progress=progress,
+                on_batch=on_batch,
             )
         examined = [
             _examine(models, index, each, gate, pictures, batch_size, layers=layers, bisect=bisect)

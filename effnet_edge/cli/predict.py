@@ -74,8 +74,11 @@ def command(
     A picture that cannot be used, or has no finite answer, is named on standard error, or has its
     error in the file of --jsonl, and the exit code is then 1.
     """
+    from effnet_edge.errors import UsageError
     from effnet_edge.runtime import EngineRunner
 
+    if resume and jsonl is None:
+        raise UsageError("--resume goes with --jsonl FILE: nothing else can be gone on with")
     loaded = EngineRunner.load(
         bundle, device=device, threads=threads, precision=precision, trusted=trusted
     )

@@ -17,7 +17,7 @@ from effnet_edge.parity.measures.value_answers import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.measures.result import ParityResult
     from effnet_edge.pictures.image import Preprocessing
-    from effnet_edge.pictures.protocol import Labels, Pictures
+    from effnet_edge.pictures.protocol import Labels, Outcome, Pictures
     from effnet_edge.progress import Steps
 
 
@@ -45,6 +45,22 @@ class Study:
     differences: tuple[Difference, ...] = ()
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A batch with what all models answered to it.
+
+    Attributes:
+        outcomes: of the pictures, also of those between them that cannot be read.
+        labels: of those that were read, as of `Pictures.batches`.
+        answers: (N, outputs) of the reference and of each candidate; none where no picture was
+            read.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    labels: Labels | None
+    answers: tuple[NDArray[np.float32], ...]
+
+
 def study(
     reference: Classifier,
     candidates: Sequence[Classifier],
@@ -55,8 +71,12 @@ def study(
     output: OutputKind = "single-label",
     as_probabilities: bool = False,
     progress: Steps | None = None,
+    on_batch: Callable[[Compared], None] | None = None,
 ) -> list[Study]:
     """Run the reference once and every candidate over the same pixels, a batch at a time.
+
+    Args:
+        on_batch: is given what all of them answered, in the order of the pictures.
 
     Raises:
         UsageError, BackendError: as `effnet_edge.parity.compare`.
@@ -64,13 +84,18 @@ def study(
     runs = [_Run(reference, each, output, as_probabilities) for each in candidates]
     skipped: list[str] = []
     done, total = 0, len(image_set)
-    for pixels, labels in image_set.batches(preprocessing, batch_size, skipped):
+    outcomes: list[Outcome] = []
+    for pixels, labels in image_set.batches(preprocessing, batch_size, skipped, outcomes):
         expected = logits_of(reference, pixels)
-        for run in runs:
-            run.add(pixels, expected, labels)
+        answers = [run.add(pixels, expected, labels) for run in runs]
+        if on_batch:
+            on_batch(Compared(tuple(outcomes), labels, (expected, *answers)))
+        outcomes.clear()
         done += len(pixels)
         if progress:
             progress(done + len(skipped), total)
+    if on_batch and outcomes:
+        on_batch(Compared(tuple(outcomes), None, ()))
     return [run.finish(image_set.source, tuple(skipped)) for run in runs]
 
 
@@ -105,7 +130,7 @@ class _Run:
         pixels: NDArray[np.uint8],
         expected: NDArray[np.float32],
         labels: Labels | None,
-    ) -> None:
+    ) -> NDArray[np.float32]:
         logits = logits_of(self._candidate, pixels)
         self._comparison.update(expected, logits, labels)
         if self._output == "single-label":
@@ -114,19 +139,22 @@ class _Run:
             self._answers.append(answers)
             self._flips.add(pixels, answers)
         elif self._output == "multi-label":
-            self._label_changes.append(LabelChanges.of(expected, logits))
+            changes = LabelChanges.of(expected, logits)
+            # Not one for each batch: it has a number for each label.
+            self._label_changes = [LabelChanges.joined([*self._label_changes, changes])]
         elif self._output == "regression":
             truth = None if labels is None else labels.astype(np.float64).reshape(logits.shape)
             values = ValueAnswers(expected.astype(np.float64), logits.astype(np.float64), truth)
             self._values.append(values)
             self._differences.add(pixels, values)
+        return logits
 
     def finish(self, source: str, skipped: tuple[str, ...]) -> Study:
         result = self._comparison.result(source, skipped)
         return Study(
             result,
             Answers.joined(self._answers) if self._answers else None,
-            LabelChanges.joined(self._label_changes) if self._label_changes else None,
+            self._label_changes[0] if self._label_changes else None,
             self._flips.flips(),
             ValueAnswers.joined(self._values) if self._values else None,
             tuple(self._differences.differences()),

@@ -22,7 +22,7 @@ from effnet_edge.size import Size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from effnet_edge.pictures.protocol import Batch
+    from effnet_edge.pictures.protocol import Batch, Outcome
 
 # Photographs only: drawings, masks, scanned text and test patterns have other statistics.
 PHOTOGRAPHS = {
@@ -86,7 +86,11 @@ class EmbeddedPhotos:
         return replace(self, count=min(count, self.count))
 
     def batches(
-        self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
+        self,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        skipped: list[str] | None = None,
+        outcomes: list[Outcome] | None = None,
     ) -> Iterator[Batch]:
         """The network's inputs, uint8 (n, H, W, channels), and None for their labels.
 
@@ -106,6 +110,8 @@ class EmbeddedPhotos:
                 _random_crop(photos[index % len(photos)], preprocessing, generator)
                 for index in indices
             ]
+            if outcomes is not None:
+                outcomes += [(f"crop {index + 1}", None) for index in indices]
             yield np.stack(crops), None
 
 

@@ -19,6 +19,10 @@ Batch: TypeAlias = tuple[npt.NDArray[np.uint8], Labels | None]
 """Pixels, uint8 (n, H, W, C), and labels, or None for an unlabelled set."""
 
 
+Outcome: TypeAlias = tuple[str, str | None]
+"""A picture's name, and why it cannot be read, or None where it was."""
+
+
 class Pictures(Protocol):
     """Pictures in a fixed order."""
 
@@ -37,11 +41,17 @@ class Pictures(Protocol):
         """Choose `count` of the pictures, always the same ones; all where there are no more."""
 
     def batches(
-        self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
+        self,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        skipped: list[str] | None = None,
+        outcomes: list[Outcome] | None = None,
     ) -> Iterator[Batch]:
         """Read the pictures as the network takes them, `batch_size` at a time, the last fewer.
 
         Args:
             skipped: takes one line for each picture that cannot be read, and the rest go on; where
                 it is None, such a picture raises ImageError.
+            outcomes: takes what came of each picture, in order, those of a batch before it is
+                given.
         """

@@ -21,7 +21,7 @@ from effnet_edge.pictures.shards import ShardMember, class_texts, shard_members
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from effnet_edge.pictures.protocol import Batch
+    from effnet_edge.pictures.protocol import Batch, Outcome
 
 _LABEL_COLUMNS = ("class_index", "wnid", "label")
 _CLASS_INDEX = re.compile(r"[0-9]{1,9}")
@@ -175,40 +175,41 @@ class ImageSet:
         preprocessing: Preprocessing,
         batch_size: int,
         skipped: list[str] | None = None,
-        names: list[str] | None = None,
+        outcomes: list[Outcome] | None = None,
     ) -> Iterator[Batch]:
         """The network's inputs, uint8 (n, H, W, C), with their labels, int64 (n,), or None.
 
         Pictures are read as batches are asked for; n is `batch_size` for all but the last. A
         picture that cannot be read is left out and its error appended to `skipped`, where that is
-        given. To `names` the name of each picture that was read is appended.
+        given. To `outcomes` what came of each picture is appended.
 
         Raises `UsageError` where `batch_size` is below 1 and, without `skipped`, what `prepare`
         raises.
         """
         if batch_size < 1:
             raise UsageError(f"the batch size is {batch_size}; it must be 1 or more")
-        return self._batches(preprocessing, batch_size, skipped, names)
+        return self._batches(preprocessing, batch_size, skipped, outcomes)
 
     def _batches(
         self,
         preprocessing: Preprocessing,
         batch_size: int,
         skipped: list[str] | None,
-        names: list[str] | None,
+        outcomes: list[Outcome] | None,
     ) -> Iterator[Batch]:
         pixels: list[Pixels] = []
         labels: list[int] = []
         reading = in_order(partial(_read, preprocessing=preprocessing), self.paths)
         for index, (path, read) in enumerate(zip(self.paths, reading, strict=True)):
+            error = None if isinstance(read, np.ndarray) else str(read)
+            if outcomes is not None:
+                outcomes.append((str(path), error))
             if not isinstance(read, np.ndarray):
                 if skipped is None:
                     raise read
                 skipped.append(str(read))
                 continue
             pixels.append(read)
-            if names is not None:
-                names.append(str(path))
             if self.labels is not None:
                 labels.append(self.labels[index])
             if len(pixels) == batch_size:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from effnet_edge.pictures.image import Preprocessing
-    from effnet_edge.pictures.protocol import Batch
+    from effnet_edge.pictures.protocol import Batch, Outcome
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,14 @@ class ValuedImages:
         return replace(self, images=self.images.subset(count))
 
     def batches(
-        self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
+        self,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        skipped: list[str] | None = None,
+        outcomes: list[Outcome] | None = None,
     ) -> Iterator[Batch]:
         """As `ImageSet.batches`, with the true values, float64 (n, outputs), as labels."""
-        for pixels, rows in self.images.batches(preprocessing, batch_size, skipped):
+        for pixels, rows in self.images.batches(preprocessing, batch_size, skipped, outcomes):
             yield pixels, self.values[rows]
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import UsageError
+from effnet_edge.labels import imagenet_labels
 from effnet_edge.parity.models.ending import ENDING_NAMES, OUTPUT_OF_ENDING, Ending
 from effnet_export.specs import TORCH, checkpoint_of, is_network, is_variant
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from effnet_edge.bundle import Bundle, Manifest
+    from effnet_edge.labels import Label
     from effnet_edge.model.request import NetworkRequest
     from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.image import Preprocessing
@@ -90,6 +92,13 @@ def agreed_output(
             "output"
         )
     return kinds[0] if kinds else asked
+
+
+def labels_of(bundles: Mapping[str, Bundle], asked: OutputKind) -> tuple[Label, ...]:
+    """Of the first bundle; ImageNet's where there is none and the outputs are classes."""
+    if bundles:
+        return next(iter(bundles.values())).labels or ()
+    return () if asked == "regression" else tuple(imagenet_labels())
 
 
 def refuse_idle_options(specs: Sequence[str], asked: NetworkRequest) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from effnet_edge.bundle import Bundle
 from effnet_edge.errors import UsageError
 from effnet_edge.extras import needed_for
-from effnet_edge.labels import class_indices, imagenet_labels
+from effnet_edge.labels import class_indices
 from effnet_edge.parity.models.reading import AS_TOLD
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.targets import TARGETS
@@ -19,6 +19,7 @@ from effnet_export.common_ground import (
     FileFacts,
     agreed_output,
     bundles_preprocessing,
+    labels_of,
     refuse_idle_options,
     refuse_other_network,
 )
@@ -34,7 +35,7 @@ from effnet_export.specs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from contextlib import ExitStack
 
     from effnet_edge.bundle import BatchRange
@@ -95,6 +96,11 @@ class Models:
             return bundle.manifest.batch
         batch: BatchRange | None = getattr(candidate, "batch", None)
         return batch
+
+    def identity_of(self, spec: str, model: Classifier) -> Identity:
+        """What answers of the model are known by, as it was named on the command line."""
+        known = getattr(model, "answerer", None)
+        return known.identity if known else self._opener.identity(spec, model)
 
     @property
     def running_reference(self) -> Classifier:
@@ -160,7 +166,7 @@ def open_models(
         as_probabilities=any(each.ending for each in files)
         or any(each.as_probabilities for each in recorded.values()),
         files=files,
-        labels=_labels(opener.bundles, openings),
+        labels=labels_of(opener.bundles, openings.network.output_kind),
         reference=opened[reference],
         candidates=[opened[spec] for spec in candidates],
         _specs=(reference, candidates),
@@ -216,24 +222,19 @@ class _Opener:
     def kept(
         self, spec: str, model: Classifier | None, folder: Path, output_kind: OutputKind
     ) -> RecordedClassifier:
-        """The model with its answers in a file of the folder.
-
-        Args:
-            model: None for PyTorch's network of a bundle, which is opened when it is needed.
-        """
+        """The model, None where it is to be opened when it is needed, with its answers on file."""
 
         def describe(opened: Classifier) -> tuple[OutputKind, bool, int | None]:
             ends = getattr(getattr(opened, "way_out", None), "ending", None) is not None
             return output_kind, ends, model_bytes(spec, opened, self.bundles.get(spec))
 
-        def open_model() -> Classifier:
-            return self.model(spec) if model is None else model
+        whose, name = self.identity(spec, model), Path(spec).name
+        return recording.kept_answers(
+            folder, name, whose, lambda: model or self.model(spec), describe
+        )
 
-        identity = self._identity(spec, model)
-        name = Path(spec).name
-        return recording.kept_answers(folder, name, identity, open_model, describe)
-
-    def _identity(self, spec: str, model: Classifier | None) -> Identity:
+    def identity(self, spec: str, model: Classifier | None) -> Identity:
+        """What its answers are known by; see `kept`."""
         if model is None:
             return recording.identity_of_manifest(self.manifests[0])
         if is_network(spec):
@@ -394,10 +395,3 @@ def _named_alike(reference: Traceable, candidate: Traceable) -> tuple[Traceable,
     if isinstance(reference, OnnxClassifier):
         return reference.named_like(candidate), candidate
     return reference, candidate
-
-
-def _labels(bundles: Mapping[str, Bundle], openings: Openings) -> tuple[Label, ...]:
-    """Of the first bundle; ImageNet's where there is none and the outputs are classes."""
-    if bundles:
-        return next(iter(bundles.values())).labels or ()
-    return () if openings.network.output_kind == "regression" else tuple(imagenet_labels())

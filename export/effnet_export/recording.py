@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,7 @@ from effnet_edge.parity.models.recorded import RecordedClassifier
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from collections.abc import Set as AbstractSet
 
     from effnet_edge.bundle import Bundle, Manifest
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 _NETWORK = "network"
 _ENGINES = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
+
+_UNFINISHED = ".unfinished"
 
 Identity = dict[str, Any]
 
@@ -134,19 +138,63 @@ def kept_answers(
         return RecordedClassifier(file, open_model)
     model = open_model()
     kind, as_probabilities, size = describe(model)
-    resolution = identity["preprocessing"]["resolution"]
-    channels = len(identity["preprocessing"]["mean"])
-    blank = np.zeros((1, resolution["height"], resolution["width"], channels), np.uint8)
-    outputs = logits_of(model, blank).shape[1]
     answerer = Answerer(
-        model.name, model.execution_precision, kind, outputs, as_probabilities, size, identity
+        model.name,
+        model.execution_precision,
+        kind,
+        _outputs(model, identity),
+        as_probabilities,
+        size,
+        identity,
     )
     return RecordedClassifier(AnswerFile.opened_for(path, answerer), lambda: model)
 
 
-def answers_name(name: str, identity: Identity) -> str:
+@contextmanager
+def resumable(
+    folder: Path,
+    models: Sequence[tuple[Classifier, Identity]],
+    output: OutputKind,
+    *,
+    resume: bool,
+) -> Iterator[list[Classifier]]:
+    """The candidates, each with its answers in a file of the folder until the block has ended.
+
+    What a block that was killed or raised left there is gone on with where `resume`; otherwise it
+    is deleted. So no finished comparison is ever one of answers from an earlier one.
+    """
+    opened: dict[Path, RecordedClassifier] = {}
+    named = [folder / answers_name(each.name, whose, _UNFINISHED) for each, whose in models]
+    with ExitStack() as stack:
+        for path, (model, identity) in dict(zip(named, models, strict=True)).items():
+            if not resume:
+                path.unlink(missing_ok=True)
+            outputs = _outputs(model, identity)
+            answerer = Answerer(
+                model.name, model.execution_precision, output, outputs, False, None, identity
+            )
+            file = AnswerFile.opened_for(path, answerer)
+            stack.callback(file.close)
+            opened[path] = RecordedClassifier(file, partial(_same, model))
+        yield [opened[path] for path in named]
+        for path in opened:
+            path.unlink(missing_ok=True)
+
+
+def _same(model: Classifier) -> Classifier:
+    return model
+
+
+def _outputs(model: Classifier, identity: Identity) -> int:
+    resolution = identity["preprocessing"]["resolution"]
+    channels = len(identity["preprocessing"]["mean"])
+    blank = np.zeros((1, resolution["height"], resolution["width"], channels), np.uint8)
+    return int(logits_of(model, blank).shape[1])
+
+
+def answers_name(name: str, identity: Identity, state: str = "") -> str:
     """What the file of a model's answers is called: its name, and the first digits of its key."""
-    return f"{Path(name).stem or name}-{identity_key(identity)[:16]}{ANSWERS}"
+    return f"{Path(name).stem or name}-{identity_key(identity)[:16]}{state}{ANSWERS}"
 
 
 def answers_alone(

@@ -107,7 +107,7 @@ def test_wherever_a_kill_came_each_picture_is_answered_once(place: Path, share: 
     content = whole.read_bytes()
     cut.write_bytes(content[: int(share * len(content))])
     predict("in", "--jsonl", "cut.jsonl", "--resume")
-    assert lines(cut) == lines(whole) or answers(cut).keys() == answers(whole).keys()
+    assert list(answers(cut)) == list(answers(whole))
 
 
 def test_a_file_of_other_options_is_refused(place: Path) -> None:

@@ -43,9 +43,9 @@ def test_pictures_are_those_of_the_members_with_the_classes_beside_them(tmp_path
     images = ImageSet.from_shards([one, two], CLASSES)
     assert [each.name for each in images.paths] == [f"{one}/a.png", f"{two}/d/b.PNG"]
     assert images.labels == (4, 2)
-    names: list[str] = []
-    ((pixels, labels),) = images.batches(PREPROCESSING, 8, names=names)
-    assert names == [f"{one}/a.png", f"{two}/d/b.PNG"]
+    outcomes: list[tuple[str, str | None]] = []
+    ((pixels, labels),) = images.batches(PREPROCESSING, 8, outcomes=outcomes)
+    assert outcomes == [(f"{one}/a.png", None), (f"{two}/d/b.PNG", None)]
     np.testing.assert_array_equal(labels, [4, 2])
     for row, seed in zip(pixels, (1, 2), strict=True):
         np.testing.assert_array_equal(row, prepare(png(seed), PREPROCESSING))

@@ -1,0 +1,126 @@
+"""The part of `effnet-edge parity` that writes a line a picture, and goes on after a kill."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from effnet_edge.cli.lines_file import ERROR, PICTURE, LinesFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from effnet_edge.outputs import OutputKind
+    from effnet_edge.parity.comparison import Classifier
+    from effnet_edge.parity.study import Compared
+    from effnet_export.opening import Models
+
+
+@contextmanager
+def lines_of(
+    path: Path | None, models: Models, specs: tuple[str, Sequence[str]], *, resume: bool
+) -> Iterator[Callable[[Compared], None] | None]:
+    """What writes the lines of a batch; None without a path.
+
+    Args:
+        specs: the reference and the candidates, as they were named on the command line.
+
+    Raises:
+        UsageError: as of `LinesFile`.
+    """
+    if path is None:
+        yield None
+        return
+    reference, candidates = specs
+    keys = [
+        _key(models, spec, model) for spec, model in zip(candidates, models.candidates, strict=True)
+    ]
+    work = {
+        "effnet-edge": "parity",
+        "model": [each.name for each in models.candidates],
+        "candidates": keys,
+        "reference": _key(models, reference, models.reference),
+        "output": models.output_kind,
+        "as_probabilities": models.as_probabilities,
+    }
+    with LinesFile(path, work, resume=resume) as lines:
+        yield _Writer(lines, models).write
+
+
+def kept_candidates(
+    folder: Path | None, models: Models, specs: Sequence[str], *, resume: bool
+) -> AbstractContextManager[Sequence[Classifier]]:
+    """The candidates, in a folder for answers each with those that a killed run left there."""
+    from effnet_export.recording import resumable
+
+    if folder is None:
+        return nullcontext(models.candidates)
+    identified = [
+        (model, models.identity_of(spec, model))
+        for spec, model in zip(specs, models.candidates, strict=True)
+    ]
+    return resumable(folder, identified, models.output_kind, resume=resume)
+
+
+def _key(models: Models, spec: str, model: Classifier) -> str:
+    from effnet_edge.parity.models.answer_file import identity_key
+
+    return identity_key(models.identity_of(spec, model))
+
+
+class _Writer:
+    def __init__(self, lines: LinesFile, models: Models) -> None:
+        from effnet_edge.parity.measures.metrics import sqnr_db
+        from effnet_edge.parity.measures.probabilities import of_probabilities
+
+        self._lines = lines
+        self._output: OutputKind = models.output_kind
+        self._names = [label.name for label in models.labels]
+        likeness = of_probabilities(sqnr_db, self._output) if models.as_probabilities else sqnr_db
+        self._likeness = likeness
+        self._candidates = [each.name for each in models.candidates]
+
+    def write(self, compared: Compared) -> None:
+        """Write a line for each picture of a batch that has none yet."""
+        row = 0
+        for name, error in compared.outcomes:
+            if name in self._lines.done:
+                row += error is None
+            elif error is not None:
+                self._lines.write({PICTURE: name, ERROR: error})
+            else:
+                self._lines.write({PICTURE: name, **self._told(compared, row)})
+                row += 1
+
+    def _told(self, compared: Compared, row: int) -> dict[str, Any]:
+        expected, *others = (answers[row] for answers in compared.answers)
+        truth = None if compared.labels is None else compared.labels[row]
+        return {
+            "truth": None if truth is None else truth.tolist(),
+            "reference": self._answer(expected),
+            "candidates": [
+                {
+                    "model": name,
+                    **self._answer(answer),
+                    "sqnr_db": self._likeness(expected[None], answer[None]),
+                }
+                for name, answer in zip(self._candidates, others, strict=True)
+            ],
+        }
+
+    def _answer(self, answer: NDArray[np.float32]) -> dict[str, Any]:
+        from effnet_edge.parity.measures.metrics import given_labels, softmax
+
+        if self._output == "single-label":
+            best = int(answer.argmax())
+            label = self._names[best] if best < len(self._names) else f"class {best}"
+            return {"index": best, "label": label, "probability": float(softmax(answer)[best])}
+        if self._output == "multi-label":
+            return {"indices": np.flatnonzero(given_labels(answer)).tolist()}
+        return {"values": answer.tolist()} if self._output == "regression" else {}
