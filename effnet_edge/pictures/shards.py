@@ -96,7 +96,10 @@ def shard_members(
                     classes[_key(info.name)] = text.decode("utf-8", "replace").strip()
     except FileNotFoundError as error:
         raise UsageError(f"{str(shard)!r} does not exist; give a tar archive") from error
-    except (OSError, tarfile.TarError, ValueError, EOFError) as error:
+    except UsageError:
+        raise
+    except Exception as error:
+        # A damaged header lets nearly anything out: TarError, OverflowError, UnicodeError, …
         reason = getattr(error, "strerror", None) or first_line(error)
         raise UsageError(
             f"{str(shard)!r} cannot be read as a tar archive that is not compressed: {reason}"
@@ -122,5 +125,7 @@ def _key(member: str) -> str:
 
 
 def _refuse_cut_off(shard: Path, info: tarfile.TarInfo, size: int) -> None:
+    if info.size < 0:  # the next header would lie before this one
+        raise UsageError(f"{str(shard)!r} is damaged at {info.name!r}: copy it again")
     if info.isreg() and not info.issparse() and info.offset_data + info.size > size:
         raise UsageError(f"{str(shard)!r} is cut off within {info.name!r}: copy it again")

@@ -229,9 +229,11 @@ class _Opener:
             return output_kind, ends, model_bytes(spec, opened, self.bundles.get(spec))
 
         whose, name = self.identity(spec, model), Path(spec).name
-        return recording.kept_answers(
+        kept = recording.kept_answers(
             folder, name, whose, lambda: model or self.model(spec), describe
         )
+        self._stack.callback(kept.close)
+        return kept
 
     def identity(self, spec: str, model: Classifier | None) -> Identity:
         """What its answers are known by; see `kept`."""

@@ -21,6 +21,7 @@ from effnet_edge.parity.models.answer_file import (
     Answerer,
     AnswerFile,
     identity_key,
+    remove,
 )
 from effnet_edge.parity.models.recorded import RecordedClassifier
 from effnet_edge.targets import TARGETS
@@ -168,7 +169,7 @@ def resumable(
     with ExitStack() as stack:
         for path, (model, identity) in dict(zip(named, models, strict=True)).items():
             if not resume:
-                path.unlink(missing_ok=True)
+                remove(path)
             outputs = _outputs(model, identity)
             answerer = Answerer(
                 model.name, model.execution_precision, output, outputs, False, None, identity
@@ -178,7 +179,7 @@ def resumable(
             opened[path] = RecordedClassifier(file, partial(_same, model))
         yield [opened[path] for path in named]
         for path in opened:
-            path.unlink(missing_ok=True)
+            remove(path)
 
 
 def _same(model: Classifier) -> Classifier:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from tiny_bundles import PREPROCESSING
 
@@ -126,6 +128,44 @@ def test_what_is_no_tar_is_one_line(tmp_path: Path, content: bytes) -> None:
         ImageSet.from_shards([path])
     with pytest.raises(UsageError, match="does not exist"):
         ImageSet.from_shards([tmp_path / "none.tar"])
+
+
+@given(st.data())
+def test_no_damage_to_an_archive_is_more_than_one_line(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "a.tar"
+    long = f"{'x' * 120}.png"  # has a header of its own
+    content = bytearray(
+        shard(path, {"a.png": png(1), "a.cls": b"1", long: png(2), "b.png": png(3)}).read_bytes()
+    )
+    # The size and the check sum of a header are where most can go wrong.
+    header = 512 * data.draw(st.integers(0, len(content) // 512 - 1))
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = header + data.draw(st.sampled_from([*range(124, 136), *range(148, 158), 0, 257, 345]))
+        content[at] = data.draw(st.sampled_from([0, 0x20, 0x30, 0x37, 0x78, 0x80, 0xFF]))
+    if data.draw(st.booleans()):  # with the right sum, as a hostile one has
+        block = content[header : header + 512]
+        total = sum(block[:148]) + sum(block[156:]) + 8 * 32
+        content[header + 148 : header + 156] = b"%06o\0 " % total
+    path.write_bytes(content)
+    told: list[str] = []
+    try:
+        for _ in ImageSet.from_shards([path], CLASSES).batches(PREPROCESSING, 8, told):
+            pass
+    except UsageError as error:
+        told.append(str(error))
+    assert all("a.tar" in line and "\n" not in line for line in told)
+
+
+def test_a_member_of_a_negative_size_does_not_lead_round_in_circles(tmp_path: Path) -> None:
+    path = shard(tmp_path / "a.tar", {"a.png": png(1)})
+    content = bytearray(path.read_bytes())
+    content[124:136] = b"\xff" * 10 + b"\xfc\x00"  # −1024
+    content[148:156] = b"%06o\0 " % (sum(content[:148]) + sum(content[156:512]) + 8 * 32)
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"a\.tar"):
+        ImageSet.from_shards([path])
 
 
 def test_a_class_that_is_none_is_one_line(tmp_path: Path) -> None:

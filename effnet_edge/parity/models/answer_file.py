@@ -87,6 +87,18 @@ def picture_key(pixels: NDArray[np.uint8]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(pixels).data).digest()
 
 
+def remove(path: Path) -> None:
+    """Delete a file of answers, if it is there.
+
+    Raises:
+        UsageError: it cannot be deleted.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be deleted: {error.strerror}") from error
+
+
 class AnswerFile:
     """Looks answers up by picture, and appends new ones; memory has a hundred bytes a picture.
 

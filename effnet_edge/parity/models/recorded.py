@@ -64,6 +64,10 @@ class RecordedClassifier:
         self._answer(batch, keys)
         return np.stack([self._file.get(key) for key in keys])
 
+    def close(self) -> None:
+        """Let another run write the file."""
+        self._file.close()
+
     def _answer(self, batch: NDArray[np.uint8], keys: list[bytes]) -> None:
         # By key: a picture may be twice in a batch.
         missing = {key: at for at, key in enumerate(keys) if key not in self._file}
