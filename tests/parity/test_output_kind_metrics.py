@@ -167,7 +167,7 @@ class Numbered:
     def __len__(self) -> int:
         return 30
 
-    def batches(self, _preprocessing, batch_size, _skipped=None):
+    def batches(self, _preprocessing, batch_size, _skipped=None, _outcomes=None):
         numbers = np.arange(30, dtype=np.uint8)[:, None, None, None]
         for start in range(0, 30, batch_size):
             yield numbers[start : start + batch_size].repeat(1, 3), None

@@ -52,7 +52,7 @@ class Pictures:
     def __len__(self) -> int:
         return 40
 
-    def batches(self, _preprocessing, size, _skipped=None) -> Iterator[tuple]:
+    def batches(self, _preprocessing, size, _skipped=None, _outcomes=None) -> Iterator[tuple]:
         random = np.random.default_rng(3)
         for _ in range(0, 40, size):
             pixels = random.integers(0, 256, (size, 16, 16, 3), np.uint8)

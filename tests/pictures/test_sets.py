@@ -381,8 +381,8 @@ def test_memory_does_not_grow_with_the_set(tmp_path: Path) -> None:
         finally:
             tracemalloc.stop()
 
-    peak([file] * 8)
-    assert peak([file] * 80) < 1.5 * peak([file] * 8)
+    peak([file] * 40)
+    assert peak([file] * 400) < 1.5 * peak([file] * 40)
 
 
 @pytest.mark.parametrize("batch_size", [0, -3])
