@@ -114,8 +114,8 @@ class LinesFile:
         for key, wanted in json.loads(_text(work)).items():
             if key != _MODEL_NAME and found[key] != wanted:
                 raise UsageError(
-                    f"{self.path} was written with another {key} ({found[key]!r}, here "
-                    f"{wanted!r}): give another name, or the same bundle and options"
+                    f"{self.path} was written with another {key} ({_short(found[key])}, here "
+                    f"{_short(wanted)}): give another name, or the same bundle and options"
                 )
 
     def _take(self, line: Any, number: int) -> None:
@@ -148,6 +148,12 @@ def _opened(path: Path) -> io.FileIO:
         file.close()
         raise
     return file
+
+
+def _short(value: object) -> str:
+    """A value, of which hashes need not be told whole."""
+    told = repr(value)
+    return told if len(told) <= 20 else f"{told[:16]}…"
 
 
 def _text(value: dict[str, Any]) -> str:

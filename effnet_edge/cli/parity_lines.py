@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from effnet_edge.cli.lines_file import ERROR, PICTURE, LinesFile
 
 if TYPE_CHECKING:
@@ -14,6 +12,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from effnet_edge.outputs import OutputKind
@@ -122,5 +121,5 @@ class _Writer:
             label = self._names[best] if best < len(self._names) else f"class {best}"
             return {"index": best, "label": label, "probability": float(softmax(answer)[best])}
         if self._output == "multi-label":
-            return {"indices": np.flatnonzero(given_labels(answer)).tolist()}
+            return {"indices": given_labels(answer).nonzero()[0].tolist()}
         return {"values": answer.tolist()} if self._output == "regression" else {}

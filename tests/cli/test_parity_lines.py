@@ -163,6 +163,26 @@ def test_the_same_pictures_in_an_archive_have_their_answers_already(
     assert packed["candidates"][0]["accuracy"] == whole["candidates"][0]["accuracy"]  # type: ignore[index]
 
 
+def test_a_ground_truth_file_labels_a_flat_folder_as_folders_do(place: Path) -> None:
+    by_folder = parity()
+    (place / "flat").mkdir()
+    (place / "map_clsloc.txt").write_text(
+        "".join(f"{label.wnid} {5 - index} name\n" for index, label in enumerate(LABELS))
+    )
+    numbers = []
+    for path in sorted((place / "in").rglob("*.png"), key=lambda path: path.name):
+        (place / "flat" / path.name).symlink_to(path)
+        numbers.append(f"{5 - int(path.parent.name.removeprefix('animal '))}\n")
+    (place / "truth.txt").write_text("".join(numbers))
+    given = ["parity", "b", "--reference", "b.onnx", "--images", "flat", "--json"]
+    done = CliRunner().invoke(cli, [*given, "--labels", "truth.txt"], catch_exceptions=False)
+    flat = json.loads(done.stdout)
+    assert "ILSVRC's own numbers" in flat["image_source"]
+    accuracy = flat["candidates"][0]["accuracy"]
+    assert accuracy == by_folder["candidates"][0]["accuracy"]  # type: ignore[index]
+    assert 0 < accuracy["top1"]["reference_percent"] < 100
+
+
 @pytest.mark.slow
 def test_a_parity_of_400_pictures_goes_on_through_kills(tmp_path: Path) -> None:
     make(tmp_path, 400)
