@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -16,11 +17,14 @@ from click.testing import CliRunner
 from PIL import Image
 from tiny_bundles import LABELS, tiny_model, truth, write_bundle
 
-from effnet_edge.bundle import Bundle
+from effnet_edge.bundle import Bundle, OutputSpec
 from effnet_edge.cli.main import cli
 from effnet_edge.errors import UsageError
 from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.pictures.image import prepare
+
+if TYPE_CHECKING:
+    from effnet_edge.outputs import OutputKind
 
 PICTURES = 40
 BASE = ["--reference", "b.onnx", "--images", "in", "--batch-size", "4"]
@@ -161,6 +165,27 @@ def test_the_same_pictures_in_an_archive_have_their_answers_already(
     done = CliRunner().invoke(cli, ["parity", "b", *given], catch_exceptions=False)
     packed = json.loads(done.stdout)
     assert packed["candidates"][0]["accuracy"] == whole["candidates"][0]["accuracy"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("kind", ["multi-label", "regression", "features"])
+def test_other_outputs_than_classes_have_lines_too(place: Path, kind: OutputKind) -> None:
+    labels = None if kind == "features" else LABELS
+    output = OutputSpec("logits", len(LABELS), kind)
+    write_bundle(place / "other", "onnxruntime", tiny_model(batch="N"), labels, output=output)
+    given = ["parity", "other", *BASE, "--jsonl", "out.jsonl", "--answers", "kept"]
+    done = CliRunner().invoke(cli, given, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    preprocessing = Bundle.load(place / "other").manifest.preprocessing
+    for line in lines(place / "out.jsonl"):
+        (logits,) = truth(tiny_model(batch="N"), prepare(str(line["image"]), preprocessing)[None])
+        answer = line["reference"]
+        assert isinstance(answer, dict)
+        if kind == "multi-label":
+            assert answer == {"indices": np.flatnonzero(logits > 0).tolist()}
+        elif kind == "regression":
+            np.testing.assert_allclose(answer["values"], logits, rtol=1e-4, atol=1e-5)
+        else:
+            assert answer == {}
 
 
 def test_a_ground_truth_file_labels_a_flat_folder_as_folders_do(place: Path) -> None:
