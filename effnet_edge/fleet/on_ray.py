@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import time
-from contextlib import suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import BackendError, first_line
@@ -24,6 +25,14 @@ _NODES_SECONDS = 2.0
 _KEPT_FILES = 64
 
 
+class _Nowhere(io.TextIOBase):
+    """Where Ray prints what it notices of its nodes: standard output is for results."""
+
+    def write(self, text: str) -> int:
+        """Forget the text."""
+        return len(text)
+
+
 class RayCluster:
     """A cluster that Ray runs, at an address such as "auto" or "10.0.0.1:6379".
 
@@ -36,15 +45,16 @@ class RayCluster:
     patience = 30.0
 
     def __init__(self, address: str, time_limit: float) -> None:
-        # No usage statistics go out, and Ray's own colours not into our lines.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         with needed_for("a plan with [ray]", "fleet", "or name the machines as [[node]] with ssh"):
             import ray
         self._ray: Any = ray
+        self._quiet = ExitStack()
+        self._quiet.enter_context(redirect_stdout(_Nowhere()))
         try:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # whatever Ray raises: it has no common base
+            self._quiet.close()
             raise BackendError(
                 f"there is no Ray cluster at {address}: {first_line(error)}: start one with ray "
                 "start --head"
@@ -90,6 +100,7 @@ class RayCluster:
             with suppress(Exception):  # it may have ended meanwhile, and its node, too
                 self._ray.cancel(reference, force=True)
         self._ray.shutdown()
+        self._quiet.close()
 
     def _store(self, content: bytes) -> Any:
         """A reference to the content; the same for the same content, as long as it is kept."""
