@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from effnet_edge.fleet.running import Lost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from effnet_edge.fleet.orders import Job
     from effnet_edge.fleet.package import Package
@@ -59,7 +59,7 @@ class Ended:
         lines = self.errors.decode(errors="replace").strip().splitlines()
         told = f": {lines[-1].strip()[:_LINE]}" if lines else ""
         if self.code is None:
-            return Lost(f"{node}: the job took longer than the plan's time-limit")
+            return Lost(f"{node}: the job took longer than the plan's time-limit", final=True)
         return Lost(f"{node}: the job ended with exit code {self.code}{told}")
 
 
@@ -68,11 +68,13 @@ def run_command(
     content: bytes,
     time_limit: float,
     started: Callable[[subprocess.Popen[bytes]], None] = lambda _: None,
+    environment: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run a command with `content` as its input, at most so many seconds; never raises OSError.
 
     Args:
         started: is given the process, so that another thread can end it.
+        environment: instead of that of this process.
     """
     try:
         # In a session of its own, so that Ctrl-C reaches it only through us.
@@ -82,6 +84,7 @@ def run_command(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            env=environment,
         )
     except OSError as error:
         return Ended(_NO_PROGRAM[1], b"", f"{command[0]}: {error.strerror}".encode())

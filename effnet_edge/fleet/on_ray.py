@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import socket
 import time
 from contextlib import ExitStack, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from effnet_edge.fleet.orders import Job
 
 _NODES_SECONDS = 2.0
+_REACH_SECONDS = 10.0
+_THREADS = "OMP_NUM_THREADS"
 # Of what was sent; the oldest are forgotten, so that a long sweep does not fill the store.
 _KEPT_FILES = 64
 
@@ -45,9 +48,9 @@ class RayCluster:
     patience = 30.0
 
     def __init__(self, address: str, time_limit: float) -> None:
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         with needed_for("a plan with [ray]", "fleet", "or name the machines as [[node]] with ssh"):
             import ray
+        _check_reachable(address)
         self._ray: Any = ray
         self._quiet = ExitStack()
         self._quiet.enter_context(redirect_stdout(_Nowhere()))
@@ -55,10 +58,7 @@ class RayCluster:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except Exception as error:  # whatever Ray raises: it has no common base
             self._quiet.close()
-            raise BackendError(
-                f"there is no Ray cluster at {address}: {first_line(error)}: start one with ray "
-                "start --head"
-            ) from error
+            raise _no_cluster(address, first_line(error)) from error
         self._time_limit = time_limit
         # Retries are counted in one place, for all clusters.
         self._do = ray.remote(max_retries=0, num_cpus=1)(do_order)
@@ -88,11 +88,11 @@ class RayCluster:
             return None
         key = self._running.pop(ended[0])
         try:
-            outcome = self._ray.get(ended[0])
+            outcome: bytes | Lost = self._ray.get(ended[0])
         except Exception as error:  # a node or worker that died, or Ray itself
             self._known = (0.0, [])
             return key, Lost(f"Ray: {first_line(error)}")
-        return key, outcome if isinstance(outcome, bytes) else Lost(str(outcome))
+        return key, outcome
 
     def close(self) -> None:
         """Take back what is still running, and leave the cluster."""
@@ -123,13 +123,32 @@ class RayCluster:
 
 def do_order(
     document: Mapping[str, Any], names: Sequence[str], time_limit: float, *contents: bytes
-) -> bytes | str:
+) -> bytes | Lost:
     """Do an order on the node that Ray chose, in a process of its own.
 
     Returns:
         What the node's process sent, or why it sent nothing.
     """
     order = Package(dict(document), dict(zip(names, contents, strict=True)))
-    ended = run_command(OWN_COMMAND, order.pack(), time_limit)
-    outcome = ended.result(os.uname().nodename)
-    return outcome.reason if isinstance(outcome, Lost) else outcome
+    # Ray sets one thread for every processor of a task: a device has all of its own.
+    environment = {name: value for name, value in os.environ.items() if name != _THREADS}
+    ended = run_command(OWN_COMMAND, order.pack(), time_limit, environment=environment)
+    return ended.result(os.uname().nodename)
+
+
+def _check_reachable(address: str) -> None:
+    """Find out at once what Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(address, getattr(error, "strerror", None) or str(error)) from error
+
+
+def _no_cluster(address: str, reason: str) -> BackendError:
+    return BackendError(
+        f"there is no Ray cluster at {address} ({reason.rstrip('.')}): start one with ray start "
+        "--head, correct the address in [ray], or set its token (RAY_AUTH_MODE)"
+    )

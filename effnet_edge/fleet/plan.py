@@ -22,6 +22,7 @@ HERE = "here"
 """The kind of this machine, where the plan names no node."""
 
 _KIND = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+_ADDRESS = re.compile(r"[^\s/]+:[0-9]{1,5}")
 # Ray's own resources.
 _RESERVED = frozenset({"memory", "object_store_memory"})
 _PRECISIONS = ("fp32", "fp16", "int8")
@@ -204,7 +205,11 @@ def _nodes(file: Path, table: PlanTable) -> tuple[CommandNode, ...]:
 def _ray(file: Path, table: PlanTable) -> str | None:
     if "ray" not in table:
         return None
-    return PlanTable(file, "ray", table.get("ray"), ("address",)).text("address") or "auto"
+    each = PlanTable(file, "ray", table.get("ray"), ("address",))
+    address = each.text("address") or "auto"
+    if address != "auto" and not _ADDRESS.fullmatch(address):
+        raise each.wrong("address", f"is {address!r}; it must be HOST:PORT, or auto")
+    return address
 
 
 def _kind(table: PlanTable, key: str, kind: str | None) -> str:

@@ -21,9 +21,10 @@ _POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Lost:
-    """A job of which nothing came back, and why, in a line."""
+    """A job of which nothing came back, and why, in a line; `final` if it would be so again."""
 
     reason: str
+    final: bool = False
 
 
 class Cluster(Protocol):
@@ -137,6 +138,9 @@ class Run:
     def _lose(self, job: Job, lost: Lost) -> None:
         self._losses[job.key] += 1
         tries = self._losses[job.key]
+        if lost.final:
+            self._answer(job, Failure(lost.reason))
+            return
         if tries <= self._retries:
             self._waiting.append(job)
             return

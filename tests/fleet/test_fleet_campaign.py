@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from fake_clusters import FakeCluster, for_real
 from fleet_bundles import write_fleet, write_plan, wrong_model
+from gpu_or_fake import fake_nvidia
 from signing_keys import write_keys
 from tiny_bundles import tiny_model, write_bundle
 
@@ -19,6 +20,7 @@ from effnet_edge.fleet.node import node_name
 from effnet_edge.fleet.package import Package
 from effnet_edge.fleet.plan import read_plan
 from effnet_edge.fleet.running import Lost, Run
+from effnet_edge.machine import Gpu
 from effnet_export.references import Questions
 
 if TYPE_CHECKING:
@@ -191,6 +193,25 @@ def _sign(bundle: Path, private: Path) -> None:
     from effnet_edge.bundle.writing import sign_bundle
 
     sign_bundle(bundle, SigningKey(private))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_engine_of_another_gpu_is_built_on_the_node(tmp_path: Path, signed: bool) -> None:
+    private, _ = write_keys(tmp_path, "key")
+    plan = write_fleet(tmp_path, ())
+    with fake_nvidia():
+        write_bundle(tmp_path / "trt", "tensorrt", tiny_model())
+    if signed:
+        _sign(tmp_path / "trt", private)
+    before = (tmp_path / "trt/manifest.json").read_bytes()
+    plan = write_plan(tmp_path, ("trt",))
+    with fake_nvidia(gpu_here=Gpu("Other GPU", "8.9", "12.6")):
+        campaign, (row,) = carry_out(plan, FakeCluster(KINDS))
+    assert row.state == "passed", row.remarks
+    assert row.engine.endswith("for Other GPU")
+    engines = campaign.document()["jobs"][0]["result"]["manifest"]["engines"]
+    assert [each["compute_capability"] for each in engines] == [["8.7"], ["8.9"]]
+    assert (tmp_path / "trt/manifest.json").read_bytes() == before
 
 
 def test_a_sweep_exports_then_checks_and_a_failing_export_is_a_row(tmp_path: Path) -> None:

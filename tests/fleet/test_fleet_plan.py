@@ -93,6 +93,7 @@ def test_this_machine_exports_where_the_nodes_are_elsewhere(folder: Path) -> Non
         ('kinds = ["x"]\n[[bundle]]\npath = "one"', "kinds: no node is of kind 'x'"),
         ('[ray]\n[[bundle]]\npath = "one"', "bundle[1].kinds: is missing: with Ray"),
         ('[ray]\nport = 1\n[[bundle]]\npath = "one"', "ray.port: there is no such key"),
+        ('[ray]\naddress = "ray://a:1"\n[[bundle]]\npath = "one"', "ray.address: is 'ray://a:1'"),
         ('kinds = ["memory"]\n[ray]\n[[bundle]]\npath = "one"', "kinds: 'memory' is no name"),
         ('kinds = ["x"]\n[ray]\n' + SWEEP, "sweep[1].on: is missing: with Ray"),
         (ORIN + '[ray]\n[[bundle]]\npath = "one"', "ray: there are nodes, too"),

@@ -17,7 +17,10 @@ from fleet_bundles import write_fleet, write_plan, wrong_model
 from tiny_bundles import write_bundle
 
 SCRIPT = Path(__file__).with_name("ray_fleet.py")
-ALONE = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
+# With processes of its own, too, all of which end with the first.
+ALONE = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+if os.geteuid() != 0:
+    ALONE.append("--map-root-user")
 SECONDS = 540
 
 

@@ -44,6 +44,7 @@ def good(order: Package) -> bytes:
 OUTCOMES = {
     "good": good,
     "lost": lambda _: Lost("the node died"),
+    "too slow": lambda _: Lost("too slow", final=True),
     "garbage": lambda _: b"Welcome to Ubuntu",
     "empty": lambda _: b"",
     "another job": lambda _: Package({"key": "job 99"}).pack(),
@@ -85,6 +86,13 @@ def test_what_is_lost_too_often_is_told_with_the_last_reason() -> None:
     cluster = FakeCluster({"nuc": 1}, lambda _: Lost("orin-3: Connection timed out"))
     ((_, answer),) = run(cluster, [job_of(0)], retries=2)
     assert answer == Failure("lost 3 times, at last: orin-3: Connection timed out")
+
+
+def test_a_job_that_takes_too_long_is_not_tried_again() -> None:
+    cluster = FakeCluster({"nuc": 1}, OUTCOMES["too slow"])
+    ((_, answer),) = run(cluster, [job_of(0)])
+    assert answer == Failure("too slow")
+    assert len(cluster.started) == 1
 
 
 def test_an_error_that_a_node_tells_is_not_tried_again() -> None:
