@@ -138,7 +138,7 @@ def _carry_out(campaign: Campaign) -> bool:
                 return following
 
             with progress_bar("jobs") as progress:
-                Run(cluster, campaign.plan.jobs.retries, done, progress).run(jobs)
+                Run(cluster, campaign.plan.jobs.retries, done, progress, say).run(jobs)
     except KeyboardInterrupt:
         return True
     return False
@@ -189,7 +189,7 @@ def _tell(rows: Sequence[Row], told: str) -> None:
     for row in rows:
         table.add_row(
             row.bundle,
-            row.kind,
+            row.column,
             row.node,
             row.ran_in,
             row.agreement,
@@ -202,5 +202,5 @@ def _tell(rows: Sequence[Row], told: str) -> None:
     out.print(table)
     for row in rows:
         for line in row.remarks:
-            out.print(f"{STATES[row.state]}: {row.bundle} on {row.kind} ({row.node}): {line}")
+            out.print(f"{STATES[row.state]}: {row.bundle} {row.place} ({row.node}): {line}")
     out.print(told)

@@ -89,7 +89,7 @@ def render_page(document: dict[str, Any], rows: Sequence[Row]) -> str:
     Raises BackendError without the extra [report].
     """
     bundles = list(dict.fromkeys(row.bundle for row in rows))
-    kinds = list(dict.fromkeys(row.kind for row in rows))
+    columns = list(dict.fromkeys(row.column for row in rows))
     states = {row.state for row in rows}
     return page_template("fleet.html.j2", "effnet_edge.fleet").render(
         fleet=document,
@@ -98,8 +98,8 @@ def render_page(document: dict[str, Any], rows: Sequence[Row]) -> str:
         overall=_overall(states),
         states=STATES,
         rows=rows,
-        kinds=kinds,
-        matrix=[(name, [_at(rows, name, kind) for kind in kinds]) for name in bundles],
+        columns=columns,
+        matrix=[(name, [_at(rows, name, each) for each in columns]) for name in bundles],
         sections=[_section(name, [row for row in rows if row.bundle == name]) for name in bundles],
     )
 
@@ -110,8 +110,8 @@ def _overall(states: Collection[str]) -> str:
     return next((state for state in ("unlimited", "unsure") if state in states), "passed")
 
 
-def _at(rows: Sequence[Row], bundle: str, kind: str) -> Row | None:
-    return next((row for row in rows if (row.bundle, row.kind) == (bundle, kind)), None)
+def _at(rows: Sequence[Row], bundle: str, column: str) -> Row | None:
+    return next((row for row in rows if (row.bundle, row.column) == (bundle, column)), None)
 
 
 def _section(bundle: str, rows: Sequence[Row]) -> Section:
@@ -121,7 +121,7 @@ def _section(bundle: str, rows: Sequence[Row]) -> Section:
     shown = [
         Shown(
             row,
-            loss_strip(row.loss, row.loss_kind, scale, f"{bundle} on {row.kind}"),
+            loss_strip(row.loss, row.loss_kind, scale, f"{bundle} {row.place}"),
             told_loss(row.loss, row.loss_kind),
         )
         if row.loss and row.loss_kind

@@ -58,6 +58,16 @@ class Row:
     loss_kind: LossKind | None = None
     parity: dict[str, Any] | None = None
 
+    @property
+    def column(self) -> str:
+        """Which column of a table of bundles by kinds it is in."""
+        return self.kind if self.task == "check" else "export"
+
+    @property
+    def place(self) -> str:
+        """What was done where, in words."""
+        return f"on {self.kind}" if self.task == "check" else f"export on {self.kind}"
+
 
 def row_of(bundle: str, kind: str, result: Result) -> Row:
     """A check that a node did.

@@ -66,6 +66,7 @@ class Run:
         retries: how often a job that was lost is given to a node again.
         done: is called once for every job with what came of it, and gives the jobs that follow.
         progress: is told how many jobs are done, and how many there are.
+        say: is told in a line what was lost and is tried again.
     """
 
     def __init__(
@@ -74,10 +75,11 @@ class Run:
         retries: int,
         done: Callable[[Job, Answer], Iterable[Job]],
         progress: Steps,
+        say: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._cluster, self._retries = cluster, retries
-        self._done, self._progress, self._clock = done, progress, clock
+        self._done, self._progress, self._say, self._clock = done, progress, say, clock
         self._waiting: deque[Job] = deque()
         self._under_way: dict[str, Job] = {}
         self._losses: Counter[str] = Counter()
@@ -142,6 +144,7 @@ class Run:
             self._answer(job, Failure(lost.reason))
             return
         if tries <= self._retries:
+            self._say(f"{job.task} {job.bundle} on {job.kind}: lost, tried again: {lost.reason}")
             self._waiting.append(job)
             return
         self._answer(job, Failure(f"lost {_times(tries)}: {lost.reason}"))

@@ -137,6 +137,7 @@ def test_a_fleet_over_ssh_with_a_lost_node_and_a_wrong_bundle(
     ended = fleet(plan, "--json", "--report", "page.html")
     assert ended.returncode == 1, ended.stderr
     document = json.loads(ended.stdout)
+    assert ended.stderr == ""
     assert {(job["bundle"], job["kind"]): job["state"] for job in document["jobs"]} == {
         ("one", "orin"): "passed",
         ("one", "nuc"): "passed",

@@ -84,7 +84,17 @@ def test_every_job_is_answered_once(
 
 def test_what_is_lost_too_often_is_told_with_the_last_reason() -> None:
     cluster = FakeCluster({"nuc": 1}, lambda _: Lost("orin-3: Connection timed out"))
-    ((_, answer),) = run(cluster, [job_of(0)], retries=2)
+    said: list[str] = []
+    answers: list[Answer] = []
+
+    def done(_job: Job, answer: Answer) -> Iterable[Job]:
+        answers.append(answer)
+        return ()
+
+    Run(cluster, 2, done, lambda *_: None, said.append).run([job_of(0)])
+    assert len(said) == 2
+    assert all("on nuc: lost, tried again: orin-3" in line for line in said)
+    (answer,) = answers
     assert answer == Failure("lost 3 times, at last: orin-3: Connection timed out")
 
 
