@@ -65,7 +65,8 @@ def end_with_reader(descriptor: int) -> None:
         return
     # Nothing is asked for: the other end's closing is always told.
     poll = select.poll()
-    poll.register(descriptor, 0)
+    # A number of its own, which stays this pipe's when the other is closed.
+    poll.register(os.dup(descriptor), 0)
 
     def watch() -> None:
         poll.poll()
