@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,15 +21,22 @@ from effnet_edge.cli.common import (
     settings,
 )
 from effnet_edge.cli.destinations import refuse_inside_bundle
+from effnet_edge.cli.parity_pictures import comparison_pictures
+from effnet_edge.labels import class_indices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from effnet_edge.bundle import Bundle
     from effnet_edge.fleet.campaign import Campaign
     from effnet_edge.fleet.orders import Job
     from effnet_edge.fleet.plan import Plan
     from effnet_edge.fleet.results import Row
     from effnet_edge.fleet.running import Answer, Cluster
+    from effnet_edge.labels import Label
+    from effnet_edge.outputs import OutputKind
+    from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.pictures.protocol import Pictures
 
 _INTERRUPTED = 130
 
@@ -117,7 +125,41 @@ def _campaign(plan: Plan, folder: Path) -> Campaign:
     from effnet_edge.fleet.journal import Journal
     from effnet_export.references import Questions
 
-    return Campaign(plan, Journal(folder), Questions(plan, folder / "answers").of)
+    asked = plan.pictures
+
+    def pictures(bundle: Bundle) -> Pictures:
+        return comparison_pictures(asked.images, asked.labels, asked.limit, _Shown(bundle))
+
+    journal = Journal(folder)
+    return Campaign(plan, journal, Questions(pictures, asked.answers or folder / "answers").of)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What is to be known of a bundle to choose its pictures."""
+
+    bundle: Bundle
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.bundle.manifest.preprocessing
+
+    @property
+    def output_kind(self) -> OutputKind:
+        return self.bundle.manifest.output.kind
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        return self.bundle.labels or ()
+
+    @property
+    def classes(self) -> dict[str, int]:
+        return class_indices(self.labels)
+
+    @property
+    def is_binary(self) -> bool:
+        output = self.bundle.manifest.output
+        return output.kind == "multi-label" and output.classes == 1
 
 
 def _carry_out(campaign: Campaign) -> bool:

@@ -12,6 +12,7 @@ from effnet_edge.errors import EffnetEdgeError, UsageError
 from effnet_edge.fleet.plan_table import PlanTable
 from effnet_edge.model.variants import get_variant
 from effnet_edge.parity.measures.gate_file import checked_limits, gate_of, read_toml
+from effnet_edge.pictures.sources import holds_several
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class PictureSettings:
     """What models are compared on; without a folder and a CSV file it is the embedded photos.
 
     Attributes:
+        images, labels: as of `effnet-edge parity`.
         answers: recorded answers of the reference; None to have them computed on this machine.
     """
 
@@ -357,10 +359,8 @@ def _refuse_twice(table: PlanTable, names: list[str]) -> None:
 def _pictures(file: Path, table: PlanTable, folder: Path) -> PictureSettings:
     keys = ("images", "labels", "answers", "limit", "batch-size")
     each = PlanTable(file, "pictures", table.get("pictures") or {}, keys)
-    if "images" in each and "labels" in each:
-        raise each.wrong("labels", "there are images, too: give one of the two")
     return PictureSettings(
-        images=_existing(each, "images", folder),
+        images=_existing(each, "images", folder, several=True),
         labels=_existing(each, "labels", folder),
         answers=_existing(each, "answers", folder),
         limit=each.number("limit", 1, 64),
@@ -368,12 +368,13 @@ def _pictures(file: Path, table: PlanTable, folder: Path) -> PictureSettings:
     )
 
 
-def _existing(table: PlanTable, key: str, folder: Path) -> Path | None:
+def _existing(table: PlanTable, key: str, folder: Path, *, several: bool = False) -> Path | None:
+    """A path that exists; where `several`, also a pattern that some do."""
     named = table.text(key)
     if named is None:
         return None
     path = folder / named
-    if not path.exists():
+    if not (path.exists() or (several and holds_several(path))):
         raise table.wrong(key, f"{path} does not exist")
     return path
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from effnet_edge.parity.models.answer_file import Answerer
     from effnet_edge.parity.models.recorded import RecordedClassifier
     from effnet_edge.pictures.image import Preprocessing
-    from effnet_edge.pictures.protocol import Batch, Labels, Pictures
+    from effnet_edge.pictures.protocol import Batch, Labels, Outcome, Pictures
 
 PIXELS, LABELS, REFERENCE = "pixels.npy", "labels.npy", "reference.answers"
 _STEP = 64
@@ -97,10 +97,14 @@ class SentPictures:
         return SentPictures(self.pixels[:count], truth, self.source)
 
     def batches(
-        self, preprocessing: Preprocessing, batch_size: int, skipped: list[str] | None = None
+        self,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        skipped: list[str] | None = None,
+        outcomes: list[Outcome] | None = None,
     ) -> Iterator[Batch]:
         """As they came; those that could not be read where they were prepared are told again."""
-        del preprocessing
+        del preprocessing, outcomes  # nobody here knows what they are called
         if skipped is not None:
             skipped.extend(self.unread)
         for start in range(0, len(self.pixels), batch_size):

@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.extras import needed_for
 from effnet_edge.fleet.question import Question, make_question
-from effnet_edge.labels import class_indices
 from effnet_edge.parity.models.answer_file import Answerer, AnswerFile, identity_key
-from effnet_edge.pictures.embedded import EmbeddedPhotos
-from effnet_edge.pictures.sets import ImageSet
-from effnet_edge.pictures.valued import ValuedImages
 from effnet_export.recording import answers_alone, identity_of_manifest, kept_answers
 from effnet_export.specs import TORCH
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from effnet_edge.bundle import Bundle, Manifest
-    from effnet_edge.fleet.plan import Plan
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.models.recorded import RecordedClassifier
     from effnet_edge.pictures.protocol import Pictures
@@ -31,12 +27,13 @@ class Questions:
     """One question for each network of a plan, made when it is first needed.
 
     Args:
-        kept: the folder that new answers are recorded in, where the plan names none.
+        pictures: gives those that a bundle is compared on.
+        answers: a file of recorded answers, or the folder that they are kept in.
     """
 
-    def __init__(self, plan: Plan, kept: Path) -> None:
-        self._plan = plan
-        self._answers = plan.pictures.answers or kept
+    def __init__(self, pictures: Callable[[Bundle], Pictures], answers: Path) -> None:
+        self._pictures = pictures
+        self._answers = answers
         self._made: dict[str, Question] = {}
 
     def of(self, bundle: Bundle) -> Question:
@@ -55,9 +52,12 @@ class Questions:
     def _make(self, bundle: Bundle) -> Question:
         manifest = bundle.manifest
         reference, answerer = self._reference(bundle.path.name, manifest)
-        return make_question(
-            _pictures(self._plan, bundle), manifest.preprocessing, reference, answerer
-        )
+        try:
+            return make_question(
+                self._pictures(bundle), manifest.preprocessing, reference, answerer
+            )
+        finally:
+            reference.close()
 
     def _reference(self, name: str, manifest: Manifest) -> tuple[RecordedClassifier, Answerer]:
         if self._answers.is_file():
@@ -90,21 +90,3 @@ def _original(manifest: Manifest) -> Classifier:
 
         network = load_source_of(manifest).network
     return TorchClassifier(network, manifest.preprocessing, TORCH)
-
-
-def _pictures(plan: Plan, bundle: Bundle) -> Pictures:
-    """The plan's, with the labels that the bundle's kind of output has a use for."""
-    asked, output, labels = plan.pictures, bundle.manifest.output, bundle.labels or ()
-    channels = bundle.manifest.preprocessing.channels
-    classes = class_indices(labels) if output.kind == "single-label" else None
-    chosen: ImageSet | ValuedImages
-    if asked.images is not None:
-        chosen = ImageSet.from_folder(asked.images, classes, channels)
-    elif asked.labels is not None and output.kind == "regression":
-        chosen = ValuedImages.from_csv(asked.labels, [label.name for label in labels])
-    elif asked.labels is not None:
-        labelled = output.kind == "single-label"
-        chosen = ImageSet.from_csv(asked.labels, classes, labelled=labelled)
-    else:
-        return EmbeddedPhotos(asked.limit, channels=channels)
-    return chosen.subset(asked.limit)

@@ -21,6 +21,7 @@ from effnet_edge.fleet.package import Package
 from effnet_edge.fleet.plan import read_plan
 from effnet_edge.fleet.running import Lost, Run
 from effnet_edge.machine import Gpu
+from effnet_edge.pictures.sets import ImageSet
 from effnet_export.references import Questions
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ KINDS = {"here": 2}
 def carry_out(plan: Path, cluster: FakeCluster, retries: int = 0) -> tuple[Campaign, list[Row]]:
     checked = read_plan(plan)
     folder = plan.parent / "kept"
-    campaign = Campaign(checked, Journal(folder), Questions(checked, folder / "answers").of)
+    pictures = ImageSet.from_folder(plan.parent / "pictures")
+    questions = Questions(lambda _: pictures, plan.parent / "tiny.answers")
+    campaign = Campaign(checked, Journal(folder), questions.of)
     Run(cluster, retries, campaign.done, lambda *_: None).run(campaign.jobs())
     return campaign, campaign.rows()
 

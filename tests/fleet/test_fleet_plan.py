@@ -115,10 +115,6 @@ def test_this_machine_exports_where_the_nodes_are_elsewhere(folder: Path) -> Non
             '[pictures]\nimages = "no"\n[[bundle]]\npath = "one"',
             "pictures.images: {folder}/no",
         ),
-        (
-            '[pictures]\nimages = "one"\nlabels = "plan.toml"\n[[bundle]]\npath = "one"',
-            "pictures.labels: there are images, too",
-        ),
         ('[pictures]\nlimit = 0\n[[bundle]]\npath = "one"', "pictures.limit: is 0"),
         ('[bench]\nruns = true\n[[bundle]]\npath = "one"', "bench.runs: is True"),
         ('[jobs]\nretries = -1\n[[bundle]]\npath = "one"', "jobs.retries: is -1"),
