@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from effnet_edge.fleet.journal import Journal
     from effnet_edge.fleet.orders import Job
     from effnet_edge.fleet.package import Package
-    from effnet_edge.fleet.plan import Export, Plan
+    from effnet_edge.fleet.plan import Plan
+    from effnet_edge.fleet.plan_sweeps import Export
     from effnet_edge.fleet.question import Question
     from effnet_edge.fleet.results import Result, Row
     from effnet_edge.fleet.running import Answer

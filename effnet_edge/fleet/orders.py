@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from effnet_edge.bundle import Bundle
-    from effnet_edge.fleet.plan import Export, Plan
+    from effnet_edge.fleet.plan import Plan
+    from effnet_edge.fleet.plan_sweeps import Export
     from effnet_edge.fleet.question import Question
 
 CHECK, EXPORT = "check", "export"

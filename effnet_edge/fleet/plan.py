@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effnet_edge.errors import EffnetEdgeError, UsageError
+from effnet_edge.errors import EffnetEdgeError
+from effnet_edge.fleet.plan_kinds import Kinds, kind_of
+from effnet_edge.fleet.plan_sweeps import SWEEP_KEYS, Export, exports_of
 from effnet_edge.fleet.plan_table import PlanTable
-from effnet_edge.model.variants import get_variant
 from effnet_edge.parity.measures.gate_file import checked_limits, gate_of, read_toml
 from effnet_edge.pictures.sources import holds_several
-from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     import os
@@ -22,18 +21,7 @@ if TYPE_CHECKING:
 HERE = "here"
 """The kind of this machine, where the plan names no node."""
 
-_KIND = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _ADDRESS = re.compile(r"[^\s/]+:[0-9]{1,5}")
-# Ray's own resources.
-_RESERVED = frozenset({"memory", "object_store_memory"})
-_PRECISIONS = ("fp32", "fp16", "int8")
-_BUDGETS = ("max-drop", "max-kl", "max-nrmse")
-_QUANTIZED = "int8"
-# What an export of a sweep sets itself.
-_TAKEN = frozenset(
-    {"-o", "--output", "--force", "--json", "--quiet", "--target", "--sign"}
-    | {f"--{each}" for each in (*_PRECISIONS, *_BUDGETS)}
-)
 _KEYS = ("kinds", "trusted", "pictures", "gate", "bench", "jobs", "bundle", "sweep", "node", "ray")
 
 
@@ -75,22 +63,6 @@ class PlannedBundle:
 
     path: Path
     kinds: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Export:
-    """One bundle that a sweep exports, and the kinds that check it then.
-
-    Attributes:
-        name: of the bundle.
-        arguments: those of `effnet-edge export`, but for where to write it.
-        on: the kind of node that exports it.
-    """
-
-    name: str
-    arguments: tuple[str, ...]
-    kinds: tuple[str, ...]
-    on: str
 
 
 @dataclass(frozen=True)
@@ -142,16 +114,20 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     file = Path(path)
     table = PlanTable(file, "", read_toml(file), _KEYS)
     folder = file.parent
-    nodes, ray = _nodes(file, table), _ray(file, table)
+    nodes, ray = _nodes(table), _ray(file, table)
     if nodes and ray:
         raise table.wrong("ray", "there are nodes, too: either Ray runs the jobs, or [[node]]")
     if not (nodes or ray):
         nodes = (_THIS_MACHINE,)
     known = None if ray else tuple(dict.fromkeys(node.kind for node in nodes))
-    kinds = _kinds(table, known, known)
-    bundles = _bundles(file, table, folder, kinds, known)
+    kinds = Kinds.of_plan(table, known)
+    bundles = _bundles(table, folder, kinds)
     here = None if ray else next((node for node in nodes if node.ssh is None), _THIS_MACHINE)
-    exports = _exports(file, table, kinds, known, here.kind if here else None)
+    exports = tuple(
+        export
+        for each in table.tables("sweep", SWEEP_KEYS)
+        for export in exports_of(each, kinds, here.kind if here else None)
+    )
     if here and here not in nodes and any(each.on == here.kind for each in exports):
         nodes = (*nodes, here)
     if not (bundles or exports):
@@ -175,22 +151,10 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     )
 
 
-def _tables(file: Path, table: PlanTable, name: str, keys: tuple[str, ...]) -> list[PlanTable]:
-    """Those of an array of tables, `[[name]]`, which messages count from 1 on."""
-    content = table.get(name)
-    if content is None:
-        return []
-    if not isinstance(content, list):
-        raise table.wrong(name, f"is one table: write [[{name}]], of which there may be several")
-    return [
-        PlanTable(file, f"{name}[{index}]", each, keys) for index, each in enumerate(content, 1)
-    ]
-
-
-def _nodes(file: Path, table: PlanTable) -> tuple[CommandNode, ...]:
+def _nodes(table: PlanTable) -> tuple[CommandNode, ...]:
     nodes: list[CommandNode] = []
-    for each in _tables(file, table, "node", ("kind", "ssh", "program")):
-        kind, ssh = _kind(each, "kind", each.text("kind")), each.text("ssh")
+    for each in table.tables("node", ("kind", "ssh", "program")):
+        kind, ssh = kind_of(each, "kind"), each.text("ssh")
         if ssh is not None and (ssh.startswith("-") or not ssh.isprintable() or " " in ssh):
             raise each.wrong("ssh", f"is {ssh!r}; it must be a host as ssh takes it: USER@HOST")
         if ssh is None and any(node.ssh is None for node in nodes):
@@ -214,53 +178,11 @@ def _ray(file: Path, table: PlanTable) -> str | None:
     return address
 
 
-def _kind(table: PlanTable, key: str, kind: str | None) -> str:
-    if kind is None:
-        raise table.wrong(key, "is missing: name the kind of device, such as jetson-orin")
-    if not _KIND.fullmatch(kind) or kind in _RESERVED:
-        raise table.wrong(
-            key, f"{kind!r} is no name of a kind: lower-case letters, digits, dots and hyphens"
-        )
-    return kind
-
-
-def _kinds(
-    table: PlanTable, default: tuple[str, ...] | None, known: tuple[str, ...] | None
-) -> tuple[str, ...] | None:
-    """Those that are asked for, or the default.
-
-    Args:
-        known: the kinds of the plan's nodes; None where Ray knows them.
-    """
-    asked = table.texts("kinds")
-    for kind in asked or ():
-        _kind(table, "kinds", kind)
-        _refuse_unknown(table, "kinds", kind, known)
-    return asked or default
-
-
-def _refuse_unknown(table: PlanTable, key: str, kind: str, known: tuple[str, ...] | None) -> None:
-    if known is not None and kind not in known:
-        raise table.wrong(key, f"no node is of kind {kind!r}: there are {', '.join(known)}")
-
-
-def _needed(table: PlanTable, kinds: tuple[str, ...] | None) -> tuple[str, ...]:
-    if kinds is None:
-        raise table.wrong("kinds", "is missing: with Ray, name the kinds of device here or above")
-    return kinds
-
-
-def _bundles(
-    file: Path,
-    table: PlanTable,
-    folder: Path,
-    kinds: tuple[str, ...] | None,
-    known: tuple[str, ...] | None,
-) -> tuple[PlannedBundle, ...]:
+def _bundles(table: PlanTable, folder: Path, kinds: Kinds) -> tuple[PlannedBundle, ...]:
     from effnet_edge.bundle import Bundle
 
     bundles = []
-    for each in _tables(file, table, "bundle", ("path", "kinds")):
+    for each in table.tables("bundle", ("path", "kinds")):
         named = each.text("path")
         if named is None:
             raise each.wrong("path", "is missing: name the bundle's folder")
@@ -269,85 +191,8 @@ def _bundles(
             Bundle.load(path, verify=False)
         except EffnetEdgeError as error:
             raise each.wrong("path", str(error)) from error
-        bundles.append(PlannedBundle(path, _needed(each, _kinds(each, kinds, known))))
+        bundles.append(PlannedBundle(path, kinds.named(each)))
     return tuple(bundles)
-
-
-_SWEEP = ("variants", "targets", "precisions", "budgets", "options", "kinds", "on")
-
-
-def _exports(
-    file: Path,
-    table: PlanTable,
-    kinds: tuple[str, ...] | None,
-    known: tuple[str, ...] | None,
-    here: str | None,
-) -> tuple[Export, ...]:
-    """One for each combination of a sweep.
-
-    Args:
-        here: the kind of this machine, which exports where nothing is said.
-    """
-    exports: list[Export] = []
-    for each in _tables(file, table, "sweep", _SWEEP):
-        variants, targets = each.texts("variants"), each.chosen("targets", TARGETS)
-        if variants is None or targets is None:
-            raise each.wrong("variants" if variants is None else "targets", "is missing")
-        for variant in variants:
-            _check_variant(each, variant)
-        on = each.text("on") or here
-        if on is None:
-            raise each.wrong("on", "is missing: with Ray, name the kind of node that exports")
-        if "on" in each:
-            _refuse_unknown(each, "on", _kind(each, "on", on), known)
-        asked_of = _needed(each, _kinds(each, kinds, known))
-        options = _options(each)
-        precisions = each.chosen("precisions", _PRECISIONS)
-        for variant, target in product(variants, targets):
-            for precision in precisions or TARGETS[target].precisions[:1]:
-                budgets = _budgets(each) if precision == _QUANTIZED else [()]
-                for budget in budgets:
-                    name = "-".join([variant.lower(), target, precision, *budget])
-                    limit = (f"--{budget[0]}", budget[1]) if budget else ()
-                    arguments = (variant, "--target", target, f"--{precision}", *limit, *options)
-                    exports.append(Export(name, arguments, asked_of, on))
-    return tuple(exports)
-
-
-def _check_variant(table: PlanTable, variant: str) -> None:
-    try:
-        get_variant(variant)
-    except UsageError as error:
-        raise table.wrong("variants", str(error)) from error
-
-
-def _budgets(table: PlanTable) -> list[tuple[str, ...]]:
-    """Each as ("max-kl", "0.02"), and () for none."""
-    value = table.get("budgets")
-    if value is None:
-        return [()]
-    right = "it must be a list of tables such as {max-drop = 0.5}; {} is none"
-    if not isinstance(value, list) or not value:
-        raise table.wrong("budgets", f"is {value!r}; {right}")
-    budgets: list[tuple[str, ...]] = []
-    for each in value:
-        if not isinstance(each, dict) or len(each) > 1 or not each.keys() <= set(_BUDGETS):
-            raise table.wrong("budgets", f"{each!r} is none of {', '.join(_BUDGETS)}; {right}")
-        for number in each.values():
-            if not isinstance(number, int | float) or isinstance(number, bool) or not number >= 0:
-                raise table.wrong("budgets", f"{number!r} is no number from 0 on")
-        budgets.append(next(((key, f"{number:g}") for key, number in each.items()), ()))
-    return budgets
-
-
-def _options(table: PlanTable) -> tuple[str, ...]:
-    value = table.get("options") or []
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise table.wrong("options", f"is {value!r}; it must be a list of texts")
-    for each in value:
-        if each.split("=")[0] in _TAKEN:
-            raise table.wrong("options", f"{each} is set by the sweep itself: leave it out")
-    return tuple(value)
 
 
 def _refuse_twice(table: PlanTable, names: list[str]) -> None:

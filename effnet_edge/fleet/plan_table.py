@@ -44,6 +44,18 @@ class PlanTable:
     def __contains__(self, key: str) -> bool:
         return key in self._content
 
+    def tables(self, name: str, keys: Sequence[str]) -> list[PlanTable]:
+        """Those of an array of tables, `[[name]]`, which messages count from 1 on."""
+        content = self._content.get(name)
+        if content is None:
+            return []
+        if not isinstance(content, list):
+            raise self.wrong(name, f"is one table: write [[{name}]], of which there may be several")
+        return [
+            PlanTable(self._plan, f"{name}[{index}]", each, keys)
+            for index, each in enumerate(content, 1)
+        ]
+
     def get(self, key: str) -> object:
         """The value as it is; None where there is none."""
         return self._content.get(key)
