@@ -22,7 +22,6 @@ from effnet_edge.cli.common import (
 )
 from effnet_edge.cli.destinations import refuse_inside_bundle
 from effnet_edge.cli.parity_pictures import comparison_pictures
-from effnet_edge.labels import class_indices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -154,6 +153,8 @@ class _Shown:
 
     @property
     def classes(self) -> dict[str, int]:
+        from effnet_edge.labels import class_indices
+
         return class_indices(self.labels)
 
     @property
