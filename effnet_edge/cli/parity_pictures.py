@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from effnet_edge.errors import UsageError
 
@@ -13,11 +13,32 @@ if TYPE_CHECKING:
 
     import click
 
+    from effnet_edge.labels import Label
+    from effnet_edge.outputs import OutputKind
+    from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
     from effnet_edge.pictures.sets import ImageSet
-    from effnet_export.opening import Models
 
 EMBEDDED_PICTURES = 64
+
+
+class Models(Protocol):
+    """What is known of the models that see the pictures; see `effnet_export.opening.Models`."""
+
+    @property
+    def preprocessing(self) -> Preprocessing: ...  # noqa: D102
+
+    @property
+    def output_kind(self) -> OutputKind: ...  # noqa: D102
+
+    @property
+    def labels(self) -> tuple[Label, ...]: ...  # noqa: D102
+
+    @property
+    def classes(self) -> dict[str, int]: ...  # noqa: D102
+
+    @property
+    def is_binary(self) -> bool: ...  # noqa: D102
 
 
 def check_there(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import UsageError
 from effnet_edge.parity.measures.gates import Gate
@@ -21,6 +21,7 @@ else:
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
 _TABLE = "gate"
 _NAMES = {limit.option: limit.name for limit in LIMITS.values()}
@@ -46,16 +47,31 @@ def read_limits(path: str | os.PathLike[str]) -> dict[str, float]:
     Raises:
         UsageError: there is no such file, it is no TOML, or has other keys or values.
     """
+    document = read_toml(path)
+    limits = document.get(_TABLE)
+    if not isinstance(limits, dict):
+        raise UsageError(f"{str(path)!r} has no table [{_TABLE}]: put the limits there")
+    return checked_limits(limits, path)
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """A TOML file as it is; raises UsageError where there is none, or it is no TOML."""
     file = Path(path)
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{str(file)!r} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{str(file)!r} is not TOML: {error}") from error
-    limits = document.get(_TABLE)
-    if not isinstance(limits, dict):
-        raise UsageError(f"{str(file)!r} has no table [{_TABLE}]: put the limits there")
+
+
+def checked_limits(limits: Mapping[str, object], file: str | os.PathLike[str]) -> dict[str, float]:
+    """The limits of a table [gate] as numbers in the units of the command line.
+
+    Raises:
+        UsageError: another key or value; the text names the file.
+    """
+    numbers = {}
     for key, value in limits.items():
         if key not in _NAMES:
             choices = ", ".join(sorted(_NAMES))
@@ -66,7 +82,8 @@ def read_limits(path: str | os.PathLike[str]) -> dict[str, float]:
             raise UsageError(f"{str(file)!r}: {key} is too large a number")
         if fault := _fault(key, float(value)):
             raise UsageError(f"{str(file)!r}: {fault}")
-    return {key: float(value) for key, value in limits.items()}
+        numbers[key] = float(value)
+    return numbers
 
 
 def _fault(key: str, value: float) -> str | None:

@@ -6,10 +6,14 @@ import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from effnet_edge.errors import UsageError
 from effnet_edge.extras import needed_for
 from effnet_edge.files import probe_writable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 GENERATOR = "effnet-edge parity"
 """What every file of a report names as its maker, near its beginning."""
@@ -41,24 +45,37 @@ class ReportFiles:
             UsageError: one of them is there and is no report of ours, or cannot be written.
             BackendError: the libraries of the extra [report] are not installed.
         """
-        with needed_for("a report", "report"):
-            if importlib.util.find_spec(_LIBRARY) is None:
-                raise ModuleNotFoundError(name=_LIBRARY)
-        marks = {
-            self.html: f'<meta name="generator" content="{GENERATOR}">',
-            self.json: f'"generator": "{GENERATOR}"',
-            self.junit: f'<testsuite name="{GENERATOR}"',
-        }
-        for path, mark in marks.items():
-            try:
-                if os.path.lexists(path) and not _begins_with(path, mark):
-                    raise UsageError(
-                        f"{str(path)!r} is there and is no report of effnet-edge: it is not "
-                        "replaced; choose another --report"
-                    )
-                probe_writable(path)
-            except OSError as error:
-                raise cannot_be_written(path, error) from error
+        check_destinations(
+            {
+                self.html: f'<meta name="generator" content="{GENERATOR}">',
+                self.json: f'"generator": "{GENERATOR}"',
+                self.junit: f'<testsuite name="{GENERATOR}"',
+            }
+        )
+
+
+def check_destinations(marks: Mapping[Path, str]) -> None:
+    """Find out before any work whether the files of a report can be written.
+
+    Args:
+        marks: what an older one of ours has near its beginning, by file.
+
+    Raises:
+        UsageError, BackendError: as of `ReportFiles.check`.
+    """
+    with needed_for("a report", "report"):
+        if importlib.util.find_spec(_LIBRARY) is None:
+            raise ModuleNotFoundError(name=_LIBRARY)
+    for path, mark in marks.items():
+        try:
+            if os.path.lexists(path) and not _begins_with(path, mark):
+                raise UsageError(
+                    f"{str(path)!r} is there and is no report of effnet-edge: it is not "
+                    "replaced; choose another --report"
+                )
+            probe_writable(path)
+        except OSError as error:
+            raise cannot_be_written(path, error) from error
 
 
 def cannot_be_written(path: Path, error: OSError) -> UsageError:

@@ -22,6 +22,7 @@ from effnet_edge.parity.report.loss import loss_kind, loss_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from jinja2 import Template
     from markupsafe import Markup
 
     from effnet_edge.parity.report.document import Document
@@ -36,17 +37,8 @@ def render_html(document: Document, changed: Sequence[str] = ()) -> str:
 
     Raises BackendError without the extra [report].
     """
-    with needed_for("a report", "report"):
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    environment = Environment(
-        loader=PackageLoader("effnet_edge.parity.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = _rows(document)
-    return environment.get_template("report.html.j2").render(
+    return page_template("report.html.j2", "effnet_edge.parity.report").render(
         report=document,
         generator=GENERATOR,
         measures=measures_of(document["output"]),
@@ -64,6 +56,27 @@ def render_html(document: Document, changed: Sequence[str] = ()) -> str:
         exact_percent=depth.EXACT_PERCENT,
         ranges=[_ranges(each) for each in document["candidates"]],
     )
+
+
+def page_template(name: str, package: str) -> Template:
+    """A template of a package's own folder `templates`, or of this one's.
+
+    What it is given is text and never markup, and a name that it is not given is an error.
+
+    Raises:
+        BackendError: the extra [report] is not installed.
+    """
+    with needed_for("a report", "report"):
+        from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+    packages = dict.fromkeys((package, "effnet_edge.parity.report"))
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(each, "templates") for each in packages]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,119 @@
+"""The jobs of a plan: what each is known by, and what is sent to the node that does it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from effnet_edge import __version__
+from effnet_edge.bundle.manifest import MANIFEST_FILE, SIGNATURE_FILE
+from effnet_edge.bundle.reading import read_manifest_bytes
+from effnet_edge.errors import BundleError, UsageError
+from effnet_edge.fleet.checking import ANSWERS, BUNDLE, KEY_FILE, TRUSTED
+from effnet_edge.fleet.package import Package
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from effnet_edge.bundle import Bundle
+    from effnet_edge.fleet.plan import Plan
+    from effnet_edge.fleet.plan_sweeps import Export
+    from effnet_edge.fleet.question import Question
+
+CHECK, EXPORT = "check", "export"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to do on one node.
+
+    Attributes:
+        key: SHA-256 of all that it depends on, in hexadecimal.
+        task: "check" or "export".
+        bundle: its name.
+        kind: of the node.
+        document: what is asked; its values have no bytes.
+        files: gives the files that go with it, when it starts.
+    """
+
+    key: str
+    task: str
+    bundle: str
+    kind: str
+    document: Mapping[str, Any]
+    files: Callable[[], Mapping[str, bytes]]
+
+    def order(self) -> Package:
+        """What is sent; raises BundleError where a file cannot be read any more."""
+        return Package(dict(self.document), self.files())
+
+
+def check_job(bundle: Bundle, kind: str, question: Question, plan: Plan) -> Job:
+    """Check a bundle on a kind of device.
+
+    It is known by the bundle's hash, the kind, and what is asked: pictures, reference, limits,
+    how it is timed, and the version of effnet-edge.
+    """
+    asked: dict[str, Any] = {
+        "task": CHECK,
+        "bundle": bundle.path.name,
+        "kind": kind,
+        "manifest_sha256": hashlib.sha256(read_manifest_bytes(bundle.path)).hexdigest(),
+        "question": question.digest,
+        "limits": dict(plan.limits),
+        "batch_size": plan.pictures.batch_size,
+        "bench": {"runs": plan.bench.runs, "batch": plan.bench.batch},
+        "trusted": None if plan.trusted is None else _sha256(plan.trusted),
+        "version": __version__,
+    }
+    key = _key(asked)
+    told = {"image_source": question.image_source, "skipped": list(question.skipped)}
+
+    def files() -> dict[str, bytes]:
+        content = {f"{BUNDLE}/{name}": each for name, each in _bundle_files(bundle).items()}
+        content |= {f"{ANSWERS}/{name}": each for name, each in question.files.items()}
+        if plan.trusted is not None:
+            content[f"{TRUSTED}/{KEY_FILE}"] = plan.trusted.read_bytes()
+        return content
+
+    return Job(key, CHECK, bundle.path.name, kind, {**asked, **told, "key": key}, files)
+
+
+def export_job(export: Export, kind: str) -> Job:
+    """Export one bundle of a sweep on a kind of node, known by all that the export is told."""
+    asked = {
+        "task": EXPORT,
+        "bundle": export.name,
+        "kind": kind,
+        "arguments": list(export.arguments),
+        "version": __version__,
+    }
+    key = _key(asked)
+    return Job(key, EXPORT, export.name, kind, {**asked, "key": key}, dict)
+
+
+def _key(asked: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _bundle_files(bundle: Bundle) -> dict[str, bytes]:
+    """As they are here: whether they are what the manifest says is found out on the node."""
+    names = [MANIFEST_FILE, *bundle.manifest.files]
+    if (bundle.path / SIGNATURE_FILE).is_file():
+        names.append(SIGNATURE_FILE)
+    try:
+        return {name: (bundle.path / name).read_bytes() for name in names}
+    except OSError as error:
+        raise BundleError(
+            f"{bundle.path}: cannot be read any more: {error.strerror or error}"
+        ) from error
