@@ -13,6 +13,7 @@ import numpy as np
 from effnet_edge.errors import UsageError
 from effnet_edge.graphs.sessions import Session, available_providers
 from effnet_edge.runtime.backend import EngineSpec, most_common_precision
+from effnet_edge.runtime.demand.onnx_steps import refuse_greedy_onnx
 from effnet_edge.runtime.interface import Interface, Span, Tensor
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class OnnxRuntimeBackend:
         _refuse_unsupported(spec)
         self._spec = spec
         self._provider = _provider(spec.device, providers)
+        if spec.interface is not None:
+            refuse_greedy_onnx(spec.read(spec.model_path), spec.interface, spec.model_path)
         self._session = self._open_session()
         spec.check(Interface(_tensors(self._session.inputs), _tensors(self._session.outputs)))
         self._input = self._session.inputs[0].name
