@@ -5,14 +5,15 @@
 
 An input is a sound file with some changes that its number decides. It ends in one of our own errors
 in one line, or in an answer; anything else is a finding: another exception, an answer with other
-values than a checksum vouches for, a process that ends, more than 10 s, or 2 GiB more than the
-sound files take. Findings are kept in `--keep`.
+values than a checksum vouches for, a process that ends, more than 10 s of the processor, or 2 GiB
+more than the sound files take. Findings are kept in `--keep`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import select
 import subprocess
 import sys
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 WORKER = Path(__file__).with_name("fuzz_worker.py")
 MOST_SECONDS = 10
 _START_SECONDS = 300
+_PATIENCE = 20  # other programs, and processes that it waits for, have the processor, too
 _FINDINGS = ("foreign", "untidy", "wrong", "crashed", "hung")
 
 
@@ -95,15 +97,31 @@ class Worker:
 
     @staticmethod
     def _line(process: subprocess.Popen[str], seconds: float) -> str | None:
+        """What it answers; None once it took so long of the processor, or waited far longer."""
         assert process.stdout
-        ready, _, _ = select.select([process.stdout], [], [], seconds)
-        return process.stdout.readline() if ready else None
+        before, end = _processor_seconds(process.pid), time.monotonic() + _PATIENCE * seconds
+        while time.monotonic() < end:
+            ready, _, _ = select.select([process.stdout], [], [], min(seconds, 1))
+            if ready:
+                return process.stdout.readline()
+            if _processor_seconds(process.pid) - before > seconds:
+                return None
+        return None
 
     def close(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
             self._process = None
+
+
+def _processor_seconds(process: int) -> float:
+    """That it and its threads have had, not counting its children's; 0 where it is gone."""
+    try:
+        told = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(told[11]) + int(told[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def rounds(every: Mapping[str, int], first: int) -> Iterator[tuple[str, int]]:
@@ -149,7 +167,9 @@ def main() -> int:
     parser.add_argument("--number", type=int, help="this input alone, in this process")
     parser.add_argument("--keep", type=Path, help="folder for the files of the findings")
     given = parser.parse_args()
-    from fuzz_worker import TARGETS, input_of, outcome
+    from fuzz_worker import input_of, outcome  # which finds the other modules
+
+    from fuzz_targets import TARGETS  # isort: skip
 
     names = given.target or list(TARGETS)
     if given.number is not None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fuzz_corpus as corpus
 import numpy as np
+from fuzz_reading import Target
 from tiny_bundles import CLASSES, manifest
 
 from effnet_calibration.table import CalibrationTable
@@ -29,34 +28,6 @@ from effnet_export.logits_file import read_logits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-@dataclass(frozen=True)
-class Target:
-    """A reader of one format.
-
-    Attributes:
-        seeds: makes the sound files.
-        read: reads one; `folder` is for those that are read by their path.
-        told_by_checksum: every change that is accepted must leave the answer as it was.
-        every: it is tried in one of so many rounds; more than 1 where it takes long.
-    """
-
-    seeds: Callable[[], list[bytes]]
-    read: Callable[[bytes, Path], Any]
-    told_by_checksum: bool = False
-    every: int = 1
-
-
-def answer(value: Any) -> str:
-    """What was read, as text that is equal where the answers are."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{k!r}: {answer(value[k])}" for k in sorted(value, key=str)) + "}"
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype}{value.shape}{value.tobytes().hex()}"
-    if hasattr(value, "numpy"):
-        return answer(value.float().numpy()) + str(value.dtype)
-    return repr(value)
 
 
 def _checkpoint(name: str, data: bytes, _: Path) -> Any:
@@ -139,16 +110,6 @@ def _picture(data: bytes, _: Path) -> Any:
     return decode(data)
 
 
-@cache
-def _seeds(make: Callable[[], list[bytes]]) -> list[bytes]:
-    return make()
-
-
-def seeds(target: Target) -> list[bytes]:
-    """Its sound files, made once."""
-    return _seeds(target.seeds)
-
-
 _PICTURES: dict[str, Callable[[], list[bytes]]] = {
     "png": partial(corpus.pictures, "PNG", "RGB", "RGBA", "L", "LA", "P", "1", "I;16"),
     "jpeg": partial(corpus.pictures, "JPEG", "RGB", "L", "CMYK"),
@@ -179,9 +140,7 @@ TARGETS: dict[str, Target] = {
     ),
     "onnx": Target(corpus.onnx_files, _onnx),
     "openvino-ir": Target(lambda: [corpus.ir_files()[0]], _ir, every=4),
-    "manifest": Target(
-        corpus.manifests, lambda data, _: Manifest.from_json(data, "manifest.json")
-    ),
+    "manifest": Target(corpus.manifests, lambda data, _: Manifest.from_json(data, "manifest.json")),
     "labels": Target(corpus.label_files, _labels),
     "bundle-labels": Target(corpus.bundle_labels, _bundle_labels),
     "calibration": Target(
@@ -194,10 +153,3 @@ TARGETS: dict[str, Target] = {
     "logits": Target(corpus.logits_files, _logits),
     **{name: Target(make, _picture) for name, make in _PICTURES.items()},
 }
-
-
-def read(target: Target, data: bytes, folder: Path) -> str:
-    """The answer for a file; warnings are for people."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return answer(target.read(data, folder))

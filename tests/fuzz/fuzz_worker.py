@@ -7,6 +7,7 @@ number. `fuzz.py` starts it and watches.
 from __future__ import annotations
 
 import json
+import os
 import random
 import resource
 import sys
@@ -15,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 HERE = Path(__file__).parent
-for place in (HERE, HERE.parent, HERE.parent / "model"):
+for place in (HERE, HERE.parent):
     sys.path.insert(0, str(place))
 
 from fuzz_mutations import mutated  # noqa: E402
-from fuzz_targets import TARGETS, Target, read, seeds  # noqa: E402
+from fuzz_reading import Target, read, seeds  # noqa: E402
 
 from effnet_edge.errors import EffnetEdgeError  # noqa: E402
 
@@ -52,27 +53,31 @@ def outcome(target: Target, number: int, folder: Path) -> dict[str, str]:
 
 
 def serve(targets: Mapping[str, Target]) -> None:
-    """Answer until the input ends."""
+    """Answer until the input ends. What the libraries print goes nowhere."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     with tempfile.TemporaryDirectory(prefix="effnet-edge-fuzz-") as folder:
         place = Path(folder)
         for target in targets.values():
             for seed in seeds(target):
                 read(target, seed, place)
         _limit_memory()
-        print("ready", flush=True)
+        print("ready", file=answers, flush=True)
         for line in sys.stdin:
             name, number = line.split()
-            print(json.dumps(outcome(targets[name], int(number), place)), flush=True)
+            came = outcome(targets[name], int(number), place)
+            print(json.dumps(came), file=answers, flush=True)
 
 
 def _limit_memory() -> None:
     """To so much more than reading the sound files took."""
-    with open("/proc/self/statm", encoding="ascii") as sizes:
-        pages = int(sizes.read().split()[0])
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + MOST_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 if __name__ == "__main__":
+    from fuzz_targets import TARGETS
+
     serve({name: TARGETS[name] for name in sys.argv[1:] or TARGETS})

@@ -130,7 +130,10 @@ def _message(value: int | memoryview) -> memoryview:
 
 
 def _text(value: int | memoryview) -> str:
-    return bytes(_message(value)).decode("utf-8", "replace")
+    try:
+        return bytes(_message(value)).decode()
+    except UnicodeDecodeError as error:
+        raise WireError("a name is no text") from error
 
 
 def _number(value: int | memoryview) -> int:
