@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 MOST_BYTES = 2 << 30
-"""Of the tensors that are there at the same time, for the smallest batch; an l2 of 800 px has 1."""
+"""Of tensors that are there together, for the smallest batch; an l2 of 800 px has half."""
 MOST_WORK = 2 * 10**12
-"""Multiplications, and numbers that are read or written, for that batch; an l2 of 800 px has 1."""
+"""Multiplications, and numbers read or written, for that batch; an l2 of 800 px has a third."""
 MOST_STEPS = 50_000
 """Of a model; an l2 in INT8 has a tenth."""
 MOST_DIMENSIONS = 8
