@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.graphs.sessions import Session, available_providers
 from effnet_edge.runtime.backend import EngineSpec, most_common_precision
 from effnet_edge.runtime.demand.onnx_steps import refuse_greedy_onnx
@@ -77,7 +77,13 @@ class OnnxRuntimeBackend:
         with tempfile.TemporaryDirectory() as folder:
             session = self._open_session(Path(folder) / "profile")
             session.run({self._input: _zeros(session.inputs[0])})
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+            try:
+                events = json.loads(Path(session.end_profiling()).read_bytes())
+            except (OSError, ValueError) as error:  # ONNX Runtime does not tell
+                raise BackendError(
+                    f"{self._spec.model_path}: the profile of a run cannot be written to {folder}: "
+                    "make room there, or set TMPDIR"
+                ) from error
         nodes = [event["args"] for event in events if event.get("cat") == "Node"]
         return [
             next(iter(node["input_type_shape"][0]))
