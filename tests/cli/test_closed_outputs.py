@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -33,18 +31,14 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-@pytest.mark.parametrize(("output", "code"), [(">&-", errno.EBADF), ("> /dev/full", errno.ENOSPC)])
 @pytest.mark.parametrize(
     "command", ["list", "list --json", "info b0", "info {b}", "verify {b}", "verify {b} --json"]
 )
-def test_an_output_that_takes_nothing_is_one_line(
-    bundle: Path, tmp_path: Path, command: str, output: str, code: int
-) -> None:
-    done = shell(f"{COMMAND} {command.format(b=bundle)} {output}", tmp_path)
+def test_a_full_output_is_one_line(bundle: Path, tmp_path: Path, command: str) -> None:
+    done = shell(f"{COMMAND} {command.format(b=bundle)} > /dev/full", tmp_path)
     assert done.returncode == 1
-    assert done.stderr == (
-        f"effnet-edge: error: the system refuses: {os.strerror(code)}: standard output\n"
-    )
+    told = "effnet-edge: error: the system refuses: No space left on device: standard output\n"
+    assert done.stderr == told
 
 
 def test_a_closed_error_output_changes_nothing(bundle: Path, tmp_path: Path) -> None:
