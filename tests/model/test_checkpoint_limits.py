@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 import zlib
 from typing import TYPE_CHECKING
@@ -17,6 +18,8 @@ from effnet_edge.errors import CheckpointError
 from effnet_edge.model.checkpoints import hdf5_process
 from effnet_edge.model.checkpoints.files import parse_checkpoint, read_checkpoint
 from effnet_edge.model.checkpoints.tf_bundle import read_bundle
+from effnet_edge.model.checkpoints.timm_config import read_timm_config
+from effnet_edge.model.checkpoints.transformers_config import read_transformers_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -155,6 +158,20 @@ def test_an_index_of_tensorflow_is_read_once_and_no_more(
 ) -> None:
     with pytest.raises(CheckpointError, match=r"a\.index is truncated or damaged"):
         read_checkpoint(make(tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "large"])
+def test_a_config_that_nobody_named_is_a_small_file(tmp_path: Path, kind: str) -> None:
+    config = tmp_path / "config.json"
+    if kind == "pipe":
+        os.mkfifo(config)
+    elif kind == "device":
+        config.symlink_to("/dev/zero")
+    else:
+        with config.open("wb") as file:
+            file.truncate(1 << 40)
+    assert read_timm_config(tmp_path / "model.pth") is None
+    assert read_transformers_config(tmp_path / "model.pth") is None
 
 
 def test_an_honest_index_is_read_still(tmp_path: Path) -> None:

@@ -181,6 +181,11 @@ def test_a_greedy_onnx_model_is_refused(
     assert told in refused(tmp_path, "onnxruntime", content)
 
 
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    model = tiny_model().SerializeToString().replace(b"logits", b"log\xe4ts")
+    assert "a name is no text" in refused(tmp_path, "onnxruntime", {"model.onnx": model})
+
+
 def test_a_static_batch_counts(tmp_path: Path) -> None:
     content = {"model.onnx": tiny_model(batch=1 << 22).SerializeToString()}
     told = refused(tmp_path, "onnxruntime", content)
