@@ -54,7 +54,7 @@ def read_array(stream: IO[bytes], name: str) -> npt.NDArray[np.generic]:
         if stream.read(2) == b"PK":
             return _only_array(stream, name)
         stream.seek(0)
-        return _array(stream, name)
+        return _array(stream, name, MAX_ARRAY_BYTES)
 
 
 @contextmanager
@@ -75,10 +75,10 @@ def _only_array(stream: IO[bytes], name: str) -> npt.NDArray[np.generic]:
         if len(members) != 1:
             raise ImageError(f"{name} holds {len(members)} arrays; save a picture in each file")
         with archive.open(members[0]) as member:
-            return _array(member, name)
+            return _array(member, name, MAX_ARRAY_BYTES)
 
 
-def _array(stream: IO[bytes], name: str, most: int = MAX_ARRAY_BYTES) -> npt.NDArray[np.generic]:
+def _array(stream: IO[bytes], name: str, most: int) -> npt.NDArray[np.generic]:
     """Header first: what it promises decides whether the rest is read at all."""
     version = np.lib.format.read_magic(stream)
     read_header = (
