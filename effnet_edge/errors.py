@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from effnet_edge.text import plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -50,9 +52,9 @@ class GateError(EffnetEdgeError):
 
 
 def first_line(error: BaseException, width: int = 200) -> str:
-    """What a library's error says, as one line of at most `width` characters."""
+    """What a library's error says, as one line of at most `width` characters that all show."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:width]
+    return plain(lines[0] if lines else type(error).__name__)[:width]
 
 
 @contextmanager

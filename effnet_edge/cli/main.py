@@ -92,6 +92,7 @@ for module in (
 def main() -> NoReturn:
     """Run the command line and exit: 0 done, 1 a failed job or gate, 2 bad use, 130 Ctrl-C."""
     settings = Settings()
+    _fill_closed_streams()
     # PyTorch's OpenMP threads spin while they wait for one another: where another program has a
     # core, that is most of what a calibration computes. Read when a command loads PyTorch.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -118,9 +119,11 @@ def main() -> NoReturn:
     except Exception as error:
         if settings.debug:
             raise
-        code = _complain(*_told(error))
+        message, code = _told(error)
         if isinstance(error, OSError):
+            message += "" if error.filename else _told_of_output()
             _discard_output()
+        _complain(message, code)
     sys.exit(code)
 
 
@@ -141,6 +144,18 @@ def _told(error: Exception) -> tuple[str, int]:
     )
 
 
+def _fill_closed_streams() -> None:
+    """Keep the numbers of closed standard streams from the next file that is opened.
+
+    What a library prints would go into it: into a model that is being written, for instance.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+
+
 def _signals_to_leave_on() -> list[signal.Signals]:
     """SIGTERM, and the SIGHUP of a lost terminal unless nohup has turned it off."""
     hangup = getattr(signal, "SIGHUP", None)
@@ -158,6 +173,15 @@ def _flush() -> None:
     """Write out what was printed, where an error still has an exit code."""
     if sys.stdout is not None:
         sys.stdout.flush()
+
+
+def _told_of_output() -> str:
+    """That it is the standard output which cannot be written, if so: a line's end shows it."""
+    try:
+        os.write(1, b"\n")
+    except OSError:
+        return ": standard output"
+    return ""
 
 
 def _discard_output() -> None:

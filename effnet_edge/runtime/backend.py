@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from effnet_edge.errors import BackendError, cannot_load
 from effnet_edge.runtime.interface import refuse_other
 from effnet_edge.targets import TARGETS
+from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -108,7 +109,7 @@ def load_error(spec: EngineSpec, title: str, here: str, error: Exception) -> Bac
 def one_line(error: Exception) -> str:
     """The last line of a library's message: what happened, after where in its sources."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return plain(lines[-1]) if lines else type(error).__name__
 
 
 def most_common_precision(types: Iterable[str]) -> str:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.graphs.sessions import Session, available_providers
 from effnet_edge.runtime.backend import EngineSpec, most_common_precision
+from effnet_edge.runtime.demand.onnx_steps import refuse_greedy_onnx
 from effnet_edge.runtime.interface import Interface, Span, Tensor
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class OnnxRuntimeBackend:
         _refuse_unsupported(spec)
         self._spec = spec
         self._provider = _provider(spec.device, providers)
+        if spec.interface is not None:
+            refuse_greedy_onnx(spec.read(spec.model_path), spec.interface, spec.model_path)
         self._session = self._open_session()
         spec.check(Interface(_tensors(self._session.inputs), _tensors(self._session.outputs)))
         self._input = self._session.inputs[0].name
@@ -74,7 +77,13 @@ class OnnxRuntimeBackend:
         with tempfile.TemporaryDirectory() as folder:
             session = self._open_session(Path(folder) / "profile")
             session.run({self._input: _zeros(session.inputs[0])})
-            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+            try:
+                events = json.loads(Path(session.end_profiling()).read_bytes())
+            except (OSError, ValueError) as error:  # ONNX Runtime does not tell
+                raise BackendError(
+                    f"{self._spec.model_path}: the profile of a run cannot be written to {folder}: "
+                    "make room there, or set TMPDIR"
+                ) from error
         nodes = [event["args"] for event in events if event.get("cat") == "Node"]
         return [
             next(iter(node["input_type_shape"][0]))

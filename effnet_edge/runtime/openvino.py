@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import UsageError
 from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision
+from effnet_edge.runtime.demand.openvino_layers import refuse_foreign_ir
+from effnet_edge.runtime.demand.openvino_steps import refuse_greedy_openvino
 from effnet_edge.runtime.interface import Interface, Span, Tensor
 from effnet_edge.runtime.openvino_core import import_openvino, openvino_core
 from effnet_edge.runtime.openvino_engines import (
@@ -77,10 +79,16 @@ def _read(spec: EngineSpec) -> Any:
     if spec.model_path.suffix == _IR:
         with suppress(FileNotFoundError):
             weights = spec.read(spec.model_path.with_suffix(".bin"))
+    if spec.interface is not None:
+        refuse_foreign_ir(graph, spec.model_path)
     try:
-        return openvino_core().read_model(graph, weights)
+        model = openvino_core().read_model(graph, weights)
     except RuntimeError as error:
         raise load_error(spec, "OpenVINO", openvino.__version__, error) from error
+    if spec.interface is not None:
+        batch = spec.interface.inputs[0].shape[0].least
+        refuse_greedy_openvino(model, len(weights), batch, spec.model_path)
+    return model
 
 
 def _interface(model: Any, spec: EngineSpec) -> Interface:

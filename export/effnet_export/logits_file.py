@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from effnet_edge.errors import UsageError, first_line
+from effnet_edge.errors import ImageError, UsageError, first_line
+from effnet_edge.pictures.arrays import read_arrays
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,9 +33,8 @@ def read_logits(
         UsageError: the file is no such archive, or its arrays have other shapes or types.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path)
+    except ImageError as error:
         raise UsageError(
             f"--against {path} cannot be read ({first_line(error)}): {SYNTAX}"
         ) from error

@@ -105,7 +105,10 @@ def redirected(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_a_full_standard_output_is_one_line(tmp_path: Path, json_option: str) -> None:
     done = redirected(f"list {json_option} > /dev/full", tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "effnet-edge: error: the system refuses: No space left on device\n"
+    assert (
+        done.stderr
+        == "effnet-edge: error: the system refuses: No space left on device: standard output\n"
+    )
 
 
 @pytest.mark.parametrize("json_option", ["", "--json"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import sys
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effnet_edge.errors import BackendError, CheckpointError
-from effnet_edge.model.checkpoints import keras_files
+from effnet_edge.model.checkpoints import hdf5_process
 from effnet_edge.model.checkpoints.files import parse_checkpoint
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -299,7 +298,8 @@ def test_a_size_beyond_the_file_is_never_allocated(tmp_path: Path) -> None:
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     content = small_file()
-    monkeypatch.setitem(sys.modules, "h5py", None)
+    child = hdf5_process._CHILD.replace("c.main", "sys.modules['h5py'] = None; c.main")
+    monkeypatch.setattr(hdf5_process, "_CHILD", child)
 
     with pytest.raises(BackendError, match=r"b0.h5 is an HDF5 file.*needs h5py: pip install"):
         parse_checkpoint("b0.h5", content)
@@ -343,7 +343,7 @@ def file_that_hdf5_never_comes_to_the_end_of() -> bytes:
 def test_a_file_on_which_the_library_loops_is_an_error_after_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(keras_files, "_TRIAL_SECONDS", 3)
+    monkeypatch.setattr(hdf5_process, "_SECONDS", 3)
 
     with pytest.raises(CheckpointError, match=r"b0.h5 is .*damaged: copy it again \(.*in 3 s\)"):
         parse_checkpoint("b0.h5", file_that_hdf5_never_comes_to_the_end_of())
@@ -353,7 +353,7 @@ def test_a_file_on_which_the_library_crashes_does_not_end_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     crash = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
-    monkeypatch.setattr(keras_files, "_TRIAL", crash)
+    monkeypatch.setattr(hdf5_process, "_CHILD", crash)
 
     with pytest.raises(CheckpointError, match="damaged: copy it again.*crashed.*Segmentation"):
         parse_checkpoint("b0.h5", small_file())

@@ -141,8 +141,11 @@ def test_a_model_that_the_library_refuses_names_file_and_versions(
 ) -> None:
     file = "model.xml" if cpu_target == "openvino" else "model.onnx"
     good = Bundle.load(write_bundle(tmp_path / "good", cpu_target, tiny_model())).manifest
+    later = tiny_model()
+    later.opset_import[0].version = 99
+    content = {"openvino": b"<net version='99'></net>", "onnxruntime": later.SerializeToString()}
     with BundleWriter(tmp_path / "bad") as writer:
-        (writer.staging / file).write_bytes(b"<net version='99'></net>")
+        (writer.staging / file).write_bytes(content[cpu_target])
         writer.commit(replace(good, tools={cpu_target: "2025.0"}), LABELS)
     with pytest.raises(BackendError, match=file) as caught:
         EngineRunner.load(tmp_path / "bad")

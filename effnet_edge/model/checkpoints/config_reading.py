@@ -31,6 +31,7 @@ ACTIVATIONS: Mapping[str, Activation] = {
 """By the names that PyTorch's programs have for them."""
 
 _VALUE_LENGTH = 60
+_LARGEST_CONFIG = 16 << 20  # bytes; they have some kB
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,13 @@ class KnownKeys:
 
 
 def read_object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None where there is no such file, or something else in it."""
+    """The JSON object in a file; None where there is no such file, or something else in it.
+
+    Nobody named the file: it may be a pipe, which never answers, or a device without an end.
+    """
     try:
+        if not path.is_file() or path.stat().st_size > _LARGEST_CONFIG:
+            return None
         document = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None

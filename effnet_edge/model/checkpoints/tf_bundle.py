@@ -5,8 +5,8 @@ A bundle is `NAME.index`, a table of LevelDB's format whose values are protocol 
 https://github.com/google/leveldb/blob/main/doc/table_format.md,
 https://protobuf.dev/programming-guides/encoding/ and
 https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/protobuf/tensor_bundle.proto.
-All sizes in a file are checked against the file before anything is read or allocated, and every
-checksum is compared.
+All sizes in a file are checked against the file before anything is read or allocated, no part of a
+file is read twice, and every checksum is compared.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import numpy as np
 
 from effnet_edge.errors import BackendError, CheckpointError
 from effnet_edge.extras import install_hint
+from effnet_edge.wire import WireError, fields, varint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,10 +31,14 @@ MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 """The last bytes of a table."""
 
 _FOOTER_BYTES = 48
+# The largest variant's, with its optimizer's variables, has less than 2 MB.
+_LARGEST_INDEX = 64 << 20
+_LARGEST_ENTRY = 1 << 16
+_MOST_NAME_BYTES = 64 << 20
+_LONGEST_NAME = 4096
+_MOST_DIMENSIONS = 8
 _BLOCK_TRAILER_BYTES = 5  # the compression, and a checksum of the block and of it
 _UNCOMPRESSED = 0
-_VARINT_BYTES = 10
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protocol buffers' wire types
 _LITTLE_ENDIAN = 0
 # https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/framework/types.proto.
 # NumPy has no bfloat16: it is the upper half of a float32.
@@ -79,13 +84,19 @@ def read_bundle(
     """
     _require_checksums(index)
     try:
+        if index.stat().st_size > _LARGEST_INDEX:
+            raise _DamagedError("it is larger than an index is")
         entries, shards = _read_index(index.read_bytes())
         files = [_shard_path(index, number, shards) for number in range(shards)]
-        tensors = {}
-        for name, entry in entries.items():
-            if is_wanted(name) and entry.dtype in _DTYPES:
-                tensors[name] = _read_tensor(name, entry, files)
-    except _DamagedError as error:
+        wanted = {
+            name: entry
+            for name, entry in entries.items()
+            if is_wanted(name) and entry.dtype in _DTYPES
+        }
+        if sum(each.size for each in wanted.values()) > sum(each.stat().st_size for each in files):
+            raise _DamagedError("its tensors are larger than its data files")
+        tensors = {name: _read_tensor(name, entry, files) for name, entry in wanted.items()}
+    except (_DamagedError, WireError) as error:
         raise CheckpointError(
             f"{index.name} is truncated or damaged: copy the checkpoint again ({error})"
         ) from error
@@ -135,21 +146,25 @@ def _read_index(data: bytes) -> tuple[dict[str, _Entry], int]:
 
 
 def _parse_entry(message: bytes) -> _Entry:
-    fields = _fields(message)
+    if len(message) > _LARGEST_ENTRY:
+        raise _DamagedError("an entry is larger than one is")
+    told = _fields(message)
     sizes = [
         _integer(_fields(dimension), 1)
-        for shape in fields.get(2, [])
-        for dimension in _fields(_as_bytes(shape)).get(2, [])
-        if isinstance(dimension, bytes)
+        for shape in told.get(2, [])
+        for dimension in _fields(_as_message(shape)).get(2, [])
+        if isinstance(dimension, memoryview)
     ]
+    if len(sizes) > _MOST_DIMENSIONS:
+        raise _DamagedError(f"a tensor has {len(sizes)} dimensions")
     return _Entry(
-        dtype=_integer(fields, 1),
+        dtype=_integer(told, 1),
         shape=tuple(sizes),
-        shard=_integer(fields, 3),
-        offset=_integer(fields, 4),
-        size=_integer(fields, 5),
-        checksum=_integer(fields, 6),
-        is_sliced=7 in fields,
+        shard=_integer(told, 3),
+        offset=_integer(told, 4),
+        size=_integer(told, 5),
+        checksum=_integer(told, 6),
+        is_sliced=7 in told,
     )
 
 
@@ -180,19 +195,27 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = data[-_FOOTER_BYTES:]
     _, position = _block_handle(footer, 0)  # the index of filters, which bundles do not have
     blocks, _ = _block_handle(footer, position)
+    names, done = 0, 0
     for _, value in _block(data, *blocks):
-        handle, _ = _block_handle(value, 0)
-        yield from _block(data, *handle)
+        (offset, size), _ = _block_handle(value, 0)
+        if offset < done:
+            raise _DamagedError("two blocks overlap")
+        done = offset + size
+        for key, entry in _block(data, offset, size):
+            names += len(key)
+            if names > _MOST_NAME_BYTES:
+                raise _DamagedError("its names are longer than names are")
+            yield key, entry
 
 
 def _block_handle(data: bytes, position: int) -> tuple[tuple[int, int], int]:
     """A block's offset and size, and the position after them."""
-    offset, position = _varint(data, position)
-    size, position = _varint(data, position)
+    offset, position = varint(data, position)
+    size, position = varint(data, position)
     return (offset, size), position
 
 
-def _block(data: bytes, offset: int, size: int) -> list[tuple[bytes, bytes]]:
+def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of a block; a key is given by what it shares with the one before."""
     end = offset + size
     if size < 4 or end + _BLOCK_TRAILER_BYTES > len(data):
@@ -207,48 +230,30 @@ def _block(data: bytes, offset: int, size: int) -> list[tuple[bytes, bytes]]:
     end -= 4 * (restarts + 1)
     if end < offset:
         raise _DamagedError("a block has no room for its entries")
-    pairs = []
     key, position = b"", offset
     while position < end:
-        shared, position = _varint(data, position)
-        added, position = _varint(data, position)
-        length, position = _varint(data, position)
+        shared, position = varint(data, position)
+        added, position = varint(data, position)
+        length, position = varint(data, position)
         if shared > len(key) or position + added + length > end:
             raise _DamagedError("an entry is outside of its block")
+        if shared + added > _LONGEST_NAME:
+            raise _DamagedError("a name is longer than one is")
         key = key[:shared] + data[position : position + added]
         position += added
-        pairs.append((key, data[position : position + length]))
+        yield key, data[position : position + length]
         position += length
-    return pairs
 
 
-def _fields(message: bytes) -> dict[int, list[int | bytes]]:
+def _fields(message: bytes | memoryview) -> dict[int, list[int | memoryview]]:
     """A protocol buffer's values by field number."""
-    fields: dict[int, list[int | bytes]] = {}
-    position = 0
-    while position < len(message):
-        tag, position = _varint(message, position)
-        value: int | bytes
-        if tag & 7 == _VARINT:
-            value, position = _varint(message, position)
-        else:
-            if tag & 7 == _BYTES:
-                size, position = _varint(message, position)
-            elif tag & 7 in (_FIXED32, _FIXED64):
-                size = 4 if tag & 7 == _FIXED32 else 8
-            else:
-                raise _DamagedError("an entry is no protocol buffer")
-            value = message[position : position + size]
-            if len(value) != size:
-                raise _DamagedError("an entry is cut off")
-            position += size
-            if tag & 7 != _BYTES:
-                value = int.from_bytes(value, "little")
-        fields.setdefault(tag >> 3, []).append(value)
-    return fields
+    found: dict[int, list[int | memoryview]] = {}
+    for number, value in fields(message):
+        found.setdefault(number, []).append(value)
+    return found
 
 
-def _integer(fields: dict[int, list[int | bytes]], number: int) -> int:
+def _integer(fields: dict[int, list[int | memoryview]], number: int) -> int:
     """The last value of a field, as protocol buffers have it; 0 where it is absent."""
     value = fields.get(number, [0])[-1]
     if not isinstance(value, int):
@@ -256,20 +261,10 @@ def _integer(fields: dict[int, list[int | bytes]], number: int) -> int:
     return value
 
 
-def _as_bytes(value: int | bytes) -> bytes:
+def _as_message(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
         raise _DamagedError("a shape is no shape")
     return value
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """A number of 7 bits a byte, lowest first, and the position after it."""
-    number = 0
-    for index, byte in enumerate(data[position : position + _VARINT_BYTES]):
-        number |= (byte & 0x7F) << (7 * index)
-        if byte < 0x80:
-            return number, position + index + 1
-    raise _DamagedError("a number is cut off")
 
 
 def _masked_checksum(data: bytes) -> int:

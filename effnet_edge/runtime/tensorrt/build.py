@@ -16,6 +16,8 @@ from effnet_edge.bundle.signing import is_signed
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.machine import find_gpu, jetpack_version
 from effnet_edge.progress import no_progress
+from effnet_edge.runtime.demand.onnx_steps import refuse_greedy_onnx
+from effnet_edge.runtime.interface import interface_of
 from effnet_edge.runtime.tensorrt.library import library_of
 from effnet_edge.runtime.tensorrt.plan import (
     BuildOptions,
@@ -193,8 +195,10 @@ def _source(bundle: Bundle, batch: BatchRange) -> UncompiledGraph:
     smallest, commonest, largest = (
         (size, *_image_shape(bundle)) for size in (batch.minimum, batch.optimum, batch.maximum)
     )
+    graph = bundle.read(bundle.manifest.model)
+    refuse_greedy_onnx(graph, interface_of(bundle.manifest), bundle.model_path)
     return UncompiledGraph(
-        bundle.read(bundle.manifest.model),
+        graph,
         str(bundle.model_path),
         bundle.manifest.input.name,
         (smallest, commonest, largest),
