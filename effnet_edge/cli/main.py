@@ -15,6 +15,7 @@ from effnet_edge.cli import (
     bench,
     build,
     calibration,
+    deploy,
     doctor,
     export,
     info,
@@ -81,6 +82,7 @@ for module in (
     info,
     verify,
     sign,
+    deploy,
     listing,
     doctor,
 ):
