@@ -63,11 +63,17 @@ class Ovms:
         self, repository: Path, models: Sequence[tuple[str, Manifest]]
     ) -> dict[str, str]:
         """The server's configuration with an entry for each model that has none yet."""
-        document = _read(repository / CONFIG_FILE)
+        path = repository / CONFIG_FILE
+        document = _read(path)
         known = {each["config"]["name"] for each in document[_LIST]}
+        for name, _ in models:
+            if name in known and not (repository / name).exists():
+                raise UsageError(
+                    f"{path}: has an entry of that name already, {name}: give another --name"
+                )
         new = [_entry(name, manifest) for name, manifest in models if name not in known]
         whole = {**document, _LIST: [*document[_LIST], *new]}
-        return {CONFIG_FILE: json.dumps(whole, indent=2, ensure_ascii=False) + "\n"} if new else {}
+        return {CONFIG_FILE: json.dumps(whole, indent=2) + "\n"} if new else {}
 
     def start(self, repository: Path) -> str:
         """The command that serves the repository."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def triton(
             _end(process)
         text = server.log.read_text(errors="replace")
         if "ddress already in use" not in text or start == _STARTS - 1:
-            raise AssertionError(f"Triton did not start:\n{text[-6000:]}")
+            raise AssertionError(f"Triton did not start:\n{text[-20_000:]}")
 
 
 def numpy1() -> Path:
@@ -200,3 +201,17 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def main() -> None:
+    """Serve the repository that the command line names, until Ctrl-C or SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit())
+    with triton(Path(sys.argv[1]).resolve()) as server:
+        sys.stdout.write(f"HTTP {server.http}, gRPC {server.grpc}, log {server.log}\n")
+        sys.stdout.flush()
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()
