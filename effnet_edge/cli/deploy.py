@@ -24,7 +24,7 @@ from effnet_edge.text import plain
     "server",
     type=click.Choice(SERVERS),
     required=True,
-    help="Triton, OpenVINO Model Server, or DeepStream's nvinfer.",
+    help="Triton or OpenVINO Model Server; deepstream tells why it cannot be.",
 )
 @click.option(
     "-o",

@@ -58,7 +58,8 @@ class Triton:
 
     def check(self, manifest: Manifest) -> None:
         """Raise UsageError for a bundle that would not be answered as it was proven."""
-        _check_wrapped(manifest) if self._wrapped else _check_own_backend(manifest)
+        check = _check_wrapped if self._wrapped else _check_own_backend
+        check(manifest)
 
     def check_repository(self, repository: Path) -> None:
         """Raise UsageError for a repository of another server."""

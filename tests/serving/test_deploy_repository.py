@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from signing_keys import write_keys
-from tiny_bundles import engine_record, manifest, tiny_model, write_bundle
+from tiny_bundles import CLASSES, engine_record, manifest, tiny_model, write_bundle
 
 from effnet_edge.bundle import BatchRange, Bundle
 from effnet_edge.bundle.signing import SigningKey, TrustedKey
@@ -28,6 +28,7 @@ from effnet_edge.deploy.servers import server
 from effnet_edge.deploy.triton import Triton
 from effnet_edge.errors import UsageError
 from effnet_edge.labels import Label
+from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -279,6 +280,52 @@ def test_a_name_is_taken_as_it_is_or_refused(name: str, any_bundle: Path) -> Non
         with pytest.raises(UsageError, match="cannot be a model's name"):
             deploy([any_bundle], models, TRITON, name=name)
         assert not models.exists()
+
+
+@settings(max_examples=15)
+@given(names=st.lists(st.text(st.characters(codec="utf-8")), min_size=CLASSES, max_size=CLASSES))
+def test_any_label_is_a_line(names: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("labels")
+    labels = [Label(name, None) for name in names]
+    bundle = write_bundle(folder / "b", "onnxruntime", tiny_model(), labels)
+    deploy([bundle], folder / "models", TRITON)
+    # Triton reads lines that end in a line feed, and nothing else.
+    *lines, end = (folder / "models/b/labels.txt").read_bytes().decode().split("\n")
+    assert lines == [plain(name) for name in names]
+    assert end == ""
+    # What is escaped was a control character or the like.
+    assert [line for line, name in zip(lines, names, strict=True) if name.isprintable()] == [
+        name for name in names if name.isprintable()
+    ]
+
+
+@settings(max_examples=15)
+@given(
+    versions=st.sets(st.integers(1, 10**9), min_size=1, max_size=4),
+    others=st.sets(st.sampled_from(["0", "01", "-3", "v4", "1.5", "٣", "notes"])),
+)
+def test_a_version_is_one_more_than_the_largest(
+    versions: set[int], others: set[str], any_bundle: Path
+) -> None:
+    models = any_bundle.with_name("models")
+    deploy([any_bundle], models, TRITON)
+    first = models / "b" / "1"
+    first.rename(models / "first")
+    newer = any_bundle.with_name("newer")
+    if not newer.exists():
+        later = {"created": "2027-01-01T00:00:00Z"}
+        write_bundle(newer, "onnxruntime", tiny_model(), **later)
+    for each in versions:
+        shutil.copytree(models / "first", models / "b" / str(each))
+    for each in others:
+        (models / "b" / each).mkdir()
+    try:
+        (told,) = deploy([newer], models, TRITON, name="b")
+        assert told.version == max(versions) + 1
+        names = {each.name for each in (models / "b").iterdir() if each.is_dir()}
+        assert names == {str(each) for each in (*versions, told.version)} | others
+    finally:
+        shutil.rmtree(models)
 
 
 def test_the_command_tells_what_it_wrote(onnx_bundle: Path, tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def pixels(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("index", [0, 1, 2], ids=["one", "many", "values"])
 def test_answers_are_those_of_the_runner(
