@@ -30,7 +30,7 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Load the bundle of this version; raises the runner's errors, which the server logs."""
         version = Path(args["model_repository"]) / args["model_version"]
-        options = _options(json.loads(args["model_config"])["parameters"])
+        options = _options(json.loads(args["model_config"]).get("parameters", {}))
         self._runner = EngineRunner.load(version / WRAPPED_BUNDLE, **options)
         self._input = self._runner.manifest.input.name
         self._output = self._runner.manifest.output.name

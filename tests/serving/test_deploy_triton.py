@@ -124,6 +124,24 @@ def test_the_manifest_of_what_is_served_is_found(served: Server, bundles: list[P
         assert told["string_value"] == hashlib.sha256(text).hexdigest()
 
 
+WITH_NUMPYS_ARRAYS = """
+import triton_python_backend_utils as pb_utils
+from effnet_edge.deploy import triton_model
+from effnet_edge.deploy.triton_model import TritonPythonModel
+
+triton_model._exchange = lambda: (pb_utils.Tensor.as_numpy, triton_model._given)
+"""
+
+
+def test_numpy_2_needs_dlpack(bundles: list[Path], tmp_path: Path) -> None:
+    """The reason for it, and that these tests would see its absence."""
+    deploy(bundles[:1], tmp_path / "models", WRAPPED)
+    (tmp_path / "models/one/1/model.py").write_text(WITH_NUMPYS_ARRAYS)
+    with EngineRunner.load(bundles[0]) as runner, triton(tmp_path / "models") as running:
+        answer, _ = ask(running, "http", "one", pixels(3, 1))
+        assert not np.array_equal(answer.as_numpy("logits"), runner.infer(pixels(3, 1)))
+
+
 @pytest.mark.sample
 def test_2000_requests_of_16_at_once_are_batched_and_equal(tmp_path: Path) -> None:
     """With numpy 2 and what is queued meanwhile run together."""
