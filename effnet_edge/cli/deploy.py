@@ -12,6 +12,7 @@ from effnet_edge.cli.destinations import refuse_inside_bundle
 from effnet_edge.cli.engine import engine_options
 from effnet_edge.cli.signatures import trusted_key, trusted_option
 from effnet_edge.deploy import SERVERS
+from effnet_edge.extras import install_hint
 from effnet_edge.text import plain
 
 
@@ -74,3 +75,5 @@ def command(
     for model in models:
         click.echo(plain(f"{model.path}: version {model.version} of {model.name}, {model.backend}"))
     say(f"Serve it: {chosen.start(output)}")
+    if wrapped:
+        say(f"The server's Python needs the models' engines: {install_hint('openvino')} or another")
