@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from effnet_edge.cli.main import cli
 from effnet_edge.deploy.repository import deploy
 from effnet_edge.deploy.servers import server
 from effnet_edge.deploy.triton import Triton
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.labels import Label
 from effnet_edge.text import plain
 
@@ -193,14 +193,26 @@ def test_a_failure_in_the_middle_leaves_the_repository_as_it_was(
     assert sorted(each.name for each in tmp_path.iterdir()) == ["models", "ort", "ov"]
 
 
+HOLD = """
+import fcntl, os, sys
+fcntl.flock(os.open(sys.argv[1], os.O_RDONLY), fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_two_writers_do_not_meet(onnx_bundle: Path, tmp_path: Path) -> None:
     other = tmp_path / ".models.01234567.partial"
     other.mkdir()
-    lock = os.open(other, os.O_RDONLY)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    with pytest.raises(Exception, match="is being written by another"):
-        deploy([onnx_bundle], tmp_path / "models", TRITON)
-    os.close(lock)
+    # A process of its own: whatever this one forks would hold the lock as well.
+    command = [sys.executable, "-c", HOLD, str(other)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "held\n"
+        with pytest.raises(BundleError, match="is being written by another"):
+            deploy([onnx_bundle], tmp_path / "models", TRITON)
+        writer.kill()
     # What a killed writer left is removed by the next.
     deploy([onnx_bundle], tmp_path / "models", TRITON)
     assert not other.exists()
