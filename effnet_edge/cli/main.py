@@ -15,6 +15,7 @@ from effnet_edge.cli import (
     bench,
     build,
     calibration,
+    deploy,
     doctor,
     export,
     fleet,
@@ -83,6 +84,7 @@ for module in (
     info,
     verify,
     sign,
+    deploy,
     listing,
     doctor,
 ):

@@ -1,0 +1,264 @@
+"""Writing into a model repository: models and versions appear whole, and nothing is replaced."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from effnet_edge.bundle.manifest import MANIFEST_FILE, Manifest
+from effnet_edge.bundle.places import PARTIAL, claim, sibling
+from effnet_edge.bundle.reading import read_manifest_bytes
+from effnet_edge.deploy.source import Source
+from effnet_edge.errors import BundleError, UsageError
+from effnet_edge.files import sync, write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from effnet_edge.bundle.signing import TrustedKey
+    from effnet_edge.deploy.servers import Server
+
+# What every server, file system and URL takes as it is.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A version of a model in a repository.
+
+    `path` is its folder, `backend` what will run it, in words, `manifest_sha256` the hash by which
+    a client finds the bundle that it came from.
+    """
+
+    name: str
+    version: int
+    path: str
+    backend: str
+    manifest_sha256: str
+
+
+def deploy(
+    bundles: Sequence[str | os.PathLike[str]],
+    repository: str | os.PathLike[str],
+    server: Server,
+    *,
+    name: str | None = None,
+    trusted: TrustedKey | None = None,
+) -> list[Deployed]:
+    """Write bundles into a model repository, which is made where there is none.
+
+    A model that is there already gets a new version beside its old ones. Everything is looked at
+    before anything is written, and each model or version appears in one step.
+
+    Args:
+        name: of the model, for one bundle; else models are called as the bundles' folders are.
+        trusted: refuse bundles that this key has not signed.
+
+    Raises:
+        UsageError: a bundle that the server would not answer as it was proven; versions that cannot
+            stand beside each other; a place that cannot be a repository.
+        BundleError: a bundle is damaged, or somebody else is writing to the same place.
+        OSError: the disk refuses.
+    """
+    folder = _place(repository)
+    sources = [Source.load(bundle, trusted) for bundle in bundles]
+    for source in sources:
+        _check(source, server)
+    names = _names(sources, name)
+    server.check_repository(folder)
+    with _made(folder.parent), _staging(folder) as staging:
+        additions = [
+            _addition(folder, name, source, server)
+            for name, source in zip(names, sources, strict=True)
+        ]
+        for each in additions:
+            _stage(each, staging, server)
+        models = [(each.name, each.source.manifest) for each in additions]
+        _put_in_place(staging, folder, additions, server.repository_files(folder, models))
+    return [each.told(Path(repository), server) for each in additions]
+
+
+@dataclass(frozen=True)
+class _Addition:
+    """A model or a version to be written; `files` are the texts of the model's folder."""
+
+    name: str
+    version: int
+    source: Source
+    files: dict[str, str]
+
+    @property
+    def is_new(self) -> bool:
+        return self.version == 1
+
+    @property
+    def place(self) -> Path:
+        """What is to appear, from the repository on."""
+        return Path(self.name) if self.is_new else Path(self.name, str(self.version))
+
+    def told(self, repository: Path, server: Server) -> Deployed:
+        path = repository / self.name / str(self.version)
+        backend = server.backend(self.source.manifest)
+        return Deployed(self.name, self.version, str(path), backend, self.source.sha256)
+
+
+def _place(repository: str | os.PathLike[str]) -> Path:
+    folder = Path(os.path.realpath(repository))
+    if not folder.name or (folder.exists() and not folder.is_dir()):
+        raise UsageError(f"{repository}: is no folder that can be a repository: choose another -o")
+    if (folder / MANIFEST_FILE).exists():
+        raise UsageError(f"{repository}: is a bundle itself: choose another -o")
+    return folder
+
+
+def _check(source: Source, server: Server) -> None:
+    try:
+        server.check(source.manifest)
+    except UsageError as error:
+        raise UsageError(f"{source.bundle.path}: {error}") from error
+
+
+def _names(sources: Sequence[Source], name: str | None) -> list[str]:
+    if name is not None and len(sources) > 1:
+        raise UsageError("--name is for one bundle: deploy them one after the other")
+    names = [source.name if name is None else name for source in sources]
+    for each in names:
+        if _NAME.fullmatch(each) is None:
+            raise UsageError(
+                f"{each!r} cannot be a model's name, which has up to 100 of A-Z a-z 0-9 _ . + - "
+                "and begins with a letter, digit or _: give another with --name"
+            )
+        if names.count(each) > 1:
+            raise UsageError(
+                f"two bundles are called {each}: deploy one after the other to have them as "
+                "versions of one model, or give one another --name"
+            )
+    return names
+
+
+def _addition(folder: Path, name: str, source: Source, server: Server) -> _Addition:
+    """What is to be written for a bundle, checked against what is there."""
+    model = folder / name
+    if not os.path.lexists(model):
+        return _Addition(name, 1, source, server.model_files(name, source))
+    versions = _versions(model)
+    for version in versions:
+        _check_beside(model / str(version), name, source, server)
+    return _Addition(name, max(versions) + 1, source, server.changed_files(model, source))
+
+
+def _versions(model: Path) -> list[int]:
+    """The versions of a model that is there; raises UsageError for what is none."""
+    names = [each.name for each in model.iterdir()] if model.is_dir() else []
+    versions = [int(each) for each in names if _VERSION.fullmatch(each)]
+    if model.is_symlink() or not versions:
+        raise UsageError(f"{model}: exists and is no model: give another --name or -o")
+    return versions
+
+
+def _check_beside(version: Path, name: str, source: Source, server: Server) -> None:
+    """Raise UsageError where a bundle cannot be a version of the same model as another."""
+    place = server.manifest_place(version)
+    try:
+        text = read_manifest_bytes(place)
+        manifest = Manifest.from_json(text, place / MANIFEST_FILE)
+    except BundleError as error:
+        raise UsageError(
+            f"{version}: was not written by effnet-edge deploy in the same way, so that no version "
+            "can stand beside it: give the model another --name"
+        ) from error
+    if hashlib.sha256(text).hexdigest() == source.sha256:
+        raise UsageError(f"{source.bundle.path}: is there already, as {version}")
+    if server.shared(name, manifest) != server.shared(name, source.manifest):
+        raise UsageError(
+            f"{source.bundle.path}: takes or gives something else than {version}, and versions of "
+            "a model share their configuration: give it another --name"
+        )
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Have a folder; those that had to be made for it go again where the block raises."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for each in missing:
+            with suppress(OSError):
+                each.rmdir()
+        raise
+
+
+@contextmanager
+def _staging(repository: Path) -> Iterator[Path]:
+    """A hidden folder beside the repository, for one writer; what is left in it is removed.
+
+    Not in the repository: a server that looks for new models takes every folder there for one.
+    """
+    staging = sibling(repository, PARTIAL)
+    try:
+        lock = claim(repository, staging)
+    except OSError as error:
+        raise _cannot_stage(repository, error) from error
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _stage(addition: _Addition, staging: Path, server: Server) -> None:
+    model = staging / addition.name
+    version = model / str(addition.version)
+    version.mkdir(parents=True)
+    server.write_version(addition.source, version)
+    for name, text in addition.files.items():
+        (model / name).write_text(text, encoding="utf-8")
+    for each in (*model.rglob("*"), model):
+        sync(each)
+
+
+def _put_in_place(
+    staging: Path, repository: Path, additions: Sequence[_Addition], beside: dict[str, str]
+) -> None:
+    """Let everything appear: a new repository at once, else a model or a version at once."""
+    if not repository.exists():
+        _write_all(staging, beside)
+        sync(staging)
+        staging.rename(repository)
+        sync(repository.parent)
+        return
+    for each in additions:
+        try:
+            (staging / each.place).rename(repository / each.place)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise _cannot_stage(repository, error) from error
+            raise
+        sync((repository / each.place).parent)
+        if not each.is_new:
+            _write_all(repository / each.name, each.files)
+    _write_all(repository, beside)
+
+
+def _cannot_stage(repository: Path, error: OSError) -> UsageError:
+    return UsageError(
+        f"{repository.parent}: is where models are put together before they appear in "
+        f"{repository.name}, and cannot be used for that ({error.strerror}): choose another -o, "
+        "and copy the models"
+    )
+
+
+def _write_all(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        write_whole(folder / name, text)
