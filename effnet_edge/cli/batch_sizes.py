@@ -30,7 +30,8 @@ def check_batch_sizes(
     pixels, _ = next(iter(few.batches(models.preprocessing, PICTURES, [])), (None, None))
     if batch is None or pixels is None:
         return []
-    bundle = models.bundle_of(candidate_index)
+    served = models.served_bundle_of(candidate_index)
+    bundle = models.bundle_of(candidate_index) or served
     # Of a model file nobody says what it is: the widest limit holds.
     own_answers_db = OWN_ANSWERS_DB[bundle.manifest.precision if bundle else "int8"]
     check = BatchSizeCheck(
@@ -39,7 +40,9 @@ def check_batch_sizes(
         models.output_kind,
         as_probabilities=models.as_probabilities,
     )
-    sizes = sorted({*sizes_to_check(batch), batch_size})
+    # What the bundle behind a server promises is asked of the server, too.
+    promised = sizes_to_check(served.manifest.batch) if served else ()
+    sizes = sorted({*sizes_to_check(batch), *promised, batch_size})
     with progress_bar(f"batch sizes of {candidate.name}") as progress:
         return check.run(candidate, sizes, own_answers_db, progress=progress)
 

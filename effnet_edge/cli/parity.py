@@ -25,6 +25,7 @@ from effnet_edge.cli.engine import engine_options
 from effnet_edge.cli.model_file_options import SaidValues, model_file_options
 from effnet_edge.cli.network_options import NetworkOf, network_options
 from effnet_edge.cli.parity_costs import costs
+from effnet_edge.cli.served_options import served_options
 from effnet_edge.cli.variant_names import VariantName
 from effnet_edge.outputs import OUTPUT_NAMES
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from effnet_edge.parity.report.document import Document, Examined
     from effnet_edge.parity.study import Study
     from effnet_edge.pictures.protocol import Pictures
+    from effnet_edge.serving.http_protocol import TensorForm
     from effnet_export.opening import Models
 
 EMBEDDED_PICTURES = 64
@@ -130,6 +132,7 @@ def _set_limit(context: click.Context, option: click.Parameter, value: float | N
 )
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @engine_options
+@served_options
 @common_options
 @click.pass_context
 def command(
@@ -152,9 +155,12 @@ def command(
     device: str | None,
     threads: int | None,
     precision: str | None,
+    timeout: int | None,
+    form: TensorForm | None,
 ) -> None:
     """Compare bundles, ONNX files, OpenVINO IRs (.xml), PyTorch checkpoints, variants or 'torch'.
 
+    http://HOST:PORT/MODEL and grpc://HOST:PORT/MODEL are models behind servers of KServe v2.
     The exit code is 1 if a gate fails; the first node at fault is then looked for. A bundle tells
     its own network, and --weights then where the checkpoint is now; where there is no bundle, the
     checkpoint and the options from --variant to --std tell it. What a model file does not tell,
@@ -166,6 +172,7 @@ def command(
     from effnet_export.model_files import Openings
     from effnet_export.opening import open_models
     from effnet_export.said import Said
+    from effnet_export.served import Serving
     from effnet_export.specs import named_variant
 
     if report is not None:
@@ -173,7 +180,8 @@ def command(
     gate = _gate(gates, context.meta.get(_LIMITS, {}))
     old = read_document(compare) if compare else None
     request = network(named_variant((reference, *candidates), variant) or "b0")
-    openings = Openings(request, device, threads, precision, Said(*said))
+    serving = Serving(timeout, form)
+    openings = Openings(request, device, threads, precision, Said(*said), serving)
     with ExitStack() as stack:
         models = open_models(reference, candidates, openings, stack)
         pictures = _pictures(images, labels, limit, models)
@@ -228,7 +236,8 @@ def _examine(
 
     verdict = gate.judge(result.result)
     layer_errors = findings = None
-    if layers:
+    shows_tensors = models.shows_tensors(index)
+    if layers and shows_tensors:
         with progress_bar(f"layers of {result.result.candidate}") as progress:
             compared = compare_layers(
                 *models.layer_pair(index),
@@ -240,7 +249,9 @@ def _examine(
         layer_errors = [
             replace(each, name=output) if each.name == LOGITS else each for each in compared
         ]
-    if bisect or verdict.failures:
+    if verdict.failures and not shows_tensors:
+        say("a server gives answers only: to find the node at fault, compare the bundle itself")
+    elif (bisect or verdict.failures) and shows_tensors:
         say(f"looking for the node at fault in {result.result.candidate}")
         few = pictures.subset(BISECTED_PICTURES)
         pixels, _ = next(iter(few.batches(models.preprocessing, BISECTED_PICTURES, [])))

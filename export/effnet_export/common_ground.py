@@ -20,22 +20,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """How a model file was read: its name, what goes in and comes out, and what it ends in."""
+    """How a model file or a served model was read.
+
+    Attributes:
+        model: its name.
+        input, output: what goes in, in words, and what the output is called.
+        ending: what its numbers went through last.
+        about: what else is to be told of it, in sentences.
+    """
 
     model: str
     input: str
     output: str
     ending: Ending | None
+    about: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, opened: Any) -> FileFacts:
-        """Of a model file that is open."""
+    def of(cls, opened: Any, about: tuple[str, ...] = ()) -> FileFacts:
+        """Of a model file or a served model that is open."""
         way_out = opened.way_out
-        return cls(opened.name, str(opened.entrance), way_out.name, way_out.ending)
+        return cls(opened.name, str(opened.entrance), way_out.name, way_out.ending, about)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; "told" has lines for people."""
-        lines = [f"{self.model} takes {self.input}"]
+        lines = [
+            f"{self.model} takes {self.input}",
+            *(f"{self.model} {each}" for each in self.about),
+        ]
         if self.ending is not None:
             lines.append(
                 f"{self.model} ends in {ENDING_NAMES[self.ending]}: all models are compared as "

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from effnet_export.said import Said
+from effnet_export.served import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,8 @@ class Openings:
         network: PyTorch's, where no bundle tells; of a bundle's only the weights count, its
             checkpoint if that is not where the bundle says.
         device, threads, precision: for the engines.
-        said: of model files, what they do not tell themselves.
+        said: of model files and served models, what they do not tell themselves.
+        serving: how served models are asked.
     """
 
     network: NetworkRequest
@@ -37,6 +39,7 @@ class Openings:
     threads: int | None = None
     precision: str | None = None
     said: Said = field(default_factory=Said)
+    serving: Serving = field(default_factory=Serving)
 
 
 @dataclass(frozen=True)

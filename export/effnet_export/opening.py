@@ -1,4 +1,4 @@
-"""Opens the models of a comparison: PyTorch's network, ONNX files, OpenVINO IRs, bundles."""
+"""Opens the models of a comparison: PyTorch's network, model files, bundles, served models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,15 @@ from effnet_export.common_ground import (
     refuse_other_network,
 )
 from effnet_export.model_files import Openings, kind_of
-from effnet_export.specs import TORCH, checkpoint_of, is_bundle, is_model_file, is_network
+from effnet_export.served import ServedModels
+from effnet_export.specs import (
+    TORCH,
+    checkpoint_of,
+    is_bundle,
+    is_model_file,
+    is_network,
+    is_served,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,8 +79,16 @@ class Models:
         return class_indices(self.labels)
 
     def bundle_of(self, candidate_index: int) -> Bundle | None:
-        """The bundle that the candidate is; None for a file or a network."""
+        """The bundle that the candidate is; None for a file, a network or a served model."""
         return self._opener.bundles.get(self._specs[1][candidate_index])
+
+    def served_bundle_of(self, candidate_index: int) -> Bundle | None:
+        """The bundle that a server says it has the candidate from, where that is here."""
+        return self._opener.served.bundles.get(self._specs[1][candidate_index])
+
+    def shows_tensors(self, candidate_index: int) -> bool:
+        """Whether both can be looked into; a server gives answers only."""
+        return not any(map(is_served, (self._specs[0], self._specs[1][candidate_index])))
 
     def batch_of(self, candidate_index: int) -> BatchRange | None:
         """What a call of the candidate takes; None for a PyTorch network, which takes anything."""
@@ -115,7 +131,7 @@ def open_models(
     specs = list(dict.fromkeys((*candidates, reference)))
     opener = _Opener(specs, openings, stack)
     opened = {spec: opener.model(spec) for spec in specs}
-    files = [FileFacts.of(opened[spec]) for spec in opener.entrances]
+    files = [FileFacts.of(opened[spec], opener.about(spec)) for spec in opener.entrances]
     openings.said.check_outputs([each.output for each in files], list(opener.entrances))
     return Models(
         preprocessing=opener.preprocessing,
@@ -139,18 +155,24 @@ class _Opener:
         self._openings = openings
         self._stack = stack
         self._sources: dict[str | None, Source] = {}
-        self._readings = openings.said.readings(list(filter(is_model_file, specs)))
+        told = [spec for spec in specs if is_model_file(spec) or is_served(spec)]
+        self._readings = openings.said.readings(told)
         self.bundles = {spec: Bundle.load(spec) for spec in specs if is_bundle(spec)}
+        self.served = ServedModels(list(filter(is_served, specs)), openings.serving, stack)
+        self.bundles |= self.served.find_bundles(self.bundles)
         self.manifests = [bundle.manifest for bundle in self.bundles.values()]
         self.entrances = {
-            spec: _row(spec).entrance(Path(spec), reading)
+            spec: self.served.entrance(spec, reading)
+            if is_served(spec)
+            else _row(spec).entrance(Path(spec), reading)
             for spec, reading in self._readings.items()
         }
         if self.manifests:
             refuse_other_network(specs, openings.network, self.manifests[0])
         self.preprocessing, told_by = self._preprocessing()
         for spec, entrance in self.entrances.items():
-            entrance.check(Path(spec).name, self.preprocessing, told_by)
+            name = spec if is_served(spec) else Path(spec).name
+            entrance.check(name, self.preprocessing, told_by)
 
     def model(self, spec: str) -> Classifier:
         """The model as it is run."""
@@ -162,7 +184,19 @@ class _Opener:
             source = self._source(checkpoint_of(spec))
             return TorchClassifier(source.network, self._pixels_of(source), Path(spec).name)
         reading = self._readings[spec]
+        if is_served(spec):
+            return self.served.open(spec, self.preprocessing, reading, self._told_kind())
         return _row(spec).open(Path(spec), self.preprocessing, self._openings, reading, None)
+
+    def about(self, spec: str) -> tuple[str, ...]:
+        """What is to be told of a model besides how pictures go in."""
+        return self.served.about(spec) if is_served(spec) else ()
+
+    def _told_kind(self) -> OutputKind:
+        """What bundles or else the options say that the outputs are."""
+        if self.manifests:
+            return self.manifests[0].output.kind
+        return self._openings.network.output_kind
 
     def tracer(self, spec: str, classifier: Classifier) -> Traceable:
         """The model as one that shows its inner tensors."""

@@ -1,0 +1,130 @@
+"""A model behind a server as parity sees it: pixels in, rows of logits out, and nothing inside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from effnet_edge.errors import BackendError, NotFiniteError
+from effnet_edge.parity.batch_sizes import range_of_file
+from effnet_edge.parity.models.batches import filled_batches, joined
+from effnet_edge.parity.models.ending import WayOut, ending_of
+from effnet_edge.parity.models.entrance import Entrance, Port, only_input
+from effnet_edge.parity.models.reading import AS_TOLD, Reading
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from effnet_edge.bundle import BatchRange
+    from effnet_edge.parity.models.reading import Layout
+    from effnet_edge.pictures.image import Preprocessing
+    from effnet_edge.serving.model import ServedModel
+
+PRECISION = "precision not told"
+_PROBED_PICTURES = 4
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class ServedClassifier:
+    """A served model; each of its calls is one request or, beyond the server's batch, several.
+
+    Args:
+        model: stays the caller's to close.
+        preprocessing: that of the pictures that it will be given.
+        reading: what the server does not tell of input and output.
+        bundle_batch: what the bundle behind it takes; where the server names no largest batch, the
+            bundle's is the most that it is asked for at once.
+        probed: see by a few answers whether it ends in a softmax, which no server tells.
+
+    Attributes:
+        entrance, way_out: how pictures go in, and what comes out.
+        batch: what one request may have.
+
+    Raises:
+        UsageError, BackendError: pictures cannot go in, or it is not told which output counts.
+        ServerError: as `ServedModel.send`.
+    """
+
+    execution_precision = PRECISION
+
+    def __init__(
+        self,
+        model: ServedModel,
+        preprocessing: Preprocessing,
+        reading: Reading = AS_TOLD,
+        *,
+        bundle_batch: BatchRange | None = None,
+        probed: bool = False,
+    ) -> None:
+        self.name = str(model.address)
+        self.entrance = entrance_of_served(model, reading)
+        self._model = model
+        self._preprocessing = preprocessing
+        self._input = model.description.inputs[0]
+        outputs = model.description.outputs
+        chosen = outputs[reading.choose_output([each.name for each in outputs], self.name)]
+        self.way_out = WayOut(chosen.name, None, chosen.name)
+        self._least, most = model.description.least, model.description.most
+        if most is None and bundle_batch is not None:
+            most = bundle_batch.maximum
+        self._most = most
+        self.batch = range_of_file(self._least, most)
+        if probed:
+            self.way_out = replace(self.way_out, ending=ending_of(self._probe()))
+
+    def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """uint8 images (N, H, W, C) → float32 logits or features (N, classes), all finite.
+
+        Raises:
+            ServerError: there is no answer, not in time, or nonsense.
+            NotFiniteError: it has a NaN or an infinity.
+            BackendError: the server refuses the batch, or answers with other than a row an image.
+        """
+        return self.way_out.rows(self._answers(batch), self.name)
+
+    def _answers(self, batch: NDArray[np.uint8]) -> NDArray[np.generic]:
+        pixels = self.entrance.values(batch, self._preprocessing)
+        answers = [
+            self._answer(part) for (part,) in filled_batches([pixels], self._least, self._most)
+        ]
+        if any(each.shape[1:] != answers[0].shape[1:] for each in answers):
+            raise BackendError(f"{self.name}: its answers to two requests differ in their shape")
+        whole = joined(answers, len(batch))
+        sizes = np.abs(whole.reshape(len(batch), -1).astype(np.float64))
+        finite = (sizes <= _LARGEST).all(axis=1)  # a NaN compares as false
+        if not finite.all():
+            raise NotFiniteError(
+                f"{self.name}: its answer to picture {int(np.argmin(finite)) + 1} of a batch of "
+                f"{len(batch)} has a NaN, an infinity, "
+                "or a number that float32 has no room for"
+            )
+        return whole
+
+    def _answer(self, part: NDArray[np.generic]) -> NDArray[np.generic]:
+        output, pictures = self.way_out.name, len(part)
+        request = self._model.prepare(self._input, part, output)
+        answer = self._model.send(request, output, pictures)
+        if not answer.ndim or len(answer) != pictures:
+            raise BackendError(
+                f"{self.name}: it answers {pictures} pictures with an array of shape {answer.shape}"
+            )
+        return answer
+
+    def _probe(self) -> NDArray[np.float32]:
+        """Rows of answers to pictures of noise, as they come."""
+        size, channels = self._preprocessing.resolution, self._preprocessing.channels
+        shape = (_PROBED_PICTURES, size.height, size.width, channels)
+        return self.infer(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+
+
+def entrance_of_served(model: ServedModel, reading: Reading = AS_TOLD) -> Entrance:
+    """How pictures go in; raises as `Entrance.of`, and BackendError where it has no one input."""
+    name, inputs = str(model.address), model.description.inputs
+    only_input([each.name for each in inputs], name)
+    (only,) = inputs
+    layout: Layout | None = None
+    if only.channels_last is not None:
+        layout = "nhwc" if only.channels_last else "nchw"
+    return Entrance.of(Port(only.name, only.dtype, only.shape, layout), name, reading)
