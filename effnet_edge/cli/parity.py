@@ -169,10 +169,10 @@ def command(
     from effnet_edge.parity.report.document import Circumstances, build_document
     from effnet_edge.parity.report.files import read_document
     from effnet_edge.parity.study import study
+    from effnet_edge.serving.asking import Asking
     from effnet_export.model_files import Openings
     from effnet_export.opening import open_models
     from effnet_export.said import Said
-    from effnet_export.served import Serving
     from effnet_export.specs import named_variant
 
     if report is not None:
@@ -180,8 +180,7 @@ def command(
     gate = _gate(gates, context.meta.get(_LIMITS, {}))
     old = read_document(compare) if compare else None
     request = network(named_variant((reference, *candidates), variant) or "b0")
-    serving = Serving(timeout, form)
-    openings = Openings(request, device, threads, precision, Said(*said), serving)
+    openings = Openings(request, device, threads, precision, Said(*said), Asking(timeout, form))
     with ExitStack() as stack:
         models = open_models(reference, candidates, openings, stack)
         pictures = _pictures(images, labels, limit, models)

@@ -6,7 +6,9 @@ import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from effnet_edge.errors import BackendError, EffnetEdgeError, ServerError
+import numpy as np
+
+from effnet_edge.errors import BackendError, EffnetEdgeError, NotFiniteError, ServerError
 from effnet_edge.serving.address import Address
 from effnet_edge.serving.tensors import most_answer_bytes
 
@@ -14,13 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from effnet_edge.serving.description import Description, ServedTensor
     from effnet_edge.serving.http_protocol import TensorForm
 
 TIMEOUT_SECONDS = 60.0
+PRECISION_NOT_TOLD = "precision not told"
+_LARGEST = float(np.finfo(np.float32).max)
 _MOST_NUMBERS_A_PICTURE = 1_000_000
 _LONGEST_ERROR = 400
 
@@ -91,19 +94,33 @@ class ServedModel:
         return self._protocol.prepare(tensor, values, output)
 
     def send(self, request: Any, output: str, pictures: int) -> NDArray[np.generic]:
-        """The answer to a prepared request of so many pictures: finite or not, of any shape.
+        """The answer to a prepared request: a row of finite numbers for each of the pictures.
 
         Raises:
             ServerError: there is no answer, not in time, or nonsense: of another length, of no
                 numbers.
-            BackendError: the server refuses the request.
+            NotFiniteError: it has a NaN, an infinity, or a number beyond float32.
+            BackendError: the server refuses the request, or answers other than with a row a
+                picture.
         """
         told = next((each for each in self.description.outputs if each.name == output), None)
         sizes = told.shape[1:] if told else (None,)
         numbers = math.prod(each or _MOST_NUMBERS_A_PICTURE for each in sizes)
         most = most_answer_bytes(pictures * min(numbers, _MOST_NUMBERS_A_PICTURE))
         with self._told():
-            return self._protocol.send(request, output, most)
+            answer = self._protocol.send(request, output, most)
+            if not answer.ndim or len(answer) != pictures:
+                raise BackendError(
+                    f"it answers {pictures} pictures with an array of shape {answer.shape}"
+                )
+            sizes_of_all = np.abs(answer.reshape(pictures, -1).astype(np.float64))
+            finite = (sizes_of_all <= _LARGEST).all(axis=1)  # a NaN compares as false
+            if not finite.all():
+                raise NotFiniteError(
+                    f"its answer to picture {int(np.argmin(finite)) + 1} of {pictures} has a NaN, "
+                    "an infinity, or a number that float32 has no room for"
+                )
+        return answer
 
     def close(self) -> None:
         """Close the connections."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, Union
 
+from effnet_edge.serving.asking import Asking
 from effnet_export.said import Said
-from effnet_export.served import Serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ class Openings:
             checkpoint if that is not where the bundle says.
         device, threads, precision: for the engines.
         said: of model files and served models, what they do not tell themselves.
-        serving: how served models are asked.
+        asking: how served models are asked.
     """
 
     network: NetworkRequest
@@ -39,7 +39,7 @@ class Openings:
     threads: int | None = None
     precision: str | None = None
     said: Said = field(default_factory=Said)
-    serving: Serving = field(default_factory=Serving)
+    asking: Asking = field(default_factory=Asking)
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,7 @@ class _Opener:
         told = [spec for spec in specs if is_model_file(spec) or is_served(spec)]
         self._readings = openings.said.readings(told)
         self.bundles = {spec: Bundle.load(spec) for spec in specs if is_bundle(spec)}
-        self.served = ServedModels(list(filter(is_served, specs)), openings.serving, stack)
+        self.served = ServedModels(list(filter(is_served, specs)), openings.asking, stack)
         self.bundles |= self.served.find_bundles(self.bundles)
         self.manifests = [bundle.manifest for bundle in self.bundles.values()]
         self.entrances = {

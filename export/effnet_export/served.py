@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge.bundle import Bundle
 from effnet_edge.bundle.reading import read_manifest_bytes
-from effnet_edge.errors import BundleError, UsageError
-from effnet_edge.serving.model import TIMEOUT_SECONDS, ServedModel
+from effnet_edge.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,17 +19,9 @@ if TYPE_CHECKING:
     from effnet_edge.parity.models.reading import Reading
     from effnet_edge.parity.models.served import ServedClassifier
     from effnet_edge.pictures.image import Preprocessing
-    from effnet_edge.serving.http_protocol import TensorForm
+    from effnet_edge.serving.asking import Asking
 
 _SHOWN_DIGITS = 12
-
-
-@dataclass(frozen=True)
-class Serving:
-    """How served models are asked; None for what was not said."""
-
-    timeout: float | None = None
-    form: TensorForm | None = None
 
 
 class ServedModels:
@@ -45,16 +35,9 @@ class ServedModels:
         UsageError, ServerError, BackendError: as `ServedModel.connect`.
     """
 
-    def __init__(self, addresses: Sequence[str], serving: Serving, stack: ExitStack) -> None:
-        _refuse_idle(addresses, serving)
-        self._models = {
-            each: stack.enter_context(
-                ServedModel.connect(
-                    each, timeout=serving.timeout or TIMEOUT_SECONDS, form=serving.form
-                )
-            )
-            for each in addresses
-        }
+    def __init__(self, addresses: Sequence[str], asking: Asking, stack: ExitStack) -> None:
+        asking.check(addresses)
+        self._models = {each: stack.enter_context(asking.connect(each)) for each in addresses}
         self.bundles: dict[str, Bundle] = {}
         self._others: tuple[str, ...] = ()
 
@@ -127,15 +110,6 @@ class ServedModels:
 def sha256_of_manifest(folder: Path) -> str:
     """Of the manifest in a bundle's folder; raises BundleError where there is none."""
     return hashlib.sha256(read_manifest_bytes(folder)).hexdigest()
-
-
-def _refuse_idle(addresses: Sequence[str], serving: Serving) -> None:
-    given = {"--timeout": serving.timeout, "--tensors": serving.form}
-    for option, value in given.items():
-        if value is not None and not addresses:
-            raise UsageError(f"{option} {value} goes with a served model: there is none")
-    if serving.form is not None and not any(each.startswith("http:") for each in addresses):
-        raise UsageError(f"--tensors {serving.form} goes with a model that is served by http://")
 
 
 def _bundle_folders(place: Path) -> Iterator[Path]:
