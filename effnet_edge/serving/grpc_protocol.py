@@ -97,7 +97,10 @@ class GrpcProtocol:
 
     def send(self, request: Any, output: str, most_bytes: int) -> NDArray[np.generic]:
         """The values of the output; raises as `ServedModel.send`."""
-        answer = self._ask(self._calls.ModelInfer, request)
+        try:
+            answer = self._ask(self._calls.ModelInfer, request)
+        except BackendError as error:
+            raise BackendError(f"the server refuses the request: {error}") from error
         if answer.ByteSize() > most_bytes:
             raise ServerError(f"its answer has more than {most_bytes} bytes, which are the most")
         raw = list(answer.raw_output_contents)
@@ -134,4 +137,4 @@ class GrpcProtocol:
                 raise ServerError(
                     f"what answers there does not speak KServe v2: {details}"
                 ) from error
-            raise BackendError(f"the server refuses: {details} (gRPC {code.name})") from error
+            raise BackendError(f"{details} (gRPC {code.name})") from error

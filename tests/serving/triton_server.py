@@ -70,7 +70,7 @@ def triton(
                 yield server
                 return
         finally:
-            _end(process)
+            end_process(process)
         text = server.log.read_text(errors="replace")
         if "ddress already in use" not in text or start == _STARTS - 1:
             raise AssertionError(f"Triton did not start:\n{text[-6000:]}")
@@ -110,7 +110,9 @@ def installed(requirements: str) -> Path:
 
 def _install(requirements: Path, folder: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    options = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", str(folder)]
+    options = ["--no-deps", "--only-binary", ":all:", "--target", str(folder)]
+    if "--hash" in requirements.read_text(encoding="utf-8"):
+        options.append("--require-hashes")
     subprocess.run([*pip, *options, "-r", str(requirements)], check=True)
     server = folder / "pytriton" / "tritonserver"
     if server.exists():
@@ -123,7 +125,7 @@ def _install(requirements: Path, folder: Path) -> None:
 def _started(
     wheel: Path, repository: Path, folders: Sequence[Path], *, exit_on_error: bool
 ) -> tuple[subprocess.Popen[bytes], Server]:
-    http, grpc = _free_ports(2)
+    http, grpc = free_ports(2)
     server = wheel / "pytriton" / "tritonserver"
     log = repository.parent / f"triton-{http}.log"
     command = [
@@ -170,7 +172,7 @@ def _environment(wheel: Path, folders: Sequence[Path], home: Path) -> dict[str, 
     }
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
@@ -192,7 +194,7 @@ def _is_up(process: subprocess.Popen[bytes], server: Server, health: str) -> boo
     return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_process(process: subprocess.Popen[bytes]) -> None:
     """End the server that was started here; its models' processes end with it."""
     process.terminate()
     try:
