@@ -96,14 +96,15 @@ class ServedModels:
             return tuple(lines)
         short = f"manifest.json's SHA-256 {sha256[:_SHOWN_DIGITS]}…"
         if address in self.bundles:
-            lines.append(f"is from the bundle {self.bundles[address].path} ({short})")
+            origin = f"is from the bundle {self.bundles[address].path} ({short})"
         elif self._others:
-            lines.append(f"is not from {' or '.join(self._others)}, but from a bundle of {short}")
+            origin = f"is not from {' or '.join(self._others)}, but from a bundle of {short}"
         else:
-            lines.append(
+            origin = (
                 f"is from a bundle that is not here ({short}): as --reference BUNDLE it tells "
                 "preprocessing and labels"
             )
+        lines.append(f"says that it {origin}")
         return tuple(lines)
 
 

@@ -138,10 +138,10 @@ def test_the_bundle_behind_it_is_found_by_its_hash(
         (tmp_path / "empty").mkdir()
         far = compared(address, "--reference", other, cwd=tmp_path / "empty")
     short = told_hash(bundle)["parameters"]["effnet_edge_manifest_sha256"]["string_value"][:12]
-    told = f"is from the bundle tiny (manifest.json's SHA-256 {short}…)"
+    told = f"says that it is from the bundle tiny (manifest.json's SHA-256 {short}…)"
     assert document["files"][0]["about"][1] == told
     assert far["files"][0]["about"][1] == (
-        f"is not from {other}, but from a bundle of manifest.json's SHA-256 {short}…"
+        f"says that it is not from {other}, but from a bundle of manifest.json's SHA-256 {short}…"
     )
 
 
