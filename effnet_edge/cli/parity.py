@@ -173,13 +173,13 @@ def command(
     from effnet_export.model_files import Openings
     from effnet_export.opening import open_models
     from effnet_export.said import Said
-    from effnet_export.specs import named_variant
+    from effnet_export.specs import DEFAULT_VARIANT, named_variant
 
     if report is not None:
         check_report(report)
     gate = _gate(gates, context.meta.get(_LIMITS, {}))
     old = read_document(compare) if compare else None
-    request = network(named_variant((reference, *candidates), variant) or "b0")
+    request = network(named_variant((reference, *candidates), variant) or DEFAULT_VARIANT)
     openings = Openings(request, device, threads, precision, Said(*said), Asking(timeout, form))
     with ExitStack() as stack:
         models = open_models(reference, candidates, openings, stack)
@@ -249,7 +249,12 @@ def _examine(
             replace(each, name=output) if each.name == LOGITS else each for each in compared
         ]
     if verdict.failures and not shows_tensors:
-        say("a server gives answers only: to find the node at fault, compare the bundle itself")
+        served_from = models.served_bundle_of(index)
+        bundle = served_from.path if served_from else "the bundle"
+        say(
+            f"{result.result.candidate}: a server gives answers only: whether it is at fault or "
+            f"what it serves, a comparison with {bundle} tells"
+        )
     elif (bisect or verdict.failures) and shows_tensors:
         say(f"looking for the node at fault in {result.result.candidate}")
         few = pictures.subset(BISECTED_PICTURES)

@@ -19,6 +19,7 @@ from effnet_export.common_ground import (
     bundles_preprocessing,
     refuse_idle_options,
     refuse_other_network,
+    refuse_told_network,
 )
 from effnet_export.model_files import Openings, kind_of
 from effnet_export.served import ServedModels
@@ -159,7 +160,9 @@ class _Opener:
         self._readings = openings.said.readings(told)
         self.bundles = {spec: Bundle.load(spec) for spec in specs if is_bundle(spec)}
         self.served = ServedModels(list(filter(is_served, specs)), openings.asking, stack)
-        self.bundles |= self.served.find_bundles(self.bundles)
+        found = self.served.find_bundles(self.bundles)
+        refuse_told_network(openings.network, found)
+        self.bundles |= found
         self.manifests = [bundle.manifest for bundle in self.bundles.values()]
         self.entrances = {
             spec: self.served.entrance(spec, reading)

@@ -11,6 +11,8 @@ from effnet_edge.serving.address import is_address
 from effnet_export.model_files import FILE_ENDINGS, kind_of
 
 TORCH = "torch"
+DEFAULT_VARIANT = "b0"
+"""Where no model, bundle or option names one."""
 CHECKPOINTS = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras", ".index")
 
 
