@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import BackendError, ServerError
@@ -33,6 +34,8 @@ class GrpcProtocol:
     form = "gRPC"
 
     def __init__(self, address: Address, timeout: float) -> None:
+        # gRPC would print what it thinks of a server, beside the one line that a person gets.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         with needed_for("asking a server by gRPC", "serving", "or use its http:// address"):
             import grpc
             from tritonclient.grpc import service_pb2, service_pb2_grpc
