@@ -79,7 +79,9 @@ class GrpcProtocol:
             model = asked(calls.ModelMetadata, messages.ModelMetadataRequest(**self._model))
             ready = self._ask(calls.ModelReady, request).ready
         except BackendError as error:
-            raise BackendError(f"the server has no such model: {error}") from error
+            raise BackendError(
+                f"the server has no such model, or it is not ready: {error}"
+            ) from error
         if not ready:
             raise BackendError("the model is not ready")
         config: dict[str, Any] = {}

@@ -63,7 +63,9 @@ class HttpProtocol:
         ready = self._get(f"{self._address.path}/ready")
         reply = self._get(self._address.path)
         if reply.status != HTTPStatus.OK:
-            raise BackendError(f"the server has no such model: {_reason(reply)}")
+            raise BackendError(
+                f"the server has no such model, or it is not ready: {_reason(reply)}"
+            )
         if ready.status != HTTPStatus.OK or _says_not_ready(ready):
             raise BackendError(f"the model is not ready: {_reason(ready)}")
         model, config = parse_json(reply.body), None

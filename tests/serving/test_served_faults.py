@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scripted_server import Handler, Script, serving
 from tiny_bundles import CLASSES, PREPROCESSING, SIDE
 
 from effnet_edge.errors import BackendError, NotFiniteError, ServerError, UsageError
 from effnet_edge.parity.models.served import ServedClassifier
+from effnet_edge.serving.address import Address
 from effnet_edge.serving.model import ServedModel
 
 if TYPE_CHECKING:
@@ -258,7 +262,12 @@ def test_a_proxy_of_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch
     [
         ("/v2", 404, {}, "is no server of KServe v2"),
         ("/v2", 200, {"greeting": "hello"}, "is no server of KServe v2"),
-        ("/v2/models/tiny", 404, {"error": "unknown"}, r"no such model: unknown \(HTTP status 404"),
+        (
+            "/v2/models/tiny",
+            404,
+            {"error": "unknown"},
+            r"no such model, or it is not ready: unknown \(HTTP status 404",
+        ),
         ("/v2/models/tiny/ready", 400, {"error": "loading"}, "is not ready: loading"),
         ("/v2/models/tiny/ready", 200, {"ready": False}, "is not ready"),
         ("/v2/models/tiny", 200, {"inputs": 3}, "no list of inputs"),
@@ -324,6 +333,14 @@ def test_a_connection_that_the_server_let_go_is_made_anew() -> None:
 def test_what_is_no_address_is_refused(address: str, text: str) -> None:
     with pytest.raises(UsageError, match=text):
         ServedModel.connect(address)
+
+
+@given(st.text(max_size=30) | st.from_regex(r"(http|grpc)://[a-z.:0-9\[\]@]{1,20}/[^?#]{0,20}"))
+def test_any_text_is_an_address_or_refused(text: str) -> None:
+    with suppress(UsageError):
+        address = Address.parse(text)
+        assert address.path.isascii()
+        assert address.path.count("/") == (5 if address.version else 3)
 
 
 def test_names_are_escaped_and_the_protocols_own_path_is_taken() -> None:

@@ -59,7 +59,9 @@ def test_answers_by_http_and_grpc_are_those_of_the_onnx_standard(
 def test_an_unknown_model_is_told(addresses: tuple[str, str]) -> None:
     import_client()
     for address in addresses:
-        with pytest.raises(BackendError, match="the server has no such model: Model nothing"):
+        with pytest.raises(
+            BackendError, match="the server has no such model, or it is not ready: Model nothing"
+        ):
             ServedModel.connect(address.replace("/tiny", "/nothing"))
 
 

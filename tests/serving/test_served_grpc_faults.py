@@ -150,7 +150,10 @@ def test_no_fault_by_grpc_is_answered_from(fault: str) -> None:
 def test_what_is_no_ready_model_by_grpc_is_told() -> None:
     with (
         serving(_numbers(), known=False) as address,
-        pytest.raises(BackendError, match=r"no such model: unknown model \(gRPC NOT_FOUND\)"),
+        pytest.raises(
+            BackendError,
+            match=r"no such model, or it is not ready: unknown model \(gRPC NOT_FOUND\)",
+        ),
     ):
         ask(address)
     with (

@@ -86,7 +86,9 @@ def test_what_triton_refuses_is_told(server: Server) -> None:
                 with pytest.raises(BackendError, match="the server refuses.*shape|batch"):
                     model.send(request, "logits", len(pixels))
     for address in (*addresses(server, "nothing"), *addresses(server, "good/versions/9")):
-        with pytest.raises(BackendError, match="the server has no such model: .*not found"):
+        with pytest.raises(
+            BackendError, match="the server has no such model, or it is not ready: .*not found"
+        ):
             ServedModel.connect(address)
     for address in (f"http://{server.grpc}/good", f"grpc://{server.http}/good"):
         with pytest.raises(ServerError, match="speaks no HTTP|no server of KServe v2"):
@@ -141,6 +143,27 @@ def test_bench_beside_the_bundle(room: Path, server: Server) -> None:
     rows = json.loads(completed.stdout)
     assert [each["timing"]["runs"] for each in rows] == [40, 40]
     assert all(each["images_per_second"] > 0 for each in rows)
+
+
+def test_a_model_that_is_not_ready_is_told(room: Path, tmp_path: Path) -> None:
+    import_client()
+    broken = add_model(tmp_path / "repository", "broken", room / "good")
+    (broken / "1" / "model.py").write_text("raise RuntimeError('does not load')")
+    with triton(tmp_path / "repository", wait=False) as server:
+        for address in addresses(server, "broken"):
+            with pytest.raises(BackendError, match="is not ready: .*no available versions"):
+                _when_it_has_tried_to_load(address)
+
+
+def _when_it_has_tried_to_load(address: str) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            ServedModel.connect(address)
+        except BackendError as error:
+            if "no available versions" in str(error):
+                raise
+        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
