@@ -5,23 +5,26 @@ It is installed once, beside the tests' environment, in the versions that `requi
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import shutil
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from triton_server import end_process, free_ports, installed
+from triton_server import PYTHON, REQUIREMENTS, installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_START_SECONDS = 120
+_START_SECONDS, _END_SECONDS = 120, 60
 _RUNTIME = """
 import onnxruntime
 from mlserver import MLModel
@@ -44,8 +47,8 @@ class OnnxRuntime(MLModel):
 @contextmanager
 def mlserver(room: Path, model: Path, shape: list[int], classes: int) -> Iterator[tuple[str, str]]:
     """Serve an ONNX file as "tiny"; its addresses by HTTP and by gRPC."""
-    packages = installed("mlserver")
-    http, grpc, metrics = free_ports(3)
+    packages = _installed()
+    http, grpc, metrics = _free_ports(3)
     settings = {
         "host": "127.0.0.1",
         "http_port": http,
@@ -73,7 +76,31 @@ def mlserver(room: Path, model: Path, shape: list[int], classes: int) -> Iterato
             raise AssertionError((room / "log").read_text(errors="replace")[-4000:])
         yield f"http://127.0.0.1:{http}/tiny", f"grpc://127.0.0.1:{grpc}/tiny"
     finally:
-        end_process(process)
+        process.terminate()
+        process.wait(_END_SECONDS)
+
+
+def _installed() -> Path:
+    """The folder of MLServer and what it needs, beside what the tests of Triton install."""
+    cache = installed("client").parent
+    folder, partial = cache / f"mlserver-{PYTHON}", cache / "mlserver.partial"
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            shutil.rmtree(partial, ignore_errors=True)
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+            where = ["--target", str(partial), "-r", str(REQUIREMENTS / "mlserver.txt")]
+            subprocess.run([*pip, *where], check=True)
+            partial.rename(folder)
+    return folder
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 def _is_ready(process: subprocess.Popen[bytes], page: str) -> bool:

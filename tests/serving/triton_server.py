@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -70,10 +71,10 @@ def triton(
                 yield server
                 return
         finally:
-            end_process(process)
+            _end(process)
         text = server.log.read_text(errors="replace")
         if "ddress already in use" not in text or start == _STARTS - 1:
-            raise AssertionError(f"Triton did not start:\n{text[-6000:]}")
+            raise AssertionError(f"Triton did not start:\n{text[-20_000:]}")
 
 
 def numpy1() -> Path:
@@ -110,9 +111,7 @@ def installed(requirements: str) -> Path:
 
 def _install(requirements: Path, folder: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    options = ["--no-deps", "--only-binary", ":all:", "--target", str(folder)]
-    if "--hash" in requirements.read_text(encoding="utf-8"):
-        options.append("--require-hashes")
+    options = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", str(folder)]
     subprocess.run([*pip, *options, "-r", str(requirements)], check=True)
     server = folder / "pytriton" / "tritonserver"
     if server.exists():
@@ -125,7 +124,7 @@ def _install(requirements: Path, folder: Path) -> None:
 def _started(
     wheel: Path, repository: Path, folders: Sequence[Path], *, exit_on_error: bool
 ) -> tuple[subprocess.Popen[bytes], Server]:
-    http, grpc = free_ports(2)
+    http, grpc = _free_ports(2)
     server = wheel / "pytriton" / "tritonserver"
     log = repository.parent / f"triton-{http}.log"
     command = [
@@ -172,7 +171,7 @@ def _environment(wheel: Path, folders: Sequence[Path], home: Path) -> dict[str, 
     }
 
 
-def free_ports(count: int) -> list[int]:
+def _free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
@@ -194,7 +193,7 @@ def _is_up(process: subprocess.Popen[bytes], server: Server, health: str) -> boo
     return False
 
 
-def end_process(process: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """End the server that was started here; its models' processes end with it."""
     process.terminate()
     try:
@@ -202,3 +201,17 @@ def end_process(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def main() -> None:
+    """Serve the repository that the command line names, until Ctrl-C or SIGTERM."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit())
+    with triton(Path(sys.argv[1]).resolve()) as server:
+        sys.stdout.write(f"HTTP {server.http}, gRPC {server.grpc}, log {server.log}\n")
+        sys.stdout.flush()
+        signal.pause()
+
+
+if __name__ == "__main__":
+    main()
