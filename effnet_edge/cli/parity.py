@@ -261,9 +261,10 @@ def _examine(
         pixels, _ = next(iter(few.batches(models.preprocessing, BISECTED_PICTURES, [])))
         findings = find_faults(*models.layer_pair(index), pixels)
     few = pictures.subset(batch_sizes.PICTURES)
-    sizes = batch_sizes.check_batch_sizes(models, index, few, batch_size)
-    verdict = verdict.with_faults([failure for each in sizes for failure in each.failures])
-    return Examined(result, verdict, layer_errors, findings, sizes)
+    sizes, at_once = batch_sizes.check_batch_sizes(models, index, few, batch_size)
+    faults = [failure for each in sizes for failure in each.failures]
+    verdict = verdict.with_faults([*faults, *(at_once.failures if at_once else ())])
+    return Examined(result, verdict, layer_errors, findings, sizes, at_once=at_once)
 
 
 def _pictures(

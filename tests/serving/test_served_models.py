@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,6 +73,8 @@ def test_a_served_bundle_is_the_same_model(
     sizes = [each["size"] for each in candidate["batch_sizes"]]
     assert sizes == ([1, 3, 5, 6, 7, 8] if extensions else [1, 3, 5, 7, 8, 9])
     assert max(script.batches) == (6 if extensions else 9)
+    assert candidate["at_once"]["worst_sqnr_db"] == "Infinity"
+    assert candidate["at_once"]["clients"] == 16
 
 
 def test_what_the_bundle_promises_is_asked_of_the_server(
@@ -91,6 +95,30 @@ def test_what_the_bundle_promises_is_asked_of_the_server(
     told = [re.match(r"at batch (\d+): picture \d+ of", each) for each in candidate["failures"]]
     # What is beyond the largest batch is asked in parts, of which one is just as large.
     assert [each and each[1] for each in told] == ["12", "13"]
+
+
+def test_answers_that_are_mixed_up_among_clients_are_found(
+    bundle: Path, answers: Callable[..., npt.NDArray[np.float32]], tmp_path: Path
+) -> None:
+    others: list[npt.NDArray[np.float32]] = []
+    lock = threading.Lock()
+
+    def mixed_up(batch: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        rows = answers(batch)
+        with lock:
+            others.append(rows)
+        time.sleep(0.05 if len(batch) == 1 else 0)
+        with lock:
+            # Where another client's answer came meanwhile, that one is given.
+            return others[-1] if len(others[-1]) == len(rows) else rows
+
+    with serving(Script(mixed_up, UINT8_NHWC)) as address:
+        document = compared(address, "--reference", bundle, cwd=tmp_path, code=1)
+    (candidate,) = document["candidates"]
+    (failure,) = candidate["failures"]
+    assert re.match(r"asked by 16 clients at once, it answers picture \d+ otherwise", failure)
+    assert candidate["at_once"]["failures"] == [failure]
+    assert candidate["sqnr_db"] == "Infinity"
 
 
 def test_normalized_floats_and_a_fixed_batch(tmp_path: Path) -> None:
