@@ -7,6 +7,7 @@ https://github.com/kserve/open-inference-protocol
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -127,9 +128,12 @@ class Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # clients that come at once; of more than 5 some would be reset
 
-    def handle_error(self, *_arguments: object) -> None:
+    def handle_error(self, *arguments: object) -> None:
         """Pass over clients that have gone."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(*arguments)  # type: ignore[arg-type]
 
 
 @contextmanager
