@@ -47,6 +47,10 @@ class NotFiniteError(BackendError):
     """A model answers a picture with NaN or an infinity; the text names the picture."""
 
 
+class ServerError(EffnetEdgeError):
+    """A server of models cannot be reached, or what it answers is no answer; it may be gone."""
+
+
 class GateError(EffnetEdgeError):
     """A parity gate failed: the candidate is not the same model as the reference."""
 

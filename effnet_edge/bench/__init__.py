@@ -1,16 +1,16 @@
-"""Latency and throughput of bundles, measured against each other in one run."""
+"""Latency and throughput of bundles and served models, measured against each other in one run."""
 
 from __future__ import annotations
 
-from effnet_edge.bench.bundles import BundleTiming, bench_bundles
+from effnet_edge.bench.models import ModelTiming, bench_models
 from effnet_edge.bench.ratios import SpeedRatio, speed_ratios
 from effnet_edge.bench.timing import Timing, compare, in_turns
 
 __all__ = [
-    "BundleTiming",
+    "ModelTiming",
     "SpeedRatio",
     "Timing",
-    "bench_bundles",
+    "bench_models",
     "compare",
     "in_turns",
     "speed_ratios",

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from effnet_edge.progress import Steps
 
 
+_MOST_WARMUP = 0.5
+
+
 @dataclass(frozen=True)
 class Timing:
     """How long the calls of one callable took. Times are seconds.
@@ -43,12 +46,14 @@ def in_turns(
     progress: Steps | None = None,
     *,
     shuffled: bool = False,
+    limit: float | None = None,
 ) -> dict[str, list[float]]:
     """Call A B C A B C … `warmup` times untimed, then `runs` times timed; the seconds of each call.
 
     `clock` gives seconds; `progress` is told after every round. `shuffled` takes another order in
     every round, always the same ones: what a call leaves behind in caches and threads then does
-    not always hit the same other one.
+    not always hit the same other one. After `limit` seconds it ends, with what was timed: each is
+    called once at least, and the untimed calls take no more than half of them.
 
     Raises:
         UsageError: nothing to call, `runs` below 1, or `warmup` below 0.
@@ -60,7 +65,13 @@ def in_turns(
         raise UsageError(f"runs {runs}, warmup {warmup}: needs at least 1 run and 0 for the warmup")
     seconds: dict[str, list[float]] = {name: [] for name in callables}
     order, generator = list(callables.items()), random.Random(0)
+    begun = clock()
     for done in range(1, warmup + runs + 1):
+        over = 0.0 if limit is None else (clock() - begun) / limit
+        if done <= warmup and over > _MOST_WARMUP:
+            continue
+        if over > 1 and done > warmup + 1:
+            break
         if shuffled:
             generator.shuffle(order)
         for name, call in order:
@@ -84,12 +95,25 @@ def compare(
 
     Percentiles are interpolated linearly between the closest calls.
     """
-    seconds = in_turns(callables, runs, warmup, clock, progress)
+    return summarize(in_turns(callables, runs, warmup, clock, progress))
+
+
+def summarize(
+    seconds: Mapping[str, list[float]], elapsed: Mapping[str, float] | None = None
+) -> list[Timing]:
+    """A timing for each callable's calls, of which there are one or more.
+
+    Args:
+        elapsed: what all calls of each took, where some ran at once; their sum if None.
+    """
     reference = float(np.median(next(iter(seconds.values()))))
-    return [_summarize(name, taken, reference) for name, taken in seconds.items()]
+    return [
+        _summarize(name, taken, elapsed[name] if elapsed else sum(taken), reference)
+        for name, taken in seconds.items()
+    ]
 
 
-def _summarize(name: str, seconds: list[float], reference: float) -> Timing:
+def _summarize(name: str, seconds: list[float], elapsed: float, reference: float) -> Timing:
     median, p90, p99 = (float(value) for value in np.percentile(seconds, [50, 90, 99]))
     return Timing(
         name=name,
@@ -98,6 +122,6 @@ def _summarize(name: str, seconds: list[float], reference: float) -> Timing:
         p90=p90,
         p99=p99,
         minimum=min(seconds),
-        throughput=len(seconds) / sum(seconds),
+        throughput=len(seconds) / elapsed,
         ratio=median / reference,
     )

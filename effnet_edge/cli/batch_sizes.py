@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from effnet_edge.cli.common import progress_bar
 
 if TYPE_CHECKING:
-    from effnet_edge.parity.batch_sizes import AtBatchSize
+    from effnet_edge.parity.batch_sizes import AtBatchSize, AtOnce
     from effnet_edge.parity.report.document import Document
     from effnet_edge.pictures.protocol import Pictures
     from effnet_export.opening import Models
@@ -18,19 +18,21 @@ PICTURES = 16
 
 def check_batch_sizes(
     models: Models, candidate_index: int, few: Pictures, batch_size: int
-) -> list[AtBatchSize]:
-    """One result a size, also for the `batch_size` of the whole comparison.
+) -> tuple[list[AtBatchSize], AtOnce | None]:
+    """One result a size, also for the `batch_size` of the whole comparison, and one of clients.
 
-    Nothing for a PyTorch network, which is the same at all of them.
+    Nothing for a PyTorch network, which is the same at all of them; only a server has clients.
     """
     from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, BatchSizeCheck, sizes_to_check
     from effnet_edge.parity.comparison import logits_of
+    from effnet_edge.parity.models.served import ServedClassifier
 
     candidate, batch = models.candidates[candidate_index], models.batch_of(candidate_index)
     pixels, _ = next(iter(few.batches(models.preprocessing, PICTURES, [])), (None, None))
     if batch is None or pixels is None:
-        return []
-    bundle = models.bundle_of(candidate_index)
+        return [], None
+    served = models.served_bundle_of(candidate_index)
+    bundle = models.bundle_of(candidate_index) or served
     # Of a model file nobody says what it is: the widest limit holds.
     own_answers_db = OWN_ANSWERS_DB[bundle.manifest.precision if bundle else "int8"]
     check = BatchSizeCheck(
@@ -39,9 +41,14 @@ def check_batch_sizes(
         models.output_kind,
         as_probabilities=models.as_probabilities,
     )
-    sizes = sorted({*sizes_to_check(batch), batch_size})
+    # What the bundle behind a server promises is asked of the server, too.
+    promised = sizes_to_check(served.manifest.batch) if served else ()
+    sizes = sorted({*sizes_to_check(batch), *promised, batch_size})
     with progress_bar(f"batch sizes of {candidate.name}") as progress:
-        return check.run(candidate, sizes, own_answers_db, progress=progress)
+        at_sizes = check.run(candidate, sizes, own_answers_db, progress=progress)
+    if not isinstance(candidate, ServedClassifier):
+        return at_sizes, None
+    return at_sizes, check.at_once(candidate, own_answers_db)
 
 
 def told_batch_sizes(candidate: Document) -> list[str]:
@@ -50,11 +57,25 @@ def told_batch_sizes(candidate: Document) -> list[str]:
 
     sizes = candidate["batch_sizes"]
     if not sizes or any(each["failures"] for each in sizes):
-        return []
+        return _told_clients(candidate)
     listed = ", ".join(str(each["size"]) for each in sizes)
     worst = min(sizes, key=lambda each: nonfinite.decode(each["worst_sqnr_db"]) or math.nan)
     told = nonfinite.tell(worst["worst_sqnr_db"], ".1f", " dB")
     return [
         f"{candidate['candidate']} gives the same answers at batch {listed} "
-        f"(farthest apart at {worst['size']}: SQNR {told})"
+        f"(farthest apart at {worst['size']}: SQNR {told})",
+        *_told_clients(candidate),
+    ]
+
+
+def _told_clients(candidate: Document) -> list[str]:
+    from effnet_edge import nonfinite
+
+    at_once = candidate["at_once"]
+    if at_once is None or at_once["failures"]:
+        return []
+    worst = nonfinite.tell(at_once["worst_sqnr_db"], ".1f", " dB")
+    return [
+        f"{candidate['candidate']} gives {at_once['clients']} clients at once the answers that one "
+        f"gets alone: SQNR {worst} ≥ {at_once['least_sqnr_db']:g} dB"
     ]

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
+from effnet_edge.serving.address import is_address
+
 
 class CheckedCommand(click.Command):
     """Refuses options that contradict each other or do nothing.
@@ -23,7 +25,13 @@ class CheckedCommand(click.Command):
         from effnet_export.option_rules import Asked, check_options
 
         models = [context.params.get(name) for name in ("model", "candidates", "reference")]
-        check_options(Asked(self.name or "", _given(context), any(map(_has_bundle, models))))
+        asked = Asked(
+            self.name or "",
+            _given(context),
+            any(map(_has_bundle, models)),
+            any(map(_all_served, models)),
+        )
+        check_options(asked)
         return super().invoke(context)
 
 
@@ -41,3 +49,10 @@ def _has_bundle(models: object) -> bool:
     if isinstance(models, (tuple, list)):
         return any(map(_has_bundle, models))
     return isinstance(models, str) and Path(models).is_dir()
+
+
+def _all_served(models: object) -> bool:
+    """Whether a model, or each of several, is one behind a server."""
+    if isinstance(models, (tuple, list)):
+        return bool(models) and all(map(_all_served, models))
+    return isinstance(models, str) and is_address(models)

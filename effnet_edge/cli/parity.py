@@ -28,6 +28,7 @@ from effnet_edge.cli.network_options import NetworkOf, network_options
 from effnet_edge.cli.parity_costs import costs
 from effnet_edge.cli.parity_lines import kept_candidates, lines_of
 from effnet_edge.cli.parity_pictures import check_there, comparison_pictures
+from effnet_edge.cli.served_options import served_options
 from effnet_edge.cli.variant_names import VariantName
 from effnet_edge.outputs import OUTPUT_NAMES
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from effnet_edge.parity.report.document import Document, Examined
     from effnet_edge.parity.study import Study
     from effnet_edge.pictures.protocol import Pictures
+    from effnet_edge.serving.http_protocol import TensorForm
     from effnet_export.opening import Models
 
 LAYER_PICTURES = 16
@@ -144,6 +146,7 @@ def _set_limit(context: click.Context, option: click.Parameter, value: float | N
 )
 @click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
 @engine_options
+@served_options
 @common_options
 @click.pass_context
 def command(
@@ -169,9 +172,12 @@ def command(
     device: str | None,
     threads: int | None,
     precision: str | None,
+    timeout: int | None,
+    form: TensorForm | None,
 ) -> None:
     """Compare bundles, ONNX files, OpenVINO IRs (.xml), PyTorch checkpoints, variants or 'torch'.
 
+    http://HOST:PORT/MODEL and grpc://HOST:PORT/MODEL are models behind servers of KServe v2.
     The exit code is 1 if a gate fails; the first node at fault is then looked for. A bundle tells
     its own network, and --weights then where the checkpoint is now; where there is no bundle, the
     checkpoint and the options from --variant to --std tell it. What a model file does not tell,
@@ -181,10 +187,11 @@ def command(
     from effnet_edge.parity.report.document import Circumstances, build_document
     from effnet_edge.parity.report.files import read_document
     from effnet_edge.parity.study import study
+    from effnet_edge.serving.asking import Asking
     from effnet_export.model_files import Openings
     from effnet_export.opening import open_models
     from effnet_export.said import Said
-    from effnet_export.specs import named_variant
+    from effnet_export.specs import DEFAULT_VARIANT, named_variant
 
     if report is not None:
         check_report(report)
@@ -194,8 +201,8 @@ def command(
         )
     gate = _gate(gates, context.meta.get(_LIMITS, {}))
     old = read_document(compare) if compare else None
-    request = network(named_variant((reference, *candidates), variant) or "b0")
-    openings = Openings(request, device, threads, precision, Said(*said))
+    request = network(named_variant((reference, *candidates), variant) or DEFAULT_VARIANT)
+    openings = Openings(request, device, threads, precision, Said(*said), Asking(timeout, form))
     with ExitStack() as stack:
         models = open_models(reference, candidates, openings, stack, answers)
         pictures = comparison_pictures(images, labels, limit, models)
@@ -257,7 +264,8 @@ def _examine(
 
     verdict = gate.judge(result.result)
     layer_errors = findings = None
-    if layers:
+    shows_tensors = models.shows_tensors(index)
+    if layers and shows_tensors:
         with progress_bar(f"layers of {result.result.candidate}") as progress:
             compared = compare_layers(
                 *models.layer_pair(index),
@@ -269,7 +277,14 @@ def _examine(
         layer_errors = [
             replace(each, name=output) if each.name == LOGITS else each for each in compared
         ]
-    if bisect or verdict.failures:
+    if verdict.failures and not shows_tensors:
+        served_from = models.served_bundle_of(index)
+        bundle = served_from.path if served_from else "the bundle"
+        say(
+            f"{result.result.candidate}: a server gives answers only: whether it is at fault or "
+            f"what it serves, a comparison with {bundle} tells"
+        )
+    elif (bisect or verdict.failures) and shows_tensors:
         say(f"looking for the node at fault in {result.result.candidate}")
         few = pictures.subset(BISECTED_PICTURES)
         pixels, _ = next(iter(few.batches(models.preprocessing, BISECTED_PICTURES, [])))
@@ -281,9 +296,10 @@ def _examine(
                 raise
             say(f"the node at fault is not looked for: {error}")
     few = pictures.subset(batch_sizes.PICTURES)
-    sizes = batch_sizes.check_batch_sizes(models, index, few, batch_size)
-    verdict = verdict.with_faults([failure for each in sizes for failure in each.failures])
-    return Examined(result, verdict, layer_errors, findings, sizes)
+    sizes, at_once = batch_sizes.check_batch_sizes(models, index, few, batch_size)
+    faults = [failure for each in sizes for failure in each.failures]
+    verdict = verdict.with_faults([*faults, *(at_once.failures if at_once else ())])
+    return Examined(result, verdict, layer_errors, findings, sizes, at_once=at_once)
 
 
 def _command_line() -> str:

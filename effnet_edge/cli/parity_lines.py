@@ -55,13 +55,17 @@ def lines_of(
 def kept_candidates(
     folder: Path | None, models: Models, specs: Sequence[str], *, resume: bool
 ) -> AbstractContextManager[Sequence[Classifier]]:
-    """The candidates, in a folder for answers each with those that a killed run left there."""
+    """The candidates, in a folder for answers each with those that a killed run left there.
+
+    Served ones are asked again: their servers may have another model by now.
+    """
     from effnet_export.recording import resumable
+    from effnet_export.specs import is_served
 
     if folder is None:
         return nullcontext(models.candidates)
     identified = [
-        (model, models.identity_of(spec, model))
+        (model, None if is_served(spec) else models.identity_of(spec, model))
         for spec, model in zip(specs, models.candidates, strict=True)
     ]
     return resumable(folder, identified, models.output_kind, resume=resume)

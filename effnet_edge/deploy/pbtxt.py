@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import BundleError
+from effnet_edge.serving.description import MANIFEST_PARAMETER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 _PLAIN_BYTES = frozenset(range(0x20, 0x7F)) - set(b"\"'\\")
 
 # The hash is the only thing of a model that a new version of it changes.
-MANIFEST_PARAMETER = "effnet_edge_manifest_sha256"
 _HASH = re.compile(
     rf'(key:\s*"{MANIFEST_PARAMETER}"\s*value:?\s*\{{\s*string_value:\s*")[0-9a-f]{{64}}(")'
 )

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.deploy.openvino_batches import check_int8_batch
 from effnet_edge.deploy.pbtxt import (
-    MANIFEST_PARAMETER,
     numbers,
     parameter,
     quoted,
     with_manifest,
 )
 from effnet_edge.errors import UsageError
+from effnet_edge.serving.description import MANIFEST_PARAMETER
 from effnet_edge.targets import TARGETS
 from effnet_edge.text import plain
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effnet_edge import nonfinite
-from effnet_edge.bench import bench_bundles
+from effnet_edge.bench import bench_models
 from effnet_edge.bundle import Bundle
 from effnet_edge.bundle.manifest import MANIFEST_FILE, SIGNATURE_FILE
 from effnet_edge.bundle.signing import TrustedKey
@@ -74,7 +74,7 @@ def _checked(order: Package, room: Path) -> Package:
         built = time.perf_counter() - started
         parity = _compare(order, runner, room)
         manifest = runner.manifest
-    timing = bench_bundles([bundle.path], batch=bench["batch"], runs=bench["runs"])[0]
+    timing = bench_models([bundle.path], batch=bench["batch"], runs=bench["runs"])[0]
     return Package(
         {
             "manifest": json.loads(manifest.to_json()),

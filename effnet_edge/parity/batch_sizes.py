@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -61,6 +61,47 @@ class AtBatchSize:
         """Give JSON values, numbers by the rule of `nonfinite`."""
         document: dict[str, object] = nonfinite.encode(asdict(self))
         return document
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """What came of clients that each asked for one picture at the same time.
+
+    Attributes:
+        clients: how many.
+        worst_sqnr_db: of the picture that differs most from the answer to it alone, as noise
+            against the mean power of all pictures; NaN where there were no answers.
+        least_sqnr_db: what it must be.
+        failures: one line each.
+    """
+
+    clients: int
+    worst_sqnr_db: float
+    least_sqnr_db: float
+    failures: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, object]:
+        """Give JSON values, numbers by the rule of `nonfinite`."""
+        document: dict[str, object] = nonfinite.encode(asdict(self))
+        return document
+
+
+class AsksAtOnce(Protocol):
+    """A model behind a server, which may put what several clients ask into one batch."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+
+    @property
+    def execution_precision(self) -> str:
+        """What it really runs in."""
+
+    def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """uint8 images (N, H, W, C) → float32 logits (N, classes)."""
+
+    def infer_at_once(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """The same, each image in a request of its own and all at the same time."""
 
 
 def range_of_file(least: int, most: int | None) -> BatchRange:
@@ -158,6 +199,28 @@ class BatchSizeCheck:
             worst = min(by_row, key=_rank)
             judged[size] = AtBatchSize(size, reached[size], worst, told)
         return [(judged | broken)[size] for size in sizes]
+
+    def at_once(self, model: AsksAtOnce, own_answers_db: float) -> AtOnce:
+        """Ask for each picture alone, then for all at the same time, each by itself.
+
+        Args:
+            own_answers_db: least SQNR of each picture against the answer to it alone.
+        """
+        clients = len(self._pixels)
+        try:
+            alone = self._answers(model, 1)
+            by_row = self._decibels(model.infer_at_once(self._pixels), alone)
+        except BackendError as error:
+            failure = f"asked by {clients} clients at once: {error}"
+            return AtOnce(clients, math.nan, own_answers_db, (failure,))
+        row = min(range(clients), key=lambda index: _rank(by_row[index]))
+        failures: tuple[str, ...] = ()
+        if not by_row[row] >= own_answers_db:  # a NaN compares as false
+            failures = (
+                f"asked by {clients} clients at once, it answers picture {row + 1} otherwise than "
+                f"alone: SQNR {by_row[row]:.1f} dB is below the {own_answers_db:g} dB asked for",
+            )
+        return AtOnce(clients, by_row[row], own_answers_db, failures)
 
     def _answers(self, model: Classifier, size: int) -> NDArray[np.float32]:
         """Logits of the pictures in turn, in full batches: row i is picture i modulo N."""

@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import UsageError
 from effnet_edge.labels import imagenet_labels
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.parity.models.ending import ENDING_NAMES, OUTPUT_OF_ENDING, Ending
-from effnet_export.specs import TORCH, checkpoint_of, is_network, is_variant
+from effnet_export.specs import DEFAULT_VARIANT, TORCH, checkpoint_of, is_network, is_variant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from effnet_edge.bundle import Bundle, Manifest
     from effnet_edge.labels import Label
-    from effnet_edge.model.request import NetworkRequest
     from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.image import Preprocessing
 
 
 @dataclass(frozen=True)
 class FileFacts:
-    """How a model file was read: its name, what goes in and comes out, and what it ends in."""
+    """How a model file or a served model was read.
+
+    Attributes:
+        model: its name.
+        input, output: what goes in, in words, and what the output is called.
+        ending: what its numbers went through last.
+        about: what else is to be told of it, in sentences.
+    """
 
     model: str
     input: str
     output: str
     ending: Ending | None
+    about: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, opened: Any) -> FileFacts:
-        """Of a model file that is open."""
+    def of(cls, opened: Any, about: tuple[str, ...] = ()) -> FileFacts:
+        """Of a model file or a served model that is open."""
         way_out = opened.way_out
-        return cls(opened.name, str(opened.entrance), way_out.name, way_out.ending)
+        return cls(opened.name, str(opened.entrance), way_out.name, way_out.ending, about)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; "told" has lines for people."""
-        lines = [f"{self.model} takes {self.input}"]
+        lines = [
+            f"{self.model} takes {self.input}",
+            *(f"{self.model} {each}" for each in self.about),
+        ]
         if self.ending is not None:
             lines.append(
                 f"{self.model} ends in {ENDING_NAMES[self.ending]}: all models are compared as "
@@ -114,6 +125,19 @@ def refuse_idle_options(specs: Sequence[str], asked: NetworkRequest) -> None:
             f"{idle[0]} goes with a PyTorch network, and none is compared: leave it out, or give "
             "'torch' or a variant as a model"
         )
+
+
+def refuse_told_network(asked: NetworkRequest, found: Mapping[str, Bundle]) -> None:
+    """Raise UsageError for options of a network where a bundle that was found tells another one."""
+    for path, bundle in found.items():
+        plain = NetworkRequest(
+            bundle.manifest.variant, weights=asked.weights, padding=asked.padding
+        )
+        if asked not in (plain, replace(plain, variant=DEFAULT_VARIANT)):
+            raise UsageError(
+                "the options from --variant to --std tell a network, and so does the bundle "
+                f"{path}, which the server says that its model is from: leave them out"
+            )
 
 
 def refuse_other_network(specs: Sequence[str], asked: NetworkRequest, manifest: Manifest) -> None:

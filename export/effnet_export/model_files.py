@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, Union
 
+from effnet_edge.serving.asking import Asking
 from effnet_export.said import Said
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Openings:
         network: PyTorch's, where no bundle tells; of a bundle's only the weights count, its
             checkpoint if that is not where the bundle says.
         device, threads, precision: for the engines.
-        said: of model files, what they do not tell themselves.
+        said: of model files and served models, what they do not tell themselves.
+        asking: how served models are asked.
     """
 
     network: NetworkRequest
@@ -37,6 +39,7 @@ class Openings:
     threads: int | None = None
     precision: str | None = None
     said: Said = field(default_factory=Said)
+    asking: Asking = field(default_factory=Asking)
 
 
 @dataclass(frozen=True)

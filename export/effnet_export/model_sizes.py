@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_export.model_files import kind_of
+from effnet_export.specs import is_served
 
 if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle
@@ -29,7 +30,7 @@ def model_bytes(spec: str, model: Classifier, bundle: Bundle | None) -> int | No
     if in_memory is not None:
         return in_memory
     path = Path(spec)
-    kind = kind_of(path)
+    kind = None if is_served(spec) else kind_of(path)
     if kind is None:
         return None
     return sum(file.stat().st_size for file in kind.files(path) if file.is_file())

@@ -1,4 +1,4 @@
-"""Opens the models of a comparison: PyTorch's network, ONNX files, OpenVINO IRs, bundles."""
+"""Opens the models of a comparison: PyTorch's network, model files, bundles, served models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from effnet_edge.extras import needed_for
 from effnet_edge.labels import class_indices
 from effnet_edge.parity.models.reading import AS_TOLD
 from effnet_edge.runtime import EngineRunner
-from effnet_edge.targets import TARGETS
 from effnet_export import recording
 from effnet_export.common_ground import (
     FileFacts,
@@ -22,9 +21,11 @@ from effnet_export.common_ground import (
     labels_of,
     refuse_idle_options,
     refuse_other_network,
+    refuse_told_network,
 )
 from effnet_export.model_files import Openings, kind_of
 from effnet_export.model_sizes import model_bytes
+from effnet_export.served import ServedModels
 from effnet_export.specs import (
     TORCH,
     checkpoint_of,
@@ -32,7 +33,9 @@ from effnet_export.specs import (
     is_model_file,
     is_network,
     is_recorded,
+    is_served,
 )
+from effnet_export.stand_ins import equalized, is_compiled, named_alike, simulation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,12 +43,10 @@ if TYPE_CHECKING:
 
     from effnet_edge.bundle import BatchRange
     from effnet_edge.labels import Label
-    from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.source import Source
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.inside.tracing import Traceable
-    from effnet_edge.parity.models.onnx import OnnxClassifier
     from effnet_edge.parity.models.recorded import RecordedClassifier
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.size import Size
@@ -84,8 +85,16 @@ class Models:
         return class_indices(self.labels)
 
     def bundle_of(self, candidate_index: int) -> Bundle | None:
-        """The bundle that the candidate is; None for a file or a network."""
+        """The bundle that the candidate is; None for a file, a network or a served model."""
         return self._opener.bundles.get(self._specs[1][candidate_index])
+
+    def served_bundle_of(self, candidate_index: int) -> Bundle | None:
+        """The bundle that a server says it has the candidate from, where that is here."""
+        return self._opener.served.bundles.get(self._specs[1][candidate_index])
+
+    def shows_tensors(self, candidate_index: int) -> bool:
+        """Whether both can be looked into; a server gives answers only."""
+        return not any(map(is_served, (self._specs[0], self._specs[1][candidate_index])))
 
     def batch_of(self, candidate_index: int) -> BatchRange | None:
         """What a call of the candidate takes; None for a PyTorch network, which takes anything."""
@@ -121,8 +130,8 @@ class Models:
         candidate = self._tracer(specs[candidate_index], self.candidates[candidate_index])
         if is_network(reference_spec) and checkpoint_of(reference_spec) is None:
             like = self._opener.bundles.get(specs[candidate_index])
-            return _named_alike(self._opener.folded(None, self.reference.name, like), candidate)
-        return _named_alike(self._tracer(reference_spec, self.running_reference), candidate)
+            return named_alike(self._opener.folded(None, self.reference.name, like), candidate)
+        return named_alike(self._tracer(reference_spec, self.running_reference), candidate)
 
     def _tracer(self, spec: str, classifier: Classifier) -> Traceable:
         if spec not in self._tracers:
@@ -153,7 +162,7 @@ def open_models(
     opener = _Opener(specs, openings, stack)
     lazy = answers is not None and opener.is_network_of_bundle(reference)
     opened = {spec: opener.model(spec) for spec in specs if not (lazy and spec == reference)}
-    files = [FileFacts.of(opened[spec]) for spec in opener.entrances]
+    files = [FileFacts.of(opened[spec], opener.about(spec)) for spec in opener.entrances]
     openings.said.check_outputs([each.output for each in files], list(opener.entrances))
     recorded = {spec: each.answerer for spec, each in opener.recorded.items()}
     kinds = {spec: each.output for spec, each in recorded.items()}
@@ -183,19 +192,27 @@ class _Opener:
         self._openings = openings
         self._stack = stack
         self._sources: dict[str | None, Source] = {}
-        self._readings = openings.said.readings(list(filter(is_model_file, specs)))
+        told = [spec for spec in specs if is_model_file(spec) or is_served(spec)]
+        self._readings = openings.said.readings(told)
         self.bundles = {spec: Bundle.load(spec) for spec in specs if is_bundle(spec)}
+        self.served = ServedModels(list(filter(is_served, specs)), openings.asking, stack)
+        found = self.served.find_bundles(self.bundles)
+        refuse_told_network(openings.network, found)
+        self.bundles |= found
         manifests = {spec: bundle.manifest for spec, bundle in self.bundles.items()}
         self.manifests = list(manifests.values())
         self.entrances = {
-            spec: _row(spec).entrance(Path(spec), reading)
+            spec: self.served.entrance(spec, reading)
+            if is_served(spec)
+            else _row(spec).entrance(Path(spec), reading)
             for spec, reading in self._readings.items()
         }
         if self.manifests:
             refuse_other_network(specs, openings.network, self.manifests[0])
         self.preprocessing, told_by = self._preprocessing()
         for spec, entrance in self.entrances.items():
-            entrance.check(Path(spec).name, self.preprocessing, told_by)
+            name = spec if is_served(spec) else Path(spec).name
+            entrance.check(name, self.preprocessing, told_by)
         self.recorded = {
             spec: recording.answers_alone(Path(spec), manifests, self.preprocessing)
             for spec in filter(is_recorded, specs)
@@ -213,6 +230,8 @@ class _Opener:
             source = self._source(checkpoint_of(spec))
             return TorchClassifier(source.network, self._pixels_of(source), Path(spec).name)
         reading = self._readings[spec]
+        if is_served(spec):
+            return self.served.open(spec, self.preprocessing, reading, self._told_kind())
         return _row(spec).open(Path(spec), self.preprocessing, self._openings, reading, None)
 
     def is_network_of_bundle(self, spec: str) -> bool:
@@ -223,6 +242,11 @@ class _Opener:
         self, spec: str, model: Classifier | None, folder: Path, output_kind: OutputKind
     ) -> RecordedClassifier:
         """The model, None where it is to be opened when it is needed, with its answers on file."""
+        if is_served(spec):
+            raise UsageError(
+                f"--answers: the answers of {spec} are not kept, as its server may give others "
+                "tomorrow: leave --answers out, or give another --reference"
+            )
 
         def describe(opened: Classifier) -> tuple[OutputKind, bool, int | None]:
             ends = getattr(getattr(opened, "way_out", None), "ending", None) is not None
@@ -244,10 +268,22 @@ class _Opener:
             return recording.identity_of_source(source, self._pixels_of(source))
         if spec in self.bundles:
             return recording.identity_of_bundle(self.bundles[spec], model, self._openings.threads)
+        if is_served(spec):
+            return self.served.identity(spec, self.preprocessing)
         reading = self._readings[spec]
         return recording.identity_of_file(
             _row(spec).files(Path(spec)), model, reading, self.preprocessing
         )
+
+    def about(self, spec: str) -> tuple[str, ...]:
+        """What is to be told of a model besides how pictures go in."""
+        return self.served.about(spec) if is_served(spec) else ()
+
+    def _told_kind(self) -> OutputKind:
+        """What bundles or else the options say that the outputs are."""
+        if self.manifests:
+            return self.manifests[0].output.kind
+        return self._openings.network.output_kind
 
     def tracer(self, spec: str, classifier: Classifier) -> Traceable:
         """The model as one that shows its inner tensors."""
@@ -256,8 +292,8 @@ class _Opener:
         if spec not in self.bundles:
             return classifier  # type: ignore[return-value]  # ONNX files and IRs show theirs
         bundle = self.bundles[spec]
-        if _is_compiled(bundle):
-            return _simulation(bundle)
+        if is_compiled(bundle):
+            return simulation(bundle)
         path, openings = bundle.model_path, self._openings
         if openings.precision is None and bundle.manifest.precision == "fp32":
             openings = replace(openings, precision="fp32")
@@ -275,7 +311,7 @@ class _Opener:
         source = self._source(checkpoint)
         network = fold_batch_norm(source.network)
         if like is not None and like.manifest.calibration is not None:
-            network = _equalized(network, like)
+            network = equalized(network, like)
         return TorchClassifier(network, self._pixels_of(source), name)
 
     def _pixels_of(self, source: Source) -> Preprocessing:
@@ -285,11 +321,11 @@ class _Opener:
 
     def _open_bundle(self, bundle: Bundle) -> Classifier:
         """The bundle's engine; for TensorRT where it cannot run, a simulation of its graph."""
-        if _is_compiled(bundle):
+        if is_compiled(bundle):
             from effnet_edge.runtime.tensorrt.selection import can_run
 
             if not can_run(bundle.manifest.target):
-                return _simulation(bundle)
+                return simulation(bundle)
         openings = self._openings
         runner = EngineRunner.of(
             bundle,
@@ -360,40 +396,3 @@ def _row(spec: str | Path) -> FileKind:
     kind = kind_of(Path(spec))
     assert kind is not None
     return kind
-
-
-def _is_compiled(bundle: Bundle) -> bool:
-    return TARGETS[bundle.manifest.target].built_on_device
-
-
-def _simulation(bundle: Bundle) -> OnnxClassifier:
-    """The bundle's graph, with the rounding of its types: also shows the tensors inside."""
-    from effnet_edge.parity.models.onnx import OnnxClassifier
-
-    manifest, name = bundle.manifest, bundle.path.name
-    return OnnxClassifier(bundle.model_path, manifest.preprocessing, name, rounding=True)
-
-
-def _equalized(network: EfficientNet, bundle: Bundle) -> EfficientNet:
-    """The folded network with the factors that the bundle was calibrated with."""
-    from effnet_calibration.quantized import changed
-    from effnet_calibration.table import CalibrationTable
-
-    calibration = bundle.manifest.calibration
-    assert calibration is not None
-    table = CalibrationTable.of_bundle(bundle)
-    return changed(network, table.quantization(calibration.scheme).uncorrected())
-
-
-def _named_alike(reference: Traceable, candidate: Traceable) -> tuple[Traceable, Traceable]:
-    """Rename the tensors of the one that is a foreign ONNX model."""
-    from effnet_edge.parity.inside.alignment import shares_layers
-    from effnet_edge.parity.models.onnx import OnnxClassifier
-
-    if shares_layers(reference, candidate):
-        return reference, candidate
-    if isinstance(candidate, OnnxClassifier):
-        return reference, candidate.named_like(reference)
-    if isinstance(reference, OnnxClassifier):
-        return reference.named_like(candidate), candidate
-    return reference, candidate

@@ -39,11 +39,13 @@ class Asked:
         command: "export", "parity" or "sensitivity".
         given: the options that were given, by their long name, with their values.
         has_bundle: whether one of the models is a bundle, which tells its own network.
+        served: whether the reference, or all models besides, are behind servers.
     """
 
     command: str
     given: Mapping[str, object] = field(default_factory=dict)
     has_bundle: bool = False
+    served: bool = False
 
     @property
     def target(self) -> Target:
@@ -142,6 +144,12 @@ RULES = (
         lambda asked: "--features" in asked.given,
         "{given} does not go with --features, which leaves the classifier out",
         ("export", "parity", "sensitivity"),
+    ),
+    Rule(
+        ("--layers", "--bisect"),
+        lambda asked: asked.served,
+        "{given} looks into a model, and a server gives answers only: compare the bundle itself",
+        ("parity",),
     ),
     Rule(
         ("--weight-bits",),

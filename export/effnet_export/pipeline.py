@@ -14,7 +14,7 @@ from effnet_calibration.path import STEM
 from effnet_calibration.quantized import apply, apply_quantization
 from effnet_calibration.schemes import ASYMMETRIC_UINT8
 from effnet_calibration.threads import THREADS, same_threads
-from effnet_edge.bench import bench_bundles
+from effnet_edge.bench import bench_models
 from effnet_edge.bundle import Bundle, BundleWriter
 from effnet_edge.bundle.writing import file_records
 from effnet_edge.errors import BackendError, GateError
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from effnet_calibration.mixed_precision import MixedPrecision
     from effnet_calibration.quantized import QuantizedNetwork
     from effnet_calibration.table import CalibrationTable
-    from effnet_edge.bench import BundleTiming
+    from effnet_edge.bench import ModelTiming
     from effnet_edge.bundle import BatchRange, Manifest, StageParity
     from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.labels import Label
@@ -79,7 +79,7 @@ class ExportResult:
     bundle: Bundle
     seconds: dict[str, float]
     mixed: MixedPrecision | None = None
-    latency: tuple[BundleTiming, BundleTiming] | None = None
+    latency: tuple[ModelTiming, ModelTiming] | None = None
 
 
 def export_bundle(
@@ -375,7 +375,7 @@ class _ExportRun:
             )
         )
 
-    def latency(self, bundle: Bundle) -> tuple[BundleTiming, BundleTiming] | None:
+    def latency(self, bundle: Bundle) -> tuple[ModelTiming, ModelTiming] | None:
         """Time the model with all tensors in INT8 and the finished bundle in turns."""
         graph, batch = self._all_int8, self._request.batch
         if graph is None or self._target.built_on_device:
@@ -384,7 +384,7 @@ class _ExportRun:
             with BundleWriter(Path(folder) / "all-int8") as writer:
                 self._target.write(graph, writer.staging, self._precision, batch)
                 all_int8 = writer.commit(replace(bundle.manifest, calibration=None), None)
-            first, second = bench_bundles([all_int8.path, bundle.path], batch.optimum, LATENCY_RUNS)
+            first, second = bench_models([all_int8.path, bundle.path], batch.optimum, LATENCY_RUNS)
         return first, second
 
 

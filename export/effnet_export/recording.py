@@ -47,7 +47,7 @@ Identity = dict[str, Any]
 
 def identity_of_manifest(manifest: Manifest) -> Identity:
     """Of the network that a bundle was made from, as `identity_of_source` gives it."""
-    return _plain(
+    return plain(
         {
             "kind": _NETWORK,
             "variant": manifest.variant,
@@ -66,7 +66,7 @@ def identity_of_manifest(manifest: Manifest) -> Identity:
 def identity_of_source(source: Source, preprocessing: Preprocessing) -> Identity:
     """Of a network with its weights, and the pixels that it gets here."""
     network = source.network
-    return _plain(
+    return plain(
         {
             "kind": _NETWORK,
             "variant": network.variant.name,
@@ -85,7 +85,7 @@ def identity_of_source(source: Source, preprocessing: Preprocessing) -> Identity
 def identity_of_bundle(bundle: Bundle, model: Classifier, threads: int | None) -> Identity:
     """Of a bundle's engine as it runs here: its files, the device and the library's version."""
     package = TARGETS[bundle.manifest.target].package
-    return _plain(
+    return plain(
         {
             "kind": "bundle",
             "manifest": sha256(bundle.path / MANIFEST_FILE),
@@ -102,7 +102,7 @@ def identity_of_file(
     files: AbstractSet[Path], model: Classifier, reading: Reading, preprocessing: Preprocessing
 ) -> Identity:
     """Of a model file with those that its weights are in, and how it is read."""
-    return _plain(
+    return plain(
         {
             "kind": "file",
             "files": {file.name: sha256(file) for file in files if file.is_file()},
@@ -154,7 +154,7 @@ def kept_answers(
 @contextmanager
 def resumable(
     folder: Path,
-    models: Sequence[tuple[Classifier, Identity]],
+    models: Sequence[tuple[Classifier, Identity | None]],
     output: OutputKind,
     *,
     resume: bool,
@@ -162,24 +162,32 @@ def resumable(
     """The candidates, each with its answers in a file of the folder until the block has ended.
 
     What a block that was killed or raised left there is gone on with where `resume`; otherwise it
-    is deleted. So no finished comparison is ever one of answers from an earlier one.
+    is deleted. So no finished comparison is ever one of answers from an earlier one. Those of a
+    model without an identity are not kept.
     """
     opened: dict[Path, RecordedClassifier] = {}
-    named = [folder / answers_name(each.name, whose, _UNFINISHED) for each, whose in models]
+    running: list[Classifier] = []
     with ExitStack() as stack:
-        for path, (model, identity) in dict(zip(named, models, strict=True)).items():
-            if not resume:
-                remove(path)
-            outputs = _outputs(model, identity)
-            answerer = Answerer(
-                model.name, model.execution_precision, output, outputs, False, None, identity
-            )
-            file = AnswerFile.opened_for(path, answerer)
-            stack.callback(file.close)
-            opened[path] = RecordedClassifier(file, partial(_same, model))
-        yield [opened[path] for path in named]
+        for model, identity in models:
+            if identity is None:
+                running.append(model)
+                continue
+            path = folder / answers_name(model.name, identity, _UNFINISHED)
+            if path not in opened:
+                if not resume:
+                    remove(path)
+                file = AnswerFile.opened_for(path, _answerer(model, identity, output))
+                stack.callback(file.close)
+                opened[path] = RecordedClassifier(file, partial(_same, model))
+            running.append(opened[path])
+        yield running
         for path in opened:
             remove(path)
+
+
+def _answerer(model: Classifier, identity: Identity, output: OutputKind) -> Answerer:
+    outputs = _outputs(model, identity)
+    return Answerer(model.name, model.execution_precision, output, outputs, False, None, identity)
 
 
 def _same(model: Classifier) -> Classifier:
@@ -208,7 +216,7 @@ def answers_alone(
     """
     file = AnswerFile(path)
     identity = file.answerer.identity
-    if identity.get("preprocessing") != _plain(asdict(preprocessing)):
+    if identity.get("preprocessing") != plain(asdict(preprocessing)):
         raise UsageError(
             f"{path}: the answers are to pictures that were prepared otherwise (resolution, crop "
             "or normalization) than the models here take: record the answers for these"
@@ -224,8 +232,8 @@ def answers_alone(
     return RecordedClassifier(file, None)
 
 
-def _plain(identity: Identity) -> Identity:
-    """As it is read again from JSON: with lists for tuples."""
+def plain(identity: Identity) -> Identity:
+    """Give it as it is read again from JSON: with lists for tuples."""
     plain: Identity = json.loads(json.dumps(identity))
     return plain
 

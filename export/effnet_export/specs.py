@@ -8,15 +8,23 @@ from effnet_edge.bundle.manifest import MANIFEST_FILE
 from effnet_edge.errors import UsageError
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.parity.models.answer_file import ANSWERS
+from effnet_edge.serving.address import is_address
 from effnet_export.model_files import FILE_ENDINGS, kind_of
 
 TORCH = "torch"
+DEFAULT_VARIANT = "b0"
+"""Where no model, bundle or option names one."""
 CHECKPOINTS = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".keras", ".index")
 
 
 def is_network(spec: str) -> bool:
     """Whether it is a PyTorch network: "torch", a checkpoint, or a variant."""
-    return spec == TORCH or spec.endswith(CHECKPOINTS) or is_variant(spec)
+    return spec == TORCH or checkpoint_of(spec) is not None or is_variant(spec)
+
+
+def is_served(spec: str) -> bool:
+    """Whether it is the address of a model behind a server."""
+    return is_address(spec)
 
 
 def is_variant(spec: str) -> bool:
@@ -26,7 +34,9 @@ def is_variant(spec: str) -> bool:
 
 def is_model_file(spec: str) -> bool:
     """Whether it is an ONNX file or an OpenVINO IR, by its ending."""
-    return not is_network(spec) and kind_of(Path(spec)) is not None and not _is_bundle_folder(spec)
+    if is_served(spec) or is_network(spec):
+        return False
+    return kind_of(Path(spec)) is not None and not _is_bundle_folder(spec)
 
 
 def is_recorded(spec: str) -> bool:
@@ -40,20 +50,20 @@ def is_bundle(spec: str) -> bool:
     Raises:
         UsageError: it is a file of a kind that no comparison reads.
     """
-    if is_network(spec) or is_model_file(spec) or is_recorded(spec):
+    if is_served(spec) or is_network(spec) or is_model_file(spec) or is_recorded(spec):
         return False
     if _is_there(Path(spec)) and not Path(spec).is_dir():
         raise UsageError(
             f"{spec} is no model that can be compared: give a bundle's folder, a model file "
-            f"({', '.join(FILE_ENDINGS)}), a checkpoint ({', '.join(CHECKPOINTS)}), a variant or "
-            f"'{TORCH}'"
+            f"({', '.join(FILE_ENDINGS)}), a checkpoint ({', '.join(CHECKPOINTS)}), a variant, "
+            f"'{TORCH}', or a served model's address (http://HOST:PORT/MODEL)"
         )
     return True
 
 
 def checkpoint_of(spec: str) -> str | None:
     """The file of a network; None for the one that --weights names."""
-    return spec if spec.endswith(CHECKPOINTS) else None
+    return spec if spec.endswith(CHECKPOINTS) and not is_served(spec) else None
 
 
 def named_variant(specs: tuple[str, ...], option: str | None) -> str | None:

@@ -8,8 +8,9 @@ from google.protobuf.struct_pb2 import Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effnet_edge.deploy.pbtxt import MANIFEST_PARAMETER, parameter, quoted, with_manifest
+from effnet_edge.deploy.pbtxt import parameter, quoted, with_manifest
 from effnet_edge.errors import BundleError
+from effnet_edge.serving.description import MANIFEST_PARAMETER
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"])))

@@ -35,6 +35,9 @@ OUTPUT_OF_ENDING: dict[Ending, OutputKind] = {
 }
 """What the numbers of such a model mean."""
 
+
+# Of a thousand shares of one in FP16.
+_ROUNDING = 0.01
 _FLOATS = ("float16", "float32", "float64")
 
 
@@ -75,6 +78,22 @@ class WayOut:
             chances = np.minimum(chances, 1 - float(kind.epsneg))
             return (np.log(chances) - np.log1p(-chances)).astype(np.float32)
         return np.log(chances).astype(np.float32)
+
+
+def ending_of(answers: NDArray[np.float32]) -> Ending | None:
+    """What a model of classes ends in by its answers (N, classes), where no graph shows it.
+
+    Those of a softmax are shares of one in every row; logits are not, in several rows at once. What
+    a sigmoid gives looks like logits.
+    """
+    rows = answers.astype(np.float64)
+    if rows.ndim != 2 or rows.shape[1] < 2:
+        return None
+    if (rows >= 0).all() and np.allclose(rows.sum(axis=1), 1, rtol=0, atol=_ROUNDING):
+        return "softmax"
+    if (rows <= 0).all() and np.allclose(np.exp(rows).sum(axis=1), 1, rtol=0, atol=_ROUNDING):
+        return "log-softmax"
+    return None
 
 
 def without_ones(answers: NDArray[Number]) -> NDArray[Number]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from effnet_edge.outputs import OutputKind
-    from effnet_edge.parity.batch_sizes import AtBatchSize
+    from effnet_edge.parity.batch_sizes import AtBatchSize, AtOnce
     from effnet_edge.parity.inside.bisection import Findings
     from effnet_edge.parity.inside.layers import LayerError
     from effnet_edge.parity.measures.accuracy import Drop
@@ -47,7 +47,10 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Examined:
-    """A candidate with all that was looked at; `layers` and `findings` where asked for."""
+    """A candidate with all that was looked at; `layers` and `findings` where asked for.
+
+    `at_once` is of a model behind a server.
+    """
 
     study: Study
     verdict: Verdict
@@ -55,6 +58,7 @@ class Examined:
     findings: Findings | None = None
     batch_sizes: Sequence[AtBatchSize] = ()
     cost: Cost = field(default_factory=Cost)
+    at_once: AtOnce | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ def _candidate(examined: Examined, labels: Sequence[str]) -> Document:
         **study.result.to_dict(),
         **examined.verdict.to_dict(),
         "batch_sizes": [each.to_dict() for each in examined.batch_sizes],
+        "at_once": examined.at_once.to_dict() if examined.at_once else None,
         "same_but_for_rounding": _only_rounded(study.result),
         "cost": asdict(examined.cost),
         "statistics": None if accuracy is None else _statistics(accuracy.top1),

@@ -117,15 +117,17 @@ def _lost(document: Document, candidate: Document) -> str:
     what = "answer" if kind.title == "other answers" else "set of labels"
     if loss.value == 0:
         return f"the same {what} on all {pictures}"
-    return f"another {what} on {loss.value:.2g} % of {pictures}"
+    return f"another {what} on {_rounded(loss.value)} % of {pictures}"
 
 
 def _apart(document: Document, candidate: Document, percent: float, pictures: str) -> str:
     """What is said of outputs that are no classes."""
     if document["output"] == "features":
         told = BY_KEY["sqnr_db"].tell(candidate["sqnr_db"])
-        return f"the features differ by {percent:.2g} % on {pictures} (SQNR {told})"
-    told = "no error that can be told" if math.isnan(percent) else f"an error of {percent:.2g} %"
+        return f"the features differ by {_rounded(percent)} % on {pictures} (SQNR {told})"
+    told = (
+        "no error that can be told" if math.isnan(percent) else f"an error of {_rounded(percent)} %"
+    )
     return f"{told} of the values' spread on {pictures}"
 
 
@@ -158,8 +160,8 @@ def speed_of(document: Document, candidate: Document) -> str:
     if abs(times - 1) <= _ABOUT_EQUAL:
         return f"as fast as {baseline['name']}"
     if times < 1:
-        return f"takes {1 / times:.2g} times as long as {baseline['name']}"
-    return f"{times:.2g} times as fast as {baseline['name']}"
+        return f"takes {_rounded(1 / times)} times as long as {baseline['name']}"
+    return f"{_rounded(times)} times as fast as {baseline['name']}"
 
 
 def size_of(document: Document, candidate: Document) -> str:
@@ -184,7 +186,12 @@ def _fraction(share: float) -> str:
     for value, word in _FRACTIONS:
         if math.isclose(share, value, rel_tol=0.06):
             return f"{word} {'' if word == 'half' else 'of '}the size"
-    return f"{100 * share:.0f} % of the size" if share < 1 else f"{share:.2g} times the size"
+    return f"{100 * share:.0f} % of the size" if share < 1 else f"{_rounded(share)} times the size"
+
+
+def _rounded(value: float) -> str:
+    """With two digits; large numbers whole, not as 1e+02."""
+    return f"{value:.0f}" if abs(value) >= 99.5 else f"{value:.2g}"
 
 
 def _points(value: float) -> str:

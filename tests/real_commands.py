@@ -24,18 +24,20 @@ EFFNET_EDGE = str(Path(sys.executable).with_name("effnet-edge"))
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def run_command(*arguments: object, cwd: Path, **options: object) -> subprocess.CompletedProcess:
+def run_command(
+    *arguments: object, cwd: Path, environment: dict[str, str] | None = None, **options: object
+) -> subprocess.CompletedProcess:
     command = [EFFNET_EDGE, *map(str, arguments)]
-    environment = {**os.environ, "NO_COLOR": "1"}
-    if not options and AFRESH not in os.environ:
-        return run_forked(command, cwd, environment)
+    variables = {**os.environ, "NO_COLOR": "1", **(environment or {})}
+    if not (options or environment) and AFRESH not in os.environ:
+        return run_forked(command, cwd, variables)
     return subprocess.run(
         command,
         cwd=cwd,
         capture_output=True,
         text=True,
         check=False,
-        env=environment,
+        env=variables,
         **options,
     )
 
