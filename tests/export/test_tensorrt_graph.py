@@ -148,7 +148,12 @@ def test_what_does_not_fit_is_refused(bundle: Bundle, options: BuildOptions, tex
 def test_a_graph_that_the_parser_refuses_is_one_line(bundle: Bundle, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     damaged.mkdir()
-    (damaged / "model.onnx").write_bytes(b"no graph")
+    model = onnx.load(bundle.model_path)
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    bias = next(each for each in model.graph.initializer if each.name == first.input[2])
+    integers = onnx.numpy_helper.to_array(bias).astype("int32")
+    bias.CopyFrom(onnx.numpy_helper.from_array(integers, bias.name))
+    onnx.save(model, damaged / "model.onnx")
     recorded = replace(bundle.manifest, files=file_records(damaged))
     with pytest.raises(BackendError, match="refuses it") as raised:
         build_engine(Bundle(damaged, recorded, None))
