@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import socket
 import time
@@ -55,7 +56,7 @@ class RayCluster:
         self._quiet = ExitStack()
         self._quiet.enter_context(redirect_stdout(_Nowhere()))
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # whatever Ray raises: it has no common base
             self._quiet.close()
             raise _no_cluster(address, first_line(error)) from error

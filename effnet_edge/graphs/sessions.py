@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from effnet_edge.errors import BackendError, cannot_load, first_line
 
@@ -28,13 +28,31 @@ _BEFORE_REASON = re.compile(
 )
 
 
+class SessionTensor(NamedTuple):
+    """An input or output as ONNX Runtime tells it.
+
+    Attributes:
+        type: such as "tensor(float)".
+        shape: of each axis its length, or its name where that is open, or None.
+    """
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+    @classmethod
+    def of(cls, told: Any) -> SessionTensor:
+        """Copy what a `NodeArg` tells."""
+        return cls(told.name, told.type, list(told.shape))
+
+
 class Session:
     """A model that ONNX Runtime runs; many threads may run it at once.
 
     Attributes:
         version: of ONNX Runtime.
         providers: the execution providers that it runs on, the first one first.
-        inputs, outputs: ONNX Runtime's description of each (`name`, `type`, `shape`), in order.
+        inputs, outputs: in order.
     """
 
     def __init__(
@@ -81,12 +99,13 @@ class Session:
         source = model if isinstance(model, bytes) else os.fspath(model)
         try:
             self._session = onnxruntime.InferenceSession(source, options, providers=[provider])
+            # Read at once: a name of an axis that is not UTF-8 is told when its shape is asked for.
+            self.inputs = [SessionTensor.of(each) for each in self._session.get_inputs()]
+            self.outputs = [SessionTensor.of(each) for each in self._session.get_outputs()]
         except Exception as error:  # its exceptions share no public base class
             raise cannot_load(name, TITLE, self.version, built_with, _reason(error)) from error
         self._name = name
         self.providers: list[str] = self._session.get_providers()
-        self.inputs: list[Any] = self._session.get_inputs()
-        self.outputs: list[Any] = self._session.get_outputs()
 
     def run(self, feeds: Mapping[str, NDArray[np.generic]]) -> list[Any]:
         """All outputs for these inputs, which are read in place.

@@ -105,7 +105,7 @@ def test_parity_tells_wrecked_models(effnet_edge: Run, age: Path, folder: Path) 
     for fault in faults:
         assert f"FAILED: {fault}.safetensors: RMSE / spread" in completed.stdout
         assert f"{fault}.safetensors: first node at fault: logits (Linear)" in completed.stdout
-    assert "dead.safetensors gives the same for all 12 images" in completed.stdout
+    assert "dead.safetensors gives the same for all 12 pictures" in completed.stdout
 
 
 def test_a_report_tells_errors_from_true_values(

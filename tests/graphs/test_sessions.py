@@ -71,3 +71,11 @@ def test_options_do_not_change_the_answer() -> None:
     other = Session(model, "tiny", optimized=False, spinning=False, threads=1)
 
     np.testing.assert_allclose(other.run({"pixels": pixels})[0], plain, rtol=1e-5)
+
+
+def test_the_name_of_an_axis_that_is_no_text_is_told_in_one_line() -> None:
+    data = tiny_model(batch="axis").SerializeToString()
+    assert b"axis" in data
+
+    with pytest.raises(BackendError, match=r"tiny: cannot be loaded .*: .*decode byte 0xe4"):
+        Session(data.replace(b"axis", b"\xe4xis"), "tiny")
