@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from effnet_edge.errors import BackendError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 DISTRIBUTION = "effnet-edge"
 
@@ -36,3 +36,16 @@ def needed_for(job: str, extra: str, otherwise: str = "") -> Iterator[None]:
             f"{job} needs {error.name}, which is not installed: "
             + ", ".join(filter(None, (install_hint(extra), otherwise)))
         ) from error
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those distributions that are installed, by name, in their order."""
+    from importlib import metadata
+
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import TYPE_CHECKING
 
 from effnet_edge import __version__
 from effnet_edge.bundle import Calibration, InputSpec, Manifest, OutputSpec, utc_now
+from effnet_edge.extras import installed_versions
 from effnet_edge.machine import Machine
 from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_export.onnx_graph import INPUT_NAME
@@ -73,10 +73,4 @@ def _calibration(table: CalibrationTable, scheme: str) -> Calibration:
 
 def tool_versions() -> dict[str, str]:
     """effnet-edge's own version and those of the libraries that had a hand in the model."""
-    versions = {"effnet-edge": __version__}
-    for tool in TOOLS:
-        try:
-            versions[tool] = metadata.version(tool)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    return {"effnet-edge": __version__, **installed_versions(TOOLS)}

@@ -6,7 +6,6 @@ import json
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from effnet_edge.bundle.content import sha256
 from effnet_edge.bundle.manifest import MANIFEST_FILE
 from effnet_edge.errors import UsageError
+from effnet_edge.extras import installed_versions
 from effnet_edge.parity.comparison import logits_of
 from effnet_edge.parity.models.answer_file import (
     ANSWERS,
@@ -92,7 +92,7 @@ def identity_of_bundle(bundle: Bundle, model: Classifier, threads: int | None) -
             "device": getattr(model, "device", None),
             "threads": threads,
             "execution_precision": model.execution_precision,
-            "library": _versions((package,)),
+            "library": installed_versions((package,)),
             "preprocessing": asdict(bundle.manifest.preprocessing),
         }
     )
@@ -108,7 +108,7 @@ def identity_of_file(
             "files": {file.name: sha256(file) for file in files if file.is_file()},
             "reading": asdict(reading),
             "execution_precision": model.execution_precision,
-            "library": _versions(_ENGINES),
+            "library": installed_versions(_ENGINES),
             "preprocessing": asdict(preprocessing),
         }
     )
@@ -236,13 +236,3 @@ def plain(identity: Identity) -> Identity:
     """Give it as it is read again from JSON: with lists for tuples."""
     plain: Identity = json.loads(json.dumps(identity))
     return plain
-
-
-def _versions(packages: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

@@ -77,6 +77,25 @@ def test_a_served_bundle_is_the_same_model(
     assert candidate["at_once"]["clients"] == 16
 
 
+@pytest.mark.usefixtures("bundle")
+def test_a_servers_own_answers_are_never_kept(
+    answers: Callable[..., object], tmp_path: Path
+) -> None:
+    with serving(Script(answers, UINT8_NHWC)) as address:
+        options = ("--reference", "tiny", "--answers", "kept", "--jsonl", "lines")
+        compared(address, *options, cwd=tmp_path)
+        lines = (tmp_path / "lines").read_text()
+        compared(address, *options, "--resume", cwd=tmp_path)
+        assert (tmp_path / "lines").read_text() == lines
+        assert [each.name.split("-")[0] for each in (tmp_path / "kept").iterdir()] == ["tiny"]
+
+        options = ("--reference", address, "--answers", "other")
+        refused = run_command("parity", "tiny", *options, cwd=tmp_path)
+    assert refused.returncode == 2
+    assert f"--answers: the answers of {address} are not kept" in refused.stderr
+    assert not (tmp_path / "other").exists()
+
+
 def test_what_the_bundle_promises_is_asked_of_the_server(
     answers: Callable[..., object], tmp_path: Path
 ) -> None:

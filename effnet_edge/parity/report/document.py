@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
 from effnet_edge.bundle import utc_now
+from effnet_edge.extras import installed_versions
 from effnet_edge.machine import Machine
 from effnet_edge.parity.measures.accuracy import images_to_stay_within
 from effnet_edge.parity.measures.gates import EXACT_GATES
@@ -113,12 +113,7 @@ def environment() -> dict[str, str]:
     machine = Machine.here()
     versions = {"platform": machine.platform, "processor": machine.processor}
     versions["python"] = machine.python
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    return {**versions, **installed_versions(_PACKAGES)}
 
 
 def _candidate(examined: Examined, labels: Sequence[str]) -> Document:
