@@ -52,9 +52,10 @@ def classifier(weights: str) -> Tensor:
     network = load_source(NetworkRequest("b0", weights, resolution=32)).network
     assert network.output_size == 5
     scale = (network.stem.conv.weight / NETWORK.stem.conv.weight).median()
+    originals = NETWORK.state_dict()
     for name, tensor in network.state_dict().items():
         if name.startswith("stages.") and not name.endswith("num_batches_tracked"):
-            assert torch.allclose(tensor, NETWORK.state_dict()[name] * scale), name
+            assert torch.allclose(tensor, originals[name] * scale), name
     return network.classifier.weight
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from effnet_edge.errors import CheckpointError
 from effnet_edge.labels import IMAGENET_CLASSES
@@ -18,7 +20,7 @@ from effnet_edge.model.network import BATCH_NORM_EPS, PYTORCH_EPS, EfficientNet
 from effnet_edge.model.preprocessing import AS_REFERENCE, PixelConventions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from torch import Tensor
 
@@ -139,7 +141,22 @@ def _size(tensor: Tensor | None, axis: int, of: int) -> int | None:
 
 def _shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
     """Of our tensors of the variant with a classifier, without making them."""
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutValues():
         return {
             name: tuple(tensor.shape) for name, tensor in EfficientNet(variant).state_dict().items()
         }
+
+
+class _WithoutValues(TorchFunctionMode):
+    """Draws no random numbers: for tensors without memory, torch would first import for 2 s."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return None
+        return func(*args, **(kwargs or {}))
