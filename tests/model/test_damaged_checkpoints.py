@@ -252,3 +252,9 @@ def test_a_wrong_config_beside_the_checkpoint_is_told(tmp_path, text: str, told:
 def test_a_config_without_an_end_is_not_timms(tmp_path) -> None:
     (tmp_path / "config.json").write_text("[" * 100_000)
     assert read_timm_config(tmp_path / "model.pth") is None
+
+
+def test_a_class_that_cannot_be_seen_is_told_in_escapes() -> None:
+    torn = STREAM.replace(b"FloatStorage", b"Flo\x19tStorage")
+    with pytest.raises(CheckpointError, match=r"a torch\.Flo\\x19tStorage: convert it to float32"):
+        parse_checkpoint("model.pth", torn)

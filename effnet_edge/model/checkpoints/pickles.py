@@ -10,6 +10,8 @@ import pickletools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from effnet_edge.text import plain
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
@@ -28,7 +30,7 @@ class Global:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
+        return plain(f"{self.module}.{self.name}")
 
 
 @dataclass(frozen=True, eq=False)
