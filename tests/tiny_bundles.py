@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import tempfile
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fake_tensorrt
@@ -28,8 +32,6 @@ from effnet_edge.pictures.image import Preprocessing
 from effnet_edge.runtime.tensorrt.build import build_engine
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy.typing as npt
 
 SIDE = 8
@@ -190,12 +192,21 @@ def engine_record(**changes: Any) -> EngineRecord:
 
 
 def _save_openvino(model: onnx.ModelProto, path: Path, fp16_weights: bool) -> None:
-    import io
+    graph, weights = _openvino_files(model.SerializeToString(deterministic=True), fp16_weights)
+    path.write_bytes(graph)
+    path.with_suffix(".bin").write_bytes(weights)
 
+
+@lru_cache(maxsize=64)
+def _openvino_files(model: bytes, fp16_weights: bool) -> tuple[bytes, bytes]:
+    """The .xml and the .bin; kept, as its conversion waits for threads for seconds."""
     import openvino
 
-    converted = openvino.convert_model(io.BytesIO(model.SerializeToString()))
-    openvino.save_model(converted, path, compress_to_fp16=fp16_weights)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.xml"
+        converted = openvino.convert_model(io.BytesIO(model))
+        openvino.save_model(converted, path, compress_to_fp16=fp16_weights)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 
 
 def _interface(model: onnx.ModelProto) -> dict[str, Any]:

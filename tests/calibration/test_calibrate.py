@@ -41,6 +41,7 @@ def folder_of(tmp_path: Path, pixels: np.ndarray, bad: int = 0) -> ImageSet:
     return ImageSet.from_folder(tmp_path)
 
 
+@pytest.mark.sample
 def test_the_set_is_recorded(table: CalibrationTable) -> None:
     assert table.images.source == "smooth fields"
     assert table.images.size == 40
@@ -48,6 +49,7 @@ def test_the_set_is_recorded(table: CalibrationTable) -> None:
     assert table.tools["torch"] == torch.__version__
 
 
+@pytest.mark.slow
 def test_the_same_pictures_give_the_same_table(
     network: EfficientNet, table: CalibrationTable
 ) -> None:
@@ -125,6 +127,7 @@ def test_a_feature_extractor_is_refused() -> None:
         calibrate(extractor, Smooth(40), PREPROCESSING, ASYMMETRIC)
 
 
+@pytest.mark.slow
 def test_dead_channels_and_zero_tensors_give_a_working_network() -> None:
     network = random_network()
     with torch.no_grad():
@@ -144,6 +147,7 @@ def test_dead_channels_and_zero_tensors_give_a_working_network() -> None:
             assert float((quantized - exact).square().mean()) < float(exact.var())
 
 
+@pytest.mark.slow
 def test_progress_reaches_its_totals(network: EfficientNet) -> None:
     seen: dict[str, tuple[int, int]] = {}
 

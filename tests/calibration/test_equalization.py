@@ -146,6 +146,7 @@ def measured() -> Observed:
     return observed_of("b1")
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize(
     "switched",
     [
@@ -190,6 +191,7 @@ def test_factors_leave_large_variants_unchanged(variant: str) -> None:
         assert sqnr_db(network.double()(batch), changed.double()(batch)) > SAME
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "scheme"),
     [("lite0", SYMMETRIC_INT8), ("es", ASYMMETRIC_UINT8), ("v2-b0", SYMMETRIC_INT8)],
@@ -205,6 +207,7 @@ def test_what_is_chosen_for_other_blocks_leaves_the_float_output_unchanged(
     assert_same(observed.network, changed_by(observed.network, quantization))
 
 
+@pytest.mark.slow
 def test_no_step_of_a_relu6_grid_lies_above_6() -> None:
     quantization = quantize(observed_of("lite0"), ASYMMETRIC_UINT8, UNCORRECTED)
     projections = quantization.changes(PROJECTION)

@@ -131,6 +131,7 @@ def mixed(network: EfficientNet, table: CalibrationTable, broken: Quantization) 
     return keep_for_budget(network, broken, Smooth(40), PREPROCESSING, budget)
 
 
+@pytest.mark.slow
 def test_the_planted_bad_tensors_are_kept_and_no_others(mixed: MixedPrecision) -> None:
     assert mixed.within_budget
     assert set(mixed.best.quantization.kept) == set(BAD)
@@ -200,6 +201,7 @@ def test_a_label_that_is_no_class_is_bad_use(
         keep_for_budget(network, part, pictures, PREPROCESSING, Gate(max_drop=1.0))
 
 
+@pytest.mark.slow
 def test_progress_names_the_attempt_and_ends(network: EfficientNet, broken: Quantization) -> None:
     seen: dict[str, tuple[int, int]] = {}
 

@@ -101,12 +101,10 @@ def test_applying_changes_neither_the_network_nor_the_table(
 @pytest.mark.parametrize(
     "scheme",
     [
-        ASYMMETRIC_UINT8,
-        *(
-            pytest.param(scheme, marks=pytest.mark.sample)
-            for scheme in SCHEMES.values()
-            if scheme is not ASYMMETRIC_UINT8
-        ),
+        pytest.param(
+            scheme, marks=pytest.mark.sample if scheme is SYMMETRIC_INT8 else pytest.mark.slow
+        )
+        for scheme in SCHEMES.values()
     ],
     ids=lambda scheme: scheme.name,
 )

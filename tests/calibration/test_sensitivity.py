@@ -164,6 +164,7 @@ def test_what_sets_say_of_themselves_is_one_place(tmp_path: Path) -> None:
     assert {named_place(part.source) for part in parts} == {str(tmp_path.resolve())}
 
 
+@pytest.mark.slow
 def test_the_largest_variant_can_be_drawn(tmp_path: Path) -> None:
     network = random_network("b7")
     costs = [

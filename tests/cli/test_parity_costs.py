@@ -47,6 +47,7 @@ def test_with_speed_all_take_turns_and_the_ratio_is_told(tmp_path: Path, photos:
     assert "how many times as fast as reference" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_without_it_no_speed_is_told(tmp_path: Path, photos: Path) -> None:
     done = parity(tmp_path, photos, "--json")
 

@@ -67,6 +67,7 @@ def write_what_it_loads(text: str, folder: Path) -> None:
         write_bundle(folder / name, "openvino", tiny_model(batch="N"), labels, output=output)
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize(
     ("page", "text"), snippets(), ids=[f"{page}-{at}" for at, (page, _) in enumerate(snippets())]
 )

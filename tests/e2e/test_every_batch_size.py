@@ -76,6 +76,7 @@ def test_parity_tells_that_an_engine_is_the_same_at_all_sizes(
 BACKENDS = {"openvino": OpenVinoBackend, "onnxruntime": OnnxRuntimeBackend}
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("size", [1, 3, 7, 8])
 @pytest.mark.parametrize("target", BACKENDS)
 def test_parity_names_the_one_size_at_which_an_engine_is_wrong(

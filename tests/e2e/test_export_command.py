@@ -35,6 +35,7 @@ def test_the_main_job_writes_a_verified_bundle(openvino_fp16: Path) -> None:
     assert sum(record.bytes for record in manifest.files.values()) < 12e6
 
 
+@pytest.mark.sample
 def test_fp32_is_exact_in_the_engine_too(openvino_fp32: Path) -> None:
     engine = Bundle.load(openvino_fp32).manifest.parity[-1]
 
@@ -43,6 +44,7 @@ def test_fp32_is_exact_in_the_engine_too(openvino_fp32: Path) -> None:
     assert engine.value("top1_agreement") == 1.0
 
 
+@pytest.mark.slow
 def test_the_onnxruntime_target_is_a_plain_onnx_file(onnxruntime_fp32: Path) -> None:
     bundle = Bundle.load(onnxruntime_fp32)
 
@@ -50,6 +52,7 @@ def test_the_onnxruntime_target_is_a_plain_onnx_file(onnxruntime_fp32: Path) -> 
     assert bundle.manifest.precision == "fp32"
 
 
+@pytest.mark.slow
 def test_the_last_line_says_what_to_run_next_and_json_is_json(
     effnet_edge: Run, tmp_path: Path
 ) -> None:
@@ -67,6 +70,7 @@ def test_the_last_line_says_what_to_run_next_and_json_is_json(
     assert quiet.stderr == ""
 
 
+@pytest.mark.slow
 def test_weights_of_ones_own_with_ones_own_labels(effnet_edge: Run, tmp_path: Path) -> None:
     torch.manual_seed(3)
     network = EfficientNet(VARIANTS["b0"], num_classes=3, resolution=64)
@@ -201,6 +205,7 @@ def test_a_full_disk_is_told_and_left_clean(effnet_edge: Run, tiny_disk: Path, t
     assert list(tiny_disk.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_older_bundle_is_replaced_with_force_only(effnet_edge: Run, tmp_path: Path) -> None:
     options = ("--weights", "random", "--resolution", "64", "-o", "bundle")
     assert effnet_edge("export", "b0", *options, "--num-classes", "3").returncode == 0

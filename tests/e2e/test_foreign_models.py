@@ -136,6 +136,7 @@ def test_parity_knows_what_the_checkpoint_and_the_options_tell(own: Path) -> Non
         assert json.loads(completed.stdout)["candidates"][0]["classes"] == CLASSES
 
 
+@pytest.mark.slow
 def test_sensitivity_knows_it_too(own: Path) -> None:
     words = ("--weights", "own.pth", "--padding", "symmetric", "--resolution", str(SIDE))
     few = ("--limit", "2", "--calibration-size", "2", "--json")

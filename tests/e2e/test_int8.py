@@ -46,6 +46,7 @@ def one_line(stderr: str) -> str:
     return line
 
 
+@pytest.mark.sample
 def test_the_bundle_passed_its_gates_and_knows_the_espresso(
     effnet_edge: Run, openvino_int8: Path, espresso: Path
 ) -> None:
@@ -167,7 +168,7 @@ def test_a_budget_needs_int8_and_pictures_and_labels(
         assert message in one_line(completed.stderr)
 
 
-@pytest.mark.sample
+@pytest.mark.slow
 def test_a_table_of_another_model_or_version_is_refused(
     effnet_edge: Run, openvino_int8: Path, tmp_path: Path
 ) -> None:
@@ -220,7 +221,7 @@ def test_a_checkpoint_with_nan_is_refused(effnet_edge: Run, tmp_path: Path) -> N
     assert "stages.3.1.project.conv.weight holds NaN" in line
 
 
-@pytest.mark.sample
+@pytest.mark.slow
 def test_dead_channels_and_an_all_zero_tensor_give_right_answers(
     effnet_edge: Run, tmp_path: Path
 ) -> None:
@@ -246,6 +247,7 @@ def test_dead_channels_and_an_all_zero_tensor_give_right_answers(
     assert candidate["kl"] < 0.03
 
 
+@pytest.mark.slow
 def test_sensitivity_of_a_bundle(effnet_edge: Run, openvino_int8: Path, tmp_path: Path) -> None:
     options = ("--limit", "4", "--plot", "costs.png")
     told = effnet_edge("sensitivity", openvino_int8, *options, "--json")
@@ -262,6 +264,7 @@ def test_sensitivity_of_a_bundle(effnet_edge: Run, openvino_int8: Path, tmp_path
     assert (tmp_path / "costs.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_sensitivity_of_a_variant_with_a_table_as_a_table(
     effnet_edge: Run, openvino_int8: Path
 ) -> None:

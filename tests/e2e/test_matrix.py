@@ -31,14 +31,10 @@ CLASSES = 10
 COMPUTE_CAPABILITY = "8.6"
 # For TensorRT in FP16, an export of l2 took 23.6 GB.
 MEMORY = {"l2": 28 << 30}
-QUICK = {
-    ("lite0", "onnxruntime", "fp32"),
-    ("v2-b0", "openvino", "fp32"),
-    ("es", "tensorrt", "fp16"),
-}
+QUICK = {("v2-b0", "openvino", "fp32")}
 SAMPLE = {
-    ("b1", "openvino", "fp16"),
-    ("v2-b0", "openvino", "int8"),
+    ("lite0", "onnxruntime", "fp32"),
+    ("es", "tensorrt", "fp16"),
     ("lite0", "tensorrt-rtx", "int8"),
 }
 STAGES = ["export", "simplify"]

@@ -58,6 +58,7 @@ def test_a_misunderstood_checkpoint_is_not_exported(max_pooled: Path) -> None:
     assert not (max_pooled / "wrong").exists()
 
 
+@pytest.mark.slow
 def test_what_a_config_says_goes_into_int8_and_is_remembered(max_pooled: Path) -> None:
     write_config(max_pooled, global_pool="max")
 

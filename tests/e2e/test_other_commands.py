@@ -147,6 +147,7 @@ def test_parity_with_torch_and_its_gates(effnet_edge: Run, openvino_fp32: Path) 
     assert result["candidate_precision"] == "FP32"
 
 
+@pytest.mark.slow
 def test_parity_of_two_engines_and_of_a_foreign_onnx(
     effnet_edge: Run, openvino_fp32: Path, onnxruntime_fp32: Path
 ) -> None:
@@ -159,6 +160,7 @@ def test_parity_of_two_engines_and_of_a_foreign_onnx(
     assert json.loads(foreign.stdout)["candidates"][0]["relative_error"] < 1e-4
 
 
+@pytest.mark.slow
 def test_parity_fails_between_different_weights(effnet_edge: Run, openvino_fp32: Path) -> None:
     assert effnet_edge("export", "b0", "--weights", "random", "-o", "other").returncode == 0
 
@@ -193,6 +195,7 @@ def test_parity_on_labelled_pictures(
     assert "labels" in unlabelled.stderr
 
 
+@pytest.mark.sample
 def test_parity_of_several_candidates_with_layers_and_a_report(
     effnet_edge: Run, openvino_fp16: Path, openvino_fp32: Path, tmp_path: Path
 ) -> None:

@@ -29,6 +29,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "street"
 
 
+@pytest.mark.sample
 def test_predict_gives_the_labels_that_reach_the_threshold(
     effnet_edge: Run, street: Path, espresso: Path, tmp_path: Path
 ) -> None:

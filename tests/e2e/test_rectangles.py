@@ -73,6 +73,7 @@ def test_the_answer_is_geffnets_for_a_picture_that_pillow_padded(
     np.testing.assert_allclose([probabilities[i] for i in range(7)], expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_an_int8_rectangle_is_exported_and_knows_its_picture(
     effnet_edge: Run, wide_int8: Path, espresso: Path
 ) -> None:
@@ -89,6 +90,7 @@ def test_an_int8_rectangle_is_exported_and_knows_its_picture(
     assert held.returncode == 0, held.stdout + held.stderr
 
 
+@pytest.mark.slow
 def test_the_table_makes_the_same_rectangle_again_and_no_other(
     effnet_edge: Run, wide_int8: Path, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ needs_no_engine = pytest.mark.skipif(
 )
 
 
+@pytest.mark.sample
 @needs_no_engine
 def test_without_the_library_the_bundle_says_what_to_run(
     effnet_edge: Run, espresso: Path, tmp_path: Path

@@ -146,7 +146,11 @@ def source() -> Source:
 
 
 @pytest.mark.parametrize(
-    "input_kind", ["uint8-nhwc", pytest.param("float32-nchw", marks=pytest.mark.sample)]
+    "input_kind",
+    [
+        pytest.param("uint8-nhwc", marks=pytest.mark.sample),
+        pytest.param("float32-nchw", marks=pytest.mark.slow),
+    ],
 )
 def test_b0_keeps_its_answers_inputs_and_outputs(source: Source, input_kind: str) -> None:
     batch = BatchRange(1, 2, 4)

@@ -25,14 +25,27 @@ def source() -> Source:
     return load_source(NetworkRequest("b0", weights="random", num_classes=10, resolution=75))
 
 
-@pytest.fixture(scope="module", params=["uint8-nhwc", "float32-nchw"])
-def input_kind(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(("uint8-nhwc", DYNAMIC), id="uint8-nhwc-dynamic"),
+        pytest.param(("float32-nchw", STATIC), id="float32-nchw-static"),
+        pytest.param(("uint8-nhwc", STATIC), id="uint8-nhwc-static", marks=pytest.mark.slow),
+        pytest.param(("float32-nchw", DYNAMIC), id="float32-nchw-dynamic", marks=pytest.mark.slow),
+    ],
+)
+def input_and_batch(request: pytest.FixtureRequest) -> tuple[str, BatchRange]:
     return request.param
 
 
-@pytest.fixture(scope="module", params=[STATIC, DYNAMIC], ids=["static", "dynamic"])
-def batch(request: pytest.FixtureRequest) -> BatchRange:
-    return request.param
+@pytest.fixture(scope="module")
+def input_kind(input_and_batch: tuple[str, BatchRange]) -> str:
+    return input_and_batch[0]
+
+
+@pytest.fixture(scope="module")
+def batch(input_and_batch: tuple[str, BatchRange]) -> BatchRange:
+    return input_and_batch[1]
 
 
 @pytest.fixture(scope="module")

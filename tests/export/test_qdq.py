@@ -106,6 +106,7 @@ def input_kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.mark.slow
 def test_the_graph_computes_what_the_simulation_does(
     source: Source, made: Made, scheme: QuantizationScheme, input_kind: str
 ) -> None:

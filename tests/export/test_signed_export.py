@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from click.testing import CliRunner
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 NETWORK = ("--weights", "random", "--resolution", "32", "--num-classes", "3", "--fp32")
 
 
+@pytest.mark.sample
 def test_the_bundle_is_signed_and_has_its_bill_of_materials(tmp_path: Path) -> None:
     private, public = write_keys(tmp_path, "key")
     place, names = tmp_path / "b", tmp_path / "names.txt"

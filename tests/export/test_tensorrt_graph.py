@@ -69,6 +69,7 @@ def bundle(request: pytest.FixtureRequest, of_precision: OfPrecision) -> Bundle:
     return of_precision(request.param)
 
 
+@pytest.mark.sample
 def test_the_export_leaves_an_engine_and_a_proof(bundle: Bundle) -> None:
     (engine,) = bundle.manifest.engines
     assert engine.library == "tensorrt-rtx"
@@ -104,7 +105,7 @@ def test_depthwise_convolutions_stay_in_fp16(bundle: Bundle) -> None:
         assert "DequantizeLinear" not in sources, node.name
 
 
-@pytest.mark.sample
+@pytest.mark.slow
 def test_the_int8_engine_is_smaller_than_that_of_fp16(of_precision: OfPrecision) -> None:
     bundles = {precision: of_precision(precision) for precision in ("fp16", "int8")}
     sizes = {

@@ -34,6 +34,7 @@ def inferred_from_the_whole(model: onnx.ModelProto) -> dict[str, int]:
     return {value.name: value.type.tensor_type.elem_type for value in values} | constants
 
 
+@pytest.mark.slow
 def test_the_types_of_a_network_are_those_that_onnx_infers_from_all_of_it(
     exported: onnx.ModelProto,
 ) -> None:

@@ -22,6 +22,11 @@ from effnet_edge.model.weights import fill_as_told
 
 TOLERANCE = 1e-4
 PAPER_VARIANTS = [f"b{index}" for index in range(8)]
+LARGE = ("b5", "b6", "b7", "b8")
+
+
+def large_ones_slow(names: list[str]) -> list[object]:
+    return [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in names]
 
 
 def take_over(ours: EfficientNet, theirs: nn.Module) -> None:
@@ -37,7 +42,7 @@ def assert_same_logits(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> N
     assert (expected - found).abs().max().item() <= TOLERANCE * max(1.0, scale)
 
 
-@pytest.mark.parametrize("name", PAPER_VARIANTS)
+@pytest.mark.parametrize("name", large_ones_slow(PAPER_VARIANTS))
 def test_logits_are_those_of_efficientnet_pytorch(name: str) -> None:
     x = picture(VARIANTS[name].resolution)
     theirs = randomized(efficientnet_pytorch_model(name), x)
@@ -47,7 +52,7 @@ def test_logits_are_those_of_efficientnet_pytorch(name: str) -> None:
     assert_same_logits(ours, theirs, x)
 
 
-@pytest.mark.parametrize("name", [*PAPER_VARIANTS, "b8"])
+@pytest.mark.parametrize("name", large_ones_slow([*PAPER_VARIANTS, "b8"]))
 def test_logits_are_those_of_geffnet(name: str) -> None:
     assert_as_geffnet(name, 150)
 

@@ -74,6 +74,7 @@ def foreign(model: onnx.ModelProto, reference: TorchClassifier) -> OnnxClassifie
     return OnnxClassifier(other, PREPROCESSING, "foreign").named_like(reference)
 
 
+@pytest.mark.sample
 def test_every_layer_and_activation_gets_its_name(
     network: TorchClassifier, exported: onnx.ModelProto
 ) -> None:
@@ -132,6 +133,7 @@ def torchscript_export(model: nn.Module, file: Path) -> onnx.ModelProto:
     return onnx.load(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ["geffnet", "efficientnet-pytorch"])
 def test_models_of_other_people_exported_by_their_own_means(
     origin: str, photos: np.ndarray, tmp_path: Path

@@ -130,6 +130,7 @@ def searched(
     return results
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("fault", planted_faults(), ids=lambda fault: f"{fault[0]} {fault[1]}")
 def test_each_planted_fault_is_detected_and_explained(searched, fault) -> None:
     planted, found = searched[fault]
@@ -191,6 +192,7 @@ def _in_bf16(path: Path, preprocessing: Preprocessing) -> OpenVinoClassifier | N
         return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(
     "pair", ["ONNX", "OpenVINO", "BF16", "FP16 weights", "Q/DQ", "INT8", "PyTorch"]

@@ -197,6 +197,7 @@ def test_a_gif_of_43_bytes_does_not_take_gigabytes(tmp_path: Path, size: tuple[i
     assert peak_of_decoding(path) < TWO_GIB
 
 
+@pytest.mark.slow
 def test_a_small_archive_of_a_huge_array_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "bomb.npz"
     np.savez_compressed(path, np.zeros((1 << 16, 1 << 13, 3), np.uint8))

@@ -54,6 +54,7 @@ def test_arrays_that_claim_gigabytes_are_refused(tmp_path: Path, compressed: boo
         read_arrays(tmp_path / "a.npz")
 
 
+@pytest.mark.slow
 def test_arrays_share_one_limit(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", a=np.zeros(3 << 28, np.uint8), b=np.zeros(3 << 28, "?"))
     with pytest.raises(ImageError, match=r"a\.npz: b\.npy is too large"):

@@ -15,6 +15,7 @@ from fake_backends import SummingBackend
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from once import AFRESH
 from runner_answers import pixels, started
 from tiny_bundles import tiny_model, truth, write_bundle
 
@@ -128,4 +129,6 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(deadline=None, max_examples=40, stateful_step_count=20)
+TestLife.settings = settings(
+    deadline=None, max_examples=40 if AFRESH in os.environ else 10, stateful_step_count=20
+)

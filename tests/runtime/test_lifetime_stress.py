@@ -82,6 +82,7 @@ class Visitors:
             self.wrong += 1
 
 
+@pytest.mark.sample
 @pytest.mark.usefixtures("interrupted_cleanup")
 def test_many_threads_runners_that_come_and_go_and_interrupts(
     bundle: Path, pytestconfig: pytest.Config
@@ -144,6 +145,7 @@ with EngineRunner.load(sys.argv[1], threads=1) as run:
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow(bundle: Path, pytestconfig: pytest.Config) -> None:
     """After the first tenth, which fills caches, the rest adds less than 4 MiB.
 

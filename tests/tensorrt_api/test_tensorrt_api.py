@@ -67,6 +67,7 @@ def rtx_stubs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return of_tensorrt_rtx(folder, "tensorrt")
 
 
+@pytest.mark.slow
 def test_the_api_is_that_of_tensorrt_rtx(rtx_stubs: Path) -> None:
     assert complaints(ROOT, rtx_stubs) == []
 
