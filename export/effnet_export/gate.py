@@ -48,12 +48,14 @@ ROUNDED_WEIGHTS: dict[OutputKind, Gate] = {
     "features": Gate(min_sqnr_db=50.0),
 }
 
-# The INT8 engine against the FP32 network. What people get from other tools starts at KL 0.09.
+# The INT8 engine against the FP32 network. Sound exports of trained networks are at 18 dB and 0.016
+# nats or better, what other tools give starts at 0.09 nats, and weights that overflow are at 10 dB:
+# docs/figures.md, "The INT8 gate". 6 dB are left to processors and networks of other kinds.
 INT8: dict[OutputKind, Gate] = {
-    "single-label": Gate(min_sqnr_db=8.0, max_kl=0.2),
-    "multi-label": Gate(min_sqnr_db=8.0, max_kl=0.05),
-    "regression": Gate(min_sqnr_db=8.0, max_nrmse=0.4),
-    "features": Gate(min_sqnr_db=8.0),
+    "single-label": Gate(min_sqnr_db=12.0, max_kl=0.05),
+    "multi-label": Gate(min_sqnr_db=12.0, max_kl=0.0125),
+    "regression": Gate(min_sqnr_db=12.0, max_nrmse=0.25),
+    "features": Gate(min_sqnr_db=12.0),
 }
 
 # How many times the noise of the simulation the Q/DQ graph may have, where chance is ruled out by
