@@ -58,6 +58,13 @@ INT8: dict[OutputKind, Gate] = {
     "features": Gate(min_sqnr_db=12.0),
 }
 
+# A budget that keeps well within the limits of INT8.
+_BUDGETS: dict[OutputKind, str] = {
+    "single-label": "--max-kl 0.02",
+    "multi-label": "--max-kl 0.005",
+    "regression": "--max-nrmse 0.1",
+}
+
 # How many times the noise of the simulation the Q/DQ graph may have, where chance is ruled out by
 # this many standard errors, and at most.
 NOISE_MARGIN = 2.0
@@ -65,6 +72,14 @@ STANDARD_ERRORS = 2.0
 LARGEST_MARGIN = 4.0
 
 BATCH_SIZE = 8
+
+
+def advice_for_int8(output: OutputKind) -> str:
+    """What to try where INT8 does not hold its gate, in words that end the error."""
+    budget = f", {_BUDGETS[output]}" if output in _BUDGETS else ""
+    return (
+        f"INT8 may cost this network too much: try more pictures (--calibration){budget} or --fp16"
+    )
 
 
 def simulation_gate(loss: ParityResult, uncertainty: float = 0.0) -> Gate:

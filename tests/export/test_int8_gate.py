@@ -17,7 +17,10 @@ from effnet_edge.model.source import Source, load_source
 from effnet_edge.parity import Gate
 from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
+from effnet_export import pipeline
 from effnet_export.gate import INT8, ParityGate
+from effnet_export.pipeline import export_bundle
+from effnet_export.request import ExportRequest
 
 if TYPE_CHECKING:
     from effnet_edge.model.network import EfficientNet
@@ -82,3 +85,27 @@ def test_the_limits_are_those_that_the_page_tells() -> None:
         re.findall(r"^\| (single-label|multi-label|regression|features) \| `(.*)` \|$", page, re.M)
     )
     assert told == {kind: limits.describe(kind) for kind, limits in INT8.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("bits", "told"),
+    [(8, "this processor has no VNNI.*--weight-bits 7"), (7, "try more pictures .*--max-kl 0.02")],
+)
+def test_a_failed_gate_says_what_to_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int, told: str
+) -> None:
+    strict = {"single-label": Gate(min_sqnr_db=90.0)}
+    monkeypatch.setattr("effnet_export.targets.INT8", strict)
+    monkeypatch.setattr(pipeline, "int8_overflows", lambda: True)
+    network = NetworkRequest("b0", weights="random", resolution=32, num_classes=3)
+    request = ExportRequest(
+        network,
+        target="onnxruntime",
+        precision="int8",
+        weight_bits=bits,
+        calibration_size=2,
+        output=tmp_path / "b",
+    )
+    with pytest.raises(GateError, match=told):
+        export_bundle(request)
