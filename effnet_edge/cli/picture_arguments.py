@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from effnet_edge.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 Named: TypeAlias = "str | Path | ShardMember | Video"
 
-_LIKE_A_CAMERA = re.compile(r"[0-9]+|/dev/video[0-9]+")
+_LIKE_A_CAMERA = re.compile(r"[0-9]+|/dev/video[0-9]+|(?:webcam|camera):?", re.IGNORECASE)
 _LIKE_AN_ADDRESS = re.compile(r"[a-z]+://.*", re.IGNORECASE)
 
 
@@ -47,6 +49,8 @@ def _named_by(argument: str, channels: int) -> Sequence[Named]:
     shards = [file for file in files if file.suffix.lower() == SHARD]
     if shards and len(shards) == len(files):
         return ImageSet.from_shards(shards, channels=channels).paths
+    if several and not files and Video.named(argument):
+        raise UsageError(f"{argument!r} matches no videos")
     videos = {file: video for file in files if (video := Video.named(file))}
     if videos and not files[0].is_dir():
         return _with_pictures(files, videos, channels)
@@ -70,9 +74,8 @@ def _with_pictures(files: list[Path], videos: dict[Path, Video], channels: int) 
 
 
 def _check_is_path(argument: str) -> None:
-    from effnet_edge.errors import UsageError
-
     if _LIKE_A_CAMERA.fullmatch(argument) and not Path(argument).is_file():
-        raise UsageError(f"{argument!r} does not exist; a camera is given as camera:{argument}")
+        camera = argument if re.search("[0-9]$", argument) else "0"
+        raise UsageError(f"{argument!r} does not exist; a camera is given as camera:{camera}")
     if _LIKE_AN_ADDRESS.fullmatch(argument) and not os.path.lexists(argument):
         raise UsageError(f"{argument!r} is an address, and nothing is downloaded: give a file")

@@ -39,7 +39,7 @@ VIDEO_EXTENSIONS = frozenset(
     )
 )
 
-_CAMERA = re.compile(r"camera:(?:([0-9]+)|(/dev/.+))")
+_CAMERA = re.compile(r"camera:(?:([0-9]+)|(/dev/.+))", re.IGNORECASE)
 _CHILD = (
     "import sys; sys.path[:] = sys.argv[2:]; "
     "import effnet_edge.pictures.video_child as c; c.main(sys.argv[1])"

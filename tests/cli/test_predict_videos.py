@@ -104,6 +104,8 @@ def test_a_damaged_video_is_a_line_and_the_others_are_answered(place: Path) -> N
 def test_what_makes_no_sense_is_refused() -> None:
     assert "camera:0" in refusal("0")
     assert "camera:/dev/video7" in refusal("/dev/video7")
+    assert "camera:0" in refusal("webcam")
+    assert refusal("*.mov") == "'*.mov' matches no videos"
     assert "nothing is downloaded" in refusal("https://example.org/a.jpg")
     assert "no camera /dev/video99" in refusal("camera:99")
     assert "does not exist" in refusal("none.mp4", "still.png")
