@@ -22,6 +22,7 @@ from effnet_calibration.quantized import simulate
 from effnet_calibration.schemes import SCHEMES
 from effnet_calibration.work import Settings
 from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
 from effnet_edge.parity import compare
 from effnet_edge.parity.models.torch import TorchClassifier
@@ -68,7 +69,7 @@ def judge(
 @click.option("--output", type=click.Path(path_type=Path), help="A Markdown file to write.")
 def main(calibration: str, evaluation: str, variant: str, output: Path | None) -> None:
     """Measure every step on the pictures of EVALUATION, calibrated on those of CALIBRATION."""
-    source = load_source(variant)
+    source = load_source(NetworkRequest(variant))
     folded = fold_batch_norm(source.network)
     observed = observe(folded, ImageSet.from_folder(calibration), source.preprocessing)
     pictures = ImageSet.from_folder(evaluation)

@@ -14,6 +14,7 @@ from effnet_edge.errors import (
 )
 
 if TYPE_CHECKING:
+    from effnet_edge.pictures.video import Frame, frames
     from effnet_edge.runtime import EngineRunner, Estimate, Prediction
 
 __version__ = "0.1.0"
@@ -23,11 +24,13 @@ __all__ = [
     "EffnetEdgeError",
     "EngineRunner",
     "Estimate",
+    "Frame",
     "ImageError",
     "NotFiniteError",
     "Prediction",
     "UsageError",
     "__version__",
+    "frames",
 ]
 
 
@@ -37,6 +40,10 @@ def __getattr__(name: str) -> object:
         from effnet_edge import runtime
 
         return getattr(runtime, name)
+    if name in ("Frame", "frames"):
+        from effnet_edge.pictures import video
+
+        return getattr(video, name)
     raise AttributeError(f"module 'effnet_edge' has no attribute {name!r}")
 
 

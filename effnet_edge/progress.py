@@ -7,7 +7,7 @@ from collections.abc import Callable
 Progress = Callable[[str, int, int], None]
 """Called with the name of a part of the work, how much of it is done, and all of it.
 
-In steps, pictures or bytes: whatever the part counts.
+In steps, pictures or bytes: whatever the part counts; all of it is 0 where it is not known.
 """
 
 Steps = Callable[[int, int], None]

@@ -148,7 +148,7 @@ def progress_bar(label: str) -> Iterator[Steps]:
         task = progress.add_task(label, total=None)
 
         def update(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
+            progress.update(task, completed=done, total=total or None)
 
         yield update
 

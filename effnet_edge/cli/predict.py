@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from effnet_edge.cli.answered import Answered
 from effnet_edge.cli.common import (
     common_options,
     complain,
     console,
     print_json,
     progress_bar,
+    say,
     settings,
 )
 from effnet_edge.cli.engine import engine_options
@@ -23,16 +23,15 @@ from effnet_edge.cli.lines_file import ERROR, PICTURE, LinesFile
 from effnet_edge.cli.lines_options import lines_options
 from effnet_edge.cli.picture_arguments import named_pictures
 from effnet_edge.cli.signatures import trusted_option
+from effnet_edge.errors import EffnetEdgeError, UsageError
 from effnet_edge.text import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
-    from effnet_edge.cli.picture_arguments import Named
-    from effnet_edge.errors import EffnetEdgeError
+    from effnet_edge.cli.answered import Told
+    from effnet_edge.pictures.video import Video
     from effnet_edge.runtime import EngineRunner, Estimate, Prediction
-
-Told: TypeAlias = Callable[[Any, str], list[Any]]
 
 
 @click.command("predict", short_help="Classify pictures with a bundle.")
@@ -48,6 +47,12 @@ Told: TypeAlias = Callable[[Any, str], list[Any]]
     type=click.FloatRange(0, 1),
     help="Of a multi-label bundle: the least probability of a class. [default: 0.5]",
 )
+@click.option(
+    "--every",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Of a video or a camera: a frame every so many seconds. [default: all frames]",
+)
 @lines_options
 @engine_options
 @trusted_option
@@ -59,6 +64,7 @@ def command(
     images: tuple[str, ...],
     top: int | None,
     threshold: float | None,
+    every: float | None,
     jsonl: Path | None,
     resume: bool,
     device: str | None,
@@ -71,10 +77,12 @@ def command(
     IMAGE is a file, a folder of them, a pattern in quotes, such as 'in/**/*.jpg', a tar archive of
     pictures or a CSV file with a column path.
 
+    It may be a video, too, or a camera, as camera:0. Each frame is answered as it comes, and is
+    named by its time in seconds: clip.mp4#t=1.200. Ctrl-C ends it, and a camera has no other end.
+
     A picture that cannot be used, or has no finite answer, is named on standard error, or has its
     error in the file of --jsonl, and the exit code is then 1.
     """
-    from effnet_edge.errors import UsageError
     from effnet_edge.runtime import EngineRunner
 
     if resume and jsonl is None:
@@ -83,14 +91,18 @@ def command(
         bundle, device=device, threads=threads, precision=precision, trusted=trusted
     )
     with loaded as runner:
-        pictures = named_pictures(images, runner.manifest.input.channels)
-        told = _told_by(runner, top, threshold)
+        named = Answered(
+            runner,
+            named_pictures(images, runner.manifest.input.channels),
+            _told_by(runner, top, threshold),
+            every,
+        )
+        named.check(resume=resume, at_the_end=settings().json and jsonl is None)
         if jsonl is None:
-            failed = _show(runner, pictures, told)
+            failed = _show(named, best_only=top is None)
         else:
-            work = _work(runner, top, threshold)
-            with LinesFile(jsonl, work, resume=resume) as lines:
-                failed = _write(runner, pictures, told, lines)
+            with LinesFile(jsonl, _work(named, top, threshold), resume=resume) as lines:
+                failed = _write(named, lines)
     context.exit(1 if failed else 0)
 
 
@@ -105,41 +117,67 @@ def _told_by(runner: EngineRunner, top: int | None, threshold: float | None) -> 
     return Classes(output.kind, runner.labels, top, threshold).of
 
 
-def _answers(
-    runner: EngineRunner, pictures: Iterable[Named], told: Told, batch_size: int
-) -> Iterator[tuple[str, Sequence[Prediction | Estimate] | EffnetEdgeError]]:
-    """The name of each picture and its answer, or why it has none; decoded ahead."""
-    from effnet_edge.pictures.ahead import in_order
-    from effnet_edge.pictures.sources import read_picture
-    from effnet_edge.runtime.answers import each_answer
+def _show(named: Answered, *, best_only: bool) -> int:
+    """Print the answers to pictures at the end, to frames as they come; how many errors there were.
 
-    read = partial(read_picture, preprocessing=runner.manifest.preprocessing)
-    yield from each_answer(in_order(read, pictures), runner.infer, told, batch_size=batch_size)
+    Args:
+        best_only: of a frame the most probable class alone.
+    """
+    if settings().json:
+        answers, failed = _collected(named)
+        _report_json(named.runner, answers)
+        return failed
+    answers, failed = _collected(named.pictures_alone())
+    _report(answers)
+    for video in named.videos:
+        failed += _show_frames(named, video, best_only=best_only)
+    return failed
 
 
-def _show(runner: EngineRunner, pictures: dict[str, Named], told: Told) -> int:
-    """Print the answers at the end, and errors as they come; how many there were."""
-    from effnet_edge.errors import EffnetEdgeError, UsageError
-
+def _collected(named: Answered) -> tuple[dict[str, Sequence[Prediction | Estimate]], int]:
+    """The answers by name, and how many errors there were, which are told as they come."""
     answers: dict[str, Sequence[Prediction | Estimate]] = {}
-    found = _answers(runner, pictures.values(), told, batch_size=1)
+    failed = 0
     with progress_bar("classifying") as progress:
-        for done, (path, answer) in enumerate(found, start=1):
-            if isinstance(answer, UsageError):
-                raise answer
+        for done, (name, answer) in enumerate(named.answers(batch_size=1), start=1):
             if isinstance(answer, EffnetEdgeError):
-                complain(str(answer))
+                failed += 1
+                _complain_of(answer)
             else:
-                answers[path] = answer
-            progress(done, len(pictures))
-    _report(runner, answers)
-    return len(pictures) - len(answers)
+                answers[name] = answer
+            progress(done, named.total)
+    return answers, failed
 
 
-def _work(runner: EngineRunner, top: int | None, threshold: float | None) -> dict[str, Any]:
+def _show_frames(named: Answered, video: Video, *, best_only: bool) -> int:
+    """Print a line for each frame of a video as it is answered; how many errors there were."""
+    done = failed = 0
+    for name, answer in named.of_video(video, batch_size=1):
+        if isinstance(answer, EffnetEdgeError):
+            failed += 1
+            _complain_of(answer)
+            continue
+        done += 1
+        told = [f"{_told(each)} {plain(each.label)}" for each in answer]
+        single = best_only and named.runner.manifest.output.kind == "single-label"
+        line = ", ".join(told[:1] if single else told) or "no class reaches the threshold"
+        click.echo(f"{plain(name)}  {line}")
+    say(f"{video}: {done} frames answered" + (f", {failed} damaged" if failed else ""))
+    return failed
+
+
+def _complain_of(error: EffnetEdgeError) -> None:
+    """Tell it and go on, unless what was asked for makes no sense."""
+    if isinstance(error, UsageError):
+        raise error
+    complain(str(error))
+
+
+def _work(named: Answered, top: int | None, threshold: float | None) -> dict[str, Any]:
     from effnet_edge.bundle.content import sha256
     from effnet_edge.bundle.manifest import MANIFEST_FILE
 
+    runner = named.runner
     return {
         "effnet-edge": "predict",
         "model": runner.name,
@@ -149,24 +187,22 @@ def _work(runner: EngineRunner, top: int | None, threshold: float | None) -> dic
         "execution_precision": runner.execution_precision,
         "top": top,
         "threshold": threshold,
+        "every": named.every,
     }
 
 
-def _write(runner: EngineRunner, pictures: dict[str, Named], told: Told, lines: LinesFile) -> int:
+def _write(named: Answered, lines: LinesFile) -> int:
     """Write a line for each picture that has none; how many of the file's tell an error."""
-    from effnet_edge.errors import EffnetEdgeError
-
-    missing = [picture for name, picture in pictures.items() if name not in lines.done]
-    before = len(pictures) - len(missing)
-    found = _answers(runner, missing, told, runner.manifest.batch.optimum)
+    before = len(lines.done)
+    found = named.answers(named.runner.manifest.batch.optimum, lines.done)
     with progress_bar("classifying") as progress:
-        progress(before, len(pictures))
+        progress(before, named.total)
         for done, (path, answer) in enumerate(found, start=before + 1):
             if isinstance(answer, EffnetEdgeError):
                 lines.write({PICTURE: path, ERROR: str(answer)})
             else:
                 lines.write({PICTURE: path, "predictions": [asdict(each) for each in answer]})
-            progress(done, len(pictures))
+            progress(done, named.total)
     counts = {"answered": len(lines.done) - lines.failed, "failed": lines.failed}
     if settings().json:
         print_json({"jsonl": str(lines.path), "before": before, **counts})
@@ -178,21 +214,22 @@ def _write(runner: EngineRunner, pictures: dict[str, Named], told: Told, lines: 
     return lines.failed
 
 
-def _report(runner: EngineRunner, answers: dict[str, Sequence[Prediction | Estimate]]) -> None:
-    if settings().json:
-        print_json(
-            {
-                "bundle": str(runner.bundle.path),
-                "output": runner.manifest.output.kind,
-                "device": runner.device,
-                "execution_precision": runner.execution_precision,
-                "images": {
-                    path: [asdict(prediction) for prediction in predictions]
-                    for path, predictions in answers.items()
-                },
-            }
-        )
-        return
+def _report_json(runner: EngineRunner, answers: dict[str, Sequence[Prediction | Estimate]]) -> None:
+    print_json(
+        {
+            "bundle": str(runner.bundle.path),
+            "output": runner.manifest.output.kind,
+            "device": runner.device,
+            "execution_precision": runner.execution_precision,
+            "images": {
+                path: [asdict(prediction) for prediction in predictions]
+                for path, predictions in answers.items()
+            },
+        }
+    )
+
+
+def _report(answers: dict[str, Sequence[Prediction | Estimate]]) -> None:
     from rich.table import Table
 
     for path, predictions in answers.items():

@@ -28,14 +28,20 @@ class ProgressLines:
         self._started = self._told = clock()
 
     def update(self, part: str, done: int, total: int) -> None:
-        """`done` of `total` steps of a part are done; the time left is reckoned for each part."""
+        """`done` of `total` steps of a part are done; the time left is reckoned for each part.
+
+        Where the total is not known, 0, only what is done is told.
+        """
         now = self._clock()
         if part != self._part:
             # What was done before is not timed: nobody told when it began.
             self._part, self._first, self._started = part, done, now
-        if now - self._told < EVERY_SECONDS or done >= total:
+        if now - self._told < EVERY_SECONDS or 0 < total <= done:
             return
         self._told = now
+        if not total:
+            self._tell(f"{part}: {done} done")
+            return
         timed = done - self._first
         left = (now - self._started) * (total - done) / timed if timed else 0.0
         self._tell(f"{part}: {done} of {total}{_told_left(left)}")

@@ -116,7 +116,7 @@ def decode(source: ImageSource, channels: int = 3) -> Pixels:
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         name = repr(str(path))
-        with _open(path) as stream:
+        with open_file(path) as stream:
             if path.suffix.lower() in ARRAY_EXTENSIONS:
                 return _convert_array(read_array(stream, name), channels, name)
             return _decode_stream(stream, channels, name)
@@ -149,15 +149,16 @@ def describe(array: npt.NDArray[np.generic]) -> str:
     return f"{array.dtype} ({', '.join(map(str, array.shape))})"
 
 
-def _open(path: Path) -> BinaryIO:
+def open_file(path: Path, what: str = "picture") -> BinaryIO:
+    """Open a file of a picture, or of something else; raises as `decode` does."""
     name = repr(str(path))
     try:
         # Looked at before it is opened: opening a named pipe would wait for ever.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise ImageError(f"{name} is not a file; give the path of a picture")
+            raise ImageError(f"{name} is not a file; give the path of a {what}")
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UsageError(f"{name} does not exist; check the path of the picture") from error
+        raise UsageError(f"{name} does not exist; check the path of the {what}") from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError(f"{name} cannot be opened: {reason}") from error

@@ -34,7 +34,7 @@ from effnet_export.budget import mixed_within_budget
 from effnet_export.calibration import calibration_table
 from effnet_export.drafting import CALIBRATION_FILE, draft_manifest
 from effnet_export.fp16 import type_fp16
-from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate
+from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate, advice_for_int8
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.pictures import CalibratedOn, ExportPictures
 from effnet_export.qdq import quantize_graph, without_pairs
@@ -349,31 +349,35 @@ class _ExportRun:
         return Bundle(self._staging, recorded, tuple(labels) if labels else None)
 
     def _check_engine(self, draft: Manifest, gate: ParityGate) -> None:
-        try:
-            threads = None if self._target.built_on_device else THREADS
-            with EngineRunner.of(self._draft_bundle(draft), threads=threads) as runner:
-                # Not the folder's, which has a random part until it is finished.
-                runner.name = self._target.name
-                self._check_finished(self._target.name, runner, runner.manifest.batch, gate)
-        except GateError as error:
-            full_range = self._target.scheme == ASYMMETRIC_UINT8
-            if self._precision == "int8" and full_range and int8_overflows():
-                raise GateError(f"{error}; {INT8_OVERFLOWS}") from error
-            raise
+        threads = None if self._target.built_on_device else THREADS
+        with EngineRunner.of(self._draft_bundle(draft), threads=threads) as runner:
+            # Not the folder's, which has a random part until it is finished.
+            runner.name = self._target.name
+            self._check_finished(self._target.name, runner, runner.manifest.batch, gate)
 
     def _check_finished(
         self, stage: str, candidate: Classifier, batch: BatchRange, gate: ParityGate
     ) -> None:
         """What people will run must hold at every batch size that they may call it with."""
-        self._parity.append(
-            gate.check(
+        try:
+            found = gate.check(
                 stage,
                 candidate,
                 self._target.gates(self._precision),
                 sizes=sizes_to_check(batch),
                 own_answers_db=OWN_ANSWERS_DB[self._precision],
             )
-        )
+        except GateError as error:
+            if self._precision != "int8":
+                raise
+            raise GateError(f"{error}; {self._advice()}") from error
+        self._parity.append(found)
+
+    def _advice(self) -> str:
+        """What may help where INT8 does not hold its gate."""
+        if self._target.scheme == ASYMMETRIC_UINT8 and int8_overflows():
+            return INT8_OVERFLOWS
+        return advice_for_int8(self._loaded.source.network.output_kind)
 
     def latency(self, bundle: Bundle) -> tuple[ModelTiming, ModelTiming] | None:
         """Time the model with all tensors in INT8 and the finished bundle in turns."""

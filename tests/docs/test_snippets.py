@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import re
 import shutil
-import sys
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from tiny_bundles import CLASSES, LABELS, tiny_model, write_bundle
+from video_makers import write_video
 
 from effnet_edge.bundle import OutputSpec
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 ROOT = Path(__file__).parents[2]
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -34,27 +28,12 @@ def snippets() -> list[tuple[str, str]]:
     return found
 
 
-class Camera:
-    """What OpenCV gives: three BGR frames, and then no more."""
-
-    def __init__(self, source: int) -> None:
-        assert source == 0
-        self.left = 3
-
-    def read(self) -> tuple[bool, npt.NDArray[np.uint8] | None]:
-        self.left -= 1
-        return (True, np.zeros((20, 30, 3), np.uint8)) if self.left >= 0 else (False, None)
-
-
 @pytest.fixture
 def in_a_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with the example, a picture of one's own, and a webcam."""
+    """A working directory with the example, and a picture of one's own."""
     (tmp_path / "examples").mkdir()
     for copy in ("examples/espresso.jpg", "picture.jpg"):
         shutil.copy(ROOT / "examples/espresso.jpg", tmp_path / copy)
-    opencv = ModuleType("cv2")
-    opencv.VideoCapture = Camera  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "cv2", opencv)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -65,6 +44,8 @@ def write_what_it_loads(text: str, folder: Path) -> None:
         labels = None if kind == "features" else LABELS
         output = OutputSpec("logits", CLASSES, kind)
         write_bundle(folder / name, "openvino", tiny_model(batch="N"), labels, output=output)
+    if "clip.mp4" in text:
+        write_video(folder / "clip.mp4", frames=11)
 
 
 @pytest.mark.sample
@@ -88,10 +69,11 @@ def test_they_are_found_where_they_stand() -> None:
     assert {"README.md", "docs/first-int8.md", "docs/your-model.md"} <= set(pages)
 
 
-def test_the_snippet_of_the_webcam_names_three_frames(
+def test_the_snippet_of_the_video_tells_its_frames(
     in_a_clone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (text,) = [text for _, text in snippets() if "VideoCapture" in text]
+    (text,) = [text for _, text in snippets() if "clip.mp4" in text]
     write_what_it_loads(text, in_a_clone)
-    exec(compile(text, "webcam", "exec"), {})
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    exec(compile(text, "video", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == ["0.0", "0.5", "1.0"]

@@ -20,6 +20,7 @@ import torch
 from bundle_writer import write_bundle as write_tf_bundle
 from PIL import Image
 from tiny_bundles import LABELS, manifest, quantized_model, tiny_model
+from video_makers import write_video
 
 from effnet_calibration.quantization import (
     BIASES,
@@ -271,3 +272,12 @@ def with_exif(image_format: str) -> list[bytes]:
     exif = Image.Exif()
     exif[0x0112] = 6
     return pictures(image_format, "RGB", exif=exif.tobytes())
+
+
+def videos() -> list[bytes]:
+    with tempfile.TemporaryDirectory() as folder:
+        kinds = {"a.mp4": "libx264", "a.mkv": "libvpx", "a.avi": "mpeg4", "a.ts": "mpeg4"}
+        paths = [
+            write_video(Path(folder) / name, frames=4, codec=codec) for name, codec in kinds.items()
+        ]
+        return [path.read_bytes() for path in paths]

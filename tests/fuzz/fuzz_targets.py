@@ -22,6 +22,7 @@ from effnet_edge.parity.measures.gate_file import read_limits
 from effnet_edge.pictures.csv_files import csv_rows
 from effnet_edge.pictures.decoding import decode
 from effnet_edge.pictures.image import Preprocessing
+from effnet_edge.pictures.video import frames
 from effnet_edge.runtime.backend import EngineSpec, load_backend
 from effnet_edge.runtime.interface import interface_of
 from effnet_export.logits_file import read_logits
@@ -106,6 +107,10 @@ def _logits(data: bytes, folder: Path) -> Any:
     return read_logits(_file(folder, "a.npz", data), normal)
 
 
+def _video(data: bytes, folder: Path) -> Any:
+    return [frame.pixels for frame in frames(_file(folder, "a.mp4", data))]
+
+
 def _picture(data: bytes, _: Path) -> Any:
     return decode(data)
 
@@ -151,5 +156,6 @@ TARGETS: dict[str, Target] = {
     "csv": Target(corpus.csv_files, _csv),
     "arrays": Target(corpus.array_files, _array),
     "logits": Target(corpus.logits_files, _logits),
+    "video": Target(corpus.videos, _video, every=40),
     **{name: Target(make, _picture) for name, make in _PICTURES.items()},
 }

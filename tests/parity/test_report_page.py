@@ -169,6 +169,19 @@ def test_speed_is_shown_where_it_was_measured_and_only_there() -> None:
     assert "in 50 rounds all models took turns" in text
 
 
+@pytest.mark.parametrize(
+    ("times", "rounds"), [(0.96, (0.95, 0.97)), (1.3, (0.9, 1.8)), (1.04, (1.03, 1.06))]
+)
+def test_what_the_rounds_do_not_tell_apart_is_about_as_fast(
+    times: float, rounds: tuple[float, float]
+) -> None:
+    document = timed(int8=0.5)
+    document["candidates"][1]["cost"] |= {"times_as_fast": times, "middle_half": rounds}
+    text = text_of(render_html(document))
+    assert "; about as fast as fp32" in text
+    assert "times as long" not in text
+
+
 def test_a_second_model_of_the_baselines_name_has_its_own_speed() -> None:
     document = timed(int8=0.5)
     document["candidates"][1]["candidate"] = "fp32"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from effnet_edge.errors import CheckpointError, first_line
+from effnet_edge.processes import limit_memory, limit_processor
 
 if TYPE_CHECKING:
     import h5py
@@ -48,7 +49,8 @@ def main(name: str, seconds: int) -> None:
     except ModuleNotFoundError:
         _send(sys.stdout.buffer, {"error": None})
         return
-    _limit(seconds, _SPARE_BYTES + _MOST_EXPANSION * len(data))
+    limit_processor(seconds)
+    limit_memory(_SPARE_BYTES + _MOST_EXPANSION * len(data))
     try:
         variables, description = read_variables(name, data)
     except CheckpointError as error:
@@ -65,20 +67,6 @@ def main(name: str, seconds: int) -> None:
 def _send(output: BinaryIO, header: dict[str, Any]) -> None:
     content = json.dumps(header).encode()
     output.write(len(content).to_bytes(LENGTH_BYTES, "little") + content)
-
-
-def _limit(seconds: int, more_bytes: int) -> None:
-    """Hold this process to so much more of the processor and of memory than it has had."""
-    import resource
-
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    end = int(used.ru_utime + used.ru_stime) + 1 + seconds
-    resource.setrlimit(resource.RLIMIT_CPU, (end, end))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with open("/proc/self/statm", encoding="ascii") as sizes:  # noqa: PTH123 - no pathlib here
-        pages = int(sizes.read().split()[0])
-    most = pages * resource.getpagesize() + more_bytes
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 def read_variables(name: str, data: bytes) -> tuple[Variables, str | None]:

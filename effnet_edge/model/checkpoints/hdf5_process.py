@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +18,7 @@ import numpy as np
 from effnet_edge.errors import BackendError, CheckpointError
 from effnet_edge.extras import install_hint
 from effnet_edge.model.checkpoints.hdf5_child import LENGTH_BYTES
+from effnet_edge.processes import places_of_code
 
 if TYPE_CHECKING:
     from effnet_edge.model.checkpoints.hdf5_child import Variables
@@ -65,7 +65,7 @@ def read_hdf5(name: str, data: bytes) -> Hdf5Content:
 
 def _answer_of_child(name: str, data: bytes) -> bytes:
     seconds = _SECONDS + len(data) // _BYTES_A_SECOND
-    command = [sys.executable, "-I", "-c", _CHILD, name, str(seconds), *_places_of_code()]
+    command = [sys.executable, "-I", "-c", _CHILD, name, str(seconds), *places_of_code()]
     try:
         child = subprocess.run(
             command,
@@ -92,16 +92,6 @@ def _endless(name: str, seconds: int) -> CheckpointError:
         f"{name} is truncated or damaged: copy it again (the HDF5 library did not come to its "
         f"end in {seconds} s)"
     )
-
-
-def _places_of_code() -> list[str]:
-    """Where this process finds its modules, but for the current directory.
-
-    The checkpoint may lie there, and beside it a `numpy.py` that came with it.
-    """
-    own, here = Path(__file__).parents[3], Path.cwd()
-    places = [Path(each) for each in sys.path if Path(each).is_absolute()]
-    return [str(each) for each in places if each == own or each != here]
 
 
 def _content(name: str, answer: bytes) -> Hdf5Content:

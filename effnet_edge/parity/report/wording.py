@@ -22,7 +22,7 @@ STATES: dict[State, str] = {
 }
 """What a person is told of each."""
 
-_ABOUT_EQUAL = 0.03
+_ABOUT_EQUAL = 0.05
 _FRACTIONS = ((1 / 2, "half"), (1 / 3, "a third"), (1 / 4, "a quarter"), (1 / 5, "a fifth"))
 _SAME_SIZE = 0.02
 
@@ -157,8 +157,9 @@ def speed_of(document: Document, candidate: Document) -> str:
     times, baseline = candidate["cost"]["times_as_fast"], document["baseline"]
     if times is None or is_baseline(document, candidate):
         return ""
-    if abs(times - 1) <= _ABOUT_EQUAL:
-        return f"as fast as {baseline['name']}"
+    low, high = candidate["cost"]["middle_half"] or (times, times)
+    if abs(times - 1) <= _ABOUT_EQUAL or low <= 1 <= high:
+        return f"about as fast as {baseline['name']}"
     if times < 1:
         return f"takes {_rounded(1 / times)} times as long as {baseline['name']}"
     return f"{_rounded(times)} times as fast as {baseline['name']}"
