@@ -12,6 +12,9 @@ _CPUINFO = Path("/proc/cpuinfo")
 _DPKG_STATUS = Path("/var/lib/dpkg/status")
 
 _X86 = frozenset({"x86_64", "amd64", "i686"})
+_ARM = frozenset({"aarch64", "arm64"})
+# Linux's name for vector arithmetic in FP16 (Armv8.2, FEAT_FP16).
+_ARM_FP16 = "asimdhp"
 # Linux's names for the instructions that add products of bytes in 32 bit (Intel, "Intel
 # Architecture Instruction Set Extensions", VPDPBUSD and TDPBUSD).
 _VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
@@ -19,6 +22,14 @@ _VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 INT8_OVERFLOWS = (
     "this processor has no VNNI: OpenVINO and ONNX Runtime add pairs of INT8 products in 16 bit "
     "here, and large ones overflow: use --weight-bits 7"
+)
+
+OPENVINO_INT8_ON_ARM = (
+    "OpenVINO computes the convolutions of an INT8 model in FP16 on ARM processors"
+)
+NO_FP16_ON_ARM = (
+    f"{OPENVINO_INT8_ON_ARM}, and this one has no FP16 arithmetic (it came with Armv8.2): use a "
+    "bundle made with --fp32, or with --target onnxruntime"
 )
 
 
@@ -52,8 +63,9 @@ def processor_name(cpuinfo: Path = _CPUINFO) -> str:
 
 
 def instruction_sets(cpuinfo: Path = _CPUINFO) -> frozenset[str]:
-    """Give Linux's names of the x86 instruction sets here ("avx512_vnni"); none where unknown."""
-    return frozenset(next(iter(_cpuinfo_values(cpuinfo, "flags")), "").split())
+    """Give Linux's names of the instruction sets here ("avx512_vnni"); none where unknown."""
+    told = (*_cpuinfo_values(cpuinfo, "flags"), *_cpuinfo_values(cpuinfo, "Features"))
+    return frozenset(next(iter(told), "").split())
 
 
 def int8_overflows(cpuinfo: Path = _CPUINFO, machine: str | None = None) -> bool:
@@ -66,6 +78,20 @@ def int8_overflows(cpuinfo: Path = _CPUINFO, machine: str | None = None) -> bool
         return False
     sets = instruction_sets(cpuinfo)
     return bool(sets) and _VNNI.isdisjoint(sets)
+
+
+def is_arm(machine: str | None = None) -> bool:
+    """Whether this is a 64-bit ARM processor."""
+    return (machine or platform.machine()).lower() in _ARM
+
+
+def is_arm_without_fp16(cpuinfo: Path = _CPUINFO, machine: str | None = None) -> bool:
+    """Whether this ARM processor computes no FP16, as a Cortex-A72; False where nothing is known.
+
+    Such a core loads FP16 as numbers, but has no arithmetic on them.
+    """
+    sets = instruction_sets(cpuinfo)
+    return is_arm(machine) and bool(sets) and _ARM_FP16 not in sets
 
 
 def find_gpu(index: int = 0) -> Gpu | None:

@@ -12,10 +12,17 @@ import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from effnet_edge.machine import Gpu, find_gpu, int8_overflows, jetpack_version
+from effnet_edge.machine import Gpu, find_gpu, int8_overflows, is_arm_without_fp16, jetpack_version
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# As Linux tells it of both.
+CORTEX_A72 = "Features\t: fp asimd evtstrm crc32 cpuid\n"
+NEOVERSE_N1 = (
+    "Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm "
+    "lrcpc dcpop asimddp ssbs\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +43,23 @@ def test_what_the_flags_tell(tmp_path: Path, machine: str, text: str, overflows:
 
 def test_without_cpuinfo_nothing_is_claimed(tmp_path: Path) -> None:
     assert not int8_overflows(tmp_path / "missing", "x86_64")
+    assert not is_arm_without_fp16(tmp_path / "missing", "aarch64")
+
+
+@pytest.mark.parametrize(
+    ("machine", "text", "lacks"),
+    [
+        ("aarch64", CORTEX_A72, True),
+        ("arm64", NEOVERSE_N1, False),
+        ("aarch64", "processor : 0\n", False),
+        ("x86_64", "flags : avx2\n", False),
+    ],
+)
+def test_which_arm_processors_compute_no_fp16(
+    tmp_path: Path, machine: str, text: str, lacks: bool
+) -> None:
+    (tmp_path / "cpuinfo").write_text(text)
+    assert is_arm_without_fp16(tmp_path / "cpuinfo", machine) == lacks
 
 
 def test_both_libraries_lose_large_sums_exactly_where_that_is_said() -> None:

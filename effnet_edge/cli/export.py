@@ -31,6 +31,7 @@ from effnet_edge.cli.network_options import (
 )
 from effnet_edge.cli.signatures import signing_key_of, signing_option
 from effnet_edge.cli.variant_names import VariantName
+from effnet_edge.machine import OPENVINO_INT8_ON_ARM
 from effnet_edge.outputs import told_outputs
 from effnet_edge.targets import TARGETS
 from effnet_edge.text import plain
@@ -239,6 +240,7 @@ def _report(result: ExportResult, key: SigningKey | None) -> None:
         markup=False,
     )
     _ask_for_labels(bundle)
+    _warn_of_arm(bundle)
     say(_next_step(bundle))
 
 
@@ -253,6 +255,11 @@ def _ask_for_labels(bundle: Bundle) -> None:
     if bundle.labels is None and output.kind != "features" and output.classes > 1:
         told = told_outputs(output.kind, output.classes)
         say(f"its {told} have no names: export it with --labels FILE")
+
+
+def _warn_of_arm(bundle: Bundle) -> None:
+    if (bundle.manifest.target, bundle.manifest.precision) == ("openvino", "int8"):
+        say(f"{OPENVINO_INT8_ON_ARM}, from Armv8.2 on: for those export it with --fp32 or --fp16")
 
 
 def _next_step(bundle: Bundle) -> str:

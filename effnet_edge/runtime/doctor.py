@@ -8,6 +8,7 @@ from importlib import metadata, resources
 import numpy as np
 
 from effnet_edge.errors import EffnetEdgeError
+from effnet_edge.machine import is_arm, is_arm_without_fp16
 from effnet_edge.runtime.backend import EngineSpec, load_backend
 from effnet_edge.targets import TARGETS, Target
 
@@ -59,6 +60,16 @@ def _probe(row: Target) -> str:
             logits = backend.infer(_PROBE_PIXELS)
             if not np.allclose(logits, _PROBE_LOGITS, atol=1e-3):
                 raise EffnetEdgeError(f"{row.title} gives wrong numbers: {logits.tolist()}")
-            return f"runs {backend.execution_precision} on {backend.device}"
+            runs = f"runs {backend.execution_precision} on {backend.device}"
+            return "; ".join(filter(None, (runs, _int8_on_arm(row))))
         finally:
             backend.close()
+
+
+def _int8_on_arm(row: Target) -> str:
+    """What becomes of INT8 models, where that is not INT8; empty elsewhere."""
+    if row.name != "openvino" or not is_arm():
+        return ""
+    if is_arm_without_fp16():
+        return "INT8 models do not load: this processor has no FP16 arithmetic"
+    return "convolutions of INT8 models run in FP16"

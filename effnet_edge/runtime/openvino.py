@@ -6,7 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.machine import NO_FP16_ON_ARM, is_arm_without_fp16
 from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision
 from effnet_edge.runtime.demand.openvino_layers import refuse_foreign_ir
 from effnet_edge.runtime.demand.openvino_steps import refuse_greedy_openvino
@@ -126,6 +127,8 @@ def compile_model(model: Any, spec: EngineSpec) -> Any:
     try:
         compiled = core.compile_model(model, device, _config(spec))
     except RuntimeError as error:
+        if spec.model_precision == "int8" and is_arm_without_fp16():
+            raise BackendError(f"{spec.model_path}: cannot be loaded: {NO_FP16_ON_ARM}") from error
         raise load_error(spec, "OpenVINO", openvino.__version__, error) from error
     if spec.precision is not None and not _is_virtual(device):
         _refuse_other_precision(compiled, spec.precision, device)

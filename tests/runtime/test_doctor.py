@@ -34,6 +34,23 @@ def test_backends_that_are_installed_work() -> None:
         assert status.detail == "runs FP32 on CPU"
 
 
+@pytest.mark.parametrize(
+    ("lacks_fp16", "told"),
+    [
+        (False, "; convolutions of INT8 models run in FP16"),
+        (True, "; INT8 models do not load: this processor has no FP16 arithmetic"),
+    ],
+)
+def test_on_arm_it_is_said_what_becomes_of_int8(
+    monkeypatch: pytest.MonkeyPatch, lacks_fp16: bool, told: str
+) -> None:
+    monkeypatch.setattr(doctor, "is_arm", lambda: True)
+    monkeypatch.setattr(doctor, "is_arm_without_fp16", lambda: lacks_fp16)
+    details = {status.name: status.detail for status in available_backends()}
+    assert details["openvino"] == f"runs FP32 on CPU{told}"
+    assert details["onnxruntime"] == "runs FP32 on CPU"
+
+
 @pytest.mark.skipif(find_gpu() is not None, reason="there is a GPU")
 def test_tensorrt_rtx_without_a_gpu_says_that() -> None:
     pytest.importorskip("tensorrt_rtx")
