@@ -41,7 +41,7 @@ class LiteRtBackend:
         batch = spec.interface.inputs[0].shape[0].least if spec.interface else 1
         model = checked_litert(self._content, spec.model_path, batch)
         self.execution_precision = precision_of_litert(model)
-        _refuse_unsupported(spec, self.execution_precision)
+        refuse_unsupported(spec, self.execution_precision)
         spec.check(interface_of_litert(model))
         self._idle = deque([self._opened()])
 
@@ -86,7 +86,12 @@ def installed_version() -> str:
     return metadata.version(TARGETS["litert"].package)
 
 
-def _refuse_unsupported(spec: EngineSpec, runs: str) -> None:
+def refuse_unsupported(spec: EngineSpec, runs: str) -> None:
+    """Raise UsageError for a device, a mode or a precision that LiteRT does not have.
+
+    Args:
+        runs: what the model runs in, as `precision_of_litert` tells.
+    """
     if spec.device is not None and spec.device.lower() != "cpu":
         raise UsageError(f"device {spec.device!r} is not available to LiteRT here: choose from CPU")
     if spec.throughput:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from effnet_edge.runtime.demand.steps import ForeignError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -21,7 +23,7 @@ _MOST_ITEMS = 2_000_000
 _MOST_DEPTH = 16
 
 
-class FlatbufferError(Exception):
+class FlatbufferError(ForeignError):
     """The bytes are no flatbuffer of the schema; the text says why."""
 
 

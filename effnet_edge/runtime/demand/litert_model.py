@@ -19,6 +19,8 @@ from effnet_edge.runtime.demand.steps import MOST_DIMENSIONS, MOST_STEPS, Foreig
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import NDArray
+
 _FILE_IDENTIFIER = b"TFL3"
 _MOST_BYTES_OF_NUMBERS = 256  # of constants that tell axes, amounts and shapes
 DTYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 9: "int8"}
@@ -193,6 +195,24 @@ class Tensor:
         """That it takes."""
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
+    @property
+    def values(self) -> NDArray[Any]:
+        """Of a constant, as the file has them."""
+        assert self.data is not None
+        return np.frombuffer(self.data, self.dtype).reshape(self.shape)
+
+    def real(self, stored: NDArray[Any]) -> NDArray[np.float32]:
+        """What values of this tensor stand for: themselves, or a place on its grid."""
+        if not self.scales:
+            return stored.astype(np.float32)
+        shape = [1] * stored.ndim
+        if len(self.scales) > 1:
+            shape[self.axis] = -1
+        scales = np.asarray(self.scales, np.float32).reshape(shape)
+        zeros = np.asarray(self.zero_points, np.float32).reshape(shape)
+        real: NDArray[np.float32] = (stored.astype(np.float32) - zeros) * scales
+        return real
+
     def numbers(self) -> tuple[int, ...]:
         """The values of a small constant of int32; ForeignError for anything else."""
         if self.data is None or self.dtype != "int32" or len(self.data) > _MOST_BYTES_OF_NUMBERS:
@@ -231,8 +251,7 @@ def read_litert(content: bytes) -> LiteRtModel:
     """The graph of a file.
 
     Raises:
-        FlatbufferError: it is no flatbuffer of the schema.
-        ForeignError: it has what an exported one never has.
+        ForeignError: it is no flatbuffer of the schema, or has what an exported one never has.
     """
     model = Flatbuffer(content, _TABLES, _OPTIONS).root("Model", _FILE_IDENTIFIER)
     graphs = model.get("subgraphs", [])

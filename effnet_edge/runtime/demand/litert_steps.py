@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from effnet_edge.runtime.demand.flatbuffer import FlatbufferError
 from effnet_edge.runtime.demand.litert_model import LiteRtModel, Operator, Tensor, read_litert
 from effnet_edge.runtime.demand.steps import ForeignError, Step, foreign, refuse_greedy
 from effnet_edge.runtime.interface import Interface, Span
@@ -41,10 +40,20 @@ def checked_litert(content: bytes, file: object, batch: int = 1) -> LiteRtModel:
         BundleError: naming the file, and what is wrong.
     """
     try:
-        model = read_litert(content)
-        refuse_greedy(_Graph(model, batch).steps(), file)
-    except (FlatbufferError, ForeignError) as error:
+        return known_litert(content, file, batch)
+    except ForeignError as error:
         raise foreign(file, str(error)) from error
+
+
+def known_litert(content: bytes, file: object, batch: int = 1) -> LiteRtModel:
+    """As `checked_litert`, of a file that need not be an export.
+
+    Raises:
+        ForeignError: it is no model, or has what no EfficientNet has.
+        BundleError: it takes too much.
+    """
+    model = read_litert(content)
+    refuse_greedy(_Graph(model, batch).steps(), file)
     return model
 
 
