@@ -36,10 +36,10 @@ class LiteRtInterpreter:
     """
 
     def __init__(self, content: bytes, threads: int | None = None) -> None:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert import interpreter
 
         with _without_announcement():
-            self._interpreter = Interpreter(
+            self._interpreter = interpreter.Interpreter(
                 model_content=content, num_threads=threads or usable_processors()
             )
             self._interpreter.allocate_tensors()

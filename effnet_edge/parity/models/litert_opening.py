@@ -35,7 +35,9 @@ def _stand_in(graph: Any, number: int) -> int:
     """The number of a new tensor like that one, which nothing computes."""
     original, tensor = graph.tensors[number], import_schema().TensorT()
     tensor.name = f"{_text(original.name)}{_GIVEN}"
-    tensor.shape, tensor.shapeSignature = original.shape, original.shapeSignature
+    tensor.shape = original.shape
+    # The model's own shape may be what is wrong with it.
+    tensor.shapeSignature = [-1] * len(original.shape)
     tensor.type, tensor.quantization = original.type, original.quantization
     tensor.hasRank = True
     graph.tensors.append(tensor)
