@@ -15,7 +15,7 @@ class Target:
     Attributes:
         name: what `--target` and the manifest call it, and the export stage that writes it.
         title: what people call it.
-        package: the distribution whose version counts, and the extra that installs it.
+        package: the distribution whose version counts.
         library: the Python module that comes with it.
         runner: where its `Backend` is made from an `EngineSpec`, as "module:name".
         precisions: those that it can be exported in, the default first.
@@ -26,6 +26,8 @@ class Target:
         builds_ahead: the engine is compiled for any generations of GPUs, on a machine without one;
             others are for the very GPU that compiled them.
         install_note: where it comes from besides its extra.
+        extra: what installs it, where that is not called as the package is.
+        probe: the model in `effnet_edge/data` that `effnet-edge doctor` tries it with.
     """
 
     name: str
@@ -39,11 +41,13 @@ class Target:
     built_on_device: bool = False
     builds_ahead: bool = False
     install_note: str = ""
+    extra: str = ""
+    probe: str = "probe.onnx"
 
     @property
     def install_hint(self) -> str:
         """The command that installs its library."""
-        return install_hint(self.package)
+        return install_hint(self.extra or self.package)
 
     def precision(self, asked: str | None) -> str:
         """The precision to export in: the one asked for, or the default for None.
@@ -78,6 +82,17 @@ _ROWS = (
         runner="effnet_edge.runtime.onnxruntime:OnnxRuntimeBackend",
         precisions=("fp32", "int8"),
         refusal="onnxruntime's CPU provider has no FP16 convolutions: use --fp32 or --int8",
+    ),
+    Target(
+        name="litert",
+        title="LiteRT",
+        package="ai-edge-litert",
+        library="ai_edge_litert",
+        runner="effnet_edge.runtime.litert:LiteRtBackend",
+        precisions=("fp32", "fp16"),
+        refusal="choose --fp32, or --fp16 for weights that take half the space",
+        extra="litert",
+        probe="probe.tflite",
     ),
     Target(
         name="tensorrt",

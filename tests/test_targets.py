@@ -38,7 +38,7 @@ def test_every_package_is_an_extra() -> None:
         "optional-dependencies"
     ]
     for row in TARGETS.values():
-        assert any(each.startswith(row.package) for each in extras[row.package])
+        assert any(each.startswith(row.package) for each in extras[row.extra or row.package])
 
 
 def test_the_command_line_offers_just_these() -> None:

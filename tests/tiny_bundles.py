@@ -30,6 +30,7 @@ from effnet_edge.machine import Machine, int8_overflows
 from effnet_edge.model.provenance import Weights
 from effnet_edge.pictures.image import Preprocessing
 from effnet_edge.runtime.tensorrt.build import build_engine
+from effnet_export.litert.writing import litert_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 SIDE = 8
 CLASSES = 5
 PREPROCESSING = Preprocessing(SIDE, 0.875, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+MODEL_FILES = {"openvino": "model.xml", "litert": "model.tflite"}
 LABELS = [Label(f"animal {i}", f"n{i:08}") for i in range(CLASSES)]
 
 
@@ -148,10 +150,13 @@ def write_bundle(
     A TensorRT bundle gets an engine: the real library's where it can run, else one of the fake,
     where `faulty` makes its runs fail.
     """
-    file = "model.xml" if target == "openvino" else "model.onnx"
+    file = MODEL_FILES.get(target, "model.onnx")
+    fp16 = changes.get("precision") == "fp16"
     with BundleWriter(path) as writer:
         if target == "openvino":
-            _save_openvino(model, writer.staging / file, changes.get("precision") == "fp16")
+            _save_openvino(model, writer.staging / file, fp16)
+        elif target == "litert":
+            (writer.staging / file).write_bytes(litert_file(model, fp16_weights=fp16))
         else:
             onnx.save(model, writer.staging / file)
         described = manifest(target=target, model=file, **(_interface(model) | changes))

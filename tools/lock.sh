@@ -13,7 +13,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || { sed -n "/WHEEL…/s/^# *//p" "$0" >&2; exit 2; }
-extras=(all dev openvino onnxruntime)
+extras=(all dev openvino onnxruntime litert)
 cuda='^(nvidia-|cuda-toolkit|triton)'
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -1,4 +1,4 @@
-"""Write effnet_edge/data/probe.onnx, the model that `effnet-edge doctor` tries backends with."""
+"""Write effnet_edge/data/probe.*, the models that `effnet-edge doctor` tries backends with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-PROBE = Path(__file__).parents[1] / "effnet_edge" / "data" / "probe.onnx"
+from effnet_export.litert.writing import litert_file
+
+DATA = Path(__file__).parents[1] / "effnet_edge" / "data"
 
 
 def probe_model() -> onnx.ModelProto:
@@ -33,5 +35,11 @@ def probe_model() -> onnx.ModelProto:
 
 
 if __name__ == "__main__":
-    PROBE.write_bytes(probe_model().SerializeToString(deterministic=True))
-    sys.stdout.write(f"{PROBE}: {PROBE.stat().st_size} bytes\n")
+    model = probe_model()
+    contents = {
+        "probe.onnx": model.SerializeToString(deterministic=True),
+        "probe.tflite": litert_file(model),
+    }
+    for name, content in contents.items():
+        (DATA / name).write_bytes(content)
+        sys.stdout.write(f"{DATA / name}: {len(content)} bytes\n")

@@ -175,7 +175,7 @@ def command(
     timeout: int | None,
     form: TensorForm | None,
 ) -> None:
-    """Compare bundles, ONNX files, OpenVINO IRs (.xml), PyTorch checkpoints, variants or 'torch'.
+    """Compare bundles, ONNX, OpenVINO (.xml) and LiteRT files, checkpoints, variants or 'torch'.
 
     http://HOST:PORT/MODEL and grpc://HOST:PORT/MODEL are models behind servers of KServe v2.
     The exit code is 1 if a gate fails; the first node at fault is then looked for. A bundle tells

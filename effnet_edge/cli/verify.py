@@ -129,7 +129,7 @@ def _why_not_tried(bundle: Bundle) -> str | None:
 
     target = TARGETS[bundle.manifest.target]
     if not target.built_on_device:
-        found = importlib.util.find_spec(target.name)
+        found = importlib.util.find_spec(target.library)
         return None if found else f"{target.title} is not installed"
     from effnet_edge.runtime.tensorrt.selection import runs_here
 

@@ -38,6 +38,7 @@ from effnet_edge.deploy.triton_model import TritonPythonModel
 """
 # Images that one call of a wrapped model takes; EngineRunner splits them for its engine.
 _WRAPPED_IMAGES = 32
+_WITHOUT_BACKEND = ("tensorrt-rtx", "litert")
 _CHOOSES = ("single-label", "multi-label")
 
 
@@ -134,7 +135,7 @@ class Triton:
 
 def _check_own_backend(manifest: Manifest) -> None:
     title = TARGETS[manifest.target].title
-    if manifest.target == "tensorrt-rtx":
+    if manifest.target in _WITHOUT_BACKEND:
         raise UsageError(f"Triton has no backend for {title}: --wrapped runs it with EngineRunner")
     if manifest.target == "tensorrt":
         _check_engines(manifest)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from effnet_export.request import ExportRequest
 
 CALIBRATION_FILE = "calibration.json"
-TOOLS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime", "openvino", "numpy", "pillow")
+TOOLS = (
+    *("torch", "onnx", "onnxscript", "onnxsim", "numpy", "pillow"),
+    *("onnxruntime", "openvino", "ai-edge-litert"),
+)
 
 
 def draft_manifest(

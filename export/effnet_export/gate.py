@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
@@ -13,10 +13,9 @@ from effnet_edge.parity import EXACT_GATES, Comparison, Gate
 from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, BatchSizeCheck
 from effnet_edge.parity.inside.bisection import find_faults
 from effnet_edge.parity.measures.table import measures_of
-from effnet_edge.parity.models.onnx import OnnxClassifier
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -72,6 +71,9 @@ STANDARD_ERRORS = 2.0
 LARGEST_MARGIN = 4.0
 
 BATCH_SIZE = 8
+
+# The model before a stage and the one after it, opened to be looked into.
+Inside: TypeAlias = "Callable[[], tuple[Traceable, Traceable]]"
 
 
 def advice_for_int8(output: OutputKind) -> str:
@@ -160,6 +162,7 @@ class ParityGate:
         gates: Mapping[OutputKind, Gate] = EXACT_GATES,
         *,
         before: Traceable | None = None,
+        inside: Inside | None = None,
         rewritten: Collection[str] = (),
         sizes: Sequence[int] = (),
         own_answers_db: float = OWN_ANSWERS_DB["fp32"],
@@ -170,6 +173,7 @@ class ParityGate:
             stage: the name of the step that made the candidate.
             gates: what it must hold, by the kind of output.
             before: what the step was given; the first node that differs from it is looked for.
+            inside: gives both as models that show their tensors, where the candidate does not.
             rewritten: nodes that the step made different on purpose, which are not named.
             sizes: batch sizes at each of which it must hold the same.
             own_answers_db: how close its answers at these must be to one another; see
@@ -188,9 +192,10 @@ class ParityGate:
         failures += [each.failures[0] for each in wrong]
         if failures:
             pixels = self._sizes.pixels_at(wrong[0].size if wrong else 1)
+            first, second = inside() if inside else (before, candidate)
             raise GateError(
                 f"{stage} changed the model: {'; '.join(failures)}"
-                f"{self._culprit(candidate, before, rewritten, gate, pixels)}"
+                f"{self._culprit(second, first, rewritten, gate, pixels)}"
             )
         return stage_parity(stage, result, verdict, sizes)
 
@@ -253,17 +258,17 @@ class ParityGate:
 
     def _culprit(
         self,
-        candidate: Classifier,
+        candidate: Classifier | Traceable,
         before: Traceable | None,
         rewritten: Collection[str],
         gate: Gate,
         pixels: NDArray[np.uint8],
     ) -> str:
-        if before is None or not isinstance(candidate, OnnxClassifier):
+        if before is None or not hasattr(candidate, "activations"):
             return ""
         faults = [
             fault
-            for fault in find_faults(before, candidate, pixels).faults
+            for fault in find_faults(before, cast("Traceable", candidate), pixels).faults
             if fault.node not in rewritten
         ]
         # A node that holds by itself what all of them must is not what broke the model.

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
     from effnet_edge.model.request import NetworkRequest
     from effnet_edge.parity.models.entrance import Entrance
+    from effnet_edge.parity.models.litert import LiteRtClassifier
     from effnet_edge.parity.models.onnx import OnnxClassifier
     from effnet_edge.parity.models.openvino import OpenVinoClassifier
     from effnet_edge.parity.models.reading import Reading
     from effnet_edge.pictures.image import Preprocessing
 
-FileModel: TypeAlias = Union["OnnxClassifier", "OpenVinoClassifier"]
+FileModel: TypeAlias = Union["OnnxClassifier", "OpenVinoClassifier", "LiteRtClassifier"]
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,40 @@ def _ir_files(path: Path) -> set[Path]:
     return {path, path.with_suffix(".bin")}
 
 
+def _open_litert(
+    path: Path,
+    preprocessing: Preprocessing,
+    openings: Openings,
+    reading: Reading,
+    name: str | None,
+) -> FileModel:
+    from effnet_edge.parity.models.litert import LiteRtClassifier
+
+    return LiteRtClassifier(
+        path,
+        preprocessing,
+        name,
+        device=openings.device,
+        threads=openings.threads,
+        precision=openings.precision,
+        reading=reading,
+    )
+
+
+def _litert_entrance(path: Path, reading: Reading) -> Entrance:
+    from effnet_edge.parity.models.litert import litert_entrance
+
+    return litert_entrance(path, reading)
+
+
+def _litert_files(path: Path) -> set[Path]:
+    return {path}
+
+
 _KINDS = {
     ".onnx": FileKind(_open_onnx, _onnx_entrance, _onnx_files),
     ".xml": FileKind(_open_ir, _ir_entrance, _ir_files),
+    ".tflite": FileKind(_open_litert, _litert_entrance, _litert_files),
 }
 
 FILE_ENDINGS = tuple(_KINDS)

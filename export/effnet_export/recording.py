@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from effnet_edge.pictures.image import Preprocessing
 
 _NETWORK = "network"
-_ENGINES = ("openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")
+_ENGINES = tuple(each.package for each in TARGETS.values())
 
 _UNFINISHED = ".unfinished"
 

@@ -33,7 +33,7 @@ def is_variant(spec: str) -> bool:
 
 
 def is_model_file(spec: str) -> bool:
-    """Whether it is an ONNX file or an OpenVINO IR, by its ending."""
+    """Whether it is an ONNX file, an OpenVINO IR or a LiteRT file, by its ending."""
     if is_served(spec) or is_network(spec):
         return False
     return kind_of(Path(spec)) is not None and not _is_bundle_folder(spec)

@@ -20,6 +20,7 @@ from effnet_edge.machine import int8_overflows
 from effnet_edge.parity import EXACT_GATES, Gate
 from effnet_edge.targets import TARGETS, Target
 from effnet_export.gate import HALF_PRECISION, INT8
+from effnet_export.litert.writing import write_litert
 from effnet_export.openvino_ir import write_openvino_ir
 from effnet_export.option_rules import Asked, check_options
 
@@ -79,6 +80,10 @@ def _write_ir(model: onnx.ModelProto, folder: Path, precision: str, batch: Batch
     return write_openvino_ir(model, folder, batch=batch, fp16_weights=precision != "fp32")
 
 
+def _write_tflite(model: onnx.ModelProto, folder: Path, precision: str, _batch: BatchRange) -> str:
+    return write_litert(model, folder, fp16_weights=precision == "fp16")
+
+
 def _write_onnx(model: onnx.ModelProto, folder: Path, _precision: str, _batch: BatchRange) -> str:
     (folder / ONNX_FILE).write_bytes(model.SerializeToString())
     return ONNX_FILE
@@ -87,6 +92,7 @@ def _write_onnx(model: onnx.ModelProto, folder: Path, _precision: str, _batch: B
 WRITING = {
     "openvino": Writing(_write_ir, ASYMMETRIC_UINT8),
     "onnxruntime": Writing(_write_onnx, ASYMMETRIC_UINT8),
+    "litert": Writing(_write_tflite, ASYMMETRIC_UINT8),
     "tensorrt": Writing(_write_onnx, SYMMETRIC_INT8_DENSE),
     "tensorrt-rtx": Writing(_write_onnx, SYMMETRIC_INT8_DENSE),
 }

@@ -19,6 +19,7 @@ from effnet_edge.errors import GateError
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.runtime import EngineRunner
+from effnet_edge.runtime.litert import LiteRtBackend
 from effnet_edge.runtime.onnxruntime import OnnxRuntimeBackend
 from effnet_edge.runtime.openvino import OpenVinoBackend
 from effnet_export.pipeline import export_bundle
@@ -73,7 +74,11 @@ def test_parity_tells_that_an_engine_is_the_same_at_all_sizes(
     assert not any(each["failures"] for each in candidate["batch_sizes"])
 
 
-BACKENDS = {"openvino": OpenVinoBackend, "onnxruntime": OnnxRuntimeBackend}
+BACKENDS = {
+    "openvino": OpenVinoBackend,
+    "onnxruntime": OnnxRuntimeBackend,
+    "litert": LiteRtBackend,
+}
 
 
 @pytest.mark.sample

@@ -265,7 +265,7 @@ def test_doctor_runs_every_backend(effnet_edge: Run) -> None:
     document = json.loads(completed.stdout)
     assert completed.returncode == 0
     backends = {backend["name"]: backend for backend in document["backends"]}
-    assert set(backends) == {"openvino", "onnxruntime", "tensorrt", "tensorrt-rtx"}
+    assert set(backends) == {"openvino", "onnxruntime", "litert", "tensorrt", "tensorrt-rtx"}
     assert backends["openvino"]["works"]
     assert backends["onnxruntime"]["works"]
     assert document["export"]["works"]
@@ -273,7 +273,8 @@ def test_doctor_runs_every_backend(effnet_edge: Run) -> None:
 
 
 def test_help_and_import_load_nothing_heavy() -> None:
-    heavy = "{'torch', 'onnx', 'openvino', 'onnxruntime', 'tensorrt', 'numpy', 'PIL', 'rich'}"
+    engines = ("openvino", "onnxruntime", "ai_edge_litert", "tensorrt")
+    heavy = {*engines, "torch", "onnx", "numpy", "PIL", "rich"}
     code = (
         "import sys, contextlib, effnet_edge, effnet_edge.cli.main as main\n"
         "with contextlib.suppress(SystemExit): sys.argv[1:] = ['--help']; main.main()\n"

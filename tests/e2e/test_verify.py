@@ -24,7 +24,7 @@ def verified(path: Path) -> tuple[int, dict[str, Any]]:
     return told.exit_code, json.loads(told.output)
 
 
-@pytest.mark.parametrize("target", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("target", ["openvino", "onnxruntime", "litert"])
 def test_a_sound_bundle(tmp_path: Path, target: str) -> None:
     code, told = verified(write_bundle(tmp_path / "b", target, tiny_model()))
     assert (code, told["sound"]) == (0, True)

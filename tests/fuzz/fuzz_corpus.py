@@ -33,6 +33,7 @@ from effnet_calibration.quantization import (
 from effnet_calibration.table import CalibrationSet, CalibrationTable, ModelIdentity, TensorRange
 from effnet_edge.bundle.manifest import Calibration, FileRecord, Measured, StageParity
 from effnet_edge.size import Size
+from effnet_export.litert.writing import litert_file
 
 TENSORS = {
     "a.weight": torch.arange(300.0).reshape(3, 100),
@@ -150,6 +151,11 @@ def onnx_files() -> list[bytes]:
         quantized = quantized_model(Path(folder), "N")
     models = [tiny_model(batch="N"), quantized]
     return [model.SerializeToString() for model in models]
+
+
+def litert_files() -> list[bytes]:
+    model = tiny_model(batch="N")
+    return [litert_file(model), litert_file(model, fp16_weights=True)]
 
 
 @cache

@@ -75,6 +75,10 @@ def _ir(data: bytes, _: Path) -> Any:
     return _infer("openvino", "model.xml", files)
 
 
+def _litert(data: bytes, _: Path) -> Any:
+    return _infer("litert", "model.tflite", {"model.tflite": data}, batch=BatchRange(1, 4, 8))
+
+
 def _config(data: bytes, folder: Path) -> Any:
     beside = _file(folder, "config.json", data).with_name("model.pth")
     return [read(beside) for read in (read_timm_config, read_transformers_config)]
@@ -144,6 +148,7 @@ TARGETS: dict[str, Target] = {
         lambda: [corpus.tensorflow_files()[1]], partial(_tensorflow, 1), True
     ),
     "onnx": Target(corpus.onnx_files, _onnx),
+    "litert": Target(corpus.litert_files, _litert),
     "openvino-ir": Target(lambda: [corpus.ir_files()[0]], _ir, every=4),
     "manifest": Target(corpus.manifests, lambda data, _: Manifest.from_json(data, "manifest.json")),
     "labels": Target(corpus.label_files, _labels),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from gpu_or_fake import fake_nvidia, gpu_or_fake
-from runner_answers import BATCHES, CPU_TARGETS, TARGETS
+from runner_answers import BATCHES, CPU_TARGETS, FAILING_TARGETS, INT8_TARGETS, TARGETS
 from tiny_bundles import failing_model, quantized_model, tiny_model, write_bundle
 
 from effnet_edge.runtime import EngineRunner
@@ -62,8 +62,11 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, gpu: None) -> Path:  # noq
         for name, batch in BATCHES.items():
             write_bundle(folder / f"{target}-{name}", target, tiny_model(batch=batch))
         write_bundle(folder / f"{target}-float", target, tiny_model("float32", "N"))
-        int8 = quantized_model(folder_of_models)
-        write_bundle(folder / f"{target}-int8", target, int8, precision="int8")
+        if target in INT8_TARGETS:
+            int8 = quantized_model(folder_of_models)
+            write_bundle(folder / f"{target}-int8", target, int8, precision="int8")
+        if target not in FAILING_TARGETS:
+            continue
         failing = tiny_model() if target == "tensorrt" else failing_model()
         write_bundle(folder / f"{target}-failing", target, failing, faulty=True)
     return folder

@@ -13,8 +13,11 @@ from tiny_bundles import CLASSES, SIDE, tiny_model, truth
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-CPU_TARGETS = ["openvino", "onnxruntime"]
+CPU_TARGETS = ["openvino", "onnxruntime", "litert"]
 TARGETS = [*CPU_TARGETS, "tensorrt"]
+INT8_TARGETS = ["openvino", "onnxruntime", "tensorrt"]
+# LiteRT tells when it is loaded what cannot run.
+FAILING_TARGETS = ["openvino", "onnxruntime", "tensorrt"]
 BATCHES: dict[str, int | str] = {"one": 1, "four": 4, "dynamic": "N"}
 
 

@@ -15,6 +15,8 @@ from onnx.reference import ReferenceEvaluator
 from effnet_edge.machine import find_gpu
 from effnet_edge.runtime import available_backends, doctor
 from effnet_edge.runtime.openvino import OpenVinoBackend
+from effnet_edge.targets import TARGETS
+from effnet_export.litert.writing import litert_file
 
 if TYPE_CHECKING:
     from fake_tensorrt import FakeTensorRt
@@ -24,10 +26,13 @@ ROOT = Path(__file__).parents[2]
 
 def test_backends_that_are_installed_work() -> None:
     statuses = {status.name: status for status in available_backends()}
-    assert sorted(statuses) == ["onnxruntime", "openvino", "tensorrt", "tensorrt-rtx"]
-    for name in ("onnxruntime", "openvino"):
+    assert sorted(statuses) == [
+        *("litert", "onnxruntime", "openvino"),
+        *("tensorrt", "tensorrt-rtx"),
+    ]
+    for name in ("onnxruntime", "openvino", "litert"):
         status = statuses[name]
-        library = pytest.importorskip(name)
+        library = pytest.importorskip(TARGETS[name].library)
         assert status.works, status.detail
         assert status.version is not None
         assert library.__version__.startswith(status.version)
@@ -85,10 +90,12 @@ def test_wrong_numbers_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_probe_is_what_its_tool_makes_and_small() -> None:
-    packaged = (ROOT / "effnet_edge" / "data" / "probe.onnx").read_bytes()
+    data = ROOT / "effnet_edge" / "data"
+    packaged = (data / "probe.onnx").read_bytes()
     made = runpy.run_path(str(ROOT / "tools" / "make_probe.py"))["probe_model"]()
     assert len(packaged) < 1000
     assert onnx.load_model_from_string(packaged) == made
+    assert (data / "probe.tflite").read_bytes() == litert_file(made)
 
 
 def test_the_probes_answer_is_that_of_the_onnx_standard() -> None:

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from runner_answers import CPU_TARGETS
 from tiny_bundles import tiny_model, write_bundle
 
 if TYPE_CHECKING:
@@ -41,12 +42,12 @@ if child:
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
-    for target in ("openvino", "onnxruntime"):
+    for target in CPU_TARGETS:
         write_bundle(folder / target, target, tiny_model(batch="N"))
     return folder
 
 
-@pytest.fixture(params=["openvino", "onnxruntime"])
+@pytest.fixture(params=CPU_TARGETS)
 def bundle(bundles: Path, request: pytest.FixtureRequest) -> Path:
     return bundles / str(request.param)
 

@@ -16,7 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from once import AFRESH
-from runner_answers import pixels, started
+from runner_answers import CPU_TARGETS, pixels, started
 from tiny_bundles import tiny_model, truth, write_bundle
 
 from effnet_edge.bundle import Bundle
@@ -24,7 +24,7 @@ from effnet_edge.errors import BackendError
 from effnet_edge.runtime import EngineRunner
 
 PATIENCE = 60
-KINDS = st.sampled_from(["fake", "openvino", "onnxruntime"])
+KINDS = st.sampled_from(["fake", *CPU_TARGETS])
 SEEDS = st.integers(0, 3)
 
 

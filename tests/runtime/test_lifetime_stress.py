@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from runner_answers import CPU_TARGETS
 from tiny_bundles import SIDE, tiny_model, write_bundle
 
 from effnet_edge.errors import BackendError
@@ -36,7 +37,7 @@ def pixels(seed: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (1 + seed % 3, SIDE, SIDE, 3), np.uint8)
 
 
-@pytest.fixture(params=["openvino", "onnxruntime"])
+@pytest.fixture(params=CPU_TARGETS)
 def bundle(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return write_bundle(tmp_path / "b", str(request.param), tiny_model(batch="N"))
 

@@ -10,7 +10,7 @@ from gpu_or_fake import runs_for_real
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from runner_answers import assert_close, expected, pixels
+from runner_answers import FAILING_TARGETS, assert_close, expected, pixels
 from tiny_bundles import CLASSES, LABELS, PREPROCESSING, SIDE, tiny_model, truth, write_bundle
 
 from effnet_edge.bundle import Bundle
@@ -205,6 +205,7 @@ def test_submitting_from_many_threads(runner: EngineRunner) -> None:
         assert_close(future.result(60), expected(2, seed))
 
 
+@pytest.mark.parametrize("target", FAILING_TARGETS)
 def test_an_engine_that_fails_says_so_at_once_and_later(bundles: Path, target: str) -> None:
     if target == "tensorrt" and runs_for_real():
         pytest.skip("a GPU does not fail to order")

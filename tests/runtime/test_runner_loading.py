@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from runner_answers import assert_close, expected, pixels
-from tiny_bundles import LABELS, tiny_model, write_bundle
+from runner_answers import INT8_TARGETS, assert_close, expected, pixels
+from tiny_bundles import LABELS, MODEL_FILES, tiny_model, write_bundle
 
 from effnet_edge.bundle import BatchRange, Bundle, BundleWriter
 from effnet_edge.errors import BackendError, BundleError, EffnetEdgeError, UsageError
+from effnet_edge.graphs.litert_file import pack, unpack
 from effnet_edge.runtime import EngineRunner
+from effnet_edge.targets import TARGETS
+from effnet_export.litert.writing import litert_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +33,7 @@ def test_an_fp32_bundle_runs_in_fp32_unless_asked_otherwise(bundles: Path, targe
             assert run.execution_precision == "FP32"
 
 
+@pytest.mark.parametrize("target", INT8_TARGETS)
 def test_an_int8_bundle_runs_in_int8(bundles: Path, target: str) -> None:
     with EngineRunner.load(bundles / f"{target}-int8") as run:
         assert run.execution_precision == "INT8"
@@ -120,15 +124,18 @@ def test_bad_options_are_one_line(
         assert "CPU" in str(caught.value)
 
 
+@pytest.mark.parametrize("target", ["onnxruntime", "litert"])
 @pytest.mark.parametrize("options", [{"throughput": True}, {"precision": "bf16"}])
-def test_onnxruntime_refuses_what_it_cannot_do(bundles: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="ONNX Runtime"):
-        EngineRunner.load(bundles / "onnxruntime-one", **options)
+def test_what_a_library_cannot_do_is_refused(
+    bundles: Path, target: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError, match=TARGETS[target].title):
+        EngineRunner.load(bundles / f"{target}-one", **options)
 
 
 def test_an_altered_model_is_never_loaded(tmp_path: Path, target: str) -> None:
     path = write_bundle(tmp_path / "b", target, tiny_model())
-    victim = path / ("model.bin" if target == "openvino" else "model.onnx")
+    victim = path / MODEL_FILES.get(target, "model.onnx").replace(".xml", ".bin")
     data = bytearray(victim.read_bytes())
     data[-10] ^= 1
     victim.write_bytes(data)
@@ -139,14 +146,20 @@ def test_an_altered_model_is_never_loaded(tmp_path: Path, target: str) -> None:
 def test_a_model_that_the_library_refuses_names_file_and_versions(
     tmp_path: Path, cpu_target: str
 ) -> None:
-    file = "model.xml" if cpu_target == "openvino" else "model.onnx"
+    file = MODEL_FILES.get(cpu_target, "model.onnx")
     good = Bundle.load(write_bundle(tmp_path / "good", cpu_target, tiny_model())).manifest
     later = tiny_model()
     later.opset_import[0].version = 99
-    content = {"openvino": b"<net version='99'></net>", "onnxruntime": later.SerializeToString()}
+    lite = unpack(litert_file(tiny_model()))
+    lite.operatorCodes[0].version = 99
+    content = {
+        "openvino": b"<net version='99'></net>",
+        "onnxruntime": later.SerializeToString(),
+        "litert": pack(lite),
+    }
     with BundleWriter(tmp_path / "bad") as writer:
         (writer.staging / file).write_bytes(content[cpu_target])
-        writer.commit(replace(good, tools={cpu_target: "2025.0"}), LABELS)
+        writer.commit(replace(good, tools={TARGETS[cpu_target].package: "2025.0"}), LABELS)
     with pytest.raises(BackendError, match=file) as caught:
         EngineRunner.load(tmp_path / "bad")
     assert "2025.0, here" in str(caught.value)
@@ -156,7 +169,7 @@ def test_a_model_that_the_library_refuses_names_file_and_versions(
 def test_a_missing_library_says_how_to_install_it(
     bundles: Path, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, target, None)
+    monkeypatch.setitem(sys.modules, TARGETS[target].library, None)
     with pytest.raises(BackendError, match=rf"pip install 'effnet-edge\[{target}\]'"):
         EngineRunner.load(bundles / f"{target}-one")
 
@@ -182,7 +195,8 @@ with EngineRunner.load(sys.argv[1]) as run:
     run.submit(np.zeros((1, 8, 8, 3), np.uint8)).result()
     run.classify(np.zeros((9, 9, 3), np.uint8))
     run.execution_precision
-print({"torch", "onnx", "onnxruntime", "openvino", "tensorrt"} & set(sys.modules))
+heavy = {"torch", "onnx", "onnxruntime", "openvino", "tensorrt", "ai_edge_litert"}
+print(heavy & set(sys.modules))
 """
 
 
@@ -194,4 +208,4 @@ def test_a_runner_loads_its_own_library_and_no_other(bundles: Path, cpu_target: 
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
-    assert done.stdout == f"{{'{cpu_target}'}}\n", done.stderr
+    assert (done.stdout, done.stderr) == (f"{{'{TARGETS[cpu_target].library}'}}\n", "")

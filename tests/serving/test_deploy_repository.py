@@ -229,6 +229,8 @@ def test_two_writers_do_not_meet(onnx_bundle: Path, tmp_path: Path) -> None:
         ({"target": "tensorrt"}, "triton", "has no engine yet: effnet-edge build"),
         ({"target": "tensorrt"}, "wrapped", "has no engine yet: effnet-edge build"),
         ({"target": "tensorrt-rtx"}, "triton", "Triton has no backend for TensorRT-RTX"),
+        ({"target": "litert"}, "triton", "Triton has no backend for LiteRT"),
+        ({"target": "litert"}, "ovms", "it was proven in LiteRT"),
         (
             {"target": "tensorrt", "engines": (engine_record(dla_core=0),)},
             "triton",

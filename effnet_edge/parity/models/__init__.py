@@ -1,1 +1,1 @@
-"""What can be compared: PyTorch, ONNX and OpenVINO models, all through one protocol."""
+"""What can be compared: PyTorch, ONNX, OpenVINO and LiteRT models, all through one protocol."""

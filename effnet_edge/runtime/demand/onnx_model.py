@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from effnet_edge.runtime.demand.steps import MOST_DIMENSIONS, MOST_STEPS
+from effnet_edge.runtime.demand.steps import MOST_DIMENSIONS, MOST_STEPS, ForeignError
 from effnet_edge.wire import WireError, fields, varint
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ _MOST_NUMBERS = 64
 _EXTERNAL = 1
 FLOAT64, INT64, UINT64, STRING = 11, 7, 13, 8
 WIDE = frozenset({FLOAT64, INT64, UINT64})
-
-
-class ForeignError(Exception):
-    """The model has what an exported one never has; the text says what."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from effnet_edge.runtime.demand.onnx_model import (
     STRING,
     WIDE,
-    ForeignError,
     Node,
     OnnxModel,
     Tensor,
@@ -21,6 +20,7 @@ from effnet_edge.runtime.demand.onnx_model import (
 )
 from effnet_edge.runtime.demand.steps import (
     MOST_DIMENSIONS,
+    ForeignError,
     Step,
     foreign,
     refuse_greedy,

@@ -29,6 +29,10 @@ _CHANNELS_AT_ONCE = 16
 _WORK_OF_A_NUMBER = 4
 
 
+class ForeignError(Exception):
+    """The model has what an exported one never has; the text says what."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One operation of a model.

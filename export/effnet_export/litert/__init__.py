@@ -1,0 +1,1 @@
+"""ONNX → LiteRT: the graph in LiteRT's operators and layout, written by its published schema."""
