@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from effnet_calibration.quantization import ACTIVATIONS
 from effnet_edge import __version__
 from effnet_edge.bundle import Calibration, InputSpec, Manifest, OutputSpec, utc_now
 from effnet_edge.extras import installed_versions
@@ -63,14 +64,15 @@ def draft_manifest(
 
 
 def _calibration(table: CalibrationTable, scheme: str) -> Calibration:
-    images = table.images
+    images, quantization = table.images, table.quantization(scheme)
     return Calibration(
         table=CALIBRATION_FILE,
         scheme=scheme,
         source=images.source,
         size=images.size,
         sha256=images.sha256,
-        kept=table.quantization(scheme).kept,
+        kept=quantization.kept,
+        fast_activations=tuple(quantization.changes(ACTIVATIONS)),
     )
 
 

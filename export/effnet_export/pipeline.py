@@ -246,7 +246,10 @@ class _ExportRun:
     def _table_within_budget(self, named: CalibratedOn) -> CalibrationTable:
         folded, preprocessing = self._loaded.folded, self._preprocessing
         scheme, budget = self._target.scheme, self._request.budget
-        table = calibration_table(folded, named, preprocessing, scheme, self._on_progress)
+        fast = self._request.fast_activations
+        table = calibration_table(
+            folded, named, preprocessing, scheme, self._on_progress, fast_activations=fast
+        )
         if budget is None or isinstance(named, Path):
             return table
         quantization = table.quantization(scheme.name)
