@@ -26,7 +26,7 @@ LOWEST_HARD_SWISH = -0.375
 
 @dataclass(frozen=True)
 class HardSwishFit:
-    """The four numbers of every channel, each (C,): a, b > 0, c and d of the module's formula."""
+    """The four numbers of every channel, each (C,): a > 0, b > 0, c and d of the formula."""
 
     a: Tensor
     b: Tensor
@@ -38,14 +38,14 @@ class HardSwishFit:
         """Read what a table holds: all channels' a, then all b, c and d.
 
         Raises:
-            CalibrationError: they are not four a channel, or a factor is not above 0.
+            CalibrationError: they are not four a channel, not finite, or a factor is not above 0.
         """
         values = torch.as_tensor(numbers, dtype=torch.float64)
         if values.dim() != 1 or len(values) % 4:
             raise CalibrationError("a fitted activation has not four numbers a channel")
         fit = cls(*values.view(4, -1))
-        if not bool((fit.b > 0).all()):
-            raise CalibrationError("a fitted activation's inner factor is not above 0")
+        if not bool(torch.isfinite(values).all() and (fit.a > 0).all() and (fit.b > 0).all()):
+            raise CalibrationError("a fitted activation has a factor that is not above 0")
         return fit
 
     @property
@@ -55,7 +55,7 @@ class HardSwishFit:
 
     @property
     def lowest(self) -> Tensor:
-        """What no value of a channel is below, where a > 0: (C,)."""
+        """What no value of a channel is below, (C,)."""
         return self.a * LOWEST_HARD_SWISH + self.d
 
 

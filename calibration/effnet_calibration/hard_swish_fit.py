@@ -11,6 +11,7 @@ from torch.nn import functional
 from effnet_calibration.fitted_activation import HardSwishFit
 
 BINS = 256
+SMALLEST_FACTOR = 1e-3
 ITERATIONS = 30
 
 # Where a start is looked for; a and d follow from b and c.
@@ -59,6 +60,7 @@ def fit(pairs: Pairs) -> HardSwishFit:
     damping = torch.full_like(loss, 1e-3)
     for _ in range(ITERATIONS):
         tried = best + _step(pairs, best, damping)
+        tried[:, 0].clamp_(min=SMALLEST_FACTOR)
         tried[:, 1].clamp_(min(INNER_FACTORS) / 4, max(INNER_FACTORS) * 4)
         found = _loss(pairs, tried)
         better = found < loss
@@ -89,6 +91,7 @@ def _with_outer(pairs: Pairs, b: float, c: float) -> Tensor:
     hard_mean, target_mean = ((weights * each).sum(1) for each in (hard, pairs.targets))
     centred = hard - hard_mean[:, None]
     a = (weights * centred * pairs.targets).sum(1) / (weights * centred.square()).sum(1)
+    a = a.clamp_min(SMALLEST_FACTOR)
     d = target_mean - a * hard_mean
     return torch.stack([a, torch.full_like(a, b), torch.full_like(a, c), d], 1)
 

@@ -28,17 +28,19 @@ if TYPE_CHECKING:
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_edge.model.network import EfficientNet
 
+# Of a, b, c and d.
+BOUNDS = ([1e-3, 0.125, -np.inf, -np.inf], [np.inf, 8, np.inf, np.inf])
 FITTED = Settings(fit_activations=True)
 
 pytestmark = pytest.mark.filterwarnings("ignore::effnet_calibration.errors.CalibrationWarning")
 
 
-def pairs(channels: int = 6, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def pairs(channels: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Values of widely different spread and mean, and what SiLU makes of them."""
     chance = torch.Generator().manual_seed(seed)
     spread = torch.exp2(torch.linspace(-3, 2, channels))[:, None]
     mean = torch.linspace(-3, 2, channels)[:, None]
-    values = torch.randn(channels, 4096, generator=chance) * spread + mean
+    values = torch.randn(channels, 2048, generator=chance) * spread + mean
     return values, functional.silu(values)
 
 
@@ -69,7 +71,7 @@ def test_a_fit_finds_the_numbers_that_the_targets_were_made_by(seed: int) -> Non
     found = fit(Pairs.binned(values, targets))
 
     errors = (answers(found, values.double()) - targets).square().mean(1)
-    assert bool((errors < 1e-3 * targets.var(1) + 1e-5).all())
+    assert bool((errors < 5e-3 * targets.var(1) + 1e-5).all())
 
 
 def test_no_fit_of_scipy_is_closer() -> None:
@@ -85,11 +87,10 @@ def test_no_fit_of_scipy_is_closer() -> None:
             return a * inner * np.clip(inner + 3, 0, 6) / 6 + d - y
 
         theirs = min(
-            np.mean(optimize.least_squares(errors, (1 / b, b, c, 0)).fun ** 2)
-            for b in (0.6, 1.0, 1.5)
+            np.mean(optimize.least_squares(errors, (1, 1, c, 0), bounds=BOUNDS).fun ** 2)
             for c in (-1.0, 0.0, 1.0)
         )
-        assert float(ours[channel]) <= 1.05 * theirs + 1e-7, channel
+        assert float(ours[channel]) <= 1.05 * theirs + 1e-5, channel
 
 
 def test_a_channel_without_spread_gets_finite_numbers() -> None:
@@ -119,6 +120,7 @@ def test_the_changed_network_computes_the_formula_before_any_padding(
     assert sqnr_db(expected, got) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", [ASYMMETRIC_UINT8, SYMMETRIC_INT8], ids=lambda each: each.name)
 def test_equalization_leaves_a_fitted_network_as_it_is(
     network: EfficientNet, scheme: QuantizationScheme
@@ -132,6 +134,7 @@ def test_equalization_leaves_a_fitted_network_as_it_is(
     assert sqnr_db(plain, equalized) > 65
 
 
+@pytest.mark.slow
 def test_the_large_maps_are_replaced_in_order_and_told_in_the_table(network: EfficientNet) -> None:
     table = calibrate(network, Smooth(12), PREPROCESSING, (ASYMMETRIC_UINT8,), settings=FITTED)
     replaced = table.quantization(ASYMMETRIC_UINT8.name).changes(ACTIVATIONS)
@@ -148,6 +151,7 @@ def test_the_large_maps_are_replaced_in_order_and_told_in_the_table(network: Eff
     assert fitted == {path[name].activation for name in replaced}
 
 
+@pytest.mark.slow
 def test_fitting_in_order_is_nearer_than_hard_swish_as_it_is(network: EfficientNet) -> None:
     observed = observe(network, Smooth(24), PREPROCESSING)
     replaced = quantize(observed, ASYMMETRIC_UINT8, FITTED).changes(ACTIVATIONS)
@@ -177,6 +181,8 @@ def test_a_network_without_silu_keeps_its_activations() -> None:
     [
         ((1.0, 1.0, 0.0), "four numbers"),
         ((1.0, 0.0, 0.0, 0.0), "not above 0"),
+        ((-1.0, 1.0, 0.0, 0.0), "not above 0"),
+        ((1.0, 1.0, float("inf"), 0.0), "not above 0"),
         ((1.0, 1.0, 0.0, 0.0), "does not fit"),
     ],
 )

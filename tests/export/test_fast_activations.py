@@ -53,7 +53,8 @@ def test_the_bundle_tells_what_is_replaced_and_openvino_fuses_it(tmp_path: Path)
     calibration = bundle.manifest.calibration
     table = CalibrationTable.load(bundle.path / "calibration.json")
     told = table.quantization(calibration.scheme).changes(ACTIVATIONS)
-    assert calibration.fast_activations == tuple(told)
+    assert set(calibration.fast_activations) == set(told)
+    assert calibration.fast_activations[0] == "stem.conv"
     assert len(told) == 22
     assert all(stage.holds for stage in bundle.manifest.parity)
     assert _nodes_of_their_own(bundle) == set()
