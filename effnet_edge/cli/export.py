@@ -103,8 +103,7 @@ if TYPE_CHECKING:
 @click.option(
     "--fast-activations",
     is_flag=True,
-    help="For INT8 with OpenVINO: let hard-swishes, fitted on the calibration pictures, take the "
-    "place of the SiLUs of the largest feature maps.",
+    help="For INT8 with OpenVINO: fit hard-swishes in the place of the largest maps' SiLUs.",
 )
 @click.option(
     "--require-engine",
@@ -334,12 +333,9 @@ def _report_kept(result: ExportResult) -> None:
 
 
 def _report_fast_activations(bundle: Bundle) -> None:
-    replaced = _told(bundle, "fast_activations")
-    if replaced:
-        click.echo(
-            f"A fitted hard-swish stands in for the SiLU of {len(replaced)} layers, "
-            f"{plain(replaced[0])} to {plain(replaced[-1])}"
-        )
+    if replaced := _told(bundle, "fast_activations"):
+        first, last = plain(replaced[0]), plain(replaced[-1])
+        click.echo(f"A fitted hard-swish is behind {len(replaced)} layers, {first} to {last}")
 
 
 def _loss(loss: ParityResult) -> str:
