@@ -44,6 +44,7 @@ STEPS = {
     "+ gain of the logits: the default": ALL,
     "default, without depthwise equalization": replace(ALL, equalize_depthwise=False),
     "default, without projection equalization": replace(ALL, equalize_projection=False),
+    "default, with fitted hard-swishes": replace(ALL, fit_activations=True),
     "default, with equalized residual streams": replace(ALL, equalize_stream=True),
 }
 

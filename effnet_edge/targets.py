@@ -23,6 +23,8 @@ class Target:
         on_gpu: runs on an NVIDIA GPU; the others take x86 processors as they are, VNNI or not.
         built_on_device: the bundle holds a portable, strongly typed graph, from which
             `effnet-edge build` makes the engine.
+        fuses_hard_swish: runs a hard-swish inside of the convolution before it, where a SiLU costs
+            it an exponential.
         builds_ahead: the engine is compiled for any generations of GPUs, on a machine without one;
             others are for the very GPU that compiled them.
         install_note: where it comes from besides its extra.
@@ -39,6 +41,7 @@ class Target:
     refusal: str
     on_gpu: bool = False
     built_on_device: bool = False
+    fuses_hard_swish: bool = False
     builds_ahead: bool = False
     install_note: str = ""
     extra: str = ""
@@ -73,6 +76,7 @@ _ROWS = (
         runner="effnet_edge.runtime.openvino:OpenVinoBackend",
         precisions=("fp16", "fp32", "int8"),
         refusal="choose --fp16 (weights in FP16, the device's fastest arithmetic) or --fp32",
+        fuses_hard_swish=True,
     ),
     Target(
         name="onnxruntime",
@@ -123,6 +127,11 @@ _ROWS = (
 
 TARGETS = {row.name: row for row in _ROWS}
 DEFAULT_TARGET = "openvino"
+
+
+def fusing_hard_swish() -> list[str]:
+    """The names of the targets for which a hard-swish is faster than a SiLU."""
+    return [row.name for row in _ROWS if row.fuses_hard_swish]
 
 
 def built_on_device() -> list[str]:

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from effnet_calibration.errors import CalibrationError
+from effnet_calibration.fitted_activation import HardSwishFit
+from effnet_calibration.flow import Held, after, computed
 from effnet_calibration.memory import HELD_BYTES
 from effnet_calibration.outputs import channel_sum, positions
 from effnet_calibration.path import NetworkPath
-from effnet_calibration.quantization import BIASES, STREAM, shortest
+from effnet_calibration.quantization import ACTIVATIONS, BIASES, STREAM, shortest
 from effnet_calibration.work import DEFAULT_SETTINGS, Settings, Step
 from effnet_edge.progress import Progress, no_progress
 
@@ -131,23 +133,15 @@ STEP = Step(_decide, {BIASES: _make})
 
 
 def _scaled_as(quantization: Quantization, path: NetworkPath, exact: ExactOutputs) -> ExactOutputs:
-    """The outputs of the equalized network: its streams are scaled, and nothing else."""
+    """The outputs of the changed network: streams and fitted activations scale them."""
     means = dict(exact.means)
+    for name, numbers in quantization.changes(ACTIVATIONS).items():
+        fit = HardSwishFit.of(numbers)
+        means[name] = means[name] * fit.b + fit.c
     for name, factors in quantization.changes(STREAM).items():
         for layer in path.stream_projections(cast("int", path[name].adds_to)):
             means[layer.name] = means[layer.name] * torch.tensor(factors, dtype=torch.float64)
     return replace(exact, means=means)
-
-
-class _Held(NamedTuple):
-    """One batch somewhere in the network, and the shortcut that is still to be added."""
-
-    value: Tensor
-    shortcut: Tensor | None
-
-    @property
-    def bytes(self) -> int:
-        return 4 * (self.value.numel() + (0 if self.shortcut is None else self.shortcut.numel()))
 
 
 class _Flow:
@@ -160,7 +154,7 @@ class _Flow:
         self._room = held_bytes
         self._images = sum(len(batch) for batch in batches)
         self._held = [
-            _Held(batch.contiguous(memory_format=torch.channels_last), None) for batch in batches
+            Held(batch.contiguous(memory_format=torch.channels_last), None) for batch in batches
         ]
         self._before = 0
 
@@ -171,7 +165,7 @@ class _Flow:
         total, count, fits = torch.zeros_like(mean), 0, True
         for number, held in enumerate(self._held):
             at = self._passed(held, self._before, index)
-            output = self._computed(layer, at)
+            output = computed(self._network, layer, at)
             total += channel_sum(output.value)
             count += positions(output.value)
             if number == 0:
@@ -194,23 +188,12 @@ class _Flow:
         """Take what is held, the layer's outputs without their correction, to the next layer."""
         for number, (output, shortcut) in enumerate(self._held):
             corrected = output.add_(added.view(1, -1, *[1] * (output.dim() - 2)))
-            self._held[number] = self._after(layer, _Held(corrected, shortcut))
+            self._held[number] = after(self._network, layer, Held(corrected, shortcut))
 
-    def _passed(self, held: _Held, start: int, stop: int) -> _Held:
+    def _passed(self, held: Held, start: int, stop: int) -> Held:
         for layer in self._layers[start:stop]:
-            held = self._after(layer, self._computed(layer, held))
+            held = after(self._network, layer, computed(self._network, layer, held))
         return held
-
-    def _computed(self, layer: Layer, held: _Held) -> _Held:
-        return _Held(layer.module(self._network)(held.value), held.shortcut)
-
-    def _after(self, layer: Layer, output: _Held) -> _Held:
-        value, shortcut = output
-        for name in layer.after:
-            value = self._network.get_submodule(name)(value)
-        if layer.closes:
-            value, shortcut = value + cast("Tensor", shortcut), None
-        return _Held(value, value if layer.opens else shortcut)
 
 
 def _add_bias(module: nn.Module, added: Tensor) -> None:

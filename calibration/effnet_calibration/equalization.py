@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from effnet_calibration.errors import CalibrationError
+from effnet_calibration.fitted_activation import FittedActivation
 from effnet_calibration.path import CLASSIFIER
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ def equalize_depthwise(
 ) -> None:
     """Scale the input channels of a depthwise convolution by `factors`, one a channel."""
     scale = _per_channel(factors)
-    producer = _producer(path, layer)
-    name = cast("str", producer.activation)
-    network.set_submodule(name, ScaledActivation(network.get_submodule(name), scale))
+    _scale_activation(network, _producer(path, layer), scale)
     _divide(layer.module(network), scale.view(-1, 1, 1, 1))
 
 
@@ -106,8 +105,7 @@ def equalize_projection(
         gate = cast("SqueezeExcitation", network.get_submodule(producer.gate))
         network.set_submodule(producer.gate, ScaledSqueezeExcitation(gate, scale))
     else:
-        name = cast("str", producer.activation)
-        network.set_submodule(name, ScaledActivation(network.get_submodule(name), scale))
+        _scale_activation(network, producer, scale)
     _divide(layer.module(network), scale.view(1, -1, 1, 1))
 
 
@@ -120,7 +118,7 @@ def centre_projection(
         return
     producer = _producer(path, layer)
     scaled = network.get_submodule(cast("str", producer.gate or producer.activation))
-    if not isinstance(scaled, _Scaled):
+    if not isinstance(scaled, (_Scaled, FittedActivation)):
         raise CalibrationError(f"the calibration table has a centre of {layer.name}, no factors")
     scaled.subtract(value)
     conv = layer.module(network)
@@ -150,6 +148,15 @@ def scale_logits(network: EfficientNet, factor: float) -> None:
     classifier = cast("nn.Linear", network.get_submodule(CLASSIFIER))
     classifier.weight = _parameter(classifier.weight.double() * factor)
     classifier.bias = _parameter(_bias(classifier).double() * factor)
+
+
+def _scale_activation(network: EfficientNet, producer: Layer, scale: Tensor) -> None:
+    name = cast("str", producer.activation)
+    activation = network.get_submodule(name)
+    if isinstance(activation, FittedActivation):
+        activation.scale(scale)
+    else:
+        network.set_submodule(name, ScaledActivation(activation, scale))
 
 
 def _producer(path: NetworkPath, layer: Layer) -> Layer:

@@ -14,8 +14,10 @@ from effnet_calibration.equalization import (
     equalize_projection,
     equalize_stream,
 )
+from effnet_calibration.fitted_activation import HardSwishFit
 from effnet_calibration.path import input_channel_energy
 from effnet_calibration.quantization import (
+    ACTIVATIONS,
     CENTRES,
     DEPTHWISE,
     PROJECTION,
@@ -29,6 +31,8 @@ from effnet_calibration.threads import one_thread
 from effnet_calibration.work import Step
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from effnet_calibration.path import Layer
     from effnet_calibration.quantization import Numbers, Quantization
     from effnet_calibration.schemes import TensorQuantization
@@ -42,7 +46,7 @@ def choose_grids(work: Work, quantization: Quantization) -> Quantization:
     if not work.scheme.quantizes_depthwise:
         work = replace(work, settings=replace(work.settings, equalize_depthwise=False))
     with one_thread():
-        choices, streams = _choices(work)
+        choices, streams = _choices(work, quantization)
     return _decided(work, choices, streams, quantization)
 
 
@@ -57,7 +61,9 @@ STEP = Step(
 )
 
 
-def _choices(work: Work) -> tuple[dict[str, TensorChoice], dict[str, Numbers]]:
+def _choices(
+    work: Work, quantization: Quantization
+) -> tuple[dict[str, TensorChoice], dict[str, Numbers]]:
     """What was chosen for every layer, and the factors of each stream by its first projection."""
     choices = {}
     layers = work.path.inputs
@@ -65,7 +71,7 @@ def _choices(work: Work) -> tuple[dict[str, TensorChoice], dict[str, Numbers]]:
     for done, layer in enumerate(layers):
         work.progress(RANGES, done, len(layers))
         if layer.reads not in streams:
-            choices[layer.name] = _choose(work, layer)
+            choices[layer.name] = _choose(work, layer, quantization)
     factors: dict[str, Numbers] = {}
     for stage in streams:
         choice = _choose_stream(work, stage)
@@ -75,11 +81,11 @@ def _choices(work: Work) -> tuple[dict[str, TensorChoice], dict[str, Numbers]]:
     return choices, factors
 
 
-def _choose(work: Work, layer: Layer) -> TensorChoice:
+def _choose(work: Work, layer: Layer, quantization: Quantization) -> TensorChoice:
     statistics = work.statistics[layer.name]
     reads = layer.module(work.network)
     energy = input_channel_energy(reads)
-    lowest, highest = ACTIVATION_BOUNDS[work.network.activation]
+    lowest, highest = _bounds(work, layer, quantization)
     if layer.kind == "depthwise":
         projection = work.path.reader(layer).module(work.network)
         reader = Reader(energy * input_channel_energy(projection), lowest=lowest, highest=highest)
@@ -91,6 +97,16 @@ def _choose(work: Work, layer: Layer) -> TensorChoice:
         return choose(statistics, work.scheme, reader, equalize=work.settings.equalize_projection)
     reader = Reader(energy, lowest=SILU_MINIMUM if layer.in_gate else None)
     return choose(statistics, work.scheme, reader, equalize=False)
+
+
+def _bounds(
+    work: Work, layer: Layer, quantization: Quantization
+) -> tuple[float | Tensor, float | None]:
+    """Between which every value lies that the activation before a layer gives."""
+    fitted = quantization.layer(layer.source or "").changes.get(ACTIVATIONS)
+    if fitted is not None:
+        return HardSwishFit.of(fitted).lowest, None
+    return ACTIVATION_BOUNDS[work.network.activation]
 
 
 def _choose_stream(work: Work, stage: int) -> TensorChoice:

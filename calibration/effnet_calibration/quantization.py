@@ -19,6 +19,7 @@ DEPTHWISE = "depthwise"
 PROJECTION = "projection"
 CENTRES = "centres"
 BIASES = "biases"
+ACTIVATIONS = "activations"
 
 # What a table's file takes from a layer's name in these columns: it calls a block's two tensors by
 # the block, and a stream by its stage.

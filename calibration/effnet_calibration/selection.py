@@ -82,14 +82,15 @@ class Reader:
         energy: by how much each channel's squared error counts, float32 (C,).
         weight: float32 (O, C) where dividing it by the factors makes its own rounding coarser;
             None where every channel's weights have a scale of their own.
-        lowest, highest: bounds that no value of the tensor can pass, where there are any.
+        lowest, highest: bounds that no value of the tensor can pass, where there are any; the lower
+            one of each channel, (C,), or of all.
         zero_is_free: whether a constant may be subtracted from the tensor, which a symmetric grid
             then needs not waste half its steps.
     """
 
     energy: Tensor
     weight: Tensor | None = None
-    lowest: float | None = None
+    lowest: float | Tensor | None = None
     highest: float | None = None
     zero_is_free: bool = False
 
@@ -179,7 +180,7 @@ class _Trial:
         ranges = rule.ranges(statistics)
         low, high = ranges.low, ranges.high
         if self._reader.lowest is not None:
-            low = torch.full_like(low, -self._reader.lowest)
+            low = (torch.zeros_like(low) - self._reader.lowest).clamp_min(0)
         if self._reader.highest is not None:
             high = high.clamp(max=self._reader.highest)
         return ChannelRanges(low, high)

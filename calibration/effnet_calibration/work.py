@@ -29,6 +29,8 @@ class Settings:
             lose; a stream that a depthwise convolution reads is equalized with
             `equalize_depthwise`.
         correct_biases: see `bias_correction`.
+        fit_activations: replace SiLUs by hard-swishes, see `activation_fitting`. Off, as it is no
+            part of the rounding: it trades some of the answer for time.
         correct_gain: divide the logits by the share of their spread that quantization left.
     """
 
@@ -37,6 +39,7 @@ class Settings:
     equalize_stream: bool = False
     correct_biases: bool = True
     correct_gain: bool = True
+    fit_activations: bool = False
 
 
 DEFAULT_SETTINGS = Settings()

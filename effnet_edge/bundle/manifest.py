@@ -128,7 +128,8 @@ class Calibration:
 
     `table` is the bundle's file of ranges and factors, `scheme` the integers of the activations;
     `source`, `size` and `sha256` tell the pictures (the hash is of their prepared pixels); `kept`
-    are the names of the layers that were left in 16-bit floating point.
+    are the names of the layers that were left in 16-bit floating point; `fast_activations` those of
+    the layers behind which a fitted hard-swish stands in for the SiLU.
     """
 
     table: str
@@ -137,6 +138,7 @@ class Calibration:
     size: int
     sha256: str
     kept: tuple[str, ...] = ()
+    fast_activations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -101,6 +101,11 @@ if TYPE_CHECKING:
     "otherwise. [default: what this machine needs]",
 )
 @click.option(
+    "--fast-activations",
+    is_flag=True,
+    help="For INT8 with OpenVINO: fit hard-swishes in the place of the largest maps' SiLUs.",
+)
+@click.option(
     "--require-engine",
     is_flag=True,
     help="For TensorRT: fail where the engine cannot be built here.",
@@ -140,6 +145,7 @@ def command(
     max_kl: float | None,
     max_nrmse: float | None,
     weight_bits: str | None,
+    fast_activations: bool,
     require_engine: bool,
     compute_capability: str | None,
     against: str | None,
@@ -173,6 +179,7 @@ def command(
         max_kl=max_kl,
         max_nrmse=max_nrmse,
         weight_bits=int(weight_bits) if weight_bits else None,
+        fast_activations=fast_activations,
         require_engine=require_engine,
         compute_capabilities=generations,
         against=against,
@@ -225,7 +232,8 @@ def _report(result: ExportResult, key: SigningKey | None) -> None:
                 "bytes": _bytes(bundle),
                 "seconds": {stage: round(time, 3) for stage, time in result.seconds.items()},
                 "parity": json.loads(bundle.manifest.to_json())["parity"],
-                "kept": _kept(bundle),
+                "kept": _told(bundle, "kept"),
+                "fast_activations": _told(bundle, "fast_activations"),
                 "mixed_precision": _mixed_document(result),
                 "signed_by": key and key.fingerprint,
             }
@@ -234,6 +242,7 @@ def _report(result: ExportResult, key: SigningKey | None) -> None:
     console().print(_parity_table(bundle))
     _report_original(bundle)
     _report_kept(result)
+    _report_fast_activations(bundle)
     console().print(
         f"{_display_path(bundle)}: {_bytes(bundle) / 1e6:.1f} MB, "
         f"{sum(result.seconds.values()):.1f} s",
@@ -273,9 +282,9 @@ def _next_step(bundle: Bundle) -> str:
     return f"Next: effnet-edge predict {path} PHOTO"
 
 
-def _kept(bundle: Bundle) -> list[str]:
+def _told(bundle: Bundle, field: Literal["kept", "fast_activations"]) -> list[str]:
     calibration = bundle.manifest.calibration
-    return list(calibration.kept) if calibration else []
+    return list(getattr(calibration, field)) if calibration else []
 
 
 def _mixed_document(result: ExportResult) -> dict[str, object] | None:
@@ -296,7 +305,7 @@ def _mixed_document(result: ExportResult) -> dict[str, object] | None:
 
 
 def _report_kept(result: ExportResult) -> None:
-    kept, mixed = _kept(result.bundle), result.mixed
+    kept, mixed = _told(result.bundle, "kept"), result.mixed
     if mixed is not None:
         click.echo(
             f"{len(kept) or 'None'} of {mixed.tensors} tensors had to stay in 16 bit "
@@ -321,6 +330,12 @@ def _report_kept(result: ExportResult) -> None:
             f"Latency: {timing.ratio:.2f} of that with all in INT8 "
             f"(medians of {timing.runs} calls in turns: a short measurement)"
         )
+
+
+def _report_fast_activations(bundle: Bundle) -> None:
+    if replaced := _told(bundle, "fast_activations"):
+        first, last = plain(replaced[0]), plain(replaced[-1])
+        click.echo(f"A fitted hard-swish is behind {len(replaced)} layers, {first} to {last}")
 
 
 def _loss(loss: ParityResult) -> str:

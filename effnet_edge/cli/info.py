@@ -14,7 +14,7 @@ from effnet_edge.model.variants import VARIANTS, Variant, get_variant
 from effnet_edge.text import plain
 
 if TYPE_CHECKING:
-    from effnet_edge.bundle import Bundle
+    from effnet_edge.bundle import Bundle, Manifest
     from effnet_edge.model.remote.registry import NamedFile
 
 
@@ -113,6 +113,19 @@ def _weights_row(name: str, file: NamedFile) -> dict[str, object]:
     }
 
 
+def _quantized(manifest: Manifest) -> dict[str, str]:
+    """What INT8 left in 16 bit, and the activations that it replaced."""
+    calibration = manifest.calibration
+    if calibration is None:
+        return {}
+    replaced = calibration.fast_activations
+    behind = f"behind {replaced[0]} to {replaced[-1]} ({len(replaced)})" if replaced else "none"
+    return {
+        "in 16 bit": ", ".join(calibration.kept) or "none",
+        "fitted hard-swishes": behind,
+    }
+
+
 def _bundle(bundle: Bundle) -> None:
     manifest = bundle.manifest
     if settings().json:
@@ -150,6 +163,7 @@ def _bundle(bundle: Bundle) -> None:
             if batch.minimum == batch.maximum
             else f"{batch.minimum} to {batch.maximum}, best {batch.optimum}"
         ),
+        **_quantized(manifest),
         "labels": manifest.labels or "none",
         "weights": f"{manifest.weights.name}: {manifest.weights.source}",
         "built": f"{manifest.created} on {manifest.machine.processor}",

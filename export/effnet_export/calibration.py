@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from effnet_calibration.calibrate import calibrate
 from effnet_calibration.table import CalibrationTable
+from effnet_calibration.work import Settings
 from effnet_edge.errors import UsageError
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.pictures.sets import ImageSet
@@ -82,14 +83,26 @@ def calibration_table(
     preprocessing: Preprocessing,
     scheme: QuantizationScheme,
     progress: Progress = no_progress,
+    *,
+    fast_activations: bool = False,
 ) -> CalibrationTable:
     """The table in a file, checked to be the network's, or one made on pictures.
 
+    Args:
+        fast_activations: of one made on pictures; see `effnet_calibration.activation_fitting`.
+
     Raises:
+        UsageError: the network has no SiLU that could be replaced.
         CalibrationError: see `CalibrationTable.load`, `check_model` and `calibrate`.
     """
     if isinstance(named, Path):
         table = CalibrationTable.load(named)
         table.check_model(folded)
         return table
-    return calibrate(folded, named, preprocessing, (scheme,), progress=progress)
+    if fast_activations and folded.activation != "silu":
+        raise UsageError(
+            f"--fast-activations: {folded.variant.name} has {folded.activation} activations, and "
+            "no SiLU to replace: leave it out"
+        )
+    settings = Settings(fit_activations=fast_activations)
+    return calibrate(folded, named, preprocessing, (scheme,), settings=settings, progress=progress)

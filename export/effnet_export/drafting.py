@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from effnet_calibration.path import NetworkPath
+from effnet_calibration.quantization import ACTIVATIONS
 from effnet_edge import __version__
 from effnet_edge.bundle import Calibration, InputSpec, Manifest, OutputSpec, utc_now
 from effnet_edge.extras import installed_versions
@@ -13,6 +15,7 @@ from effnet_export.onnx_graph import INPUT_NAME
 
 if TYPE_CHECKING:
     from effnet_calibration.table import CalibrationTable
+    from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.source import Source
     from effnet_export.request import ExportRequest
 
@@ -58,19 +61,23 @@ def draft_manifest(
         machine=Machine.here(),
         weights=source.weights,
         parity_images=gate_pictures,
-        calibration=_calibration(table, request.chosen_target.scheme.name) if table else None,
+        calibration=_calibration(table, request.chosen_target.scheme.name, network)
+        if table
+        else None,
     )
 
 
-def _calibration(table: CalibrationTable, scheme: str) -> Calibration:
-    images = table.images
+def _calibration(table: CalibrationTable, scheme: str, network: EfficientNet) -> Calibration:
+    images, quantization = table.images, table.quantization(scheme)
+    replaced = quantization.changes(ACTIVATIONS)
     return Calibration(
         table=CALIBRATION_FILE,
         scheme=scheme,
         source=images.source,
         size=images.size,
         sha256=images.sha256,
-        kept=table.quantization(scheme).kept,
+        kept=quantization.kept,
+        fast_activations=tuple(name for name in NetworkPath.of(network).names if name in replaced),
     )
 
 

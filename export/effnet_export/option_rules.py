@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.errors import UsageError
 from effnet_edge.outputs import ONE_OUTPUT
-from effnet_edge.targets import DEFAULT_TARGET, TARGETS, Target, built_on_device
+from effnet_edge.targets import DEFAULT_TARGET, TARGETS, Target, built_on_device, fusing_hard_swish
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -157,7 +157,7 @@ RULES = (
         "{given} 7 is for x86 processors, not for --target {target}",
     ),
     Rule(
-        (*_BUDGETS, "--weight-bits"),
+        (*_BUDGETS, "--weight-bits", "--fast-activations"),
         lambda asked: not asked.int8,
         "{given} goes with --int8: nothing else is quantized",
     ),
@@ -185,6 +185,18 @@ RULES = (
         _BUDGETS,
         lambda asked: asked.table,
         "{given} needs pictures to measure on: give --calibration DIR or CSV, "
+        "or leave {given} out to use {calibration} as it is",
+    ),
+    Rule(
+        ("--fast-activations",),
+        lambda asked: not asked.target.fuses_hard_swish,
+        f"{{given}} goes with --target {' or '.join(fusing_hard_swish())}: it makes nothing faster "
+        "on {target}",
+    ),
+    Rule(
+        ("--fast-activations",),
+        lambda asked: asked.table,
+        "{given} needs pictures to fit on: give --calibration DIR or CSV, "
         "or leave {given} out to use {calibration} as it is",
     ),
     Rule(

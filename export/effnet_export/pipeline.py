@@ -244,15 +244,14 @@ class _ExportRun:
             return apply(folded, self._table, self._target.scheme)
 
     def _table_within_budget(self, named: CalibratedOn) -> CalibrationTable:
-        folded, preprocessing = self._loaded.folded, self._preprocessing
+        folded, preprocessing, told = self._loaded.folded, self._preprocessing, self._on_progress
         scheme, budget = self._target.scheme, self._request.budget
-        table = calibration_table(folded, named, preprocessing, scheme, self._on_progress)
+        fast = self._request.fast_activations
+        table = calibration_table(folded, named, preprocessing, scheme, told, fast_activations=fast)
         if budget is None or isinstance(named, Path):
             return table
         quantization = table.quantization(scheme.name)
-        self.mixed = mixed_within_budget(
-            folded, quantization, named, preprocessing, budget, self._on_progress
-        )
+        self.mixed = mixed_within_budget(folded, quantization, named, preprocessing, budget, told)
         return replace(table, quantizations={scheme.name: self.mixed.best.quantization})
 
     def _with_pairs(

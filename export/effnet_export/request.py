@@ -38,6 +38,8 @@ class ExportRequest:
             calibration pictures, which must be labelled, to so many points.
         max_kl: the same for the KL divergence in nats; no labels are needed.
         max_nrmse: the same for the error of a regression, as a share of the spread of its values.
+        fast_activations: for INT8: let fitted hard-swishes take the place of the SiLUs of the
+            largest feature maps, which costs some of the answer's faithfulness.
         require_engine: fail where the engine can only be built on the device.
         weight_bits: of INT8 weights, 8, or 7 for x86 processors without VNNI, on which large sums
             of INT8 products overflow; what this machine needs if None.
@@ -61,6 +63,7 @@ class ExportRequest:
     max_drop: float | None = None
     max_kl: float | None = None
     max_nrmse: float | None = None
+    fast_activations: bool = False
     require_engine: bool = False
     weight_bits: int | None = None
     compute_capabilities: tuple[str, ...] = ()
@@ -130,6 +133,7 @@ class ExportRequest:
             "--max-drop": self.max_drop,
             "--max-kl": self.max_kl,
             "--max-nrmse": self.max_nrmse,
+            "--fast-activations": self.fast_activations or None,
             "--require-engine": self.require_engine or None,
             "--weight-bits": self.weight_bits,
             "--compute-capability": self.compute_capabilities or None,

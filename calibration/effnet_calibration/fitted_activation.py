@@ -1,0 +1,84 @@
+"""A hard-swish that stands in for a SiLU, four numbers a channel.
+
+SiLU(x) ≈ a · HardSwish(b · x + c) + d, with HardSwish(y) = y · min(max(y + 3, 0), 6) / 6 (Howard et
+al. 2019, "Searching for MobileNetV3", section 5.2). Engines compute it by a few multiplications
+where a SiLU takes an exponential. b and c go into the convolution before, a and d stand behind it
+and fuse into its epilogue. d is added before anything pads, so that a border stays zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from effnet_calibration.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from effnet_calibration.quantization import Numbers
+
+LOWEST_HARD_SWISH = -0.375
+"""HardSwish(−1.5): it is nowhere lower."""
+
+
+@dataclass(frozen=True)
+class HardSwishFit:
+    """The four numbers of every channel, each (C,): a > 0, b > 0, c and d of the formula."""
+
+    a: Tensor
+    b: Tensor
+    c: Tensor
+    d: Tensor
+
+    @classmethod
+    def of(cls, numbers: Numbers) -> HardSwishFit:
+        """Read what a table holds: all channels' a, then all b, c and d.
+
+        Raises:
+            CalibrationError: they are not four a channel, not finite, or a factor is not above 0.
+        """
+        values = torch.as_tensor(numbers, dtype=torch.float64)
+        if values.dim() != 1 or len(values) % 4:
+            raise CalibrationError("a fitted activation has not four numbers a channel")
+        fit = cls(*values.view(4, -1))
+        if not bool(torch.isfinite(values).all() and (fit.a > 0).all() and (fit.b > 0).all()):
+            raise CalibrationError("a fitted activation has a factor that is not above 0")
+        return fit
+
+    @property
+    def numbers(self) -> Tensor:
+        """As a table holds it, (4 · C,)."""
+        return torch.cat([self.a, self.b, self.c, self.d])
+
+    @property
+    def lowest(self) -> Tensor:
+        """What no value of a channel is below, (C,)."""
+        return self.a * LOWEST_HARD_SWISH + self.d
+
+
+class FittedActivation(nn.Module):
+    """a · HardSwish(x) + d, and what follows it in the same epilogue: float32 (N, C, H, W)."""
+
+    factors: Tensor
+    shifts: Tensor
+
+    def __init__(self, fit: HardSwishFit) -> None:
+        super().__init__()
+        self.register_buffer("factors", fit.a.float().view(1, -1, 1, 1))
+        self.register_buffer("shifts", fit.d.float().view(1, -1, 1, 1))
+
+    def scale(self, factors: Tensor) -> None:
+        """Multiply every channel by its factor, (C,), from now on."""
+        factors = factors.view_as(self.factors)
+        self.factors, self.shifts = self.factors * factors, self.shifts * factors
+
+    def subtract(self, centre: float) -> None:
+        """Subtract a constant from all channels from now on."""
+        self.shifts = self.shifts - centre
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 (N, C, H, W) → the same shape."""
+        return functional.hardswish(x) * self.factors + self.shifts

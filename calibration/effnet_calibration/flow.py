@@ -1,0 +1,38 @@
+"""Pictures on their way through a network, held before one of its layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from effnet_calibration.path import Layer
+    from effnet_edge.model.network import EfficientNet
+
+
+class Held(NamedTuple):
+    """One batch somewhere in the network, and the shortcut that is still to be added."""
+
+    value: Tensor
+    shortcut: Tensor | None
+
+    @property
+    def bytes(self) -> int:
+        """What both take."""
+        return 4 * (self.value.numel() + (0 if self.shortcut is None else self.shortcut.numel()))
+
+
+def computed(network: EfficientNet, layer: Layer, held: Held) -> Held:
+    """The layer's output, of what is held before it."""
+    return Held(layer.module(network)(held.value), held.shortcut)
+
+
+def after(network: EfficientNet, layer: Layer, output: Held) -> Held:
+    """What the layer's output is before the next one on the main path."""
+    value, shortcut = output
+    for name in layer.after:
+        value = network.get_submodule(name)(value)
+    if layer.closes:
+        value, shortcut = value + cast("Tensor", shortcut), None
+    return Held(value, value if layer.opens else shortcut)

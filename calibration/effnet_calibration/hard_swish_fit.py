@@ -1,0 +1,118 @@
+"""The least squares fit of `FittedActivation` to pairs of values, for all channels at once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from effnet_calibration.fitted_activation import HardSwishFit
+
+BINS = 256
+SMALLEST_FACTOR = 1e-3
+ITERATIONS = 30
+
+# Where a start is looked for; a and d follow from b and c.
+INNER_FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0)
+INNER_SHIFTS = (-1.5, -1.0, -0.6, -0.3, 0.0, 0.3, 0.6, 1.0, 1.5)
+
+# A channel that says next to nothing on the pictures is fitted to SiLU itself.
+_PRIOR = torch.linspace(-6, 6, 49, dtype=torch.float64)
+_PRIOR_WEIGHT = 1e-6
+
+
+class Pairs(NamedTuple):
+    """What goes into an activation and what should come out: values, targets, weights (C, K)."""
+
+    values: Tensor
+    targets: Tensor
+    weights: Tensor
+
+    @classmethod
+    def binned(cls, values: Tensor, targets: Tensor) -> Pairs:
+        """Of samples, float32 (C, S): means over `BINS` ranges of values with as many samples."""
+        width = max(1, values.shape[1] // BINS)
+        kept = values.shape[1] // width * width
+        order = values.argsort(1)[:, :kept]
+        means = [
+            each.gather(1, order).double().view(len(each), -1, width).mean(2)
+            for each in (values, targets)
+        ]
+        prior = _PRIOR.expand(len(values), -1)
+        bins = means[0].shape[1]
+        weights = torch.full_like(means[0], 1 / bins)
+        return cls(
+            torch.cat([means[0], prior], 1),
+            torch.cat([means[1], functional.silu(prior)], 1),
+            torch.cat([weights, torch.full_like(prior, _PRIOR_WEIGHT / len(_PRIOR))], 1),
+        )
+
+
+def fit(pairs: Pairs) -> HardSwishFit:
+    """The four numbers of every channel with the least weighted square error, float64.
+
+    Levenberg-Marquardt from the best of a grid of starts.
+    """
+    best = _start(pairs)
+    loss = _loss(pairs, best)
+    damping = torch.full_like(loss, 1e-3)
+    for _ in range(ITERATIONS):
+        tried = best + _step(pairs, best, damping)
+        tried[:, 0].clamp_(min=SMALLEST_FACTOR)
+        tried[:, 1].clamp_(min(INNER_FACTORS) / 4, max(INNER_FACTORS) * 4)
+        found = _loss(pairs, tried)
+        better = found < loss
+        best = torch.where(better[:, None], tried, best)
+        loss = torch.where(better, found, loss)
+        damping = torch.where(better, damping / 4, damping * 4).clamp(1e-9, 1e6)
+    return HardSwishFit(*best.T)
+
+
+def _start(pairs: Pairs) -> Tensor:
+    channels = len(pairs.values)
+    best = torch.zeros(channels, 4, dtype=torch.float64)
+    least = torch.full((channels,), torch.inf, dtype=torch.float64)
+    for b in INNER_FACTORS:
+        for c in INNER_SHIFTS:
+            tried = _with_outer(pairs, b, c)
+            loss = _loss(pairs, tried)
+            better = loss < least
+            best = torch.where(better[:, None], tried, best)
+            least = torch.where(better, loss, least)
+    return best
+
+
+def _with_outer(pairs: Pairs, b: float, c: float) -> Tensor:
+    """The a and d that fit best with these, (C, 4)."""
+    weights = pairs.weights / pairs.weights.sum(1, keepdim=True)
+    hard = functional.hardswish(pairs.values * b + c)
+    hard_mean, target_mean = ((weights * each).sum(1) for each in (hard, pairs.targets))
+    centred = hard - hard_mean[:, None]
+    a = (weights * centred * pairs.targets).sum(1) / (weights * centred.square()).sum(1)
+    a = a.clamp_min(SMALLEST_FACTOR)
+    d = target_mean - a * hard_mean
+    return torch.stack([a, torch.full_like(a, b), torch.full_like(a, c), d], 1)
+
+
+def _loss(pairs: Pairs, numbers: Tensor) -> Tensor:
+    a, b, c, d = numbers.T[:, :, None]
+    errors = a * functional.hardswish(b * pairs.values + c) + d - pairs.targets
+    loss: Tensor = (pairs.weights * errors.square()).sum(1)
+    return loss
+
+
+def _step(pairs: Pairs, numbers: Tensor, damping: Tensor) -> Tensor:
+    a, b, c, d = numbers.T[:, :, None]
+    inner = b * pairs.values + c
+    hard = functional.hardswish(inner)
+    slope = a * ((2 * inner + 3) / 6).where(inner < 3, 1.0).where(inner > -3, 0.0)
+    jacobian = torch.stack([hard, slope * pairs.values, slope, torch.ones_like(hard)], 1)
+    weighted = jacobian * pairs.weights[:, None]
+    errors = a * hard + d - pairs.targets
+    normal: Tensor = weighted @ jacobian.mT
+    diagonal = normal.diagonal(dim1=1, dim2=2)
+    damped = normal + torch.diag_embed(damping[:, None] * diagonal + 1e-12)
+    step: Tensor = torch.linalg.solve(damped, -(weighted @ errors[:, :, None]))
+    return step.squeeze(2)

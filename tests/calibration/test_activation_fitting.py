@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_networks import PREPROCESSING, Smooth, normalized, random_network
+from torch.nn import functional
+
+from effnet_calibration.activation_fitting import sites
+from effnet_calibration.calibrate import calibrate, observe, quantize
+from effnet_calibration.errors import CalibrationError
+from effnet_calibration.fitted_activation import FittedActivation, HardSwishFit
+from effnet_calibration.hard_swish_fit import Pairs, fit
+from effnet_calibration.path import NetworkPath
+from effnet_calibration.quantization import ACTIVATIONS, Quantization, shortest
+from effnet_calibration.quantized import apply, changed
+from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8, get_scheme
+from effnet_calibration.table import CalibrationTable
+from effnet_calibration.work import Settings
+from effnet_edge.parity.measures.metrics import sqnr_db
+
+if TYPE_CHECKING:
+    from effnet_calibration.schemes import QuantizationScheme
+    from effnet_edge.model.network import EfficientNet
+
+# Of a, b, c and d.
+BOUNDS = ([1e-3, 0.125, -np.inf, -np.inf], [np.inf, 8, np.inf, np.inf])
+FITTED = Settings(fit_activations=True)
+
+pytestmark = pytest.mark.filterwarnings("ignore::effnet_calibration.errors.CalibrationWarning")
+
+
+def pairs(channels: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values of widely different spread and mean, and what SiLU makes of them."""
+    chance = torch.Generator().manual_seed(seed)
+    spread = torch.exp2(torch.linspace(-3, 2, channels))[:, None]
+    mean = torch.linspace(-3, 2, channels)[:, None]
+    values = torch.randn(channels, 2048, generator=chance) * spread + mean
+    return values, functional.silu(values)
+
+
+def answers(numbers: HardSwishFit, values: torch.Tensor) -> torch.Tensor:
+    a, b, c, d = numbers.numbers.view(4, -1, 1)
+    return a * functional.hardswish(b * values + c) + d
+
+
+def numbers_for(network: EfficientNet, seed: int = 0) -> dict[str, tuple[float, ...]]:
+    """Any numbers, for the first four layers that have an activation."""
+    chance = torch.Generator().manual_seed(seed)
+    found = {}
+    for layer in sites(network, NetworkPath.of(network))[:4]:
+        channels = len(layer.module(network).weight)
+        a, b, c, d = torch.rand(4, channels, generator=chance)
+        found[layer.name] = shortest(torch.cat([a + 0.5, b + 0.5, c - 0.5, d - 0.5]))
+    return found
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=15, deadline=None)
+def test_a_fit_finds_the_numbers_that_the_targets_were_made_by(seed: int) -> None:
+    values, _ = pairs(seed=seed)
+    a, b, c, d = torch.rand(4, len(values), generator=torch.Generator().manual_seed(seed))
+    planted = HardSwishFit(a + 0.5, b + 0.5, c - 0.5, d - 0.5)
+    targets = answers(planted, values)
+
+    found = fit(Pairs.binned(values, targets))
+
+    errors = (answers(found, values.double()) - targets).square().mean(1)
+    assert bool((errors < 5e-3 * targets.var(1) + 1e-5).all())
+
+
+def test_no_fit_of_scipy_is_closer() -> None:
+    optimize = pytest.importorskip("scipy.optimize")
+    values, targets = pairs()
+    found = fit(Pairs.binned(values, targets))
+    ours = (answers(found, values.double()) - targets).square().mean(1)
+    for channel, (x, y) in enumerate(zip(values.numpy(), targets.numpy(), strict=True)):
+
+        def errors(numbers: np.ndarray, x: np.ndarray = x, y: np.ndarray = y) -> np.ndarray:
+            a, b, c, d = numbers
+            inner = b * x + c
+            return a * inner * np.clip(inner + 3, 0, 6) / 6 + d - y
+
+        theirs = min(
+            np.mean(optimize.least_squares(errors, (1, 1, c, 0), bounds=BOUNDS).fun ** 2)
+            for c in (-1.0, 0.0, 1.0)
+        )
+        assert float(ours[channel]) <= 1.05 * theirs + 1e-5, channel
+
+
+def test_a_channel_without_spread_gets_finite_numbers() -> None:
+    values = torch.zeros(2, 1024)
+    found = fit(Pairs.binned(values, functional.silu(values)))
+    assert bool(torch.isfinite(found.numbers).all())
+    assert answers(found, torch.zeros(2, 1).double()).abs().max() < 1e-3
+
+
+def test_the_changed_network_computes_the_formula_before_any_padding(
+    network: EfficientNet,
+) -> None:
+    numbers = numbers_for(network)
+    fitted = changed(network, Quantization("none").changing(ACTIVATIONS, numbers))
+    seen: dict[str, torch.Tensor] = {}
+    for name in numbers:
+        module = network.get_submodule(name)
+        module.register_forward_hook(lambda _, __, out, name=name: seen.__setitem__(name, out))
+    stem = next(iter(numbers))
+    batch = normalized(2, seed=3)
+    with torch.no_grad():
+        network(batch)
+        got = fitted.get_submodule("stem")(batch)
+    read = HardSwishFit.of(numbers[stem])
+    a, b, c, d = (each.float().view(1, -1, 1, 1) for each in (read.a, read.b, read.c, read.d))
+    expected = a * functional.hardswish(b * seen[stem] + c) + d
+    assert sqnr_db(expected, got) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", [ASYMMETRIC_UINT8, SYMMETRIC_INT8], ids=lambda each: each.name)
+def test_equalization_leaves_a_fitted_network_as_it_is(
+    network: EfficientNet, scheme: QuantizationScheme
+) -> None:
+    observed = observe(network, Smooth(8), PREPROCESSING)
+    decided = quantize(observed, scheme, replace(FITTED, correct_biases=False))
+    only_fitted = Quantization(scheme.name).changing(ACTIVATIONS, decided.changes(ACTIVATIONS))
+    batch = normalized(4, seed=5)
+    with torch.no_grad():
+        plain, equalized = (changed(network, each)(batch) for each in (only_fitted, decided))
+    assert sqnr_db(plain, equalized) > 65
+
+
+@pytest.mark.slow
+def test_the_large_maps_are_replaced_in_order_and_told_in_the_table(network: EfficientNet) -> None:
+    table = calibrate(network, Smooth(12), PREPROCESSING, (ASYMMETRIC_UINT8,), settings=FITTED)
+    replaced = table.quantization(ASYMMETRIC_UINT8.name).changes(ACTIVATIONS)
+    path = NetworkPath.of(network)
+    active = [layer.name for layer in path.main if layer.activation is not None]
+    assert list(replaced) == active[: len(replaced)]
+    assert 0 < len(replaced) < len(active)
+    read = CalibrationTable.from_json(table.to_json())
+    assert read == table
+    quantized = apply(network, read, get_scheme(ASYMMETRIC_UINT8.name)).network
+    fitted = {
+        name for name, each in quantized.named_modules() if isinstance(each, FittedActivation)
+    }
+    assert fitted == {path[name].activation for name in replaced}
+
+
+@pytest.mark.slow
+def test_fitting_in_order_is_nearer_than_hard_swish_as_it_is(network: EfficientNet) -> None:
+    observed = observe(network, Smooth(24), PREPROCESSING)
+    replaced = quantize(observed, ASYMMETRIC_UINT8, FITTED).changes(ACTIVATIONS)
+    naive = {
+        name: (1.0,) * (len(each) // 4 * 2) + (0.0,) * (len(each) // 2)
+        for name, each in replaced.items()
+    }
+    batch = normalized(8, seed=9)
+    with torch.no_grad():
+        expected = network(batch)
+        fitted, plain = (
+            sqnr_db(expected, changed(network, made)(batch))
+            for made in (
+                Quantization("none").changing(ACTIVATIONS, each) for each in (replaced, naive)
+            )
+        )
+    assert fitted > plain + 6
+
+
+def test_a_network_without_silu_keeps_its_activations() -> None:
+    lite = random_network("lite0")
+    assert sites(lite, NetworkPath.of(lite)) == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "says"),
+    [
+        ((1.0, 1.0, 0.0), "four numbers"),
+        ((1.0, 0.0, 0.0, 0.0), "not above 0"),
+        ((-1.0, 1.0, 0.0, 0.0), "not above 0"),
+        ((1.0, 1.0, float("inf"), 0.0), "not above 0"),
+        ((1.0, 1.0, 0.0, 0.0), "does not fit"),
+    ],
+)
+def test_a_damaged_table_is_refused(
+    network: EfficientNet, numbers: tuple[float, ...], says: str
+) -> None:
+    damaged = Quantization("none").changing(ACTIVATIONS, {"stem.conv": numbers})
+    with pytest.raises(CalibrationError, match=says):
+        changed(network, damaged)
