@@ -156,7 +156,7 @@ def test_agreement_in_percent_is_refused():
 def test_a_gate_describes_itself_in_one_line():
     assert STRICT.describe() == (
         "relative error ≤ 0.001, top-1 agreement ≥ 98.8 %, SQNR ≥ 20 dB, KL divergence ≤ 0.02 nats,"
-        " top-1 drop ≤ 1 points"
+        " top-1 drop ≤ 1 point"
     )
     assert Gate().describe() == "finite logits"
 

@@ -117,7 +117,8 @@ class Measure:
 
     def tell_limit(self, limit: float) -> str:
         """Show a limit in the shown unit, with no more digits than it has."""
-        return nonfinite.tell(self.factor * limit, "g", self.unit)
+        shown = self.factor * limit
+        return nonfinite.tell(shown, "g", self.unit.removesuffix("s") if shown == 1 else self.unit)
 
     def tell_held(self, measured: Measured | None) -> str:
         """Show what a manifest has of this measure, with the limit that it was held to, if any."""
