@@ -89,9 +89,11 @@ for package, (folder, names) in PHOTOGRAPHS.items():
 END
 }
 
-# answers_here BUNDLE OTHER: BUNDLE's answers on this machine, kept for the emulated one.
+# answers_here BUNDLE OTHER OPTION…: BUNDLE's answers on this machine, kept for the emulated one.
 answers_here() {
-  effnet-edge parity "$2" --reference "$1" --images photos --answers answers --precision fp32 --quiet >/dev/null
+  local bundle=$1 other=$2
+  shift 2
+  effnet-edge parity "$other" --reference "$bundle" --images photos --answers answers --quiet "$@" >/dev/null
 }
 
 export_bundles() {
@@ -101,10 +103,11 @@ export_bundles() {
         --resolution "$resolution" -o "$target-$precision" --quiet
     done
   done
-  answers_here openvino-fp32 onnxruntime-fp32
-  for bundle in openvino-int8 onnxruntime-fp32 onnxruntime-int8; do
-    answers_here "$bundle" openvino-fp32
-  done
+  rm -rf answers
+  answers_here openvino-fp32 onnxruntime-fp32 --precision fp32
+  answers_here onnxruntime-fp32 openvino-fp32 --precision fp32
+  answers_here openvino-int8 openvino-fp32
+  answers_here onnxruntime-int8 openvino-fp32
 }
 
 # compare PROCESSOR BUNDLE GATE…: equal pixels are what finds a picture's recorded answer.

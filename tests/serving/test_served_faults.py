@@ -52,20 +52,15 @@ def _late(_handler: Handler) -> None:
     time.sleep(3 * TIMEOUT)
 
 
-def _drip(handler: Handler) -> None:
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-    for _ in range(30):
-        handler.wfile.write(b"{")
-        handler.wfile.flush()
-        time.sleep(0.2)
+def _dripping(head: bytes, drop: bytes) -> Callable[[Handler], None]:
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(head)
+        for _ in range(30):
+            handler.wfile.write(drop)
+            handler.wfile.flush()
+            time.sleep(0.2)
 
-
-def _dripping_headers(handler: Handler) -> None:
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\n")
-    for _ in range(30):
-        handler.wfile.write(b"X")
-        handler.wfile.flush()
-        time.sleep(0.2)
+    return answer
 
 
 def _continuing_for_ever(handler: Handler) -> None:
@@ -120,8 +115,16 @@ def _closing(handler: Handler) -> None:
 
 FAULTS = {
     "late": (_late, ServerError, "no whole answer within 1 s"),
-    "drip": (_drip, ServerError, "no whole answer within 1 s"),
-    "dripping headers": (_dripping_headers, ServerError, "no whole answer within 1 s"),
+    "drip": (
+        _dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"{"),
+        ServerError,
+        "no whole answer within 1 s",
+    ),
+    "dripping headers": (
+        _dripping(b"HTTP/1.1 200 OK\r\n", b"X"),
+        ServerError,
+        "no whole answer within 1 s",
+    ),
     "100 for ever": (_continuing_for_ever, ServerError, "no whole answer within 1 s"),
     "endless": (_endless, ServerError, "which are the most"),
     "endless chunks": (_endless_chunks, ServerError, "which are the most"),
