@@ -50,7 +50,7 @@ class LiteRtInterpreter:
     def run(self, feeds: Sequence[npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """All outputs, in memory of their own, for one array an input, of its type.
 
-        Room for another batch is made when it comes; that takes less than a millisecond.
+        Room for another batch is made when it comes.
 
         Raises:
             ValueError, RuntimeError: LiteRT fails; the text says why.
