@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,18 @@ def add_node(cluster: Cluster, kinds: dict[str, int]) -> Any:
     return cluster.add_node(num_cpus=2, resources=kinds, object_store_memory=100 << 20)
 
 
+def at_work(raylet: int) -> list[str]:
+    """What the workers of the node do: Ray gives their processes the names of their tasks."""
+    titles = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            title = (process / "cmdline").read_bytes().partition(b"\0")[0].decode()
+            if parent == raylet and title.startswith("ray::") and title != "ray::IDLE":
+                titles.append(title)
+    return titles
+
+
 def main(folder: Path) -> None:
     both = {"nuc": 1, "orin": 1}
     cluster = Cluster(
@@ -51,12 +64,14 @@ def main(folder: Path) -> None:
         process = fleet(folder, "first.json")
         jobs = folder / "plan-fleet/jobs"
         limit = time.monotonic() + SECONDS
-        while not (jobs.is_dir() and any(jobs.glob("*.json"))):
+        (raylet,) = killed.all_processes["raylet"]
+        node = raylet.process.pid
+        while not (jobs.is_dir() and any(jobs.glob("*.json")) and at_work(node)):
             assert process.poll() is None
             assert time.monotonic() < limit
             time.sleep(0.05)
-        (raylet,) = killed.all_processes["raylet"]
-        os.kill(raylet.process.pid, signal.SIGKILL)
+        facts["at_work_when_killed"] = at_work(node)
+        os.kill(node, signal.SIGKILL)
         facts["done_when_killed"] = len(list(jobs.glob("*.json")))
         facts["first_code"] = process.wait(SECONDS)
         kept = {path.name: path.stat().st_mtime_ns for path in jobs.iterdir()}

@@ -59,6 +59,7 @@ def test_every_job_is_answered_once_although_a_node_is_killed(tmp_path: Path) ->
     assert ended.returncode == 0, ended.stderr + told
     facts = json.loads((tmp_path / "facts.json").read_text())
     assert facts["done_when_killed"] < 8
+    assert facts["at_work_when_killed"], "no job was lost with the node"
     assert facts["alive"] == 2  # the head, and the node that is left
     assert (facts["first_code"], facts["second_code"], facts["kept"]) == (1, 1, True), told
     for name in ("first.json", "second.json"):
