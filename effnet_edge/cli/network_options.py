@@ -30,7 +30,8 @@ _TARGET = click.option(
     type=click.Choice(list(TARGETS)),
     default=DEFAULT_TARGET,
     show_default=True,
-    help="The engine that will run the model.",
+    metavar="TARGET",
+    help=f"The engine that will run the model: {', '.join(TARGETS)}.",
 )
 _WEIGHTS = click.option(
     "--weights",

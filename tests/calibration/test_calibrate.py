@@ -59,6 +59,7 @@ def test_the_same_pictures_give_the_same_table(
     assert again.quantization(name) == table.quantization(name).uncorrected()
 
 
+@pytest.mark.sample
 def test_other_pictures_have_another_hash(table: CalibrationTable) -> None:
     other = CalibrationPictures(Smooth(40, seed=1), PREPROCESSING)
     assert sum(len(batch) for batch in other.batches()) == other.record().size == 40
@@ -160,6 +161,7 @@ def test_progress_reaches_its_totals(network: EfficientNet) -> None:
     assert all(done == total for done, total in seen.values())
 
 
+@pytest.mark.sample
 def test_a_saved_table_comes_back_equal(tmp_path: Path, table: CalibrationTable) -> None:
     table.save(tmp_path / "table.json")
     assert CalibrationTable.load(tmp_path / "table.json") == table
@@ -167,6 +169,7 @@ def test_a_saved_table_comes_back_equal(tmp_path: Path, table: CalibrationTable)
     assert difference(table, CalibrationTable.load(tmp_path / "table.json")) == []
 
 
+@pytest.mark.sample
 def test_a_table_of_the_time_of_squares_is_read(table: CalibrationTable) -> None:
     tree = json.loads(table.to_json())
     tree["model"]["resolution"] = tree["model"]["resolution"]["height"]
@@ -176,6 +179,7 @@ def test_a_table_of_the_time_of_squares_is_read(table: CalibrationTable) -> None
         CalibrationTable.from_json(json.dumps(tree | {"model": []}))
 
 
+@pytest.mark.sample
 def test_a_table_of_another_height_or_width_is_refused(table: CalibrationTable) -> None:
     turned = EfficientNet(VARIANTS["b0"], resolution=Size(SIDE, 2 * SIDE), num_classes=CLASSES)
     with pytest.raises(
@@ -184,6 +188,7 @@ def test_a_table_of_another_height_or_width_is_refused(table: CalibrationTable) 
         table.check_model(turned)
 
 
+@pytest.mark.sample
 def test_a_table_that_cannot_be_written_leaves_nothing(
     tmp_path: Path, table: CalibrationTable
 ) -> None:
@@ -191,6 +196,7 @@ def test_a_table_that_cannot_be_written_leaves_nothing(
         table.save(tmp_path / "missing" / "table.json")
 
 
+@pytest.mark.sample
 def test_a_difference_names_what_changed(table: CalibrationTable) -> None:
     name = ASYMMETRIC_UINT8.name
     part = table.quantization(name)
@@ -207,6 +213,7 @@ def test_a_difference_names_what_changed(table: CalibrationTable) -> None:
     assert any("depthwise.stages.0.0: changed by up to" in line for line in lines)
 
 
+@pytest.mark.sample
 def test_a_difference_of_kept_layers_names_them(table: CalibrationTable) -> None:
     name = ASYMMETRIC_UINT8.name
     kept = table.quantization(name).keeping(["head.conv", "classifier"])
@@ -216,6 +223,7 @@ def test_a_difference_of_kept_layers_names_them(table: CalibrationTable) -> None
     ]
 
 
+@pytest.mark.sample
 def test_a_scheme_that_the_table_lacks_is_named(table: CalibrationTable) -> None:
     only = replace(
         table, quantizations={ASYMMETRIC_UINT8.name: table.quantization(ASYMMETRIC_UINT8.name)}
@@ -224,6 +232,7 @@ def test_a_scheme_that_the_table_lacks_is_named(table: CalibrationTable) -> None
         only.quantization(SYMMETRIC_INT8.name)
 
 
+@pytest.mark.sample
 def test_a_table_of_another_variant_is_refused(table: CalibrationTable) -> None:
     with pytest.raises(CalibrationError, match="its variant is b0, the network's is b1"):
         table.check_model(random_network("b1"))
@@ -238,6 +247,7 @@ def _set(*path: str, value: object) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize(
     ("change", "message"),
     [

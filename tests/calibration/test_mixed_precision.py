@@ -140,6 +140,7 @@ def test_the_planted_bad_tensors_are_kept_and_no_others(mixed: MixedPrecision) -
     assert mixed.attempts == 3  # none, one, two
 
 
+@pytest.mark.slow
 def test_what_is_reported_is_what_the_quantization_gives_again(
     network: EfficientNet, mixed: MixedPrecision
 ) -> None:
@@ -150,6 +151,7 @@ def test_what_is_reported_is_what_the_quantization_gives_again(
     assert mixed.best.loss.kl == pytest.approx(kl_divergence(exact, candidate), rel=0.2)
 
 
+@pytest.mark.slow
 def test_biases_are_corrected_for_what_is_kept(broken: Quantization, mixed: MixedPrecision) -> None:
     best, before = (each.changes(BIASES) for each in (mixed.best.quantization, broken))
     assert best != before
@@ -157,6 +159,7 @@ def test_biases_are_corrected_for_what_is_kept(broken: Quantization, mixed: Mixe
     assert best[after] != before[after]
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_met_already_keeps_nothing(
     network: EfficientNet, table: CalibrationTable
 ) -> None:
@@ -167,6 +170,7 @@ def test_a_budget_that_is_met_already_keeps_nothing(
     assert found.tensors == len(NetworkPath.of(network).inputs)
 
 
+@pytest.mark.slow
 def test_the_drop_is_counted_on_the_labels(network: EfficientNet, broken: Quantization) -> None:
     simulated = apply_quantization(network, broken).simulated()
     # In the meter's batches: another order of summation moves some values across an edge.
@@ -186,12 +190,14 @@ def test_the_drop_is_counted_on_the_labels(network: EfficientNet, broken: Quanti
     assert low < loss.accuracy.top1.points < high
 
 
+@pytest.mark.slow
 def test_a_drop_without_labels_is_bad_use(network: EfficientNet, table: CalibrationTable) -> None:
     part = table.quantization(ASYMMETRIC_UINT8.name)
     with pytest.raises(UsageError, match="label"):
         keep_for_budget(network, part, Smooth(10), PREPROCESSING, Gate(max_drop=1.0))
 
 
+@pytest.mark.slow
 def test_a_label_that_is_no_class_is_bad_use(
     network: EfficientNet, table: CalibrationTable
 ) -> None:

@@ -152,6 +152,7 @@ def test_a_budget_that_cannot_be_met_is_a_failed_job(effnet_edge: Run, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.sample
 def test_a_budget_needs_int8_and_pictures_and_labels(
     effnet_edge: Run, openvino_int8: Path, tmp_path: Path
 ) -> None:
@@ -279,6 +280,7 @@ def test_sensitivity_of_a_variant_with_a_table_as_a_table(
     assert sum(".depthwise" in row for row in rows) == 16
 
 
+@pytest.mark.sample
 def test_sensitivity_of_what_has_none_is_bad_use(
     effnet_edge: Run, openvino_fp32: Path, openvino_int8: Path, tmp_path: Path
 ) -> None:
@@ -295,6 +297,7 @@ def test_sensitivity_of_what_has_none_is_bad_use(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.sample
 def test_calibration_diff_says_what_differs(
     effnet_edge: Run, openvino_int8: Path, openvino_fp32: Path, tmp_path: Path
 ) -> None:

@@ -34,7 +34,6 @@ MEMORY = {"l2": 28 << 30}
 QUICK = {("v2-b0", "openvino", "fp32")}
 SAMPLE = {
     ("lite0", "onnxruntime", "fp32"),
-    ("es", "tensorrt", "fp16"),
     ("v2-b0", "litert", "fp16"),
     ("lite0", "tensorrt-rtx", "int8"),
 }

@@ -195,7 +195,7 @@ def test_parity_on_labelled_pictures(
     assert "labels" in unlabelled.stderr
 
 
-@pytest.mark.sample
+@pytest.mark.slow
 def test_parity_of_several_candidates_with_layers_and_a_report(
     effnet_edge: Run, openvino_fp16: Path, openvino_fp32: Path, tmp_path: Path
 ) -> None:

@@ -119,6 +119,7 @@ def test_the_graph_computes_what_the_simulation_does(
     assert result.sqnr_db > 20
 
 
+@pytest.mark.slow
 def test_without_its_pairs_the_graph_has_the_simulations_weights(
     source: Source, made: Made, scheme: QuantizationScheme, input_kind: str
 ) -> None:
@@ -148,6 +149,7 @@ def scale_doubled(graph: onnx.ModelProto, name: str) -> str:
     return name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [bias_doubled, scale_doubled])
 def test_a_wrong_weight_is_named_though_int8_is_noisy(
     source: Source, made: Made, fault: PlantFault
@@ -177,6 +179,7 @@ class NoiseTimes:
         return exact + self.factor * (self.simulated.infer(batch) - exact)
 
 
+@pytest.mark.slow
 def test_pairs_may_lose_what_the_simulation_loses_in_another_way(
     source: Source, made: Made
 ) -> None:
@@ -193,6 +196,7 @@ def test_pairs_may_lose_what_the_simulation_loses_in_another_way(
     assert passed.value("sqnr_db") == pytest.approx(gate.loss(simulated).sqnr_db, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stages.1.0.depthwise.conv", "stages.6.0.project.conv"])
 def test_a_wrong_scale_of_an_activation_is_refused(source: Source, made: Made, name: str) -> None:
     network, graph = made.network(ASYMMETRIC_UINT8), made.graph(ASYMMETRIC_UINT8)
@@ -246,6 +250,7 @@ def test_the_uncertainty_of_a_ratio_is_how_it_varies_from_sample_to_sample() -> 
     assert ratio_uncertainty(noise[0], np.zeros(16)) == 0.0
 
 
+@pytest.mark.sample
 def test_every_convolution_reads_integers(made: Made, scheme: QuantizationScheme) -> None:
     graph = made.graph(scheme).graph
     makers = {output: node for node in graph.node for output in node.output}
@@ -275,6 +280,7 @@ def test_every_convolution_reads_integers(made: Made, scheme: QuantizationScheme
         assert not any(each.any() for each in zero_points)
 
 
+@pytest.mark.slow
 def test_openvino_runs_every_convolution_in_int8_with_silu_inside(
     made: Made,
 ) -> None:

@@ -79,6 +79,7 @@ def test_the_export_leaves_an_engine_and_a_proof(bundle: Bundle) -> None:
     assert Bundle.load(bundle.path).manifest == bundle.manifest
 
 
+@pytest.mark.sample
 def test_quantization_is_symmetric_and_outside_the_gate(bundle: Bundle) -> None:
     model = onnx.load(bundle.model_path)
     initializers = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
@@ -94,6 +95,7 @@ def test_quantization_is_symmetric_and_outside_the_gate(bundle: Bundle) -> None:
             assert "DequantizeLinear" not in sources, node.name
 
 
+@pytest.mark.sample
 def test_depthwise_convolutions_stay_in_fp16(bundle: Bundle) -> None:
     """TensorRT-RTX pads INT8 depthwise kernels to forty times their size (docs/tensorrt.md)."""
     graph = onnx.load(bundle.model_path).graph
@@ -115,6 +117,7 @@ def test_the_int8_engine_is_smaller_than_that_of_fp16(of_precision: OfPrecision)
     assert sizes["int8"] < 0.95 * sizes["fp16"]
 
 
+@pytest.mark.sample
 def test_another_engine_joins_the_first(bundle: Bundle, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(bundle.path, copy)
@@ -134,6 +137,7 @@ def test_another_engine_joins_the_first(bundle: Bundle, tmp_path: Path) -> None:
     assert told
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -146,6 +150,7 @@ def test_what_does_not_fit_is_refused(bundle: Bundle, options: BuildOptions, tex
         build_engine(bundle, options)
 
 
+@pytest.mark.sample
 def test_a_graph_that_the_parser_refuses_is_one_line(bundle: Bundle, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     damaged.mkdir()
@@ -201,6 +206,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.sample
 def test_an_interrupt_ends_the_build_quietly_and_changes_nothing(
     of_precision: OfPrecision,
 ) -> None:
@@ -212,6 +218,7 @@ def test_an_interrupt_ends_the_build_quietly_and_changes_nothing(
     assert Bundle.load(before.path).manifest == before.manifest
 
 
+@pytest.mark.sample
 def test_only_tensorrt_bundles_are_built(bundle: Bundle) -> None:
     other: Manifest = replace(bundle.manifest, target="openvino")
     with pytest.raises(UsageError, match="need no build"):

@@ -74,7 +74,7 @@ def foreign(model: onnx.ModelProto, reference: TorchClassifier) -> OnnxClassifie
     return OnnxClassifier(other, PREPROCESSING, "foreign").named_like(reference)
 
 
-@pytest.mark.sample
+@pytest.mark.slow
 def test_every_layer_and_activation_gets_its_name(
     network: TorchClassifier, exported: onnx.ModelProto
 ) -> None:

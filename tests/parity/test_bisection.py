@@ -139,6 +139,7 @@ def test_each_planted_fault_is_detected_and_explained(searched, fault) -> None:
     assert found.kind in planted.kinds, str(found)
 
 
+@pytest.mark.sample
 def test_nearly_all_are_located_at_the_very_node(searched) -> None:
     elsewhere = {
         fault: (planted.node, str(found))

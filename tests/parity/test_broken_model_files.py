@@ -179,9 +179,9 @@ def test_a_file_that_is_none_is_a_wrong_request(name: str, tmp_path: Path) -> No
 
 
 def test_a_file_of_another_kind_is_a_wrong_request(tmp_path: Path) -> None:
-    (tmp_path / "a.tflite").write_bytes(b"TFL3")
-    with pytest.raises(UsageError, match=r"a\.tflite is no model that can be compared"):
-        run(tmp_path / "a.tflite")
+    (tmp_path / "a.mnn").write_bytes(b"MNN")
+    with pytest.raises(UsageError, match=r"a\.mnn is no model that can be compared"):
+        run(tmp_path / "a.mnn")
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
