@@ -1,7 +1,6 @@
 """Long runs: many threads, runners that come and go, interrupts, and no growth.
 
-pytest tests/runtime/test_lifetime_stress.py --timeout 0 --stress-seconds 3600
-pytest tests/runtime/test_lifetime_stress.py --timeout 0 --inferences 1000000
+docs/trust.md has the commands for an hour of it, and for a million inferences.
 """
 
 from __future__ import annotations
@@ -146,7 +145,7 @@ with EngineRunner.load(sys.argv[1], threads=1) as run:
 """
 
 
-@pytest.mark.slow
+@pytest.mark.sample
 def test_memory_does_not_grow(bundle: Path, pytestconfig: pytest.Config) -> None:
     """After the first tenth, which fills caches, the rest adds less than 4 MiB.
 
