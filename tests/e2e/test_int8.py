@@ -336,4 +336,4 @@ def test_the_gates_use_pictures_of_ones_own_that_were_held_out(
     assert manifest.calibration.size == 34
     assert all(stage.images == 16 for stage in manifest.parity)
     assert manifest.parity_images in completed.stdout
-    assert "≤ 0.2" in completed.stdout
+    assert "≤ 0.05" in completed.stdout
