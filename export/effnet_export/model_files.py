@@ -42,6 +42,25 @@ class Openings:
     said: Said = field(default_factory=Said)
     asking: Asking = field(default_factory=Asking)
 
+    def on_engine(
+        self,
+        classifier: Callable[..., FileModel],
+        path: Path,
+        preprocessing: Preprocessing,
+        name: str | None,
+        reading: Reading,
+    ) -> FileModel:
+        """Open a file with the class of an engine that has devices, threads and precisions."""
+        return classifier(
+            path,
+            preprocessing,
+            name,
+            device=self.device,
+            threads=self.threads,
+            precision=self.precision,
+            reading=reading,
+        )
+
 
 @dataclass(frozen=True)
 class FileKind:
@@ -95,15 +114,7 @@ def _open_ir(
 ) -> FileModel:
     from effnet_edge.parity.models.openvino import OpenVinoClassifier
 
-    return OpenVinoClassifier(
-        path,
-        preprocessing,
-        name,
-        device=openings.device,
-        threads=openings.threads,
-        precision=openings.precision,
-        reading=reading,
-    )
+    return openings.on_engine(OpenVinoClassifier, path, preprocessing, name, reading)
 
 
 def _ir_entrance(path: Path, reading: Reading) -> Entrance:
@@ -125,15 +136,7 @@ def _open_litert(
 ) -> FileModel:
     from effnet_edge.parity.models.litert import LiteRtClassifier
 
-    return LiteRtClassifier(
-        path,
-        preprocessing,
-        name,
-        device=openings.device,
-        threads=openings.threads,
-        precision=openings.precision,
-        reading=reading,
-    )
+    return openings.on_engine(LiteRtClassifier, path, preprocessing, name, reading)
 
 
 def _litert_entrance(path: Path, reading: Reading) -> Entrance:

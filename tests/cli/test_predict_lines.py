@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from predict_command import predict, refusal
 from tiny_bundles import tiny_model, write_bundle
 
 from effnet_edge.cli.main import cli
-from effnet_edge.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,18 +44,6 @@ def pictures(folder: Path, count: int) -> None:
     for number in range(count):
         pixels = random.integers(0, 256, (9, 9, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{number:04}.png")
-
-
-def predict(*arguments: str, code: int = 0) -> Result:
-    done = CliRunner().invoke(cli, ["predict", "b", *arguments], catch_exceptions=False)
-    assert done.exit_code == code, done.output
-    return done
-
-
-def refusal(*arguments: str) -> str:
-    with pytest.raises(UsageError) as refused:
-        predict(*arguments)
-    return str(refused.value)
 
 
 def lines(path: Path) -> list[dict[str, object]]:

@@ -9,14 +9,13 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from click.testing import CliRunner, Result
 from PIL import Image
+from predict_command import predict, refusal
 from real_commands import EFFNET_EDGE
 from tiny_bundles import tiny_model, write_bundle
 from video_makers import quarters, write_video
 
 from effnet_edge.cli.answered import Answered
-from effnet_edge.cli.main import cli
 from effnet_edge.errors import UsageError
 from effnet_edge.pictures.video import Video
 
@@ -34,18 +33,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Image.fromarray(quarters()).save(tmp_path / "still.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def predict(*arguments: str, code: int = 0) -> Result:
-    done = CliRunner().invoke(cli, ["predict", "b", *arguments], catch_exceptions=False)
-    assert done.exit_code == code, done.output
-    return done
-
-
-def refusal(*arguments: str) -> str:
-    with pytest.raises(UsageError) as refused:
-        predict(*arguments)
-    return str(refused.value)
 
 
 def by_name(path: Path) -> dict[str, object]:
