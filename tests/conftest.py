@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--slow", action="store_true", help="run the tests marked slow or sample as well"
     )
+    parser.addoption("--sample", action="store_true", help="run those marked sample as well")
     parser.addoption(
         "--stress-seconds", type=float, default=20.0, help="how long the stress test takes in all"
     )
@@ -42,6 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--slow"):
         return
     skip = pytest.mark.skip(reason="slow: give --slow to run it")
+    skipped = {"slow"} if config.getoption("--sample") else {"slow", "sample"}
     for item in items:
-        if "slow" in item.keywords or "sample" in item.keywords:
+        if skipped & set(item.keywords):
             item.add_marker(skip)

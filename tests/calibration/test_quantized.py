@@ -126,7 +126,7 @@ def test_the_centre_comes_back_through_the_rounded_weights(
     network: EfficientNet, table: CalibrationTable
 ) -> None:
     part = table.quantization(SYMMETRIC_INT8.name).uncorrected()
-    quantized, name = apply_quantization(network, part), "stages.4.2.project.conv"
+    quantized, name = apply_quantization(network, part), "stages.4.1.project.conv"
     centre = part.changes(CENTRES)[name]
     assert centre != 0
     reader = quantized.simulated().get_submodule(name)
@@ -158,9 +158,9 @@ def test_the_simulation_computes_what_integers_would(
 ) -> None:
     """One convolution by integer arithmetic alone, from what a writer of graphs is given."""
     quantized = apply(network, table, ASYMMETRIC_UINT8)
-    name = "stages.1.1.expand.conv"
+    name = "stages.3.1.expand.conv"
     grid, weight = quantized.inputs[name], quantized.weights[name]
-    x = torch.randn(2, 24, 8, 8) * 3
+    x = torch.randn(2, 80, 8, 8) * 3
     simulated = quantized.simulated().get_submodule(name)(x)
     integers = (grid.quantize(x) - grid.zero_point).numpy().astype(np.int64)
     products = np.einsum(

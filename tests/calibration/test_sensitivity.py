@@ -59,7 +59,7 @@ def test_the_layer_with_a_planted_bad_grid_is_the_costliest(
 ) -> None:
     part = table.quantization(ASYMMETRIC_UINT8.name)
     name = "stages.4.1.project.conv"
-    coarse = replace(part.grids[name], scale=part.grids[name].scale * 60)
+    coarse = replace(part.grids[name], scale=part.grids[name].scale * 1000)
     broken = part.gridded({**part.grids, name: coarse})
 
     costliest = sensitivity(network, broken, BATCHES)[0]
@@ -68,7 +68,7 @@ def test_the_layer_with_a_planted_bad_grid_is_the_costliest(
 
 
 @pytest.mark.parametrize(
-    "name", ["stem.conv", "stages.5.2.depthwise.conv", "head.conv", "classifier"]
+    "name", ["stem.conv", "stages.5.1.depthwise.conv", "head.conv", "classifier"]
 )
 def test_a_cost_is_that_of_quantizing_the_layer_alone_with_its_bias_corrected(
     network: EfficientNet, table: CalibrationTable, costs: list[LayerCost], name: str

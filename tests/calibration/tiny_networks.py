@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,11 +23,19 @@ CLASSES = 10
 PREPROCESSING = Preprocessing(SIDE, 1.0, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def random_network(variant: str = "b0", seed: int = 0) -> EfficientNet:
-    """A folded network whose channels differ widely in range, as trained ones do."""
+def random_network(variant: str = "b0", seed: int = 0, *, depth_share: float = 0.5) -> EfficientNet:
+    """A folded network whose channels differ widely in range, as trained ones do.
+
+    It has half of the variant's blocks, or another share, and in each stage at least one.
+    """
     torch.manual_seed(seed)
+    row = VARIANTS[variant]
     network = EfficientNet(
-        VARIANTS[variant], resolution=SIDE, num_classes=CLASSES, dropout=0.0, drop_connect=0.0
+        replace(row, depth=depth_share * row.depth),
+        resolution=SIDE,
+        num_classes=CLASSES,
+        dropout=0.0,
+        drop_connect=0.0,
     )
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -41,7 +41,15 @@ PATH = re.compile(
     r"(?:tests|benchmarks|examples|tools|docs|effnet_edge|export|calibration)/[\w./*-]+"
 )
 MODULE = re.compile(r"effnet_(?:edge|export|calibration)(?:\.\w+)+")
-OPTIONS_OF_OTHERS = {"--slow", "--peers", "--extra-index-url", "--show", "--output", "--strict"}
+OPTIONS_OF_OTHERS = {
+    "--slow",
+    "--sample",
+    "--peers",
+    "--extra-index-url",
+    "--show",
+    "--output",
+    "--strict",
+}
 
 
 def name(page: Path) -> str:

@@ -120,15 +120,21 @@ def request(path: Path, **changes: object) -> ExportRequest:
     return ExportRequest(NetworkRequest("b0", resolution=64), output=path / "bundle", **options)
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize(
     ("target", "kind", "size"),
     [
-        ("onnxruntime", OnnxRuntimeBackend, 4),
-        ("openvino", OpenVinoBackend, 3),
-        ("openvino", EngineRunner, 5),
+        pytest.param(
+            *("onnxruntime", OnnxRuntimeBackend, 4),
+            id="only at the maximum",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            *("openvino", OpenVinoBackend, 3), id="only at an odd size", marks=pytest.mark.sample
+        ),
+        pytest.param(
+            *("openvino", EngineRunner, 5), id="only beyond the maximum", marks=pytest.mark.slow
+        ),
     ],
-    ids=["only at the maximum", "only at an odd size", "only beyond the maximum"],
 )
 def test_an_engine_that_is_wrong_at_one_size_is_never_written(
     tmp_path: Path, plant: Plant, target: str, kind: type, size: int

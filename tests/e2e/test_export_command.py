@@ -195,8 +195,13 @@ def tiny_disk(tmp_path: Path):
     subprocess.run(["umount", str(mount)], check=True)
 
 
-@pytest.mark.sample
-@pytest.mark.parametrize("target", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param("openvino", marks=pytest.mark.sample),
+        pytest.param("onnxruntime", marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk_is_told_and_left_clean(effnet_edge: Run, tiny_disk: Path, target: str) -> None:
     completed = effnet_edge("export", "b0", "--target", target, "-o", tiny_disk / "bundle")
 

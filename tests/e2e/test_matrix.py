@@ -1,8 +1,7 @@
 """Every variant in every precision of every target: exported, and through its gates.
 
-At a small resolution, and with untrained weights that bear rounding. A few cells run by default,
-a few more in the sample, all of them with `--slow`, those of l2 only where there is memory for its
-2 GB of weights.
+At a small resolution, and with untrained weights that bear rounding. A few cells are in the sample,
+all of them run with `--slow`, those of l2 only where there is memory for its 2 GB of weights.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ CLASSES = 10
 COMPUTE_CAPABILITY = "8.6"
 # For TensorRT in FP16, an export of l2 took 23.6 GB.
 MEMORY = {"l2": 28 << 30}
-QUICK = {("v2-b0", "openvino", "fp32")}
 SAMPLE = {
     ("lite0", "onnxruntime", "fp32"),
     ("v2-b0", "litert", "fp16"),
@@ -50,8 +48,6 @@ def cells() -> Iterator[object]:
 
 
 def _marks(cell: tuple[str, str, str]) -> list[pytest.MarkDecorator]:
-    if cell in QUICK:
-        return []
     return [pytest.mark.sample if cell in SAMPLE else pytest.mark.slow]
 
 

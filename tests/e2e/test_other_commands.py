@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from real_commands import Run
 
 
-@pytest.mark.parametrize("bundle", ["openvino_fp16", "openvino_fp32", "onnxruntime_fp32"])
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        "openvino_fp16",
+        pytest.param("openvino_fp32", marks=pytest.mark.sample),
+        pytest.param("onnxruntime_fp32", marks=pytest.mark.slow),
+    ],
+)
 def test_predict_knows_the_espresso(
     effnet_edge: Run, espresso: Path, bundle: str, request: pytest.FixtureRequest
 ) -> None:
@@ -133,6 +140,7 @@ def test_a_changed_byte_is_refused_by_every_command(
         assert len(completed.stderr.splitlines()) == 1
 
 
+@pytest.mark.sample
 def test_parity_with_torch_and_its_gates(effnet_edge: Run, openvino_fp32: Path) -> None:
     completed = effnet_edge(
         *("parity", openvino_fp32, "--limit", "12", "--min-agreement", "100", "--json")
@@ -225,6 +233,7 @@ def test_parity_of_several_candidates_with_layers_and_a_report(
     assert "nodes is at fault by itself" in again.stdout
 
 
+@pytest.mark.sample
 def test_a_checkpoint_is_a_model_too(effnet_edge: Run, openvino_fp32: Path, tmp_path: Path) -> None:
     from importlib import resources
 
@@ -250,6 +259,7 @@ def test_list_and_info_describe_the_family(effnet_edge: Run, openvino_fp16: Path
     assert "all files intact" in effnet_edge("info", openvino_fp16).stdout
 
 
+@pytest.mark.sample
 def test_bench_compares_bundles(effnet_edge: Run, openvino_fp16: Path, openvino_fp32: Path) -> None:
     completed = effnet_edge("bench", openvino_fp16, openvino_fp32, "--runs", "3", "--json")
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from real_commands import Run
 
+pytestmark = pytest.mark.sample
+
 NAMES = ("car", "bus", "tree", "sign")
 
 
@@ -29,7 +31,6 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "street"
 
 
-@pytest.mark.sample
 def test_predict_gives_the_labels_that_reach_the_threshold(
     effnet_edge: Run, street: Path, espresso: Path, tmp_path: Path
 ) -> None:

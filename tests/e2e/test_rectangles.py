@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.sample
 
+both_bundles = pytest.mark.parametrize(
+    "bundle_of", ["padded", pytest.param("wide_int8", marks=pytest.mark.slow)]
+)
+
 # One height is odd, so that SAME padding is another along it than along the width.
 ODD = Size(65, 96)
 WIDE = Size(96, 128)
@@ -136,7 +140,7 @@ def test_a_graph_that_pads_the_height_as_the_width_is_found(
     assert "stem.conv" in found.stdout + found.stderr
 
 
-@pytest.mark.parametrize("bundle_of", ["padded", "wide_int8"])
+@both_bundles
 def test_turned_pictures_are_refused(request: pytest.FixtureRequest, bundle_of: str) -> None:
     bundle = request.getfixturevalue(bundle_of)
     with EngineRunner.load(bundle) as run:
@@ -146,7 +150,7 @@ def test_turned_pictures_are_refused(request: pytest.FixtureRequest, bundle_of: 
             run.infer(np.zeros((1, size.width, size.height, 3), np.uint8))
 
 
-@pytest.mark.parametrize("bundle_of", ["padded", "wide_int8"])
+@both_bundles
 def test_a_manifest_that_turns_the_input_is_refused(
     request: pytest.FixtureRequest, bundle_of: str, copy_of: Callable[[Path], Path]
 ) -> None:

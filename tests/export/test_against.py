@@ -96,8 +96,15 @@ def exported(model: nn.Module, path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("end", [nn.Identity(), nn.Softmax(1), nn.LogSoftmax(1)], ids=str)
-@pytest.mark.parametrize("name", ["original.onnx", "ORIGINAL.ONNX"])
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("original.onnx", nn.Identity()),
+        ("original.onnx", nn.Softmax(1)),
+        ("ORIGINAL.ONNX", nn.LogSoftmax(1)),
+    ],
+    ids=str,
+)
 def test_a_file_of_the_original_answers_the_same(tmp_path, native, end, name: str) -> None:
     origin = exported(nn.Sequential(native, end), tmp_path / name)
 

@@ -88,15 +88,19 @@ def torchscript_export(network: EfficientNet) -> onnx.ModelProto:
     return onnx.load_from_string(buffer.getvalue())
 
 
+@pytest.fixture(scope="module")
+def ported(source: Source) -> onnx.ModelProto:
+    return torchscript_export(fold_batch_norm(source.network))
+
+
 def test_the_corrupting_simplifier_is_stopped_at_the_first_wrong_node(
-    source: Source, gate: ParityGate
+    source: Source, gate: ParityGate, ported: onnx.ModelProto
 ) -> None:
     """onnxsim's pad fusion misplaces pads where the batch is dynamic, and its check says True."""
-    graph = torchscript_export(fold_batch_norm(source.network))
-    before = OnnxClassifier(graph, source.preprocessing, "TorchScript ONNX")
+    before = OnnxClassifier(ported, source.preprocessing, "TorchScript ONNX")
     gate.check("export", before)
 
-    corrupted, onnxsim_is_content = onnxsim.simplify(graph)
+    corrupted, onnxsim_is_content = onnxsim.simplify(ported)
 
     assert onnxsim_is_content
     wrong_before_the_culprit = first_conv_with_other_padding(corrupted, source.network)
@@ -127,10 +131,10 @@ def first_conv_with_other_padding(model: onnx.ModelProto, network: EfficientNet)
     raise AssertionError("onnxsim corrupted nothing: is it another version?")
 
 
-def test_our_simplifier_passes_the_same_graph(source: Source, gate: ParityGate) -> None:
-    graph = torchscript_export(fold_batch_norm(source.network))
-
-    simplified = OnnxClassifier(simplify(graph), source.preprocessing, "simplified ONNX")
+def test_our_simplifier_passes_the_same_graph(
+    source: Source, gate: ParityGate, ported: onnx.ModelProto
+) -> None:
+    simplified = OnnxClassifier(simplify(ported), source.preprocessing, "simplified ONNX")
 
     assert gate.check("simplify", simplified).holds
 

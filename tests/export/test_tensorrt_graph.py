@@ -54,8 +54,6 @@ def exported(folder: Path, variant: str, precision: str, resolution: int, **more
     return export_bundle(request).bundle
 
 
-INT8 = pytest.param("int8", marks=pytest.mark.sample)
-
 OfPrecision = Callable[[str], Bundle]
 
 
@@ -64,12 +62,16 @@ def of_precision(tmp_path_factory: pytest.TempPathFactory) -> OfPrecision:
     return cache(lambda each: exported(tmp_path_factory.mktemp(each), "b0", each, 96))
 
 
-@pytest.fixture(params=["fp16", INT8])
+@pytest.fixture(
+    params=[
+        pytest.param("fp16", marks=pytest.mark.slow),
+        pytest.param("int8", marks=pytest.mark.sample),
+    ]
+)
 def bundle(request: pytest.FixtureRequest, of_precision: OfPrecision) -> Bundle:
     return of_precision(request.param)
 
 
-@pytest.mark.sample
 def test_the_export_leaves_an_engine_and_a_proof(bundle: Bundle) -> None:
     (engine,) = bundle.manifest.engines
     assert engine.library == "tensorrt-rtx"
@@ -79,7 +81,6 @@ def test_the_export_leaves_an_engine_and_a_proof(bundle: Bundle) -> None:
     assert Bundle.load(bundle.path).manifest == bundle.manifest
 
 
-@pytest.mark.sample
 def test_quantization_is_symmetric_and_outside_the_gate(bundle: Bundle) -> None:
     model = onnx.load(bundle.model_path)
     initializers = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
@@ -95,7 +96,6 @@ def test_quantization_is_symmetric_and_outside_the_gate(bundle: Bundle) -> None:
             assert "DequantizeLinear" not in sources, node.name
 
 
-@pytest.mark.sample
 def test_depthwise_convolutions_stay_in_fp16(bundle: Bundle) -> None:
     """TensorRT-RTX pads INT8 depthwise kernels to forty times their size (docs/tensorrt.md)."""
     graph = onnx.load(bundle.model_path).graph
@@ -117,7 +117,6 @@ def test_the_int8_engine_is_smaller_than_that_of_fp16(of_precision: OfPrecision)
     assert sizes["int8"] < 0.95 * sizes["fp16"]
 
 
-@pytest.mark.sample
 def test_another_engine_joins_the_first(bundle: Bundle, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(bundle.path, copy)
@@ -137,7 +136,6 @@ def test_another_engine_joins_the_first(bundle: Bundle, tmp_path: Path) -> None:
     assert told
 
 
-@pytest.mark.sample
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -150,7 +148,6 @@ def test_what_does_not_fit_is_refused(bundle: Bundle, options: BuildOptions, tex
         build_engine(bundle, options)
 
 
-@pytest.mark.sample
 def test_a_graph_that_the_parser_refuses_is_one_line(bundle: Bundle, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged"
     damaged.mkdir()
@@ -218,7 +215,6 @@ def test_an_interrupt_ends_the_build_quietly_and_changes_nothing(
     assert Bundle.load(before.path).manifest == before.manifest
 
 
-@pytest.mark.sample
 def test_only_tensorrt_bundles_are_built(bundle: Bundle) -> None:
     other: Manifest = replace(bundle.manifest, target="openvino")
     with pytest.raises(UsageError, match="need no build"):

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import onnx
 import pytest
+from exported_b0 import exported_b0
 from onnx import TensorProto
 
-from effnet_edge.bundle import BatchRange
 from effnet_edge.graphs.editing import copied
 from effnet_edge.graphs.types import element_types, without_weights
-from effnet_edge.model.folding import fold_batch_norm
-from effnet_edge.model.request import NetworkRequest
-from effnet_edge.model.source import load_source
 from effnet_export.fp16_graph import write_types
-from effnet_export.onnx_graph import export_onnx
 
 
 @pytest.fixture(scope="module")
-def exported() -> onnx.ModelProto:
-    source = load_source(NetworkRequest("b0", resolution=64))
-    return export_onnx(
-        fold_batch_norm(source.network),
-        source.preprocessing,
-        input_kind="uint8-nhwc",
-        batch=BatchRange(1, 1, 4),
-    )
+def exported(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
+    return exported_b0(tmp_path_factory)
 
 
 def inferred_from_the_whole(model: onnx.ModelProto) -> dict[str, int]:

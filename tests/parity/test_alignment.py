@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from exported_b0 import RESOLUTION, exported_b0
 from planted_faults import FLOAT_FAULTS
 from reference_models import efficientnet_pytorch_model, geffnet_model, picture, randomized
 
-from effnet_edge.bundle import BatchRange
 from effnet_edge.graphs.editing import copied, rename_tensors
 from effnet_edge.graphs.tensors import initializers, set_value
 from effnet_edge.model.folding import fold_batch_norm
@@ -27,14 +27,12 @@ from effnet_edge.parity.inside.bisection import find_faults
 from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
-from effnet_export.onnx_graph import export_onnx
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
 
-RESOLUTION = 64
 LAYERS = 82
 PREPROCESSING = variant_preprocessing(VARIANTS["b0"], RESOLUTION)
 
@@ -51,10 +49,8 @@ def network() -> TorchClassifier:
 
 
 @pytest.fixture(scope="module")
-def exported() -> onnx.ModelProto:
-    network = fold_batch_norm(load_source(NetworkRequest("b0", resolution=RESOLUTION)).network)
-    batch = BatchRange(1, 2, 16)
-    return export_onnx(network, PREPROCESSING, input_kind="uint8-nhwc", batch=batch)
+def exported(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
+    return exported_b0(tmp_path_factory)
 
 
 def with_other_names(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:

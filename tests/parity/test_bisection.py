@@ -9,10 +9,10 @@ import onnx
 import openvino
 import pytest
 import torch
+from exported_b0 import RESOLUTION, exported_b0
 from onnxruntime import quantization
 from planted_faults import FLOAT_FAULTS, INTEGER_FAULTS, Planted, activation_pairs
 
-from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import UsageError
 from effnet_edge.graphs.editing import copied
 from effnet_edge.graphs.tensors import set_value, value
@@ -25,7 +25,6 @@ from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.parity.models.openvino import OpenVinoClassifier
 from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
-from effnet_export.onnx_graph import export_onnx
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from effnet_edge.parity.inside.bisection import Fault
     from effnet_edge.pictures.image import Preprocessing
 
-RESOLUTION = 64
 PLACES = 3
 
 
@@ -63,13 +61,8 @@ def network(source: Source) -> TorchClassifier:
 
 
 @pytest.fixture(scope="module")
-def exported(source: Source) -> onnx.ModelProto:
-    return export_onnx(
-        fold_batch_norm(source.network),
-        source.preprocessing,
-        input_kind="uint8-nhwc",
-        batch=BatchRange(1, 2, 16),
-    )
+def exported(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
+    return exported_b0(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
