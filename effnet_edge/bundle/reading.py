@@ -78,7 +78,9 @@ class Bundle:
         folder = Path(path)
         recover(folder)
         if not folder.exists():
-            raise UsageError(f"{folder}: no such bundle: check the path")
+            raise UsageError(
+                f"{folder}: no such bundle: check the path, or make one with effnet-edge export"
+            )
         manifest = read_manifest(folder, trusted)
         refuse_foreign_files(folder, manifest)
         held = {
@@ -104,7 +106,10 @@ def read_manifest_bytes(folder: Path) -> bytes:
     """The manifest as it is signed; raises BundleError where there is none."""
     path = folder / MANIFEST_FILE
     if not path.is_file() or path.is_symlink():
-        raise BundleError(f"{folder}: is not a bundle: it has no {MANIFEST_FILE}")
+        raise BundleError(
+            f"{folder}: is not a bundle: it has no {MANIFEST_FILE}; give a folder "
+            "that effnet-edge export wrote"
+        )
     return read_at_most(path, _MOST_MANIFEST_BYTES)
 
 

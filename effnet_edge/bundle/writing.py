@@ -38,6 +38,30 @@ _DISK_ERRNOS = frozenset(
 )
 
 
+def checked_destination(destination: str | os.PathLike[str]) -> Path:
+    """Give the whole path; raises UsageError for one that no bundle may take the place of.
+
+    Only an empty directory, or a bundle with nothing else in it, may be replaced.
+    """
+    path = Path(os.path.abspath(destination))  # noqa: PTH100 - folds ".." too
+    if Path.cwd().is_relative_to(path):
+        raise UsageError(
+            f"{path}: is the current directory, or one above it, and cannot be "
+            "replaced: choose another -o, or go elsewhere first"
+        )
+    if not os.path.lexists(path):
+        return path
+    try:
+        replaceable = not path.is_symlink() and path.is_dir()
+        if replaceable and any(path.iterdir()):
+            refuse_foreign_files(path, read_manifest(path))
+    except (BundleError, OSError):
+        replaceable = False
+    if not replaceable:
+        raise UsageError(f"{path}: exists and is not a bundle: choose another -o")
+    return path
+
+
 class BundleWriter:
     """Writes a bundle whole or not at all.
 
@@ -60,13 +84,7 @@ class BundleWriter:
             UsageError: the destination exists and is not a bundle, or is the current directory.
 
         """
-        self.destination = Path(os.path.abspath(destination))  # noqa: PTH100 - folds ".." too
-        if Path.cwd().is_relative_to(self.destination):
-            raise UsageError(
-                f"{self.destination}: is the current directory, or one above it, and cannot be "
-                "replaced: choose another -o, or go elsewhere first"
-            )
-        _refuse_unless_replaceable(self.destination)
+        self.destination = checked_destination(destination)
         self.staging = sibling(self.destination, PARTIAL)
         self._lock: int | None = None
 
@@ -126,7 +144,7 @@ class BundleWriter:
                 (self.staging / SIGNATURE_FILE).write_bytes(key.sign(text.encode()))
             checked_labels = read_labels(self.staging, checked)
             self._sync()
-            _refuse_unless_replaceable(self.destination)
+            checked_destination(self.destination)
             self._put_in_place()
         except OSError as error:
             raise _disk_error(self.destination, error) from error
@@ -198,20 +216,6 @@ def _record(path: Path) -> FileRecord:
     if not stat.S_ISREG(path.lstat().st_mode):
         raise BundleError(f"{path}: a bundle holds regular files only: remove it")
     return FileRecord(sha256(path), path.stat().st_size)
-
-
-def _refuse_unless_replaceable(destination: Path) -> None:
-    """Only an empty directory or a bundle with nothing else in it may be replaced."""
-    if not os.path.lexists(destination):
-        return
-    try:
-        replaceable = not destination.is_symlink() and destination.is_dir()
-        if replaceable and any(destination.iterdir()):
-            refuse_foreign_files(destination, read_manifest(destination))
-    except (BundleError, OSError):
-        replaceable = False
-    if not replaceable:
-        raise UsageError(f"{destination}: exists and is not a bundle: choose another -o")
 
 
 def _disk_error(destination: Path, error: OSError) -> BundleError:

@@ -164,10 +164,13 @@ class StageDisplay:
 
     def __init__(self) -> None:
         self._lines = ProgressLines(say)
+        self._text = ""
 
     def stage(self, text: str) -> None:
-        """A stage begins."""
-        say(text)
+        """A stage begins; one that is told again goes on."""
+        if text != self._text:
+            say(text)
+        self._text = text
 
     def progress(self, part: str, done: int, total: int) -> None:
         """`done` of `total` steps of a part of the stage are done."""
@@ -180,7 +183,6 @@ class _LiveStageDisplay(StageDisplay):
     def __init__(self, progress: Progress) -> None:
         super().__init__()
         self._progress = progress
-        self._text = ""
         self._task = progress.add_task("", total=None)
 
     def stage(self, text: str) -> None:

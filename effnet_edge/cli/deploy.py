@@ -65,7 +65,7 @@ def command(
     from effnet_edge.deploy.servers import server as server_of
 
     chosen = server_of(server, wrapped=wrapped, options=EngineOptions(device, threads, precision))
-    refuse_inside_bundle(output, "-o")
+    refuse_inside_bundle(output, "-o", is_folder=True)
     key = trusted_key(trusted)
     models = deploy(bundles, output, chosen, name=name, trusted=key)
     if settings().json:

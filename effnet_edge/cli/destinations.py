@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+import click
+
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.files import probe_writable
 
@@ -19,10 +21,12 @@ def check_bundle(directory: Path, *, force: bool) -> None:
         force: replace the bundle that is there; what is none is never replaced.
     """
     from effnet_edge.bundle.manifest import MANIFEST_FILE
+    from effnet_edge.bundle.writing import checked_destination
 
     refuse_inside_bundle(directory, "-o")
     if not force and os.path.lexists(directory / MANIFEST_FILE):
         raise UsageError(f"{directory} is there already: --force replaces it, -o names another")
+    checked_destination(directory)
     place = next(each for each in directory.absolute().parents if each.exists())
     try:
         probe_writable(place / directory.absolute().name)
@@ -39,6 +43,16 @@ def check_report(html: Path) -> None:
     files.check()
 
 
+def outside_bundles(
+    _context: click.Context, option: click.Parameter, path: Path | None
+) -> Path | None:
+    """Check the value of an option: UsageError for a file or folder in a bundle."""
+    if path is not None:
+        is_folder = isinstance(option.type, click.Path) and not option.type.file_okay
+        refuse_inside_bundle(path, option.opts[0], is_folder=is_folder)
+    return path
+
+
 def check_plot(plot: Path) -> None:
     """Raise UsageError or BackendError where a plot cannot be drawn there."""
     from effnet_calibration import sensitivity_plot
@@ -47,16 +61,21 @@ def check_plot(plot: Path) -> None:
     sensitivity_plot.check_plot(plot)
 
 
-def refuse_inside_bundle(path: Path, option: str) -> None:
-    """Raise UsageError for what would lie in a bundle, which is damaged by a foreign file."""
+def refuse_inside_bundle(path: Path, option: str, *, is_folder: bool = False) -> None:
+    """Raise UsageError for what would lie in a bundle, which is damaged by a foreign file.
+
+    Args:
+        is_folder: files are written into the path, which may then be no bundle either.
+    """
     from effnet_edge.bundle.reading import read_manifest
 
-    for folder in path.resolve().parents:
+    own = path.resolve()
+    for folder in (own, *own.parents) if is_folder else own.parents:
         try:
             read_manifest(folder)
         except BundleError:  # of another program, or none
             continue
         raise UsageError(
-            f"{option} {path}: lies in the bundle {folder}, which holds nothing but its own "
-            "files: choose another place"
+            f"{option} {path}: {'is' if folder == own else 'lies in'} the bundle {folder}, which "
+            "holds nothing but its own files: choose another place"
         )

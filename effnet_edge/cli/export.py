@@ -160,37 +160,38 @@ def command(
     from effnet_edge.bundle import BatchRange
     from effnet_export.naming import default_directory
 
-    row = TARGETS[target]
-    output = output or default_directory(variant, target, row.precision(precision))
+    output = output or default_directory(variant, target, TARGETS[target].precision(precision))
     check_bundle(output, force=force)
     generations = capabilities(compute_capability)
     key = signing_key_of(signing_key)
-    pipeline, requests = _modules()
-    request = requests.ExportRequest(
-        network=network(variant),
-        target=target,
-        precision=precision,
-        labels=labels,
-        input_kind=input_kind,
-        batch=BatchRange(*batch),
-        calibration=calibration,
-        calibration_size=calibration_size,
-        max_drop=max_drop,
-        max_kl=max_kl,
-        max_nrmse=max_nrmse,
-        weight_bits=int(weight_bits) if weight_bits else None,
-        fast_activations=fast_activations,
-        require_engine=require_engine,
-        compute_capabilities=generations,
-        against=against,
-        output=output,
-    )
+    asked = network(variant)
     if precision == "int8" and calibration is None:
         say(
             "calibrating on embedded photos: your own are better (--calibration DIR), "
             "the more like those of the device"
         )
     with stage_display() as display, calibration_warnings():
+        display.stage(STAGES["load"])  # PyTorch's import takes seconds, too
+        pipeline, requests = _modules()
+        request = requests.ExportRequest(
+            network=asked,
+            target=target,
+            precision=precision,
+            labels=labels,
+            input_kind=input_kind,
+            batch=BatchRange(*batch),
+            calibration=calibration,
+            calibration_size=calibration_size,
+            max_drop=max_drop,
+            max_kl=max_kl,
+            max_nrmse=max_nrmse,
+            weight_bits=int(weight_bits) if weight_bits else None,
+            fast_activations=fast_activations,
+            require_engine=require_engine,
+            compute_capabilities=generations,
+            against=against,
+            output=output,
+        )
         result = pipeline.export_bundle(
             request, lambda stage: display.stage(STAGES[stage]), display.progress, key
         )

@@ -91,7 +91,7 @@ def command(
         refuse_inside_bundle(report, "--report")
         check_page(report)
     folder = output or plan.with_name(f"{plan.stem}-fleet")
-    refuse_inside_bundle(folder / "jobs", "-o")
+    refuse_inside_bundle(folder, "-o", is_folder=True)
     campaign = _campaign(checked, folder)
     interrupted = _carry_out(campaign)
     document, rows = campaign.document(), campaign.rows()

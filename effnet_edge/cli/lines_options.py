@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from effnet_edge.cli.destinations import outside_bundles
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,6 +24,7 @@ def lines_options(command: Callable[..., object]) -> Callable[..., object]:
         click.option(
             "--jsonl",
             type=click.Path(dir_okay=False, path_type=Path),
+            callback=outside_bundles,
             metavar="FILE",
             help="Write a line of JSON for each picture as soon as it is answered.",
         ),

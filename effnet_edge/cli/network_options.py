@@ -137,11 +137,16 @@ def network_options(command: Callable[..., object]) -> Callable[..., object]:
         std: tuple[float, ...] | None,
         **others: object,
     ) -> object:
+        from effnet_edge.model.places import check_weights
         from effnet_edge.model.request import NetworkRequest
+        from effnet_edge.model.variants import VARIANTS
 
         kind = _output_kind(multi_label=multi_label, regression=regression, features=features)
 
         def network(variant: str) -> NetworkRequest:
+            if weights is not None and variant in VARIANTS:
+                # Now: PyTorch, which reads them, takes seconds to be imported.
+                check_weights(variant, weights)
             return NetworkRequest(
                 variant, weights, num_classes, kind, resolution, padding, mean, std, fit
             )

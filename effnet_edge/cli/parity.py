@@ -20,7 +20,7 @@ from effnet_edge.cli.common import (
     say,
     settings,
 )
-from effnet_edge.cli.destinations import check_report
+from effnet_edge.cli.destinations import check_report, outside_bundles
 from effnet_edge.cli.engine import engine_options
 from effnet_edge.cli.lines_options import lines_options
 from effnet_edge.cli.model_file_options import SaidValues, model_file_options
@@ -111,6 +111,7 @@ def _set_limit(context: click.Context, option: click.Parameter, value: float | N
 @click.option(
     "--answers",
     type=click.Path(file_okay=False, path_type=Path),
+    callback=outside_bundles,
     metavar="DIR",
     help="Keep the reference's answers there, and run it only for pictures without one; for "
     "--resume also what the candidates answered so far.",
@@ -184,13 +185,7 @@ def command(
     --layout, --pixels and --output do.
     """
     from effnet_edge.errors import UsageError
-    from effnet_edge.parity.report.document import Circumstances, build_document
     from effnet_edge.parity.report.files import read_document
-    from effnet_edge.parity.study import study
-    from effnet_edge.serving.asking import Asking
-    from effnet_export.model_files import Openings
-    from effnet_export.opening import open_models
-    from effnet_export.said import Said
     from effnet_export.specs import DEFAULT_VARIANT, named_variant
 
     if report is not None:
@@ -202,6 +197,15 @@ def command(
     gate = _gate(gates, context.meta.get(_LIMITS, {}))
     old = read_document(compare) if compare else None
     request = network(named_variant((reference, *candidates), variant) or DEFAULT_VARIANT)
+
+    say("opening the models")  # PyTorch's import takes seconds, too
+    from effnet_edge.parity.report.document import Circumstances, build_document
+    from effnet_edge.parity.study import study
+    from effnet_edge.serving.asking import Asking
+    from effnet_export.model_files import Openings
+    from effnet_export.opening import open_models
+    from effnet_export.said import Said
+
     openings = Openings(request, device, threads, precision, Said(*said), Asking(timeout, form))
     with ExitStack() as stack:
         models = open_models(reference, candidates, openings, stack, answers)
@@ -299,7 +303,11 @@ def _examine(
     sizes, at_once = batch_sizes.check_batch_sizes(models, index, few, batch_size)
     faults = [failure for each in sizes for failure in each.failures]
     verdict = verdict.with_faults([*faults, *(at_once.failures if at_once else ())])
-    return Examined(result, verdict, layer_errors, findings, sizes, at_once=at_once)
+    made_from = models.bundle_of(index) or models.served_bundle_of(index)
+    calibration = made_from.manifest.calibration if made_from else None
+    return Examined(
+        result, verdict, layer_errors, findings, sizes, at_once=at_once, calibration=calibration
+    )
 
 
 def _command_line() -> str:

@@ -207,8 +207,10 @@ def _write(named: Answered, lines: LinesFile) -> int:
     if settings().json:
         print_json({"jsonl": str(lines.path), "before": before, **counts})
     else:
+        answered = counts["answered"]
         console().print(
-            f"{lines.path}: {counts['answered']} pictures answered, {lines.failed} not"
+            f"{lines.path}: {answered} picture{'' if answered == 1 else 's'} answered, "
+            f"{lines.failed} not"
             f"{f', {before} of them before' if before else ''}"
         )
     return lines.failed

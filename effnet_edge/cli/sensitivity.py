@@ -88,18 +88,19 @@ def command(
     """
     if plot is not None:
         check_plot(plot)
-    module = _module()
-    request = module.SensitivityRequest(
-        model=model,
-        network=network(model),
-        images=images,
-        limit=limit,
-        calibration=calibration,
-        calibration_size=calibration_size,
-        target=target,
-    )
+    asked = network(model)
     with stage_display() as display, calibration_warnings():
-        display.stage("measuring the cost of each tensor")
+        display.stage("measuring the cost of each tensor")  # PyTorch's import takes seconds, too
+        module = _module()
+        request = module.SensitivityRequest(
+            model=model,
+            network=asked,
+            images=images,
+            limit=limit,
+            calibration=calibration,
+            calibration_size=calibration_size,
+            target=target,
+        )
         result = module.measure_sensitivity(request, display.progress)
     _report(result, plot, top)
     if plot is not None:

@@ -137,7 +137,7 @@ def _compare(order: Package, runner: EngineRunner, room: Path) -> Document:
     gate = gate_of(asked["limits"])
     verdict = gate.judge(studied.result)
     verdict = verdict.with_faults([failure for each in sizes for failure in each.failures])
-    examined = Examined(studied, verdict, batch_sizes=sizes)
+    examined = Examined(studied, verdict, batch_sizes=sizes, calibration=manifest.calibration)
     names = [label.name for label in runner.labels or ()]
     circumstances = Circumstances("effnet-edge fleet", gate.describe(output), names)
     return build_document([examined], circumstances)

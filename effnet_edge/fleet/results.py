@@ -31,6 +31,7 @@ class Row:
         task: "check" or "export".
         node: what the node calls itself.
         ran_in: precision and device.
+        unlike: layers of an INT8 model that are not as the others, in words.
         answer: the comparison in a sentence; empty where there was none.
         agreement: or what is told for this kind of output.
         remarks: why it failed or was not done, a line each.
@@ -45,6 +46,7 @@ class Row:
     state: State
     node: str = NOT_THERE
     ran_in: str = NOT_THERE
+    unlike: tuple[str, ...] = ()
     answer: str = ""
     agreement: str = NOT_THERE
     sqnr: str = NOT_THERE
@@ -100,6 +102,7 @@ def _row(bundle: str, kind: str, result: Result) -> Row:
         state=wording.state_of(candidate),
         node=str(node["name"]),
         ran_in=f"{candidate['candidate_precision']}, {timing['device']}",
+        unlike=tuple(each.told for each in wording.unlike_others(candidate)),
         answer=wording.answer(parity, {**candidate, "candidate": bundle}),
         agreement=measure.tell(candidate[measure.key]) if measure else NOT_THERE,
         sqnr=nonfinite.tell(candidate["sqnr_db"], ".1f", " dB"),

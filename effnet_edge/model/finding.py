@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.errors import CheckpointError, UsageError
 from effnet_edge.model.checkpoints.files import (
-    find_checkpoint,
     parse_checkpoint,
     read_checkpoint,
     read_file,
 )
 from effnet_edge.model.checkpoints.found import FoundCheckpoint
-from effnet_edge.model.remote.hub import SYNTAX as HUB_SYNTAX
+from effnet_edge.model.places import find_named_file
 from effnet_edge.model.remote.hub import fetch_from_hub, is_hub_address, parse_hub_address
 from effnet_edge.model.remote.registry import (
     NAMED_WEIGHTS,
     BundledFile,
     Download,
     PackagedFile,
-    weight_names,
 )
 
 if TYPE_CHECKING:
@@ -49,27 +47,11 @@ def find_weights(
         return _downloaded(weights, named, on_download)
     if is_hub_address(weights):
         return _on_hub(parse_hub_address(weights), on_download)
-    path, part = find_file(weights)
-    if path is None:
-        known = weight_names(variant.name)
-        raise UsageError(
-            f"--weights {weights}: no such file, and the weights of {variant.name} that have a "
-            f"name are {', '.join(known)}: give one of them, a checkpoint file (of "
-            f"several networks in a file FILE#PREFIX), or {HUB_SYNTAX}"
-        )
+    path, part = find_named_file(variant.name, weights)
     suffix = "" if part is None else f"#{part}"
     return FoundCheckpoint(
         path.name, f"{path.resolve()}{suffix}", read_checkpoint(path), path=path, part=part
     )
-
-
-def find_file(weights: str) -> tuple[Path | None, str | None]:
-    """Split FILE or FILE#PREFIX into the file, None where there is none, and the prefix, if any."""
-    path = find_checkpoint(weights)
-    if path is not None or "#" not in weights:
-        return path, None
-    file, _, part = weights.rpartition("#")
-    return find_checkpoint(file), part
 
 
 def _in_this_package(name: str, file: BundledFile) -> FoundCheckpoint:

@@ -98,7 +98,7 @@ def simulation_gate(loss: ParityResult, uncertainty: float = 0.0) -> Gate:
     gate = HALF_PRECISION[loss.output]
     margin = min(NOISE_MARGIN * math.exp(STANDARD_ERRORS * uncertainty), LARGEST_MARGIN)
     if loss.sqnr_db is not None and math.isfinite(loss.sqnr_db):
-        gate = gate.but(min_sqnr_db=loss.sqnr_db - 10 * math.log10(margin))
+        gate = gate.but(min_sqnr_db=round(loss.sqnr_db - 10 * math.log10(margin), 1))
     if gate.max_kl is not None and loss.kl is not None:
         gate = gate.but(max_kl=max(gate.max_kl, margin * loss.kl))
     if gate.max_nrmse is not None and loss.nrmse is not None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import UsageError
-from effnet_edge.model.finding import find_file
+from effnet_edge.model.places import find_file
 from effnet_edge.model.remote.hub import is_hub_address
 from effnet_edge.model.remote.registry import weight_names
 from effnet_edge.model.request import RANDOM_WEIGHTS, NetworkRequest

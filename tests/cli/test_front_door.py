@@ -57,16 +57,32 @@ def test_a_misspelt_name_is_met_with_the_right_one(arguments: tuple[str, ...], m
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["b9", "nothing"])
-def test_a_wrong_name_is_refused_before_anything_heavy_is_imported(name: str) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("export", "b9"),
+        ("export", "nothing"),
+        ("export", "b0", "--weights", "not-there.pth"),
+        ("export", "b0", "--weights", "imagnet"),
+        ("export", "b0", "-o", str(Path(__file__).parent)),
+        ("parity", "torch", "--weights", "not-there.pth"),
+        ("sensitivity", "b0", "--weights", "not-there.pth"),
+    ],
+)
+def test_a_wrong_name_is_refused_before_anything_heavy_is_imported(
+    arguments: tuple[str, ...],
+) -> None:
     code = (
         "import sys, contextlib, effnet_edge.cli.main as main\n"
-        f"sys.argv[1:] = ['export', {name!r}]\n"
+        f"sys.argv[1:] = {list(arguments)!r}\n"
         "with contextlib.suppress(SystemExit): main.main()\n"
-        "found = {'torch', 'onnx', 'numpy'} & set(sys.modules)\n"
+        "found = {'torch', 'onnx', 'openvino'} & set(sys.modules)\n"
         "assert not found, found"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, stderr=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_common_options_may_stand_before_the_command() -> None:
@@ -101,3 +117,21 @@ def test_sixty_columns_are_enough_for_the_help() -> None:
         done = effnet_edge(*command, "--help", COLUMNS="60")
         assert done.returncode == 0
         assert max(map(len, done.stdout.splitlines())) <= 60, command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [
+        (("export", "b0"), "loading the network"),
+        (("parity", "torch"), "opening the models"),
+        (("sensitivity", "b0"), "measuring the cost of each tensor"),
+    ],
+)
+def test_the_first_answer_comes_before_anything_heavy_is_imported(
+    arguments: tuple[str, ...], first: str, tmp_path: Path
+) -> None:
+    """PyTorch is in the way, so that the command ends where it would be imported."""
+    (tmp_path / "torch.py").write_text("raise SystemExit(3)")
+    done = effnet_edge(*arguments, PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+
+    assert (done.returncode, done.stderr.splitlines()) == (3, [first])

@@ -116,3 +116,18 @@ def test_an_older_report_is_replaced(tmp_path: Path) -> None:
         options = ("--reference", bundle / "model.onnx", "--limit", limit, "--report", page)
         run("parity", bundle, *options)
         assert f'"images": {limit}' in (tmp_path / "r.parity.json").read_text()
+
+
+def test_nothing_else_is_written_into_a_bundle_either(tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle", "onnxruntime", tiny_model())
+    before = sorted(bundle.iterdir())
+    for arguments in (
+        ("predict", bundle, tmp_path / "picture.png", "--jsonl", bundle / "lines.jsonl"),
+        ("parity", bundle, "--jsonl", bundle / "lines.jsonl"),
+        ("parity", bundle, "--answers", bundle / "answers"),
+        ("parity", bundle, "--answers", bundle),
+        ("deploy", bundle, "--for", "triton", "-o", bundle),
+    ):
+        with pytest.raises(UsageError, match=r"(-o|--jsonl|--answers) .*: (is|lies in) the bundle"):
+            run(*arguments)
+    assert sorted(bundle.iterdir()) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import resources
 from itertools import pairwise
@@ -18,6 +19,7 @@ from report_documents import (
     timed,
 )
 
+from effnet_edge.bundle import Calibration
 from effnet_edge.cli.parity_output import _table
 from effnet_edge.parity import Gate
 from effnet_edge.parity.measures.statistics import images_to_tell
@@ -294,3 +296,21 @@ def test_the_sections_come_in_the_order_in_which_one_asks() -> None:
     places = [html.index(each, html.index("<body>")) for each in order]
     assert all(a < b for a, b in pairwise(places))
     assert not re.search(r"<details[^>]*open", html)
+
+
+def test_what_int8_left_out_and_replaced_is_told_with_its_names() -> None:
+    made = Calibration(
+        "calibration.json", "asymmetric-uint8", "photos", 60, "0" * 64,
+        kept=("head.conv",), fast_activations=("stem.conv", "stages.0.0.depthwise"),
+    )  # fmt: skip
+    plain, told = (
+        text_of(render_html(document_of(replace(examined("b0-int8"), calibration=each))))
+        for each in (None, made)
+    )
+
+    assert "1 layer in 16 bit" in told
+    assert "2 layers with a fitted hard-swish" in told
+    assert "stem.conv, stages.0.0.depthwise" in told
+    assert "--fast-activations" in told
+    assert "16 bit" not in plain
+    assert "hard-swish" not in plain

@@ -6,15 +6,13 @@ Nothing in a file is executed: pickles are read as data, the other formats hold 
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 
-from effnet_edge.errors import CheckpointError, UsageError, first_line
+from effnet_edge.errors import CheckpointError, first_line
 from effnet_edge.model.checkpoints.entries import entry_of
 from effnet_edge.model.checkpoints.keras_files import is_keras, read_keras
 from effnet_edge.model.checkpoints.pytorch_file import read_pytorch
@@ -23,8 +21,8 @@ from effnet_edge.model.checkpoints.tf_bundle import is_bundle_index
 from effnet_edge.model.checkpoints.tf_reference import read_tf_checkpoint
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor
 
@@ -33,9 +31,6 @@ if TYPE_CHECKING:
 
 LARGEST_FILE = 8 << 30
 """Bytes; the largest variant, l2, has 2 GB in float32."""
-
-_INDEX = ".index"
-_TF_DATA_FILE = re.compile(r"(?P<name>.+)\.data-\d{5}-of-\d{5}")
 
 
 @dataclass(frozen=True)
@@ -66,28 +61,6 @@ class Checkpoint:
                 for path, entries in self.groups.items()
                 for name, entry in entries.items()
             }
-
-
-def find_checkpoint(weights: str | os.PathLike[str]) -> Path | None:
-    """The file to read for what a person gave; None where there is none.
-
-    A TensorFlow checkpoint is several files: any of them, their common name or the directory that
-    they are in stands for its `.index`.
-
-    Raises:
-        UsageError: a directory that does not hold one TensorFlow checkpoint.
-    """
-    path = Path(weights)
-    if path.is_dir():
-        found = sorted(path.glob(f"*{_INDEX}"))
-        if len(found) != 1:
-            raise UsageError(f"--weights {path} is a directory: give the checkpoint file in it")
-        return found[0]
-    data_file = _TF_DATA_FILE.fullmatch(path.name)
-    index = path.with_name(f"{data_file['name'] if data_file else path.name}{_INDEX}")
-    if index.is_file() and (data_file or not path.is_file()):
-        return index
-    return path if path.is_file() else None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -28,6 +28,7 @@ from effnet_edge.parity.report.values import values_document
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from effnet_edge.bundle import Calibration
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.batch_sizes import AtBatchSize, AtOnce
     from effnet_edge.parity.inside.bisection import Findings
@@ -49,7 +50,7 @@ Document = dict[str, Any]
 class Examined:
     """A candidate with all that was looked at; `layers` and `findings` where asked for.
 
-    `at_once` is of a model behind a server.
+    `at_once` is of a model behind a server, `calibration` of a bundle in INT8.
     """
 
     study: Study
@@ -59,6 +60,7 @@ class Examined:
     batch_sizes: Sequence[AtBatchSize] = ()
     cost: Cost = field(default_factory=Cost)
     at_once: AtOnce | None = None
+    calibration: Calibration | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ def _candidate(examined: Examined, labels: Sequence[str]) -> Document:
         "at_once": examined.at_once.to_dict() if examined.at_once else None,
         "same_but_for_rounding": _only_rounded(study.result),
         "cost": asdict(examined.cost),
+        "quantized": _quantized(examined.calibration),
         "statistics": None if accuracy is None else _statistics(accuracy.top1),
         "drop_limit": None if accuracy is None else _drop_limit(accuracy.top1, examined.verdict),
         "calibration_error": answers.calibration_errors() if answers else None,
@@ -154,6 +157,16 @@ def _candidate(examined: Examined, labels: Sequence[str]) -> Document:
         if examined.findings is None
         else [fault.to_dict() for fault in examined.findings.faults],
         "nodes_judged": None if examined.findings is None else examined.findings.nodes,
+    }
+
+
+def _quantized(calibration: Calibration | None) -> Document | None:
+    """The layers that INT8 left in 16 bit, and those whose activation it replaced."""
+    if calibration is None:
+        return None
+    return {
+        "kept": list(calibration.kept),
+        "fast_activations": list(calibration.fast_activations),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from effnet_edge import nonfinite
@@ -174,6 +175,34 @@ def size_of(document: Document, candidate: Document) -> str:
     if not own or not other:
         return ""
     return f"{_fraction(own / other)} of {baseline['name']}"
+
+
+@dataclass(frozen=True)
+class UnlikeOthers:
+    """Layers of an INT8 model that are not as the others: which, in words, and what that means."""
+
+    told: str
+    meaning: str
+    layers: list[str]
+
+
+def unlike_others(candidate: Document) -> list[UnlikeOthers]:
+    """Of a bundle in INT8; nothing of other models."""
+    quantized = candidate["quantized"] or {}
+    kinds = (
+        ("kept", "in 16 bit", "Left in 16-bit floating point, as INT8 would cost most there."),
+        (
+            "fast_activations",
+            "with a fitted hard-swish",
+            "Their SiLU was replaced by what is computed faster and is only nearly the same "
+            "(--fast-activations).",
+        ),
+    )
+    return [
+        UnlikeOthers(f"{len(names)} layer{'' if len(names) == 1 else 's'} {what}", meaning, names)
+        for key, what, meaning in kinds
+        if (names := quantized.get(key))
+    ]
 
 
 def megabytes(size: int | None) -> str:

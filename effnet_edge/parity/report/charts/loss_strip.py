@@ -91,8 +91,6 @@ def _limit_line(loss: Loss, kind: LossKind, scale: Scale) -> list[Markup]:
     at = scale.at(loss.limit)
     label = f"limit: {loss.limit:g} {kind.unit_of(loss.limit)}"
     return [
-        element(
-            "line", x1=percent(at), x2=percent(at), y1=_TOP - 3, y2=_BOTTOM + 3, classes="limit"
-        ),
-        text(at, _TOP - 5, label, "limit-label"),
+        element("line", x1=percent(at), x2=percent(at), y1=_TOP, y2=_BOTTOM, classes="limit"),
+        text(at, _TOP - 4, label, "limit-label"),
     ]
