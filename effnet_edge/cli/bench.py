@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from effnet_edge.cli.common import common_options, console, print_json, progress_bar, settings
+from effnet_edge.cli.common import (
+    common_options,
+    console,
+    print_json,
+    progress_bar,
+    say,
+    settings,
+)
 from effnet_edge.cli.served_options import served_options
 from effnet_edge.cli.signatures import trusted_option
 
@@ -63,6 +70,7 @@ def command(
     from effnet_edge.bench import bench_models
     from effnet_edge.serving.asking import Asking
 
+    say("opening the models")
     with progress_bar("timing in turns") as progress:
         timings = bench_models(
             models,

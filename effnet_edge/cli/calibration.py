@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from effnet_edge.cli.common import common_options, print_json, settings
+from effnet_edge.cli.common import common_options, print_json, say, settings
 from effnet_edge.text import plain
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def diff(context: click.Context, before: Path, after: Path) -> None:
     else:
         for line in lines:
             click.echo(plain(line))
+        if not lines:
+            say("nothing differs")
     context.exit(1 if lines else 0)
 
 

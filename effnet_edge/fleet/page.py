@@ -99,6 +99,7 @@ def render_page(document: dict[str, Any], rows: Sequence[Row]) -> str:
         states=STATES,
         rows=rows,
         columns=columns,
+        kinds=list(dict.fromkeys(row.loss_kind for row in rows if row.loss_kind)),
         matrix=[(name, [_at(rows, name, each) for each in columns]) for name in bundles],
         sections=[_section(name, [row for row in rows if row.bundle == name]) for name in bundles],
     )

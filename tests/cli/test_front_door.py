@@ -135,3 +135,7 @@ def test_the_first_answer_comes_before_anything_heavy_is_imported(
     done = effnet_edge(*arguments, PYTHONPATH=f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
 
     assert (done.returncode, done.stderr.splitlines()) == (3, [first])
+
+
+def test_a_bench_says_at_once_what_it_does() -> None:
+    assert effnet_edge("bench", "nothere").stderr.splitlines()[0] == "opening the models"

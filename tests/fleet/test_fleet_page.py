@@ -80,6 +80,7 @@ def test_every_bundle_and_kind_is_in_the_matrix(tmp_path: Path) -> None:
     assert re.findall(r"<th>([^<]+)</th>", table) == ["bundle", "here", "orin"]
     assert re.findall(r"<tr><td>([^<]+)</td>", table) == ["one", "two", "three"]
     assert table.count("passed") == 4
+    assert "<strong>Other answers</strong>: Of a hundred pictures" in page
     assert "lost 3 times" in page
 
 

@@ -117,7 +117,7 @@ def test_a_limit_that_is_not_set_does_not_count():
 
 
 def test_a_drop_limit_needs_labels():
-    with pytest.raises(UsageError, match="needs labels, and photos/ have none"):
+    with pytest.raises(UsageError, match="on the top-1 drop needs labels, and photos/ have none"):
         Gate(max_drop=1).check(result(accuracy=None))
     assert Gate(max_kl=1).check(result(accuracy=None)) == []
 

@@ -8,14 +8,21 @@ from itertools import combinations, pairwise
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from report_documents import layer, single, timed
 
 from effnet_edge.parity.report.charts import depth, labels
 from effnet_edge.parity.report.charts.frontier import Point, frontier, on_frontier
 from effnet_edge.parity.report.charts.loss_strip import common_scale, loss_strip
-from effnet_edge.parity.report.charts.svg import Scale, element, shortened, width_of
+from effnet_edge.parity.report.charts.svg import (
+    NARROWEST,
+    Scale,
+    element,
+    shortened,
+    text,
+    width_of,
+)
 from effnet_edge.parity.report.loss import Loss, loss_kind, loss_of
 from effnet_edge.parity.report.page import short_names
 
@@ -104,7 +111,9 @@ def test_one_point_or_none_is_no_frontier() -> None:
     assert frontier([Point("a", "a", 1.0, lost), broken], KIND, "a") is None
 
 
-@given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.integers(2, 8))
+@example(1.0, 401.0, 2)
+@example(2.0, 2.0, 1)
+@given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.integers(1, 8))
 def test_ticks_are_round_even_and_inside(low: float, width: float, most: int) -> None:
     scale = Scale(low, low + width)
     ticks = scale.ticks(most)
@@ -230,3 +239,14 @@ def test_a_speed_is_a_time_on_the_chart() -> None:
     document = timed(half=0.5)
     times = [each["cost"]["times_as_fast"] for each in document["candidates"]]
     assert times == [1.0, 2.0]
+
+
+@given(at=st.floats(0, 100), content=st.text(max_size=20))
+def test_text_is_around_its_place_unless_it_would_leave_the_narrowest_chart(
+    at: float, content: str
+) -> None:
+    drawn = ElementTree.fromstring(text(at, 0, content and "x" * len(content), "tick"))
+    half = 50 * width_of(content) / NARROWEST
+    fits = half <= at <= 100 - half
+
+    assert (drawn.attrib["text-anchor"] == "middle") == fits

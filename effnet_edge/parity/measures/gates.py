@@ -189,15 +189,16 @@ class Check:
 def _check(limit: Limit, allowed: float, result: ParityResult) -> Check:
     measure = limited_measure(limit.name, result.output)
     if measure is None:
+        what = limit.subject.partition(",")[0]
         raise UsageError(
-            f"a limit on {limit.subject} needs {limit.needs}, and {_ABSENT[result.output]} have "
+            f"a limit on the {what} needs {limit.needs}, and {_ABSENT[result.output]} have "
             f"none: {_INSTEAD[result.output]}"
         )
     value = result.value(measure.key)
     if value is None and isinstance(measure.formula, LabelledLoss):
         what = "true values" if result.output == "regression" else "labels"
         raise UsageError(
-            f"a limit on the {limit.subject} needs {what}, and "
+            f"a limit on the {measure.title(result.output)} needs {what}, and "
             f"{result.image_source or 'the pictures'} have none: give labelled pictures, or "
             "leave the limit out"
         )

@@ -71,8 +71,11 @@ def stretched(parts: Sequence[Markup], height: float) -> Markup:
 
 
 def text(at: float, y: float, content: str, classes: str, *, anchor: str | None = None) -> Markup:
-    """Text around `at` per cent; near an end it grows inwards, if `anchor` says nothing else."""
-    near = 12.0
+    """Text around `at` per cent; where it would leave the narrowest chart, it grows inwards.
+
+    If `anchor` says nothing else.
+    """
+    near = 50 * width_of(content) / NARROWEST
     inwards = "start" if at < near else "end" if at > 100 - near else "middle"
     return element(
         "text",
@@ -129,13 +132,18 @@ class Scale:
         return height * (1 - self.at(value) / 100)
 
     def ticks(self, most: int = 5) -> list[float]:
-        """Round values inside, at most `most`, evenly spaced: steps of 1, 2 or 5 times 10ⁿ."""
-        for step in _round_steps((self.high - self.low) / most):
+        """Round values inside, one to `most`, evenly spaced: steps of 1, 2 or 5 times 10ⁿ."""
+        found: list[float] = []
+        # The first step is short enough for more than `most`.
+        for step in _round_steps((self.high - self.low) / (most + 1) / 2.5):
             first = math.ceil(self.low / step)
             last = math.floor(self.high / step)
-            if last - first < most:
-                return [step * each for each in range(first, last + 1)]
-        return []
+            if last < first:
+                break
+            found = [step * each for each in range(first, last + 1)]
+            if len(found) <= most:
+                break
+        return found[:most]
 
 
 def _round_steps(least: float) -> Iterator[float]:
