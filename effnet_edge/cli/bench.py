@@ -89,7 +89,7 @@ def command(
     from rich.table import Table
 
     table = Table()
-    table.add_column("model", overflow="fold")
+    table.add_column("model")
     table.add_column("ran in", no_wrap=True)
     for heading in ("calls", "median ms", "p90", "p99", "images/s", "ratio"):
         table.add_column(heading, justify="right")

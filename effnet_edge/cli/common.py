@@ -80,10 +80,20 @@ def console() -> Console:
 
 
 def _plain_console(**options: Any) -> Console:
-    """A console that shows text as it is: no markup, no emoji codes, no control characters."""
+    """A console that shows text as it is: no markup, no emoji codes, no control characters.
+
+    Tables are as wide as it is, and what does not fit into a cell goes on below: nothing is cut.
+    """
     from rich.console import Console
+    from rich.table import Table
 
     class PlainConsole(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            for table in (each for each in objects if isinstance(each, Table)):
+                for column in table.columns:
+                    column.overflow = "fold"
+            super().print(*objects, **options)
+
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(plain_lines(text), **options)
 

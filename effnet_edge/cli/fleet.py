@@ -225,7 +225,7 @@ def _tell(rows: Sequence[Row], told: str) -> None:
 
     table = Table()
     for heading in ("bundle", "kind", "node", "ran in"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading)
     for heading in ("same answer", "SQNR", "median", "images/s"):
         table.add_column(heading, justify="right")
     table.add_column("")

@@ -24,7 +24,7 @@ from effnet_edge.pictures.arrays import ARRAY_EXTENSIONS, read_array
 from effnet_edge.pictures.containers import JPEG_SIGNATURE, completions, container
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Container, Iterator
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
@@ -126,6 +126,15 @@ def decode(source: ImageSource, channels: int = 3) -> Pixels:
     )
 
 
+def _remedy(array: npt.NDArray[np.generic], bands: Container[tuple[int, ...]]) -> str:
+    """What makes a picture of an array that is nearly one; empty where nobody knows."""
+    if array.ndim in {3, 4} and array.shape[-3:-2] in bands and array.shape[-1:] not in bands:
+        return ": its channels come first: move them last with numpy.moveaxis(array, -3, -1)"
+    if array.dtype != np.uint8:
+        return ": bring its values to 0..255, then array.astype(numpy.uint8)"
+    return ""
+
+
 def _convert_array(array: npt.NDArray[np.generic], channels: int, name: str) -> Pixels:
     """An array as it was given or read, to uint8 (H, W, channels)."""
     bands = array.shape[2:] if array.ndim == 3 else ()
@@ -133,6 +142,7 @@ def _convert_array(array: npt.NDArray[np.generic], channels: int, name: str) -> 
     if array.dtype != np.uint8 or array.ndim not in {2, 3} or bands not in taken:
         raise ImageError(
             f"{name} must be uint8, {' or '.join(taken.values())}, not {describe(array)}"
+            f"{_remedy(array, set(taken))}"
         )
     if array.size == 0:
         raise ImageError(f"{name} has no pixels: {describe(array)}")

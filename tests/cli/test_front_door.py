@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.table import Table
+
+from effnet_edge.cli.common import _plain_console
 
 EFFNET_EDGE = str(Path(sys.executable).with_name("effnet-edge"))
 
@@ -139,3 +143,14 @@ def test_the_first_answer_comes_before_anything_heavy_is_imported(
 
 def test_a_bench_says_at_once_what_it_does() -> None:
     assert effnet_edge("bench", "nothere").stderr.splitlines()[0] == "opening the models"
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_nothing_in_a_table_is_cut_where_it_is_narrow(width: int) -> None:
+    names = ["imagenet, noisy-student", "ImageNet", "torchvision"]
+    table = Table(*names)
+    table.add_row(*(name * 3 for name in names))
+    console = _plain_console(width=width, file=io.StringIO())
+    console.print(table)
+
+    assert "…" not in console.file.getvalue()

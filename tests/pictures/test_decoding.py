@@ -62,6 +62,20 @@ def test_other_arrays_are_refused_with_what_they_are(array: np.ndarray) -> None:
     assert str(array.dtype) in one_line(error)
 
 
+@pytest.mark.parametrize(
+    ("array", "remedy"),
+    [
+        (np.zeros((4, 5, 3), np.float32), "astype(numpy.uint8)"),
+        (np.zeros((3, 4, 5), np.uint8), "numpy.moveaxis(array, -3, -1)"),
+        (np.zeros((4, 5, 2), np.uint8), "not uint8 (4, 5, 2)"),
+    ],
+)
+def test_what_is_nearly_a_picture_is_told_how_to_become_one(array: np.ndarray, remedy: str) -> None:
+    with pytest.raises(ImageError) as error:
+        decode(array)
+    assert one_line(error).endswith(remedy)
+
+
 @pytest.mark.parametrize("source", [None, 3, bytearray(b"x"), [b"x"]])
 def test_other_types_are_refused(source: object) -> None:
     with pytest.raises(ImageError, match="is not a picture"):
