@@ -42,6 +42,15 @@ def run_command(
     )
 
 
+def error_lines(stderr: str) -> list[str]:
+    """What is wrong; all else that a command said on the way is one of the lines before."""
+    lines = stderr.splitlines()
+    errors = [line for line in lines if line.startswith("effnet-edge: error: ")]
+    assert lines[-len(errors) :] == errors or not errors
+    assert len(lines) - len(errors) <= 1, stderr
+    return errors
+
+
 def exported(factory: pytest.TempPathFactory, name: str, *options: str) -> Path:
     def export(folder: Path) -> None:
         completed = run_command("export", "b0", *options, "-o", "bundle", cwd=folder)

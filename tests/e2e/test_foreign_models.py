@@ -11,7 +11,7 @@ import pytest
 import torch
 from foreign_models import Foreign
 from own_models import trained
-from real_commands import run_command
+from real_commands import error_lines, run_command
 from reference_models import picture
 
 from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, translate
@@ -94,7 +94,7 @@ def test_what_cannot_be_compared_is_one_line(
     completed = effnet_edge("parity", *models, "--reference", models[0])
 
     assert completed.returncode == code
-    (line,) = completed.stderr.splitlines()
+    (line,) = error_lines(completed.stderr)
     assert told in line
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from PIL import Image
-from real_commands import EFFNET_EDGE
+from real_commands import EFFNET_EDGE, error_lines
 
 from effnet_edge.model.variants import VARIANTS
 
@@ -121,7 +121,7 @@ def test_a_picture_or_bundle_that_is_not_there_is_bad_use(
     ):
         completed = effnet_edge(*arguments)
         assert completed.returncode == 2, arguments
-        assert len(completed.stderr.splitlines()) == 1, completed.stderr
+        assert len(error_lines(completed.stderr)) == 1, completed.stderr
 
 
 def test_a_changed_byte_is_refused_by_every_command(
@@ -137,7 +137,7 @@ def test_a_changed_byte_is_refused_by_every_command(
         completed = effnet_edge(*arguments)
         assert completed.returncode == 1
         assert "model.bin" in completed.stderr
-        assert len(completed.stderr.splitlines()) == 1
+        assert len(error_lines(completed.stderr)) == 1
 
 
 @pytest.mark.sample

@@ -75,7 +75,8 @@ def test_accuracy_of_independent_labels_is_refused_in_one_line(
     (tmp_path / "list.csv").write_text(f"path,label\n{espresso},car\n")
     completed = effnet_edge("parity", street, "--labels", "list.csv")
     assert completed.returncode == 2
-    (line,) = completed.stderr.splitlines()
+    first, line = completed.stderr.splitlines()
+    assert first == "opening the models"
     assert "one class a picture" in line
 
 
