@@ -48,19 +48,24 @@ class MixedPrecision:
     """The outcome of a search.
 
     Attributes:
-        all_int8: with nothing kept.
-        best: with the fewest layers kept that met the budget or, where nothing did, with all but
-            one.
+        start: as it came, with what its scheme keeps.
+        best: with the fewest layers kept beside those that met the budget or, where nothing did,
+            with all but one.
         within_budget: whether `best` meets it.
         attempts: how many quantizations were measured.
         tensors: how many there are to keep.
     """
 
-    all_int8: Attempt
+    start: Attempt
     best: Attempt
     within_budget: bool
     attempts: int
     tensors: int
+
+    @property
+    def keeps_more(self) -> bool:
+        """Whether the budget left more in 16 bit than the quantization did."""
+        return self.best is not self.start
 
 
 def keep_for_budget(
@@ -78,7 +83,7 @@ def keep_for_budget(
 
     Args:
         network: folded.
-        quantization: its own, with nothing kept.
+        quantization: its own; what it keeps stays kept.
         pictures: those of the calibration; labelled, where the budget is of accuracy.
         budget: limits on the simulated network against the exact one.
 
@@ -92,23 +97,25 @@ def keep_for_budget(
     def attempt(kept: Sequence[str]) -> Attempt:
         nonlocal tried
         tried += 1
-        told = _named_attempt(progress, tried, len(kept))
+        told = _named_attempt(progress, tried, len(quantization.kept) + len(kept))
         candidate = quantization
         if kept:
-            candidate = correct(network, quantization.keeping(kept), exact, told)
+            candidate = correct(
+                network, quantization.keeping((*quantization.kept, *kept)), exact, told
+            )
         return Attempt(candidate, meter.measure(candidate, told))
 
     def within_budget(candidate: Attempt) -> bool:
         return not budget.check(candidate.loss)
 
-    all_int8 = best = attempt(())
+    start = best = attempt(())
     names = [layer.name for layer in NetworkPath.of(network).inputs]
-    if not within_budget(all_int8):
+    if not within_budget(start):
         costs = sensitivity(network, quantization, meter.spread(SENSITIVITY_IMAGES), progress)
         # Only the stem's weights are quantized: keeping it gains next to nothing.
         costliest = [cost.name for cost in costs if cost.name in names]
         best = fewest(costliest, attempt, within_budget)
-    return MixedPrecision(all_int8, best, within_budget(best), tried, len(names))
+    return MixedPrecision(start, best, within_budget(best), tried, len(names))
 
 
 def fewest(

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from effnet_calibration import activation_fitting, bias_correction, grids, pixel_stem
+from effnet_calibration import (
+    activation_fitting,
+    bias_correction,
+    grids,
+    last_projection,
+    pixel_stem,
+)
 
-STEPS = (pixel_stem.STEP, activation_fitting.STEP, grids.STEP, bias_correction.STEP)
+STEPS = (
+    pixel_stem.STEP,
+    activation_fitting.STEP,
+    grids.STEP,
+    last_projection.STEP,
+    bias_correction.STEP,
+)
 
 CHANGES = {name: make for step in STEPS for name, make in step.changes.items()}
 """Every change of the network that a table may hold, in the order in which they are made."""

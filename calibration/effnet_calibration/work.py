@@ -31,6 +31,7 @@ class Settings:
         correct_biases: see `bias_correction`.
         fit_activations: replace SiLUs by hard-swishes, see `activation_fitting`. Off, as it is no
             part of the rounding: it trades some of the answer for time.
+        keep_last_projection: see `last_projection`. Off, as it is for targets that gain by it.
         correct_gain: divide the logits by the share of their spread that quantization left.
     """
 
@@ -40,6 +41,7 @@ class Settings:
     correct_biases: bool = True
     correct_gain: bool = True
     fit_activations: bool = False
+    keep_last_projection: bool = False
 
 
 DEFAULT_SETTINGS = Settings()

@@ -212,7 +212,7 @@ STAGES = {
         for row in TARGETS.values()
     },
     "build": "building the engine",
-    "latency": "timing against the model with every tensor in INT8",
+    "latency": "timing against the model without the budget",
 }
 
 
@@ -295,11 +295,11 @@ def _mixed_document(result: ExportResult) -> dict[str, object] | None:
         "tensors": result.mixed.tensors,
         "attempts": result.mixed.attempts,
         "loss": result.mixed.best.loss.to_dict(),
-        "loss_all_int8": result.mixed.all_int8.loss.to_dict(),
+        "loss_without_budget": result.mixed.start.loss.to_dict(),
         "latency": result.latency
         and {
             "ratio": result.latency[1].timing.ratio,
-            "all_int8": asdict(result.latency[0].timing),
+            "without_budget": asdict(result.latency[0].timing),
             "bundle": asdict(result.latency[1].timing),
         },
     }
@@ -309,18 +309,18 @@ def _report_kept(result: ExportResult) -> None:
     kept, mixed = _told(result.bundle, "kept"), result.mixed
     if mixed is not None:
         click.echo(
-            f"{len(kept) or 'None'} of {mixed.tensors} tensors had to stay in 16 bit "
+            f"{len(kept) or 'None'} of {mixed.tensors} tensors stay in 16 bit "
             f"({mixed.attempts} choices tried){':' if kept else '.'}"
         )
     elif kept:
-        click.echo("In 16 bit, as the calibration table says:")
+        click.echo("In 16 bit:")
     for name in kept:
         click.echo(f"  {plain(name)}")
     if mixed is None:
         return
-    if kept:
-        click.echo(f"All in INT8: {_loss(mixed.all_int8.loss)}")
-    click.echo(f"{'With these' if kept else 'So'}: {_loss(mixed.best.loss)}")
+    if mixed.keeps_more:
+        click.echo(f"Without the budget: {_loss(mixed.start.loss)}")
+    click.echo(f"So: {_loss(mixed.best.loss)}")
     say(
         f"Both the choice and the loss are from the calibration pictures, simulated: "
         f"confirm with effnet-edge parity {_for_a_shell(result.bundle)} on other pictures"
@@ -328,7 +328,7 @@ def _report_kept(result: ExportResult) -> None:
     if result.latency is not None:
         timing = result.latency[1].timing
         click.echo(
-            f"Latency: {timing.ratio:.2f} of that with all in INT8 "
+            f"Latency: {timing.ratio:.2f} of that without the budget "
             f"(medians of {timing.runs} calls in turns: a short measurement)"
         )
 

@@ -17,11 +17,11 @@ from effnet_export.option_rules import TABLE_SUFFIX
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from effnet_calibration.schemes import QuantizationScheme
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
     from effnet_edge.progress import Progress
+    from effnet_export.targets import ExportTarget
 
 
 def is_table(path: Path) -> bool:
@@ -81,7 +81,7 @@ def calibration_table(
     folded: EfficientNet,
     named: Path | Pictures,
     preprocessing: Preprocessing,
-    scheme: QuantizationScheme,
+    target: ExportTarget,
     progress: Progress = no_progress,
     *,
     fast_activations: bool = False,
@@ -89,6 +89,7 @@ def calibration_table(
     """The table in a file, checked to be the network's, or one made on pictures.
 
     Args:
+        target: whose scheme a table made on pictures is for.
         fast_activations: of one made on pictures; see `effnet_calibration.activation_fitting`.
 
     Raises:
@@ -104,5 +105,8 @@ def calibration_table(
             f"--fast-activations: {folded.variant.name} has {folded.activation} activations, and "
             "no SiLU to replace: leave it out"
         )
-    settings = Settings(fit_activations=fast_activations)
-    return calibrate(folded, named, preprocessing, (scheme,), settings=settings, progress=progress)
+    settings = Settings(
+        fit_activations=fast_activations, keep_last_projection=target.keeps_last_projection
+    )
+    schemes = (target.scheme,)
+    return calibrate(folded, named, preprocessing, schemes, settings=settings, progress=progress)

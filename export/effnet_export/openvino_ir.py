@@ -11,6 +11,7 @@ from effnet_edge.errors import BackendError
 from effnet_edge.runtime.openvino_core import import_openvino, openvino_core
 from effnet_edge.runtime.openvino_engines import SMALLEST_DYNAMIC_INT8_BATCH
 from effnet_edge.targets import TARGETS
+from effnet_export.openvino_weights import halve_float_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,8 @@ def write_openvino_ir(
             shape[0] = openvino.Dimension(_smallest_batch(converted, batch), batch.maximum)
             converted.reshape(shape)
         _apply_common_transformations(converted)
+        if fp16_weights and _is_quantized(converted):
+            halve_float_weights(converted)
         _name_by_place(converted, model)
     except RuntimeError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
@@ -68,9 +71,12 @@ def _smallest_batch(model: openvino.Model, batch: BatchRange) -> int:
 
     `EngineRunner` runs single images with a static batch; see `runtime.openvino_engines`.
     """
-    quantized = any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
-    smallest = SMALLEST_DYNAMIC_INT8_BATCH if quantized else 1
+    smallest = SMALLEST_DYNAMIC_INT8_BATCH if _is_quantized(model) else 1
     return max(batch.minimum, smallest)
+
+
+def _is_quantized(model: openvino.Model) -> bool:
+    return any(node.get_type_name() == "FakeQuantize" for node in model.get_ops())
 
 
 def _apply_common_transformations(model: openvino.Model) -> None:

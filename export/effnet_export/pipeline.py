@@ -74,8 +74,8 @@ class ExportResult:
         bundle: finished.
         seconds: how long each stage took.
         mixed: how the tensors in 16 bit were found, where a budget was set.
-        latency: the model with all tensors in INT8 and the bundle, timed in turns, where a budget
-            was set and it left something in 16 bit.
+        latency: the model as it is without the budget and the bundle, timed in turns, where a
+            budget left more in 16 bit.
     """
 
     bundle: Bundle
@@ -166,7 +166,7 @@ class _ExportRun:
         self._preprocessing = loaded.source.preprocessing
         self._graph_sizes = graph_sizes(request.batch)
         self._table: CalibrationTable | None = None
-        self._all_int8: onnx.ModelProto | None = None
+        self._start: onnx.ModelProto | None = None
         self._parity: list[StageParity] = []
 
     def write_model(self, timing_cache: Path) -> Manifest:
@@ -245,9 +245,9 @@ class _ExportRun:
 
     def _table_within_budget(self, named: CalibratedOn) -> CalibrationTable:
         folded, preprocessing, told = self._loaded.folded, self._preprocessing, self._on_progress
-        scheme, budget = self._target.scheme, self._request.budget
+        target, scheme, budget = self._target, self._target.scheme, self._request.budget
         fast = self._request.fast_activations
-        table = calibration_table(folded, named, preprocessing, scheme, told, fast_activations=fast)
+        table = calibration_table(folded, named, preprocessing, target, told, fast_activations=fast)
         if budget is None or isinstance(named, Path):
             return table
         quantization = table.quantization(scheme.name)
@@ -258,10 +258,9 @@ class _ExportRun:
         self, graph: onnx.ModelProto, quantized: QuantizedNetwork, gate: ParityGate
     ) -> onnx.ModelProto:
         with self._stage("quantize"):
-            if self.mixed is not None and self.mixed.best.quantization.kept:
-                quantization = self.mixed.all_int8.quantization
-                all_int8 = apply_quantization(self._loaded.folded, quantization)
-                self._all_int8 = quantize_graph(graph, all_int8)
+            if self.mixed is not None and self.mixed.keeps_more:
+                start = apply_quantization(self._loaded.folded, self.mixed.start.quantization)
+                self._start = quantize_graph(graph, start)
             graph = quantize_graph(graph, quantized)
             self._check_pairs(graph, quantized, gate)
         return graph
@@ -378,15 +377,15 @@ class _ExportRun:
         return advice_for_int8(self._loaded.source.network.output_kind)
 
     def latency(self, bundle: Bundle) -> tuple[ModelTiming, ModelTiming] | None:
-        """Time the model with all tensors in INT8 and the finished bundle in turns."""
-        graph, batch = self._all_int8, self._request.batch
+        """Time the model as it is without the budget and the finished bundle in turns."""
+        graph, batch = self._start, self._request.batch
         if graph is None or self._target.built_on_device:
             return None
         with self._stage("latency"), TemporaryDirectory() as folder:
-            with BundleWriter(Path(folder) / "all-int8") as writer:
+            with BundleWriter(Path(folder) / "start") as writer:
                 self._target.write(graph, writer.staging, self._precision, batch)
-                all_int8 = writer.commit(replace(bundle.manifest, calibration=None), None)
-            first, second = bench_models([all_int8.path, bundle.path], batch.optimum, LATENCY_RUNS)
+                start = writer.commit(replace(bundle.manifest, calibration=None), None)
+            first, second = bench_models([start.path, bundle.path], batch.optimum, LATENCY_RUNS)
         return first, second
 
 

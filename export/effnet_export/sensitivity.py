@@ -184,7 +184,7 @@ def _bundled(request: SensitivityRequest) -> _Subject:
 
 def _calibrated(request: SensitivityRequest, on_progress: Progress) -> _Subject:
     source = load_source(request.network, on_progress)
-    folded, scheme = fold_batch_norm(source.network), target_for(request.target).scheme
+    folded, target = fold_batch_norm(source.network), target_for(request.target)
     named: Path | Pictures
     if request.calibration is not None and is_table(request.calibration):
         named = request.calibration
@@ -192,8 +192,8 @@ def _calibrated(request: SensitivityRequest, on_progress: Progress) -> _Subject:
         named = pictures_to_calibrate_on(
             request.calibration, request.calibration_size, None, source.preprocessing.channels
         )
-    table = calibration_table(folded, named, source.preprocessing, scheme, on_progress)
-    return _Subject(folded, source.preprocessing, table, scheme.name)
+    table = calibration_table(folded, named, source.preprocessing, target, on_progress)
+    return _Subject(folded, source.preprocessing, table, target.scheme.name)
 
 
 def _pictures(request: SensitivityRequest, channels: int) -> Pictures:

@@ -43,10 +43,12 @@ class Writing:
     Attributes:
         write: writes the model's files.
         scheme: of INT8 activations.
+        keeps_last_projection: in 16 bit, which costs it no time that could be measured.
     """
 
     write: WriteModel
     scheme: QuantizationScheme
+    keeps_last_projection: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class ExportTarget:
     row: Target
     write: WriteModel
     scheme: QuantizationScheme
+    keeps_last_projection: bool = False
 
     @property
     def name(self) -> str:
@@ -90,7 +93,7 @@ def _write_onnx(model: onnx.ModelProto, folder: Path, _precision: str, _batch: B
 
 
 WRITING = {
-    "openvino": Writing(_write_ir, ASYMMETRIC_UINT8),
+    "openvino": Writing(_write_ir, ASYMMETRIC_UINT8, keeps_last_projection=True),
     "onnxruntime": Writing(_write_onnx, ASYMMETRIC_UINT8),
     "litert": Writing(_write_tflite, ASYMMETRIC_UINT8),
     "tensorrt": Writing(_write_onnx, SYMMETRIC_INT8_DENSE),
@@ -110,7 +113,7 @@ def target_for(name: str, weight_bits: int | None = None) -> ExportTarget:
     asked = {"--target": name, "--int8": True, "--weight-bits": weight_bits}
     check_options(Asked("export", asked))
     row, writing = TARGETS[name], WRITING[name]
-    target = ExportTarget(row, writing.write, writing.scheme)
+    target = ExportTarget(row, writing.write, writing.scheme, writing.keeps_last_projection)
     if row.on_gpu:
         return target
     seven = int8_overflows() if weight_bits is None else weight_bits == 7

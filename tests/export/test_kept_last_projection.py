@@ -1,0 +1,146 @@
+"""The last projection in 16 bit: in bundles for OpenVINO, and there in FP16 on the disk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import openvino
+import pytest
+from conditioned_networks import save_conditioned
+from exports_to_compare import SIDE, TINY
+from hypothesis import given
+from hypothesis import strategies as st
+
+from effnet_calibration.table import CalibrationTable
+from effnet_edge.model.request import NetworkRequest
+from effnet_edge.model.variants import VARIANTS
+from effnet_edge.targets import TARGETS
+from effnet_export.openvino_weights import halve_float_weights
+from effnet_export.pipeline import export_bundle
+from effnet_export.request import ExportRequest
+from effnet_export.targets import target_for
+
+if TYPE_CHECKING:
+    from effnet_edge.bundle import Bundle
+
+KEPT = "stages.6.0.project.conv"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("kept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(VARIANTS, TINY.name, TINY)
+        checkpoint = save_conditioned(TINY.name, SIDE, folder / "tiny.safetensors")
+        network = NetworkRequest(
+            TINY.name, weights=str(checkpoint), num_classes=10, resolution=SIDE
+        )
+        output = folder / "bundle"
+        request = ExportRequest(network, "openvino", "int8", calibration_size=32, output=output)
+        return export_bundle(request).bundle
+
+
+def test_openvino_alone_keeps_it() -> None:
+    assert {name for name in TARGETS if target_for(name).keeps_last_projection} == {"openvino"}
+
+
+@pytest.mark.sample
+def test_the_table_and_the_manifest_tell_it(bundle: Bundle) -> None:
+    calibration = bundle.manifest.calibration
+    assert calibration is not None
+    assert calibration.kept == (KEPT,)
+    assert CalibrationTable.of_bundle(bundle).quantization(calibration.scheme).kept == (KEPT,)
+
+
+@pytest.mark.sample
+def test_its_weights_alone_are_floats_on_the_disk_and_they_are_fp16(
+    bundle: Bundle,
+) -> None:
+    model = openvino.Core().read_model(bundle.path / "model.xml")
+    weights = {
+        node.get_friendly_name(): node.get_element_type().get_type_name()
+        for node in model.get_ops()
+        if node.get_type_name() == "Constant" and ".weight" in node.get_friendly_name()
+    }
+
+    floats = {
+        name: kind for name, kind in weights.items() if "i8" not in kind and "f32" not in kind
+    }
+    assert floats == {f"{KEPT}.weight_compressed": "f16"}
+    scales = {name for name, kind in weights.items() if kind == "f32"}
+    assert all(name.endswith("scale") for name in scales)
+
+
+@pytest.mark.sample
+def test_it_runs_in_floats_and_its_weights_are_restored_when_it_is_loaded(
+    bundle: Bundle,
+) -> None:
+    compiled = openvino.Core().compile_model(bundle.path / "model.xml", "CPU")
+    nodes = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
+    kernels = {
+        node["originalLayersNames"].astype(str).split(",")[0]: node["primitiveType"].astype(str)
+        for node in nodes
+        if node["layerType"].astype(str) == "Convolution"
+    }
+
+    (kept,) = (kernel for name, kernel in kernels.items() if name.startswith(KEPT))
+    assert not kept.endswith("I8")
+    assert all(
+        kernel.endswith("I8") for name, kernel in kernels.items() if not name.startswith(KEPT)
+    )
+    assert "Convert" not in {node["layerType"].astype(str) for node in nodes}
+
+
+def convolution(weights: np.ndarray) -> openvino.Model:
+    operations = openvino.opset13
+    channels = weights.shape[1]
+    given = operations.parameter([1, channels, 4, 4], np.float32)
+    constant = operations.constant(weights, name="weights")
+    ones = [1, 1]
+    answer = operations.convolution(given, constant, ones, [0, 0], [0, 0], ones)
+    return openvino.Model([answer], [given])
+
+
+def constant_of(model: openvino.Model) -> openvino.Node:
+    (constant,) = (node for node in model.get_ops() if node.get_type_name() == "Constant")
+    return constant
+
+
+@given(st.integers(-12, 14), st.integers(0, 2**32 - 1))
+def test_weights_are_halved_where_they_keep_ten_bits(exponent: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    weights = (random.uniform(0.5, 1, (3, 8, 1, 1)) * 2.0**exponent).astype(np.float32)
+    model = convolution(weights)
+
+    halve_float_weights(model)
+
+    halved = constant_of(model)
+    assert halved.get_element_type() == openvino.Type.f16
+    np.testing.assert_allclose(halved.get_data().astype(np.float32), weights, rtol=2.0**-10)
+
+
+def test_halved_weights_give_the_same_answers() -> None:
+    random = np.random.default_rng(0)
+    weights = random.normal(size=(3, 8, 1, 1)).astype(np.float32)
+    pixels = random.uniform(0, 1, (1, 8, 4, 4)).astype(np.float32)
+    model = convolution(weights)
+
+    halve_float_weights(model)
+    (found,) = openvino.Core().compile_model(model, "CPU")(pixels).values()
+
+    expected = np.einsum("oc,nchw->nohw", weights[:, :, 0, 0], pixels)
+    np.testing.assert_allclose(found, expected, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("scale", [1e5, 1e-7])
+def test_weights_that_fp16_cannot_hold_stay_as_they_are(scale: float) -> None:
+    random = np.random.default_rng(0)
+    weights = random.normal(size=(3, 8, 1, 1)).astype(np.float32)
+    weights[1] *= scale
+    model = convolution(weights)
+
+    halve_float_weights(model)
+
+    assert constant_of(model).get_element_type() == openvino.Type.f32
+    np.testing.assert_array_equal(constant_of(model).get_data(), weights)
