@@ -43,14 +43,15 @@ CORRECTION = "bias correction"
 class Correction:
     """What was found: biases to add by layer name, float32 (C,), and the logits' gain.
 
-    `logit_gain` is the slope of the quantized logits over the exact ones, each image's logits
-    less their mean: what is left of the spread. 1 where there is nothing to compare, and where no
-    softmax weighs the logits of an image against each other.
+    `logits` are what the corrected network gives, float32 (N, classes or features), their gain
+    not yet corrected. `logit_gain` is the slope of the quantized logits over the exact ones, each
+    image's logits less their mean: what is left of the spread. 1 where there is nothing to compare,
+    and where no softmax weighs the logits of an image against each other.
     """
 
     biases: dict[str, Tensor]
     logit_gain: float
-    images: int
+    logits: Tensor
 
 
 @torch.inference_mode()
@@ -77,7 +78,7 @@ def correct_biases(
     outputs = flow.finish()
     weighs = simulated.output_kind == "single-label"
     gain = _gain(exact.logits, outputs) if weighs else 1.0
-    return Correction(biases, gain, len(outputs))
+    return Correction(biases, gain, outputs)
 
 
 def correct(
@@ -87,7 +88,7 @@ def correct(
     simulate: Callable[[Quantization], EfficientNet],
     settings: Settings = DEFAULT_SETTINGS,
     progress: Progress = no_progress,
-) -> Quantization:
+) -> tuple[Quantization, Tensor]:
     """Replace a quantization's biases and gain by those that its grids and kept layers need.
 
     Biases that were corrected for other grids, or with other layers kept, do harm: correct again
@@ -97,10 +98,11 @@ def correct(
         network: folded.
         exact: the network's own, of as many pictures as `images_in_memory` says.
         simulate: as in `Work`.
+
+    Returns:
+        The quantization, and what it gives for these pictures, float32 (N, classes or features).
     """
     bare = quantization.uncorrected()
-    if not settings.correct_biases:
-        return bare
     path = NetworkPath.of(network)
     total, done = len(path.main), itertools.count()
     correction = correct_biases(
@@ -111,13 +113,17 @@ def correct(
     progress(CORRECTION, total, total)
     biases = {name: shortest(added) for name, added in correction.biases.items()}
     gain = correction.logit_gain if settings.correct_gain else 1.0
-    return replace(bare.changing(BIASES, biases), logit_gain=gain)
+    corrected = replace(bare.changing(BIASES, biases), logit_gain=gain)
+    return corrected, correction.logits / gain
 
 
 def _decide(work: Work, quantization: Quantization) -> Quantization:
-    return correct(
+    if not work.settings.correct_biases:
+        return quantization.uncorrected()
+    corrected, _ = correct(
         work.network, quantization, work.exact, work.simulate, work.settings, work.progress
     )
+    return corrected
 
 
 def _make(network: EfficientNet, _: NetworkPath, layer: Layer, added: Numbers) -> None:

@@ -23,6 +23,8 @@ from effnet_calibration.work import DEFAULT_SETTINGS, Settings, Work
 from effnet_edge.progress import Progress, no_progress
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from effnet_calibration.outputs import ExactOutputs
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_calibration.table import CalibrationSet
@@ -58,13 +60,7 @@ def calibrate(
     """
     with same_threads():
         observed = observe(network, pictures, preprocessing, progress)
-        return CalibrationTable(
-            identify(network),
-            observed.pictures,
-            _tool_versions(),
-            {name: _range(each) for name, each in observed.statistics.items()},
-            {scheme.name: quantize(observed, scheme, settings, progress) for scheme in schemes},
-        )
+        return tabulate(observed, schemes, settings, progress)
 
 
 @dataclass(frozen=True)
@@ -102,6 +98,22 @@ def observe(
     return Observed(fast, preprocessing, collector.statistics(), outputs.outputs(), seen.record())
 
 
+def tabulate(
+    observed: Observed,
+    schemes: tuple[QuantizationScheme, ...],
+    settings: Settings = DEFAULT_SETTINGS,
+    progress: Progress = no_progress,
+) -> CalibrationTable:
+    """The table of a network that was observed, for one or several schemes."""
+    return CalibrationTable(
+        identify(observed.network),
+        observed.pictures,
+        _tool_versions(),
+        {name: _range(each) for name, each in observed.statistics.items()},
+        {scheme.name: quantize(observed, scheme, settings, progress) for scheme in schemes},
+    )
+
+
 def quantize(
     observed: Observed,
     scheme: QuantizationScheme,
@@ -132,7 +144,7 @@ def correct(
     quantization: Quantization,
     exact: ExactOutputs,
     progress: Progress = no_progress,
-) -> Quantization:
+) -> tuple[Quantization, Tensor]:
     """Correct biases and gain anew, as is needed after any change; see `bias_correction`."""
     return bias_correction.correct(
         network, quantization, exact, partial(simulate, network), progress=progress

@@ -32,6 +32,9 @@ the single one of a block that has no other. `squeeze` and `excite` are the gate
 
 Linear = nn.Conv2d | nn.Linear
 
+IN_PLACE = (nn.SiLU, nn.ReLU, nn.ReLU6)
+"""Activations that can overwrite what they are given."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -209,7 +212,7 @@ def channels_last(network: EfficientNet) -> EfficientNet:
     """
     fast = copy.deepcopy(network)
     for module in fast.modules():
-        if isinstance(module, (nn.SiLU, nn.ReLU, nn.ReLU6)):
+        if isinstance(module, IN_PLACE):
             module.inplace = True
     for parameter in fast.parameters():
         if parameter.dim() == 4:

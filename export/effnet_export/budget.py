@@ -9,6 +9,7 @@ from effnet_edge.errors import GateError
 
 if TYPE_CHECKING:
     from effnet_calibration.mixed_precision import MixedPrecision
+    from effnet_calibration.outputs import ExactOutputs
     from effnet_calibration.quantization import Quantization
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.parity import Gate
@@ -24,13 +25,14 @@ def mixed_within_budget(
     preprocessing: Preprocessing,
     budget: Gate,
     progress: Progress,
+    exact: ExactOutputs | None = None,
 ) -> MixedPrecision:
     """The fewest tensors in 16 bit that hold the budget.
 
     Raises:
         GateError: no choice of them does.
     """
-    mixed = keep_for_budget(folded, quantization, pictures, preprocessing, budget, progress)
+    mixed = keep_for_budget(folded, quantization, pictures, preprocessing, budget, progress, exact)
     if not mixed.within_budget:
         kept = len(mixed.best.quantization.kept)
         raise GateError(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effnet_calibration.calibrate import calibrate
+from effnet_calibration.calibrate import observe, tabulate
 from effnet_calibration.table import CalibrationTable
+from effnet_calibration.threads import same_threads
 from effnet_calibration.work import Settings
 from effnet_edge.errors import UsageError
 from effnet_edge.pictures.embedded import EmbeddedPhotos
@@ -17,6 +19,7 @@ from effnet_export.option_rules import TABLE_SUFFIX
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from effnet_calibration.calibrate import Observed
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
@@ -77,7 +80,15 @@ def pictures_to_calibrate_on(
     return named_pictures(path, size, classes, channels)
 
 
-def calibration_table(
+@dataclass(frozen=True)
+class Calibrated:
+    """A table, and what it was made from; None for one that was read from a file."""
+
+    table: CalibrationTable
+    observed: Observed | None = None
+
+
+def calibrated(
     folded: EfficientNet,
     named: Path | Pictures,
     preprocessing: Preprocessing,
@@ -85,7 +96,7 @@ def calibration_table(
     progress: Progress = no_progress,
     *,
     fast_activations: bool = False,
-) -> CalibrationTable:
+) -> Calibrated:
     """The table in a file, checked to be the network's, or one made on pictures.
 
     Args:
@@ -94,12 +105,12 @@ def calibration_table(
 
     Raises:
         UsageError: the network has no SiLU that could be replaced.
-        CalibrationError: see `CalibrationTable.load`, `check_model` and `calibrate`.
+        CalibrationError: see `CalibrationTable.load`, `check_model` and `observe`.
     """
     if isinstance(named, Path):
         table = CalibrationTable.load(named)
         table.check_model(folded)
-        return table
+        return Calibrated(table)
     if fast_activations and folded.activation != "silu":
         raise UsageError(
             f"--fast-activations: {folded.variant.name} has {folded.activation} activations, and "
@@ -108,5 +119,7 @@ def calibration_table(
     settings = Settings(
         fit_activations=fast_activations, keep_last_projection=target.keeps_last_projection
     )
-    schemes = (target.scheme,)
-    return calibrate(folded, named, preprocessing, schemes, settings=settings, progress=progress)
+    with same_threads():
+        observed = observe(folded, named, preprocessing, progress)
+        table = tabulate(observed, (target.scheme,), settings, progress)
+    return Calibrated(table, observed)

@@ -30,7 +30,7 @@ from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_edge.runtime.tensorrt.selection import runs_here
 from effnet_export.against import ORIGINAL, compare_with_original
 from effnet_export.budget import mixed_within_budget
-from effnet_export.calibration import calibration_table
+from effnet_export.calibration import calibrated
 from effnet_export.drafting import CALIBRATION_FILE, draft_manifest
 from effnet_export.fp16 import type_fp16
 from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate, advice_for_int8
@@ -245,14 +245,16 @@ class _ExportRun:
 
     def _table_within_budget(self, named: CalibratedOn) -> CalibrationTable:
         folded, preprocessing, told = self._loaded.folded, self._preprocessing, self._on_progress
-        target, scheme, budget = self._target, self._target.scheme, self._request.budget
-        fast = self._request.fast_activations
-        table = calibration_table(folded, named, preprocessing, target, told, fast_activations=fast)
-        if budget is None or isinstance(named, Path):
-            return table
-        quantization = table.quantization(scheme.name)
-        self.mixed = mixed_within_budget(folded, quantization, named, preprocessing, budget, told)
-        return replace(table, quantizations={scheme.name: self.mixed.best.quantization})
+        target, budget, fast = self._target, self._request.budget, self._request.fast_activations
+        found = calibrated(folded, named, preprocessing, target, told, fast_activations=fast)
+        if budget is None or isinstance(named, Path) or found.observed is None:
+            return found.table
+        scheme, exact = target.scheme.name, found.observed.exact
+        quantization = found.table.quantization(scheme)
+        self.mixed = mixed_within_budget(
+            folded, quantization, named, preprocessing, budget, told, exact
+        )
+        return replace(found.table, quantizations={scheme: self.mixed.best.quantization})
 
     def _with_pairs(
         self, graph: onnx.ModelProto, quantized: QuantizedNetwork, gate: ParityGate

@@ -25,7 +25,7 @@ from effnet_edge.pictures.image import normalize
 from effnet_edge.progress import Progress, no_progress
 from effnet_edge.targets import DEFAULT_TARGET
 from effnet_export.calibration import (
-    calibration_table,
+    calibrated,
     is_table,
     pictures_to_calibrate_on,
 )
@@ -192,8 +192,8 @@ def _calibrated(request: SensitivityRequest, on_progress: Progress) -> _Subject:
         named = pictures_to_calibrate_on(
             request.calibration, request.calibration_size, None, source.preprocessing.channels
         )
-    table = calibration_table(folded, named, source.preprocessing, target, on_progress)
-    return _Subject(folded, source.preprocessing, table, target.scheme.name)
+    found = calibrated(folded, named, source.preprocessing, target, on_progress)
+    return _Subject(folded, source.preprocessing, found.table, target.scheme.name)
 
 
 def _pictures(request: SensitivityRequest, channels: int) -> Pictures:

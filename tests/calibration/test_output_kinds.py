@@ -11,7 +11,8 @@ import torch
 from tiny_networks import PREPROCESSING, Smooth, normalized
 
 from effnet_calibration.calibrate import calibrate
-from effnet_calibration.mixed_precision import LossMeter, keep_for_budget
+from effnet_calibration.loss_meter import LossMeter
+from effnet_calibration.mixed_precision import keep_for_budget
 from effnet_calibration.path import CLASSIFIER, HEAD, NetworkPath
 from effnet_calibration.quantization import BIASES
 from effnet_calibration.quantized import apply, apply_quantization

@@ -8,7 +8,6 @@ import openvino
 import pytest
 
 from effnet_calibration.quantization import ACTIVATIONS
-from effnet_calibration.schemes import ASYMMETRIC_UINT8
 from effnet_calibration.table import CalibrationTable
 from effnet_edge.errors import UsageError
 from effnet_edge.model.folding import fold_batch_norm
@@ -17,9 +16,10 @@ from effnet_edge.model.preprocessing import variant_preprocessing
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.pictures.embedded import EmbeddedPhotos
-from effnet_export.calibration import calibration_table
+from effnet_export.calibration import calibrated
 from effnet_export.pipeline import export_bundle
 from effnet_export.request import ExportRequest
+from effnet_export.targets import target_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,11 +36,11 @@ def exported(output: Path, **options: object) -> Bundle:
 def test_a_network_without_silu_is_refused_before_it_is_calibrated() -> None:
     lite = fold_batch_norm(EfficientNet(VARIANTS["lite0"], resolution=64, num_classes=3))
     with pytest.raises(UsageError, match="lite0 has relu6 activations, and no SiLU to replace"):
-        calibration_table(
+        calibrated(
             lite,
             EmbeddedPhotos(8),
             variant_preprocessing(VARIANTS["lite0"], 64),
-            ASYMMETRIC_UINT8,
+            target_for("openvino"),
             fast_activations=True,
         )
 
