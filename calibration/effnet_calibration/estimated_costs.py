@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from effnet_calibration.outputs import channel_sum, positions
 from effnet_calibration.path import IN_PLACE, NetworkPath, channels_last
 from effnet_calibration.quantized import changed, simulate
 from effnet_edge.progress import Progress, no_progress
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from effnet_edge.progress import Progress
 
 DIRECTIONS = 3
+# Of a block, gradients need all tensors at once.
+PICTURES_AT_ONCE = 2
 _TINY = 1e-30
 
 
@@ -56,7 +59,8 @@ def estimate_costs(
     layers = [layer for layer in path if layer.name not in quantization.kept]
     passes = _Passes(exact, rounded, path, layers)
     for done, batch in enumerate(batches):
-        passes.there_and_back(batch.contiguous(memory_format=torch.channels_last))
+        for part in torch.split(batch, PICTURES_AT_ONCE):
+            passes.there_and_back(part.contiguous(memory_format=torch.channels_last))
         progress("cost of each tensor", done + 1, len(batches))
     return {name: each.cost() for name, each in passes.products.items()}
 
@@ -80,13 +84,14 @@ class _Products:
 
     def saw(self, error: Tensor) -> None:
         """Count an error, (N, C, …), to the mean of each channel."""
-        self.error_sum = self.error_sum + error.transpose(0, 1).flatten(1).double().sum(1)
-        self.positions += error.numel() // error.shape[1]
+        self.error_sum = self.error_sum + channel_sum(error)
+        self.positions += positions(error)
 
     def add(self, gradient: Tensor, error: Tensor) -> None:
         """One direction's gradient, (N, C, …)."""
-        self.with_error.append((gradient * error).flatten(1).double().sum(1))
-        self.gradients.append(gradient.view(*gradient.shape[:2], -1).double().sum(2))
+        inside = tuple(range(2, gradient.dim()))
+        self.with_error.append((gradient * error).sum((1, *inside)).double())
+        self.gradients.append((gradient.sum(inside) if inside else gradient).double())
 
     def cost(self) -> float:
         """Half the sum of their squares, without the mean errors, for which biases make up."""

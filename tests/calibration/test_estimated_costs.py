@@ -53,4 +53,4 @@ def test_the_order_is_nearly_that_of_the_measured_costs() -> None:
     ranked = spearmanr([estimated[name] for name in measured], list(measured.values()))
     assert ranked.statistic > 0.9
     ratios = np.array([estimated[name] / measured[name] for name in measured]) / 32
-    assert 0.7 < np.median(ratios) < 1.4
+    assert 0.5 < np.median(ratios) < 2
