@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor, nn
 
+from effnet_calibration.equalized_activation import EQUALIZED
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.fitted_activation import HardSwishFit
 from effnet_calibration.flow import Held, after, computed
@@ -139,11 +140,13 @@ STEP = Step(_decide, {BIASES: _make})
 
 
 def _scaled_as(quantization: Quantization, path: NetworkPath, exact: ExactOutputs) -> ExactOutputs:
-    """The outputs of the changed network: streams and fitted activations scale them."""
+    """The outputs of the changed network: streams and activations scale them."""
     means = dict(exact.means)
     for name, numbers in quantization.changes(ACTIVATIONS).items():
         fit = HardSwishFit.of(numbers)
         means[name] = means[name] * fit.b + fit.c
+    for name, factors in quantization.changes(EQUALIZED).items():
+        means[name] = means[name] / torch.tensor(factors, dtype=torch.float64)
     for name, factors in quantization.changes(STREAM).items():
         for layer in path.stream_projections(cast("int", path[name].adds_to)):
             means[layer.name] = means[layer.name] * torch.tensor(factors, dtype=torch.float64)

@@ -42,7 +42,9 @@ RANGES = "ranges"
 
 
 def choose_grids(work: Work, quantization: Quantization) -> Quantization:
-    """Decide on grids, factors and centres."""
+    """Decide on grids, factors and centres; `output_grids` does where outputs are rounded."""
+    if work.scheme.rounds_outputs:
+        return quantization
     if not work.scheme.quantizes_depthwise:
         work = replace(work, settings=replace(work.settings, equalize_depthwise=False))
     with one_thread():
@@ -74,7 +76,7 @@ def _choices(
             choices[layer.name] = _choose(work, layer, quantization)
     factors: dict[str, Numbers] = {}
     for stage in streams:
-        choice = _choose_stream(work, stage)
+        choice = choose_stream(work, stage)
         factors[work.path.stream_projections(stage)[0].name] = shortest(choice.factors)
         choices |= {layer.name: choice for layer in work.path.stream_readers(stage)}
     work.progress(RANGES, len(layers), len(layers))
@@ -109,7 +111,7 @@ def _bounds(
     return ACTIVATION_BOUNDS[work.network.activation]
 
 
-def _choose_stream(work: Work, stage: int) -> TensorChoice:
+def choose_stream(work: Work, stage: int) -> TensorChoice:
     """One choice for all readers of a stream: their inputs' channels mean the same."""
     readers = work.path.stream_readers(stage)
     first, *others = (work.statistics[layer.name] for layer in readers)

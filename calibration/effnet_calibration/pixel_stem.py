@@ -14,6 +14,7 @@ from effnet_calibration.work import Step
 
 if TYPE_CHECKING:
     from effnet_calibration.quantization import Quantization
+    from effnet_calibration.schemes import QuantizationScheme
     from effnet_calibration.work import Work
     from effnet_edge.model.network import EfficientNet
 
@@ -27,7 +28,8 @@ class PixelStem:
     W·(p/255 − m)/s = (W/s)·((p − z)/255) + (W/s)·(z − 255m)/255 with z = round(255m): the
     integers p with scale 1/255 and zero point z take the place of the normalization.
     Zero padding then stands for the pixel value z where the exact one is 255m: border pixels
-    are off by at most half a pixel step, all others exact.
+    are off by at most half a pixel step, all others exact; with one z for all channels, by as far
+    as their means lie apart.
 
     Attributes:
         weight: W/s, rounded.
@@ -42,13 +44,17 @@ class PixelStem:
     normalization: PixelNormalization
 
     @classmethod
-    def of(cls, network: EfficientNet, normalization: PixelNormalization, limit: int) -> PixelStem:
-        """Round a network's stem; `limit` is the largest integer of a weight."""
+    def of(
+        cls, network: EfficientNet, normalization: PixelNormalization, scheme: QuantizationScheme
+    ) -> PixelStem:
+        """Round a network's stem as the scheme does, which may have one zero point a tensor."""
         mean, std = _per_channel(normalization)
         zero_point = (LARGEST_PIXEL * mean).round()
+        if scheme.rounds_outputs:
+            zero_point = (LARGEST_PIXEL * mean).mean().round().expand_as(mean)
         kernel = network.stem.conv.weight.detach().double() / std
         shift = kernel.sum((2, 3)) @ (zero_point / LARGEST_PIXEL - mean).flatten()
-        weight = QuantizedWeight.of(kernel.float(), limit)
+        weight = QuantizedWeight.of(kernel.float(), scheme.weight_limit)
         return cls(weight, shift, zero_point.flatten(), normalization)
 
     def simulate_in(self, network: EfficientNet) -> None:

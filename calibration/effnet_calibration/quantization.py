@@ -75,12 +75,15 @@ class Quantization:
 
     Attributes:
         layers: by name; those that nothing was decided about are missing.
+        outputs: how the tensors are quantized that modules give, by the module's name, for schemes
+            that round outputs.
         logit_gain: what quantization left of the logits' spread; the classifier is divided by it.
         pixels: how the stem's pixels are normalized, where it reads them as integers.
     """
 
     scheme: str
     layers: Mapping[str, LayerQuantization] = field(default_factory=dict)
+    outputs: Mapping[str, TensorEntry] = field(default_factory=dict)
     logit_gain: float = 1.0
     pixels: PixelNormalization | None = None
 
@@ -123,6 +126,10 @@ class Quantization:
         layers = {name: replace(self.layer(name), grid=grids.get(name)) for name in names}
         return self._holding(layers)
 
+    def rounding(self, outputs: Mapping[str, TensorEntry]) -> Quantization:
+        """The same with these grids of modules' outputs."""
+        return replace(self, outputs=dict(outputs))
+
     def keeping(self, names: Iterable[str]) -> Quantization:
         """The same with just these layers in 16 bit."""
         kept = dict.fromkeys(names)
@@ -152,6 +159,8 @@ def to_columns(quantization: Quantization) -> dict[str, Any]:
     for name, each in quantization.layers.items():
         for change, numbers in each.changes.items():
             columns.setdefault(change, {})[_file_key(change, name)] = numbers
+    if quantization.outputs:
+        columns["outputs"] = {name: asdict(grid) for name, grid in quantization.outputs.items()}
     return columns | {
         "scheme": quantization.scheme,
         "tensors": {name: asdict(grid) for name, grid in quantization.grids.items()},
@@ -173,6 +182,8 @@ def from_columns(columns: Mapping[str, Any]) -> Quantization:
     )
     read = read.gridded(converter.structure(changes.pop("tensors"), dict[str, TensorEntry]))
     read = read.keeping(converter.structure(changes.pop("kept", ()), tuple[str, ...]))
+    outputs = changes.pop("outputs", {})
+    read = read.rounding(converter.structure(outputs, dict[str, TensorEntry]))
     for change, by_key in changes.items():
         numbers = {_layer_name(change, key): _numbers(each) for key, each in by_key.items()}
         read = read.changing(change, numbers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from effnet_calibration.integer_weights import QuantizedWeight
 from effnet_calibration.path import STEM, NetworkPath, channels_last
 from effnet_calibration.pixel_stem import PixelStem
 from effnet_calibration.quantization import CENTRES
+from effnet_calibration.rounded_outputs import grids_of_outputs, round_outputs
 from effnet_calibration.schemes import QuantizationScheme, TensorQuantization, get_scheme
 from effnet_calibration.steps import CHANGES
 
@@ -36,7 +37,9 @@ class QuantizedNetwork:
         scheme: of the activations.
         inputs: the grid of each quantized layer's input, by layer name. The stem has none: its
             input are 8-bit pixels already.
-        weights: of every layer in `inputs`. Neither holds the layers that the scheme leaves alone.
+        weights: of every quantized layer but the stem; none of those that the scheme leaves alone.
+        outputs: grids of what modules give, by module name, where the scheme rounds outputs;
+            `inputs` then is empty.
         pixel_stem: the stem that reads pixels; None where the stem is in floating point.
     """
 
@@ -44,6 +47,7 @@ class QuantizedNetwork:
     scheme: QuantizationScheme
     inputs: Mapping[str, TensorQuantization]
     weights: Mapping[str, QuantizedWeight]
+    outputs: Mapping[str, TensorQuantization] = field(default_factory=dict)
     pixel_stem: PixelStem | None = None
 
     def reading_floats(self) -> QuantizedNetwork:
@@ -56,6 +60,7 @@ class QuantizedNetwork:
         for name, grid in self.inputs.items():
             module = network.get_submodule(name)
             module.register_forward_pre_hook(_fake_quantize_input(grid))
+        round_outputs(network, self.outputs)
         return network
 
     def with_rounded_weights(self) -> EfficientNet:
@@ -91,17 +96,19 @@ def apply_quantization(network: EfficientNet, quantization: Quantization) -> Qua
     path = NetworkPath.of(network)
     kept = _left_in_floats(path, scheme) | set(quantization.kept)
     layers = [layer for layer in path.inputs if layer.name not in kept]
-    inputs = {layer.name: _grid(layer, quantization, scheme) for layer in layers}
+    rounded = () if scheme.rounds_outputs else layers
+    inputs = {layer.name: _grid(layer, quantization, scheme) for layer in rounded}
     weights = {
         layer.name: QuantizedWeight.of(layer.module(network).weight.detach(), scheme.weight_limit)
         for layer in layers
     }
     pixel_stem = None
     if quantization.pixels is not None and STEM not in kept:
-        pixel_stem = PixelStem.of(network, quantization.pixels, scheme.weight_limit)
+        pixel_stem = PixelStem.of(network, quantization.pixels, scheme)
     for name, centre in quantization.changes(CENTRES).items():
         _restore_centre(network, path[name], cast("float", centre), weights)
-    return QuantizedNetwork(network, scheme, inputs, weights, pixel_stem)
+    outputs = grids_of_outputs(network, quantization, scheme)
+    return QuantizedNetwork(network, scheme, inputs, weights, outputs, pixel_stem)
 
 
 def simulate(network: EfficientNet, quantization: Quantization) -> EfficientNet:
@@ -148,6 +155,8 @@ def _left_in_floats(path: NetworkPath, scheme: QuantizationScheme) -> set[str]:
         names |= {layer.name for layer in path.of_kind("depthwise")}
     if not scheme.quantizes_last_projection:
         names.add(path.last_projection().name)
+    if not scheme.quantizes_classifier:
+        names |= {layer.name for layer in path.of_kind("classifier")}
     return names
 
 

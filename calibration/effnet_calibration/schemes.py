@@ -52,7 +52,9 @@ class QuantizationScheme:
     depthwise convolutions are in 16 bit. `projection_scale` is the scale of every
     projection's input, where all shall have the same: TensorRT-RTX then stores one kernel for all
     blocks of a shape. docs/tensorrt.md tells how much both save. `weight_limit` is the largest
-    integer of a weight.
+    integer of a weight. `rounds_outputs` tells whether the engine rounds what every operator gives,
+    and not just what convolutions read. `quantizes_classifier` tells it of the last layer, whose
+    outputs would be rounded, too.
     """
 
     name: str
@@ -64,6 +66,8 @@ class QuantizationScheme:
     quantizes_last_projection: bool = True
     projection_scale: float | None = None
     weight_limit: int = 127
+    rounds_outputs: bool = False
+    quantizes_classifier: bool = True
 
     @property
     def dtype(self) -> str:
@@ -99,10 +103,26 @@ SYMMETRIC_INT8_DENSE = replace(
     # A power of two, which is exact in FP16; the grid then reaches from −8 to 8.
     projection_scale=2**-4,
 )
+ASYMMETRIC_INT8_OUTPUTS = QuantizationScheme(
+    "asymmetric-int8-outputs",
+    -128,
+    127,
+    symmetric=False,
+    quantizes_gates=False,
+    quantizes_last_projection=False,
+    rounds_outputs=True,
+    quantizes_classifier=False,
+)
 
 SCHEMES = {
     scheme.name: scheme
-    for scheme in (ASYMMETRIC_UINT8, ASYMMETRIC_UINT8_W7, SYMMETRIC_INT8, SYMMETRIC_INT8_DENSE)
+    for scheme in (
+        ASYMMETRIC_UINT8,
+        ASYMMETRIC_UINT8_W7,
+        SYMMETRIC_INT8,
+        SYMMETRIC_INT8_DENSE,
+        ASYMMETRIC_INT8_OUTPUTS,
+    )
 }
 
 

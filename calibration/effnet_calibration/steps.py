@@ -7,6 +7,7 @@ from effnet_calibration import (
     bias_correction,
     grids,
     last_projection,
+    output_grids,
     pixel_stem,
 )
 
@@ -15,6 +16,7 @@ STEPS = (
     activation_fitting.STEP,
     grids.STEP,
     last_projection.STEP,
+    output_grids.STEP,
     bias_correction.STEP,
 )
 

@@ -1,0 +1,181 @@
+"""Networks whose every output is rounded: changed by factors only, and close to the original."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_networks import PREPROCESSING, Smooth, normalized, random_network
+
+from effnet_calibration.calibrate import observe, quantize
+from effnet_calibration.equalized_activation import (
+    EQUALIZED,
+    FACTOR_STEPS,
+    GATES,
+    SATURATION,
+    EqualizedSiLU,
+    equalize_activation,
+    equalize_gate,
+    on_steps,
+)
+from effnet_calibration.errors import CalibrationError
+from effnet_calibration.path import NetworkPath
+from effnet_calibration.quantization import Quantization, from_columns, to_columns
+from effnet_calibration.quantized import apply, apply_quantization, changed
+from effnet_calibration.schemes import ASYMMETRIC_INT8_OUTPUTS
+from effnet_calibration.table import CalibrationSet, CalibrationTable, identify
+from effnet_calibration.work import Settings
+from effnet_edge.parity.measures.metrics import sqnr_db
+
+if TYPE_CHECKING:
+    from effnet_edge.model.network import EfficientNet
+
+pytestmark = pytest.mark.filterwarnings("ignore::effnet_calibration.errors.CalibrationWarning")
+
+SAME = 65.0
+VARIANTS = ["b0", "lite0"]
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def quantized(request: pytest.FixtureRequest) -> tuple[EfficientNet, Quantization]:
+    network = random_network(request.param)
+    observed = observe(network, Smooth(16), PREPROCESSING)
+    uncorrected = Settings(correct_biases=False)
+    return network, quantize(observed, ASYMMETRIC_INT8_OUTPUTS, uncorrected)
+
+
+def logits(network: EfficientNet) -> torch.Tensor:
+    with torch.no_grad():
+        return network(normalized(8, seed=5))
+
+
+def test_the_factors_change_nothing(quantized: tuple[EfficientNet, Quantization]) -> None:
+    network, quantization = quantized
+    assert quantization.changes(EQUALIZED)
+    exact = quantization.changing(SATURATION, {})
+    assert sqnr_db(logits(network), logits(changed(network, exact))) > SAME
+
+
+def test_what_sigmoids_lose_is_made_up_for(
+    quantized: tuple[EfficientNet, Quantization],
+) -> None:
+    network, quantization = quantized
+    made_up = quantization.changes(SATURATION)
+    assert bool(made_up) == (network.activation == "silu")
+    for factors in made_up.values():
+        assert min(factors) > 0.995
+        assert max(factors) < 1.005
+    if made_up:
+        assert max(max(each) for each in made_up.values()) > 1.001
+
+
+def test_rounding_loses_little_and_without_factors_more(
+    quantized: tuple[EfficientNet, Quantization],
+) -> None:
+    network, quantization = quantized
+    exact = logits(network)
+    simulated = apply_quantization(network, quantization).simulated()
+    # Untrained blocks amplify any noise.
+    assert sqnr_db(exact, logits(simulated)) > 3.0
+    coarser = {
+        name: replace(each, scale=each.scale * 8) for name, each in quantization.outputs.items()
+    }
+    worse = apply_quantization(network, quantization.rounding(coarser)).simulated()
+    assert sqnr_db(exact, logits(worse)) < sqnr_db(exact, logits(simulated)) - 2
+
+
+def test_every_output_is_on_its_grid(quantized: tuple[EfficientNet, Quantization]) -> None:
+    network, quantization = quantized
+    applied = apply_quantization(network, quantization)
+    assert not applied.inputs
+    simulated, seen = applied.simulated(), {}
+    convolutions = {layer.name: layer.activation for layer in NetworkPath.of(network)}
+    for name in applied.outputs:
+        if convolutions.get(name) is None:
+            simulated.get_submodule(name).register_forward_hook(
+                lambda _, __, output, name=name: seen.update({name: output})
+            )
+    logits(simulated)
+    assert len(seen) > 30
+    for name, values in seen.items():
+        grid = applied.outputs[name]
+        integers = values / grid.scale + grid.zero_point
+        assert torch.allclose(integers, integers.round(), atol=1e-2), name
+        assert integers.min() >= grid.minimum - 1e-2, name
+        assert integers.max() <= grid.maximum + 1e-2, name
+
+
+def test_a_table_keeps_the_grids(quantized: tuple[EfficientNet, Quantization]) -> None:
+    network, quantization = quantized
+    pictures = CalibrationSet("smooth fields", 16, "0" * 64)
+    held = {quantization.scheme: quantization}
+    table = CalibrationTable(identify(network), pictures, {}, {}, held)
+    read = CalibrationTable.from_json(table.to_json().encode(), "table.json")
+    assert read == table
+    outputs = apply(network, read, ASYMMETRIC_INT8_OUTPUTS).outputs
+    assert outputs == apply_quantization(network, quantization).outputs
+    without = quantization.rounding({})
+    assert "outputs" not in to_columns(without)
+
+
+def test_columns_come_back(quantized: tuple[EfficientNet, Quantization]) -> None:
+    assert from_columns(to_columns(quantized[1])) == quantized[1]
+
+
+@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=20))
+def test_factors_are_few_steps_and_none_shrinks(values: list[float]) -> None:
+    factors = torch.tensor(values, dtype=torch.float64)
+    stepped = on_steps(factors)
+    steps = stepped / (stepped.max() / FACTOR_STEPS)
+    assert torch.allclose(steps, steps.round(), atol=1e-6)
+    assert steps.min() > 0.5
+    assert (stepped >= factors * 0.98).all()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_any_factors_change_nothing(variant: str) -> None:
+    network = random_network(variant)
+    copied, path = copy.deepcopy(network), NetworkPath.of(network)
+    for layer in path.main:
+        if layer.kind in {"stem", "expand", "depthwise"}:
+            channels = len(layer.module(network).weight)
+            equalize_activation(copied, path, layer, tuple(torch.rand(channels) + 0.5))
+        if layer.gate is not None:
+            reader = path.reader(layer)
+            equalize_gate(copied, path, reader, tuple(torch.rand(channels) + 0.5))
+    assert sqnr_db(logits(network), logits(copied)) > SAME
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    network = random_network()
+    path = NetworkPath.of(network)
+    with pytest.raises(CalibrationError, match=r"factors of stem\.conv do not fit"):
+        equalize_activation(network, path, path["stem.conv"], (1.0, 2.0))
+    lite = random_network("lite0")
+    lite_path = NetworkPath.of(lite)
+    layer = next(each for each in lite_path.of_kind("project"))
+    with pytest.raises(CalibrationError, match="there is none"):
+        equalize_gate(lite, lite_path, layer, (1.0,))
+
+
+def test_a_factor_of_one_costs_no_multiplication() -> None:
+    names = {name for name, _ in EqualizedSiLU(torch.ones(4)).named_modules()}
+    assert "real.factors" not in names
+    x = torch.randn(2, 4, 3, 3)
+    same = torch.nn.functional.silu(x)
+    torch.testing.assert_close(EqualizedSiLU(torch.ones(4))(x), same)
+    factors = torch.tensor([1.0, 2.0, 0.5, 3.0]).view(1, -1, 1, 1)
+    torch.testing.assert_close(EqualizedSiLU(factors.flatten())(x / factors) * factors, same)
+
+
+def test_gates_have_factors_where_there_are_gates(
+    quantized: tuple[EfficientNet, Quantization],
+) -> None:
+    network, quantization = quantized
+    gated = [layer for layer in NetworkPath.of(network) if layer.gate is not None]
+    assert len(quantization.changes(GATES)) == len(gated)
