@@ -23,6 +23,9 @@ class Target:
         on_gpu: runs on an NVIDIA GPU; the others take x86 processors as they are, VNNI or not.
         built_on_device: the bundle holds a portable, strongly typed graph, from which
             `effnet-edge build` makes the engine.
+        overflows: its INT8 kernels for x86 without VNNI overflow where weights have 8 bits.
+        rounds_outputs: rounds what every operator gives in INT8, and not just what convolutions
+            read: single tensors cannot be left in 16 bit.
         fuses_hard_swish: runs a hard-swish inside of the convolution before it, where a SiLU costs
             it an exponential.
         builds_ahead: the engine is compiled for any generations of GPUs, on a machine without one;
@@ -41,6 +44,8 @@ class Target:
     refusal: str
     on_gpu: bool = False
     built_on_device: bool = False
+    overflows: bool = False
+    rounds_outputs: bool = False
     fuses_hard_swish: bool = False
     builds_ahead: bool = False
     install_note: str = ""
@@ -76,6 +81,7 @@ _ROWS = (
         runner="effnet_edge.runtime.openvino:OpenVinoBackend",
         precisions=("fp16", "fp32", "int8"),
         refusal="choose --fp16 (weights in FP16, the device's fastest arithmetic) or --fp32",
+        overflows=True,
         fuses_hard_swish=True,
     ),
     Target(
@@ -86,6 +92,7 @@ _ROWS = (
         runner="effnet_edge.runtime.onnxruntime:OnnxRuntimeBackend",
         precisions=("fp32", "int8"),
         refusal="onnxruntime's CPU provider has no FP16 convolutions: use --fp32 or --int8",
+        overflows=True,
     ),
     Target(
         name="litert",
@@ -93,8 +100,9 @@ _ROWS = (
         package="ai-edge-litert",
         library="ai_edge_litert",
         runner="effnet_edge.runtime.litert:LiteRtBackend",
-        precisions=("fp32", "fp16"),
-        refusal="choose --fp32, or --fp16 for weights that take half the space",
+        precisions=("fp32", "fp16", "int8"),
+        refusal="choose --fp32, --fp16 or --int8",
+        rounds_outputs=True,
         extra="litert",
         probe="probe.tflite",
     ),

@@ -59,7 +59,7 @@ def test_the_default_precision_comes_first_and_others_are_refused(name: str) -> 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_seven_bits_are_for_processors(name: str) -> None:
-    if TARGETS[name].on_gpu:
+    if not TARGETS[name].overflows:
         with pytest.raises(UsageError, match="--weight-bits 7 is for x86 processors"):
             target_for(name, 7)
     else:

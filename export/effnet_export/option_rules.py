@@ -153,8 +153,19 @@ RULES = (
     ),
     Rule(
         ("--weight-bits",),
-        lambda asked: asked.target.on_gpu and str(asked.given["--weight-bits"]) == "7",
-        "{given} 7 is for x86 processors, not for --target {target}",
+        lambda asked: not asked.target.overflows and str(asked.given["--weight-bits"]) == "7",
+        "{given} 7 is for x86 processors that overflow, not for --target {target}",
+    ),
+    Rule(
+        _BUDGETS,
+        lambda asked: asked.int8 and asked.target.rounds_outputs,
+        "{given} leaves tensors in 16 bit, which --target {target} does not: leave it out",
+    ),
+    Rule(
+        ("--target",),
+        lambda asked: asked.target.rounds_outputs,
+        "{given} {target}: it rounds more than the inputs of layers: choose another target",
+        ("sensitivity",),
     ),
     Rule(
         (*_BUDGETS, "--weight-bits", "--fast-activations"),

@@ -2,7 +2,8 @@
 
 A pair stands at the input of every convolution and of the classifier, and nowhere else:
 there the backends fuse the activation and the requantization before it into the producing
-convolution. Weights are int8 with a scale an output channel and zero point 0.
+convolution. For an engine that rounds every output, a pair stands behind each of these instead.
+Weights are int8 with a scale an output channel and zero point 0.
 
 These are also TensorRT's rules (NVIDIA TensorRT documentation, "Working with Quantized Types",
 "Q/DQ Layer-Placement Recommendations"): quantize all inputs of weighted operations; leave their
@@ -24,8 +25,6 @@ from effnet_edge.graphs.editing import copied, replace_nodes
 from effnet_edge.graphs.tensors import add_constant, set_value, value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
     from effnet_calibration.integer_weights import QuantizedWeight
@@ -51,13 +50,15 @@ def quantize_graph(model: onnx.ModelProto, quantized: QuantizedNetwork) -> onnx.
     weights = dict(quantized.weights)
     takes_pixels = graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
     if quantized.pixel_stem is not None and takes_pixels:
-        writer.pixels_to_stem(quantized.pixel_stem)
+        writer.pixels_to_stem(quantized.pixel_stem, one_grid=quantized.scheme.rounds_outputs)
         weights[STEM] = quantized.pixel_stem.weight
     for node in list(graph.node):
         if node.name in weights:
             writer.quantize_weight(node, weights[node.name])
         if node.name in quantized.inputs:
             writer.quantize_input(node, quantized.inputs[node.name])
+        if node.name in quantized.outputs:
+            writer.quantize_output(node, quantized.outputs[node.name])
     writer.finish()
     onnx.checker.check_model(result)
     return result
@@ -89,7 +90,9 @@ class _Writer:
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._graph = graph
         self._before: dict[str, list[onnx.NodeProto]] = {}
+        self._after: dict[str, list[onnx.NodeProto]] = {}
         self._pairs: dict[tuple[str, TensorQuantization], str] = {}
+        self._rounded: dict[str, str] = {}
 
     def quantize_weight(self, node: onnx.NodeProto, weight: QuantizedWeight) -> None:
         """Replace the weight initializer by integers and a DequantizeLinear."""
@@ -106,15 +109,39 @@ class _Writer:
         """Put a pair before the node; readers of one tensor on one grid share it."""
         name = node.input[0]
         if (name, grid) not in self._pairs:
-            self._pairs[name, grid] = self._pair(node, name, grid)
+            pair, self._pairs[name, grid] = self._pair(name, f"{node.name}/input", grid)
+            self._before.setdefault(node.name, []).extend(pair)
         node.input[0] = self._pairs[name, grid]
 
-    def pixels_to_stem(self, stem: PixelStem) -> None:
+    def quantize_output(self, node: onnx.NodeProto, grid: TensorQuantization) -> None:
+        """Put a pair behind the node, for all who read it."""
+        name = node.output[0]
+        self._after[node.name], self._rounded[name] = self._pair(name, node.name, grid)
+
+    def pixels_to_stem(self, stem: PixelStem, *, one_grid: bool) -> None:
         """Let the stem read uint8 pixels; its weight is still to be replaced."""
         bias = f"{STEM}.bias"
         restored = value(self._graph, bias) + stem.bias.numpy()
         set_value(self._graph, bias, restored.astype(np.float32))
-        self._replace_normalization(stem.zero_point.numpy())
+        zero_point = stem.zero_point.numpy()
+        for node in [each for each in self._graph.node if each.name.startswith(PREPROCESS)]:
+            self._graph.node.remove(node)
+        if one_grid:
+            self._read_pixels(int(zero_point[0]))
+        else:
+            self._replace_normalization(zero_point)
+
+    def _read_pixels(self, zero_point: int) -> None:
+        """Pixels are integers of the stem's own grid."""
+        graph = self._graph
+        stem = next(node for node in graph.node if node.name == STEM)
+        add_constant(graph, "image/scale", np.asarray(PIXEL_STEP, np.float32))
+        add_constant(graph, "image/zero_point", np.asarray(zero_point, np.uint8))
+        nchw = f"{PREPROCESS}/Transpose"
+        self._insert(stem, "Transpose", [graph.input[0].name], nchw, perm=[0, 3, 1, 2])
+        self._insert(
+            stem, "DequantizeLinear", [nchw, "image/scale", "image/zero_point"], PREPROCESS
+        )
 
     def _replace_normalization(self, zero_point: NDArray[np.float64]) -> None:
         """A pair that leaves every pixel as it is, in place of the preprocessing module.
@@ -123,8 +150,6 @@ class _Writer:
         only a whole pair as the input of an INT8 convolution, and drops one whose scale is 1.
         """
         graph = self._graph
-        for node in [each for each in graph.node if each.name.startswith(PREPROCESS)]:
-            graph.node.remove(node)
         stem = next(node for node in graph.node if node.name == STEM)
         add_constant(self._graph, "image/step", np.asarray(PIXEL_STEP, np.float32))
         add_constant(self._graph, "image/scale", np.full(len(zero_point), PIXEL_STEP, np.float32))
@@ -142,22 +167,31 @@ class _Writer:
 
     def finish(self) -> None:
         """Put the new nodes into the graph."""
-        nodes = [each for node in self._graph.node for each in (*self._new(node), node)]
+        for node in self._graph.node:
+            node.input[:] = [self._rounded.get(name, name) for name in node.input]
+        nodes = [
+            each
+            for node in self._graph.node
+            for each in (*self._before.get(node.name, ()), node, *self._after.get(node.name, ()))
+        ]
         replace_nodes(self._graph, nodes)
 
-    def _new(self, node: onnx.NodeProto) -> Iterable[onnx.NodeProto]:
-        return self._before.get(node.name, ())
-
-    def _pair(self, node: onnx.NodeProto, name: str, grid: TensorQuantization) -> str:
-        prefix = f"{node.name}/input"
+    def _pair(
+        self, name: str, prefix: str, grid: TensorQuantization
+    ) -> tuple[list[onnx.NodeProto], str]:
+        """Two nodes that round a tensor, and the name of what they give."""
         dtype = np.int8 if grid.minimum < 0 else np.uint8
         add_constant(self._graph, f"{prefix}/scale", np.asarray(grid.scale, np.float32))
         add_constant(self._graph, f"{prefix}/zero_point", np.asarray(grid.zero_point, dtype))
         parameters = [f"{prefix}/scale", f"{prefix}/zero_point"]
         integers, dequantized = f"{prefix}/QuantizeLinear", f"{prefix}/DequantizeLinear"
-        self._insert(node, "QuantizeLinear", [name, *parameters], integers)
-        self._insert(node, "DequantizeLinear", [integers, *parameters], dequantized)
-        return dequantized
+        nodes = [
+            helper.make_node("QuantizeLinear", [name, *parameters], [integers], integers),
+            helper.make_node(
+                "DequantizeLinear", [integers, *parameters], [dequantized], dequantized
+            ),
+        ]
+        return nodes, dequantized
 
     def _insert(
         self,

@@ -13,6 +13,7 @@ import torch
 
 from effnet_calibration.errors import CalibrationWarning
 from effnet_calibration.image_sets import DEFAULT_IMAGES
+from effnet_calibration.schemes import get_scheme
 from effnet_calibration.sensitivity import sensitivity
 from effnet_calibration.table import CalibrationTable
 from effnet_edge.bundle import Bundle
@@ -175,6 +176,11 @@ def _bundled(request: SensitivityRequest) -> _Subject:
     calibration = bundle.manifest.calibration
     if calibration is None:
         raise UsageError(f"{bundle.path} is no INT8 bundle: nothing in it is quantized")
+    if get_scheme(calibration.scheme).rounds_outputs:
+        raise UsageError(
+            f"{bundle.path} rounds more than the inputs of layers: measure a bundle of another "
+            "target, or `effnet-edge parity --layers`"
+        )
     source = load_source_of(bundle.manifest, request.network.weights)
     folded = fold_batch_norm(source.network)
     table = CalibrationTable.of_bundle(bundle)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from effnet_calibration.schemes import (
+    ASYMMETRIC_INT8_OUTPUTS,
     ASYMMETRIC_UINT8,
     ASYMMETRIC_UINT8_W7,
     SYMMETRIC_INT8_DENSE,
@@ -84,7 +85,7 @@ def _write_ir(model: onnx.ModelProto, folder: Path, precision: str, batch: Batch
 
 
 def _write_tflite(model: onnx.ModelProto, folder: Path, precision: str, _batch: BatchRange) -> str:
-    return write_litert(model, folder, fp16_weights=precision == "fp16")
+    return write_litert(model, folder, fp16_weights=precision != "fp32")
 
 
 def _write_onnx(model: onnx.ModelProto, folder: Path, _precision: str, _batch: BatchRange) -> str:
@@ -95,7 +96,7 @@ def _write_onnx(model: onnx.ModelProto, folder: Path, _precision: str, _batch: B
 WRITING = {
     "openvino": Writing(_write_ir, ASYMMETRIC_UINT8, keeps_last_projection=True),
     "onnxruntime": Writing(_write_onnx, ASYMMETRIC_UINT8),
-    "litert": Writing(_write_tflite, ASYMMETRIC_UINT8),
+    "litert": Writing(_write_tflite, ASYMMETRIC_INT8_OUTPUTS),
     "tensorrt": Writing(_write_onnx, SYMMETRIC_INT8_DENSE),
     "tensorrt-rtx": Writing(_write_onnx, SYMMETRIC_INT8_DENSE),
 }
@@ -105,16 +106,17 @@ def target_for(name: str, weight_bits: int | None = None) -> ExportTarget:
     """The target of that name, with INT8 weights of 8 bits or 7.
 
     Args:
-        weight_bits: None for what this machine's own INT8 needs. GPUs always have 8.
+        weight_bits: None for what this machine's own INT8 needs. Targets that never overflow
+            always have 8.
 
     Raises:
-        UsageError: 7 bits for a target that does not run on a CPU.
+        UsageError: 7 bits for a target that never overflows.
     """
     asked = {"--target": name, "--int8": True, "--weight-bits": weight_bits}
     check_options(Asked("export", asked))
     row, writing = TARGETS[name], WRITING[name]
     target = ExportTarget(row, writing.write, writing.scheme, writing.keeps_last_projection)
-    if row.on_gpu:
+    if not row.overflows:
         return target
     seven = int8_overflows() if weight_bits is None else weight_bits == 7
     return replace(target, scheme=ASYMMETRIC_UINT8_W7) if seven else target

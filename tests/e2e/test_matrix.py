@@ -33,6 +33,7 @@ MEMORY = {"l2": 28 << 30}
 SAMPLE = {
     ("lite0", "onnxruntime", "fp32"),
     ("v2-b0", "litert", "fp16"),
+    ("b0", "litert", "int8"),
     ("lite0", "tensorrt-rtx", "int8"),
 }
 STAGES = ["export", "simplify"]

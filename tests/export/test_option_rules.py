@@ -49,6 +49,8 @@ def run(*arguments: object) -> None:
         ("--int8 --features --max-kl 1", "--max-kl goes with classes"),
         ("--int8 --multi-label --max-drop 1", "use --max-kl"),
         ("--int8 --target tensorrt --weight-bits 7", "7 is for x86"),
+        ("--int8 --target litert --weight-bits 7", "7 is for x86"),
+        ("--int8 --target litert --max-kl 1", "--max-kl leaves tensors in 16 bit"),
         ("--target onnxruntime --fp16", "--fp16 with --target onnxruntime"),
     ],
 )

@@ -97,8 +97,10 @@ class LiteRtClassifier:
 
     @property
     def stored_precision(self) -> str:
-        """Of the weights: "FP16" where any is stored so, otherwise "FP32"."""
+        """Of the weights: "INT8" or "FP16" where any is stored so, otherwise "FP32"."""
         stored = {each.dtype for each in self._model.tensors if each.data is not None}
+        if "int8" in stored:
+            return "INT8"
         return "FP16" if "float16" in stored else "FP32"
 
     def kernels(self) -> list[Kernel]:

@@ -15,7 +15,8 @@ from onnx import helper
 
 from effnet_edge.errors import BackendError
 from effnet_edge.graphs.tensors import constants
-from effnet_export.litert.graph import LiteRtGraph, Tensor
+from effnet_export.litert.graph import Grid, LiteRtGraph, Tensor
+from effnet_export.litert.integers import IntegerNodes, integer_vector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,16 +45,26 @@ class Laid:
 class Conversion:
     """What has been converted so far. Rules read from it and append to it.
 
+    What is computed in integers is an int8 tensor here from where QuantizeLinear makes it; a node
+    that reads it and computes in floating point gets it through a DEQUANTIZE.
+
     Args:
-        fp16_weights: store the weights of convolutions and dense layers in FP16.
+        fp16_weights: store the weights of convolutions and dense layers in FP16, where they are
+            floating point.
+
+    Attributes:
+        integers: which nodes compute in integers, and on which grids.
     """
 
     def __init__(self, graph: onnx.GraphProto, *, fp16_weights: bool) -> None:
         dimension = graph.input[0].type.tensor_type.shape.dim[0].dim_value
         self.graph = LiteRtGraph(dimension or None)
+        self.integers = IntegerNodes(graph)
         self._fp16_weights = fp16_weights
         self._constants = constants(graph)
         self._laid: dict[str, Laid] = {}
+        self._dequantized: dict[str, Laid] = {}
+        self._in_integers = False
 
     def add_input(self, value: onnx.ValueInfoProto) -> Tensor:
         """The graph's input as ONNX has it."""
@@ -63,8 +74,20 @@ class Conversion:
         self._laid[value.name] = Laid(self.graph.value(value.name, shape, dtype))
         return self._laid[value.name].tensor
 
+    def begin(self, node: onnx.NodeProto) -> None:
+        """Tell whether the next rule computes in integers: its node does, and all that it reads."""
+        values = [self._laid[name] for name in node.input if name in self._laid]
+        all_int8 = all(each.tensor.dtype == "int8" for each in values)
+        self._in_integers = self.integers.has_grids(node) and all_int8
+
+    @property
+    def in_integers(self) -> bool:
+        """Whether the node at hand computes in integers."""
+        return self._in_integers
+
     def result(self, name: str) -> Tensor:
         """An output of the graph, laid out as ONNX has it."""
+        self._in_integers = False
         laid = self.laid(name)
         if not laid.channels_last:
             return laid.tensor
@@ -79,7 +102,18 @@ class Conversion:
         return name in self._constants
 
     def laid(self, name: str) -> Laid:
-        """The tensor of that name."""
+        """The tensor of that name, as the node at hand reads it."""
+        laid = self._laid[name]
+        if self._in_integers or laid.tensor.dtype != "int8":
+            return laid
+        if name not in self._dequantized:
+            output = self.graph.value(f"{name}/DEQUANTIZE", laid.tensor.shape)
+            self.graph.operator("DEQUANTIZE", [laid.tensor], output)
+            self._dequantized[name] = Laid(output, laid.channels_last)
+        return self._dequantized[name]
+
+    def stored(self, name: str) -> Laid:
+        """The tensor of that name, in integers if it is."""
         return self._laid[name]
 
     def channels_last(self, node: onnx.NodeProto) -> Tensor:
@@ -90,7 +124,9 @@ class Conversion:
             raise unknown(node, f"its input has {len(laid.tensor.shape)} dimensions")
         if not laid.channels_last:
             tensor = self._transposed(laid.tensor, TO_CHANNELS_LAST, f"{name}/Transpose")
-            laid = self._laid[name] = Laid(tensor, channels_last=True)
+            laid = Laid(tensor, channels_last=True)
+            read = self._laid if name not in self._dequantized else self._dequantized
+            read[name] = laid
         return laid.tensor
 
     def operand(self, node: onnx.NodeProto, place: int, *, channels_last: bool) -> Tensor:
@@ -107,6 +143,8 @@ class Conversion:
             values = whole.transpose(TO_CHANNELS_LAST)
             while values.ndim > 1 and values.shape[0] == 1:
                 values = values[0]
+        if self._in_integers:
+            return self.graph.constant(name, *integer_vector(np.atleast_1d(values)))
         return self.graph.constant(name, np.atleast_1d(values))
 
     def weight(self, name: str, values: NDArray[np.float32]) -> Tensor:
@@ -130,15 +168,25 @@ class Conversion:
         channels_last: bool = False,
         **given: Any,
     ) -> None:
-        """An operator that gives what the node gives, float32 of that shape."""
-        output = self.graph.value(node.output[0], shape)
+        """An operator that gives what the node gives, in integers if all else is, of that shape."""
+        name, grid = node.output[0], None
+        if self._in_integers:
+            name, grid = self.integers.output(node)
+        output = self.graph.value(name, shape, "float32" if grid is None else "int8", grid)
         self.graph.operator(kind, inputs, output, options, **given)
         self._laid[node.output[0]] = Laid(output, channels_last)
+
+    def quantize(self, node: onnx.NodeProto, laid: Laid, grid: Grid) -> None:
+        """An operator that rounds a tensor to what the node gives."""
+        output = self.graph.value(node.output[0], laid.tensor.shape, "int8", grid)
+        self.graph.operator("QUANTIZE", [laid.tensor], output)
+        self._laid[node.output[0]] = Laid(output, laid.channels_last)
 
     def _transposed(self, tensor: Tensor, order: Sequence[int], name: str) -> Tensor:
         axes = self.graph.constant(f"{name}/axes", np.asarray(order, np.int32))
         shape = [tensor.shape[axis] for axis in order]
-        output = self.graph.value(name, shape, tensor.dtype)
+        grid = self.graph.grid_of(tensor)
+        output = self.graph.value(name, shape, tensor.dtype, grid)
         return self.graph.operator("TRANSPOSE", [tensor, axes], output, "TransposeOptions")
 
 

@@ -20,6 +20,19 @@ _VERSIONS = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "DEQUAN
 
 
 @dataclass(frozen=True)
+class Grid:
+    """What integers stand for: (integer − zero point) · scale.
+
+    Attributes:
+        scales: one for the whole tensor, or one a slice of `axis`; all zero points are the same.
+    """
+
+    scales: tuple[float, ...]
+    zero_point: int = 0
+    axis: int = 0
+
+
+@dataclass(frozen=True)
 class Tensor:
     """A tensor of the graph.
 
@@ -47,11 +60,14 @@ class LiteRtGraph:
         self._buffers: list[Any] = [self._schema.BufferT()]  # the first one is empty by convention
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
+        self._grids: dict[int, Grid] = {}
         self._codes: dict[str, int] = {}
 
-    def value(self, name: str, shape: Sequence[int], dtype: str = "float32") -> Tensor:
+    def value(
+        self, name: str, shape: Sequence[int], dtype: str = "float32", grid: Grid | None = None
+    ) -> Tensor:
         """A tensor that is computed, or given; the batch is the first of its dimensions."""
-        return self._tensor(name, shape, dtype, 0, dynamic=self.batch is None)
+        return self._tensor(name, shape, dtype, 0, grid, dynamic=self.batch is None)
 
     def stored_as(self, name: str, values: NDArray[np.float32], dtype: str) -> Tensor:
         """A constant of float32 that the file has in fewer bits."""
@@ -60,13 +76,25 @@ class LiteRtGraph:
             "DEQUANTIZE", [stored], self._tensor(name, values.shape, "float32", 0, dynamic=False)
         )
 
-    def constant(self, name: str, values: NDArray[np.generic]) -> Tensor:
+    def constant(self, name: str, values: NDArray[np.generic], grid: Grid | None = None) -> Tensor:
         """A tensor whose values are in the file."""
         buffer = self._schema.BufferT()
         buffer.data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
         self._buffers.append(buffer)
         number = len(self._buffers) - 1
-        return self._tensor(name, values.shape, values.dtype.name, number, dynamic=False)
+        return self._tensor(name, values.shape, values.dtype.name, number, grid, dynamic=False)
+
+    def put_on_grid(self, tensor: Tensor, grid: Grid) -> None:
+        """Tell what the integers of a tensor stand for."""
+        told = self._schema.QuantizationParametersT()
+        told.scale, told.quantizedDimension = list(grid.scales), grid.axis
+        told.zeroPoint = [grid.zero_point] * len(grid.scales)
+        self._tensors[tensor.index].quantization = told
+        self._grids[tensor.index] = grid
+
+    def grid_of(self, tensor: Tensor) -> Grid | None:
+        """What the integers of a tensor stand for; None where it has no grid."""
+        return self._grids.get(tensor.index)
 
     def operator(
         self, kind: str, inputs: Sequence[Tensor], output: Tensor, options: str = "", **given: Any
@@ -104,7 +132,14 @@ class LiteRtGraph:
         return pack(model)
 
     def _tensor(
-        self, name: str, shape: Sequence[int], dtype: str, buffer: int, *, dynamic: bool
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: str,
+        buffer: int,
+        grid: Grid | None = None,
+        *,
+        dynamic: bool,
     ) -> Tensor:
         tensor = self._schema.TensorT()
         tensor.name, tensor.buffer = name, buffer
@@ -114,7 +149,10 @@ class LiteRtGraph:
         if dynamic:
             tensor.shapeSignature = [-1, *tensor.shape[1:]]
         self._tensors.append(tensor)
-        return Tensor(len(self._tensors) - 1, tuple(tensor.shape), dtype)
+        made = Tensor(len(self._tensors) - 1, tuple(tensor.shape), dtype)
+        if grid is not None:
+            self.put_on_grid(made, grid)
+        return made
 
     def _code(self, kind: str) -> Any:
         number = getattr(self._schema.BuiltinOperator, kind)

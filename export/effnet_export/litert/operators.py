@@ -13,6 +13,7 @@ from effnet_export.litert.conversion import (
     attribute,
     unknown,
 )
+from effnet_export.litert.graph import Grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Rule = Callable[[Conversion, onnx.NodeProto], None]
 
 _SAME, _VALID = 0, 1  # of the schema's enum Padding
+_UINT8_TO_INT8 = 128
 _PLACE_OF_AXIS = (0, 3, 1, 2)  # of ONNX's axes N, C, H, W in N, H, W, C
 
 
@@ -34,9 +36,11 @@ def convert_node(conversion: Conversion, node: onnx.NodeProto) -> None:
     Raises:
         BackendError: there is no rule for it, or not for all that it does.
     """
-    rule = _RULES.get(node.op_type)
+    saturates = node.name in conversion.integers.saturating
+    rule = _identity if saturates else _RULES.get(node.op_type)
     if rule is None:
         raise unknown(node, "no EfficientNet has this operator")
+    conversion.begin(node)
     rule(conversion, node)
 
 
@@ -48,7 +52,33 @@ def _transpose(conversion: Conversion, node: onnx.NodeProto) -> None:
 
 
 def _identity(conversion: Conversion, node: onnx.NodeProto) -> None:
-    conversion.same(node, conversion.laid(node.input[0]))
+    conversion.same(node, conversion.stored(node.input[0]))
+
+
+def _quantize(conversion: Conversion, node: onnx.NodeProto) -> None:
+    """Round what was computed in floating point; what was in integers is on the grid already."""
+    laid, grid = conversion.stored(node.input[0]), conversion.integers.grid(node)
+    if grid is None:
+        raise unknown(node, "it is not the one of a tensor to int8")
+    if laid.tensor.dtype == "int8":
+        conversion.same(node, laid)
+    else:
+        conversion.quantize(node, laid, grid)
+
+
+def _dequantize(conversion: Conversion, node: onnx.NodeProto) -> None:
+    """Nothing yet: who reads it takes the integers if it can. Pixels become int8 ones."""
+    if conversion.is_constant(node.input[0]):
+        return
+    laid = conversion.stored(node.input[0])
+    if laid.tensor.dtype == "int8":
+        conversion.same(node, laid)
+        return
+    scale, zero = (conversion.constant(node, place) for place in (1, 2))
+    if laid.tensor.dtype != "uint8" or scale is None or zero is None or scale.size != 1:
+        raise unknown(node, "it is none of pixels")
+    conversion.graph.put_on_grid(laid.tensor, Grid((float(scale),), int(zero)))
+    conversion.quantize(node, laid, Grid((float(scale),), int(zero) - _UINT8_TO_INT8))
 
 
 def _cast(conversion: Conversion, node: onnx.NodeProto) -> None:
@@ -128,7 +158,7 @@ def _reduce(
 
 
 def _convolution(conversion: Conversion, node: onnx.NodeProto) -> None:
-    image, weight = conversion.channels_last(node), conversion.constant(node, 1)
+    image, weight = conversion.channels_last(node), _weight(conversion, node)
     if weight is None or weight.ndim != 4 or max(attribute(node, "dilations", [1, 1])) > 1:
         raise unknown(node, "its weights are computed, dilated, or of other than 4 dimensions")
     outputs, per_group, *taps = weight.shape
@@ -146,11 +176,7 @@ def _convolution(conversion: Conversion, node: onnx.NodeProto) -> None:
     conversion.append(
         node,
         "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D",
-        [
-            image,
-            conversion.weight(node.input[1], weight.transpose(order)),
-            _bias(conversion, node, outputs),
-        ],
+        [image, *_parameters(conversion, node, image, weight.transpose(order), order.index(0))],
         (image.shape[0], *sides, outputs),
         "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions",
         channels_last=True,
@@ -185,18 +211,54 @@ def _padded(
     amounts = np.asarray([(0, 0), rows, columns, (0, 0)], np.int32)
     name = f"{node.output[0]}/Pad"
     shape = [side + sum(pair) for side, pair in zip(image.shape, amounts.tolist(), strict=True)]
-    output = conversion.graph.value(name, shape, image.dtype)
+    output = conversion.graph.value(name, shape, image.dtype, conversion.graph.grid_of(image))
     told = conversion.graph.constant(f"{name}/pads", amounts)
     return False, conversion.graph.operator("PAD", [image, told], output, "PadOptions")
 
 
-def _bias(conversion: Conversion, node: onnx.NodeProto, outputs: int) -> Tensor:
+def _weight(conversion: Conversion, node: onnx.NodeProto) -> NDArray[Any] | None:
+    """Of a convolution or a dense layer, in integers where it computes in them."""
+    integers = conversion.integers.weight(node.input[1])
+    if integers is None or conversion.in_integers:
+        return conversion.constant(node, 1) if integers is None else integers[0]
+    values, scales = integers
+    return values * scales.reshape(-1, *[1] * (values.ndim - 1))
+
+
+def _parameters(
+    conversion: Conversion,
+    node: onnx.NodeProto,
+    image: Tensor,
+    weight: NDArray[Any],
+    axis: int,
+) -> list[Tensor]:
+    """Weights and bias, in LiteRT's order; `axis` is that of the outputs in the weights."""
+    outputs = weight.shape[axis]
+    name, bias = _bias(conversion, node, outputs)
+    if not conversion.in_integers:
+        return [conversion.weight(node.input[1], weight), conversion.graph.constant(name, bias)]
+    found, grid = conversion.integers.weight(node.input[1]), conversion.graph.grid_of(image)
+    assert found is not None
+    assert grid is not None
+    scales = found[1].astype(np.float64)
+    steps = scales * grid.scales[0]
+    limit = np.iinfo(np.int32)
+    integers = np.rint(bias / steps).clip(limit.min, limit.max).astype(np.int32)
+    return [
+        conversion.graph.constant(node.input[1], weight, Grid(tuple(scales.tolist()), 0, axis)),
+        conversion.graph.constant(name, integers, Grid(tuple(steps.tolist()))),
+    ]
+
+
+def _bias(
+    conversion: Conversion, node: onnx.NodeProto, outputs: int
+) -> tuple[str, NDArray[np.float32]]:
     bias = conversion.constant(node, 2)
     if bias is None:
         if len(node.input) > 2:
             raise unknown(node, "its bias is computed")
-        return conversion.graph.constant(f"{node.output[0]}/bias", np.zeros(outputs, np.float32))
-    return conversion.graph.constant(node.input[2], bias.reshape(outputs))
+        return f"{node.output[0]}/bias", np.zeros(outputs, np.float32)
+    return node.input[2], bias.reshape(outputs)
 
 
 def _gemm(conversion: Conversion, node: onnx.NodeProto) -> None:
@@ -211,15 +273,11 @@ def _matrix_product(conversion: Conversion, node: onnx.NodeProto) -> None:
 
 
 def _dense(conversion: Conversion, node: onnx.NodeProto, *, transposed: bool) -> None:
-    laid, weight = conversion.laid(node.input[0]), conversion.constant(node, 1)
+    laid, weight = conversion.laid(node.input[0]), _weight(conversion, node)
     if weight is None or weight.ndim != 2 or len(laid.tensor.shape) != 2:
         raise unknown(node, "it is no dense layer")
     rows: NDArray[Any] = weight if transposed else weight.T
-    inputs = [
-        laid.tensor,
-        conversion.weight(node.input[1], rows),
-        _bias(conversion, node, len(rows)),
-    ]
+    inputs = [laid.tensor, *_parameters(conversion, node, laid.tensor, rows, 0)]
     shape = (laid.tensor.shape[0], len(rows))
     conversion.append(node, "FULLY_CONNECTED", inputs, shape, "FullyConnectedOptions")
 
@@ -243,6 +301,7 @@ _RULES: dict[str, Rule] = {
     "Cast": _cast,
     "Clip": _clip,
     "Conv": _convolution,
+    "DequantizeLinear": _dequantize,
     "Flatten": _flattened,
     "Gemm": _gemm,
     "GlobalAveragePool": _global_pool("MEAN"),
@@ -250,6 +309,7 @@ _RULES: dict[str, Rule] = {
     "Identity": _identity,
     "MatMul": _matrix_product,
     "Mul": _of_two("MUL", "MulOptions"),
+    "QuantizeLinear": _quantize,
     "ReduceMax": _reduction("REDUCE_MAX"),
     "ReduceMean": _reduction("MEAN"),
     "Relu": _like_input("RELU"),

@@ -1,0 +1,182 @@
+"""Graphs with Q/DQ pairs as LiteRT's integer operators, against the ONNX standard's reference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from effnet_edge.errors import BackendError
+from effnet_edge.runtime.demand.litert_steps import checked_litert
+from effnet_edge.runtime.litert_interpreter import LiteRtInterpreter
+from effnet_export.litert.writing import litert_file
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from effnet_edge.runtime.demand.litert_model import LiteRtModel
+
+RANDOM = np.random.default_rng(0)
+IN, OUT = (0.05, 3), (0.08, -20)
+
+
+class Graph:
+    """Of `x`, float32 (2, 4, 6, 5), every value of it on a grid."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, npt.NDArray[Any]] = {}
+
+    def add(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
+        return output
+
+    def const(self, name: str, values: Any) -> str:
+        self.constants[name] = np.asarray(values)
+        return name
+
+    def rounded(self, name: str, scale: float, zero: int) -> str:
+        grid = [
+            self.const(f"{name}/scale", np.float32(scale)),
+            self.const(f"{name}/zero", np.int8(zero)),
+        ]
+        integers = self.add("QuantizeLinear", [name, *grid], f"{name}/Q")
+        return self.add("DequantizeLinear", [integers, *grid], f"{name}/DQ")
+
+    def weight(self, name: str, shape: tuple[int, ...]) -> str:
+        integers = RANDOM.integers(-127, 128, shape).astype(np.int8)
+        scales = RANDOM.uniform(0.001, 0.01, shape[0]).astype(np.float32)
+        inputs = [
+            self.const(name, integers),
+            self.const(f"{name}/scale", scales),
+            self.const(f"{name}/zero", np.zeros(shape[0], np.int8)),
+        ]
+        return self.add("DequantizeLinear", inputs, f"{name}/DQ", axis=0)
+
+    def model(self) -> onnx.ModelProto:
+        graph = helper.make_graph(
+            self.nodes,
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4, 6, 5])],
+            [helper.make_tensor_value_info(self.nodes[-1].output[0], TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(each, name) for name, each in self.constants.items()],
+        )
+        opset = [helper.make_opsetid("", 21)]
+        return helper.make_model(graph, opset_imports=opset, ir_version=10)
+
+
+def assert_within_a_step(graph: Graph, scale: float, kinds: list[str]) -> LiteRtModel:
+    """Run by LiteRT, which rounds halves its own way; these operators, and all in integers."""
+    model = graph.model()
+    x = RANDOM.normal(0, 2, (2, 4, 6, 5)).astype(np.float32)
+    content = litert_file(model)
+    checked = checked_litert(content, "model.tflite")
+    expected = ReferenceEvaluator(model).run(None, {"x": x})[0]
+    (found,) = LiteRtInterpreter(content, 1).run([x])
+    steps = np.abs(found - expected) / scale
+    assert steps.max() < 1.01
+    assert steps.mean() < 0.3
+    inner = [each for each in checked.operators if each.kind in kinds]
+    assert [each.kind for each in inner] == kinds
+    for each in inner:
+        assert checked.tensors[each.output].dtype == "int8"
+    return checked
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    taps=st.tuples(st.sampled_from([1, 3]), st.sampled_from([1, 3])),
+    stride=st.integers(1, 2),
+    pads=st.tuples(*[st.integers(0, 1)] * 4),
+    depthwise=st.booleans(),
+)
+def test_convolutions(
+    taps: tuple[int, int], stride: int, pads: tuple[int, ...], depthwise: bool
+) -> None:
+    graph = Graph()
+    shape = (4, 1, *taps) if depthwise else (6, 4, *taps)
+    bias = graph.const("b", RANDOM.normal(size=shape[0]).astype(np.float32))
+    inputs = [graph.rounded("x", *IN), graph.weight("w", shape), bias]
+    attributes = {"strides": [stride] * 2, "pads": pads, "group": 4 if depthwise else 1}
+    graph.rounded(graph.add("Conv", inputs, "y", kernel_shape=taps, **attributes), *OUT)
+    assert_within_a_step(graph, OUT[0], ["DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"])
+
+
+def test_an_equalized_silu() -> None:
+    graph = Graph()
+    x = graph.rounded("x", *IN)
+    weighted = graph.add("Conv", [x, graph.weight("w", (4, 4, 1, 1))], "c", kernel_shape=(1, 1))
+    y = graph.rounded(weighted, 0.03, -40)
+    factors = np.float32([127, 5, 64, 30]).reshape(1, 4, 1, 1) * np.float32(0.02)
+    real = graph.rounded(graph.add("Mul", [y, graph.const("s", factors)], "real"), 1 / 16, 0)
+    gate = graph.rounded(graph.add("Sigmoid", [real], "gate"), 1 / 256, -128)
+    graph.rounded(graph.add("Mul", [y, gate], "z"), 0.03, -100)
+    # One step of the sigmoid's input is up to four of the result.
+    model = graph.model()
+    content = litert_file(model)
+    x_values = RANDOM.normal(0, 2, (2, 4, 6, 5)).astype(np.float32)
+    expected = ReferenceEvaluator(model).run(None, {"x": x_values})[0]
+    (found,) = LiteRtInterpreter(content, 1).run([x_values])
+    assert np.abs(found - expected).max() < 4.01 * 0.03
+    inner = [each.kind for each in checked_litert(content, "m").operators][2:-2]
+    assert inner == ["CONV_2D", "MUL", "LOGISTIC", "MUL"]
+
+
+@pytest.mark.parametrize("kind", ["Relu", "Clip", "Min"])
+def test_what_cuts_off_at_the_ends_of_its_grid_is_no_operator(kind: str) -> None:
+    graph = Graph()
+    x = graph.rounded("x", *IN)
+    y = graph.add("Conv", [x, graph.weight("w", (4, 4, 1, 1))], "c", kernel_shape=(1, 1))
+    if kind == "Clip":
+        ends = [graph.const("zero", np.float32(0)), graph.const("six", np.float32(6))]
+        y = graph.add("Clip", [y, *ends], "a")
+    else:
+        y = graph.add("Relu", [y], "r")
+    if kind == "Min":
+        limits = graph.const("limits", np.float32([6, 7, 8, 6]).reshape(1, 4, 1, 1))
+        y = graph.add("Min", [y, limits], "a")
+    graph.rounded(y, 6 / 255, -128)
+    checked = assert_within_a_step(graph, 6 / 255, ["CONV_2D"])
+    assert not {"RELU", "RELU6"} & {each.kind for each in checked.operators}
+    assert y in {each.name for each in checked.tensors}
+
+
+def test_a_limit_inside_of_the_grid_is_refused() -> None:
+    graph = Graph()
+    x = graph.rounded("x", *IN)
+    y = graph.add("Conv", [x, graph.weight("w", (4, 4, 1, 1))], "c", kernel_shape=(1, 1))
+    limits = graph.const("limits", np.float32([5, 7, 8, 6]).reshape(1, 4, 1, 1))
+    graph.rounded(graph.add("Min", [y, limits], "a"), 6 / 255, -128)
+    with pytest.raises(BackendError, match=r"the node 'a' \(Min\) cannot be converted"):
+        litert_file(graph.model())
+
+
+def test_sums_and_means() -> None:
+    graph = Graph()
+    x = graph.rounded("x", *IN)
+    y = graph.add("Conv", [x, graph.weight("w", (4, 4, 1, 1))], "c", kernel_shape=(1, 1))
+    total = graph.rounded(graph.add("Add", [graph.rounded(y, *OUT), x], "sum"), 0.1, 5)
+    axes = graph.const("axes", np.int64([2, 3]))
+    graph.rounded(graph.add("ReduceMean", [total, axes], "mean", keepdims=1), 0.03, 10)
+    assert_within_a_step(graph, 0.03, [])
+    kinds = [each.kind for each in checked_litert(litert_file(graph.model()), "m").operators]
+    assert kinds.count("DEQUANTIZE") == 1
+
+
+def test_floating_point_between_integers() -> None:
+    graph = Graph()
+    inputs = [graph.rounded("x", *IN), graph.weight("v", (4, 4, 1, 1))]
+    x = graph.rounded(graph.add("Conv", inputs, "first", kernel_shape=(1, 1)), *OUT)
+    weight = graph.const("w", RANDOM.normal(size=(4, 4, 1, 1)).astype(np.float32))
+    kept = graph.add("Conv", [x, weight], "kept", kernel_shape=(1, 1))
+    graph.rounded(graph.add("Mul", [graph.rounded(kept, *OUT), x], "z"), 0.9, 0)
+    checked = assert_within_a_step(graph, 0.9, ["MUL"])
+    convolutions = [each for each in checked.operators if each.kind == "CONV_2D"]
+    made = [checked.tensors[each.output].dtype for each in convolutions]
+    assert made == ["int8", "float32"]
