@@ -120,7 +120,9 @@ def choose_stream(work: Work, stage: int) -> TensorChoice:
         together = together.merged(statistics)
     modules = [layer.module(work.network) for layer in readers]
     energy = torch.stack([input_channel_energy(each) for each in modules]).sum(0)
-    mixing = [each.weight.detach().flatten(1) for each in modules if each.weight.shape[1] > 1]
+    # Of a channel's weights at several pixels the largest counts.
+    weights = [each.weight.detach() for each in modules if each.weight.shape[1] > 1]
+    mixing = [each.abs().flatten(2).amax(2) if each.dim() > 2 else each for each in weights]
     reader = Reader(energy, torch.cat(mixing) if mixing else None)
     return choose(together, work.scheme, reader, equalize=True)
 
