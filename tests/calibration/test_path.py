@@ -80,7 +80,7 @@ def test_what_a_layer_reads_is_where_a_change_of_its_source_arrives(variant: str
 
 
 def test_later_blocks_of_the_first_stage_read_the_stream() -> None:
-    path = NetworkPath.of(random_network("b1", depth_share=1))
+    path = NetworkPath.of(random_network("b1"))
     unscalable = [layer.name for layer in path.of_kind("depthwise") if layer.source is None]
     assert unscalable == ["stages.0.1.depthwise.conv"]
     readers = [layer.name for layer in path.stream_readers(0)]

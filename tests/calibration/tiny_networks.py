@@ -23,15 +23,15 @@ CLASSES = 10
 PREPROCESSING = Preprocessing(SIDE, 1.0, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
-def random_network(variant: str = "b0", seed: int = 0, *, depth_share: float = 0.5) -> EfficientNet:
+def random_network(variant: str = "b0", seed: int = 0) -> EfficientNet:
     """A folded network whose channels differ widely in range, as trained ones do.
 
-    It has half of the variant's blocks, or another share, and in each stage at least one.
+    B0 has half of its blocks, and in each stage at least one.
     """
     torch.manual_seed(seed)
     row = VARIANTS[variant]
     network = EfficientNet(
-        replace(row, depth=depth_share * row.depth),
+        replace(row, depth=row.depth / 2) if variant == "b0" else row,
         resolution=SIDE,
         num_classes=CLASSES,
         dropout=0.0,
