@@ -75,17 +75,17 @@ class Quantization:
 
     Attributes:
         layers: by name; those that nothing was decided about are missing.
-        outputs: how the tensors are quantized that modules give, by the module's name, for schemes
-            that round outputs.
         logit_gain: what quantization left of the logits' spread; the classifier is divided by it.
         pixels: how the stem's pixels are normalized, where it reads them as integers.
+        outputs: how the tensors are quantized that modules give, by the module's name, for schemes
+            that round outputs.
     """
 
     scheme: str
     layers: Mapping[str, LayerQuantization] = field(default_factory=dict)
-    outputs: Mapping[str, TensorEntry] = field(default_factory=dict)
     logit_gain: float = 1.0
     pixels: PixelNormalization | None = None
+    outputs: Mapping[str, TensorEntry] = field(default_factory=dict)
 
     def layer(self, name: str) -> LayerQuantization:
         """What was decided about one layer."""

@@ -195,7 +195,7 @@ def test_a_scaled_stream_is_not_taken_for_an_error() -> None:
     scaled = Quantization(SYMMETRIC_INT8.name).keeping(NetworkPath.of(network).names)
     scaled = scaled.changing(STREAM, factors)
     exact = ExactOutputs.of(network, [normalized(8)])
-    biases = correct(network, scaled, exact).changes(BIASES)
+    biases = correct(network, scaled, exact)[0].changes(BIASES)
     assert max(abs(value) for added in biases.values() for value in added) < 1e-3
 
 
@@ -222,7 +222,7 @@ def test_a_planted_gain_is_found(network: EfficientNet) -> None:
     weaker.classifier.weight *= 0.8
     found = correct_biases(ExactOutputs.of(network, [normalized(16)]), weaker)
     assert found.logit_gain == pytest.approx(0.8, abs=0.1)
-    assert found.images == 16
+    assert len(found.logits) == 16
 
 
 def test_large_networks_are_corrected_on_fewer_pictures() -> None:

@@ -194,13 +194,16 @@ def calibration_tables() -> list[bytes]:
         "classifier": LayerQuantization(grid, changes={BIASES: (0.5, 1.0)}),
     }
     pixels = PixelNormalization((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    quantization = Quantization("symmetric-int8", layers, 0.9, pixels)
+    quantizations = [
+        Quantization("symmetric-int8", layers, 0.9, pixels),
+        Quantization("asymmetric-int8-outputs", layers, outputs={"stem.conv": grid}),
+    ]
     table = CalibrationTable(
         ModelIdentity("b0", Size(64, 64), "same", 3, "0" * 64),
         CalibrationSet("pictures", 8, "1" * 64, ("cat.jpg is damaged",)),
         {"torch": "2.9"},
         {"stem": TensorRange((0.0, -1.5), (2.0, 3.0))},
-        {"symmetric-int8": quantization},
+        {each.scheme: each for each in quantizations},
     )
     return [table.to_json().encode()]
 
