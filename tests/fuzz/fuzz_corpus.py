@@ -18,6 +18,7 @@ import openvino
 import safetensors.torch
 import torch
 from bundle_writer import write_bundle as write_tf_bundle
+from integer_models import model_of_integers
 from PIL import Image
 from tiny_bundles import LABELS, manifest, quantized_model, tiny_model
 from video_makers import write_video
@@ -155,7 +156,8 @@ def onnx_files() -> list[bytes]:
 
 def litert_files() -> list[bytes]:
     model = tiny_model(batch="N")
-    return [litert_file(model), litert_file(model, fp16_weights=True)]
+    integers = model_of_integers("N")
+    return [litert_file(model), litert_file(model, fp16_weights=True), litert_file(integers)]
 
 
 @cache

@@ -1,0 +1,63 @@
+"""A small network with Q/DQ pairs behind every output, as engines want it that round them all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from tiny_bundles import CLASSES, SIDE
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+SIGMOID_GRID = (1 / 256, -128)
+
+
+def model_of_integers(batch: int | str = 1) -> onnx.ModelProto:
+    """Pixels → convolution → SiLU, all in integers, → mean → dense → logits in floating point."""
+    random = np.random.default_rng(0)
+    constants: dict[str, npt.NDArray[Any]] = {
+        "scale": np.float32(1 / 255),
+        "kernel": random.integers(-127, 128, (8, 3, 3, 3)).astype(np.int8),
+        "kernel/scale": random.uniform(0.001, 0.01, 8).astype(np.float32),
+        "kernel/zero": np.zeros(8, np.int8),
+        "dense": random.normal(size=(8, CLASSES)).astype(np.float32),
+        "bias": random.normal(size=CLASSES).astype(np.float32),
+    }
+    kernel = ["kernel", "kernel/scale", "kernel/zero"]
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["cast", "scale"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["values"], perm=[0, 3, 1, 2]),
+        helper.make_node("DequantizeLinear", kernel, ["kernel/DQ"], axis=0),
+    ]
+
+    def rounded(name: str, scale: float, zero: int) -> str:
+        constants[f"{name}/scale"], constants[f"{name}/zero"] = np.float32(scale), np.int8(zero)
+        grid = [f"{name}/scale", f"{name}/zero"]
+        nodes.append(helper.make_node("QuantizeLinear", [name, *grid], [f"{name}/Q"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{name}/Q", *grid], [f"{name}/DQ"]))
+        return f"{name}/DQ"
+
+    def made(kind: str, inputs: list[str], output: str, scale: float, zero: int) -> str:
+        nodes.append(helper.make_node(kind, inputs, [output]))
+        return rounded(output, scale, zero)
+
+    pixels = rounded("values", 1 / 255, -128)
+    conv = made("Conv", [pixels, "kernel/DQ"], "conv", 0.02, 0)
+    gate = made("Sigmoid", [conv], "gate", *SIGMOID_GRID)
+    silu = made("Mul", [conv, gate], "silu", 0.01, -100)
+    nodes.append(helper.make_node("ReduceMean", [silu], ["mean"], axes=[2, 3], keepdims=0))
+    nodes.append(helper.make_node("Gemm", ["mean", "dense", "bias"], ["logits"]))
+    graph = helper.make_graph(
+        nodes,
+        "integers",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, [batch, SIDE, SIDE, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, CLASSES])],
+        [numpy_helper.from_array(each, name) for name, each in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    return model
