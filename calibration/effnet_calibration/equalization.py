@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.fitted_activation import FittedActivation
-from effnet_calibration.path import CLASSIFIER
+from effnet_calibration.path import CLASSIFIER, frozen
 
 if TYPE_CHECKING:
     from effnet_calibration.path import Layer, NetworkPath
@@ -123,7 +123,7 @@ def centre_projection(
     scaled.subtract(value)
     conv = layer.module(network)
     restored = conv.weight.double().sum((1, 2, 3)) * value
-    conv.bias = _parameter(_bias(conv).double() + restored)
+    conv.bias = frozen(_bias(conv).double() + restored)
 
 
 def equalize_stream(
@@ -133,8 +133,8 @@ def equalize_stream(
     stage, scale = cast("int", layer.adds_to), _per_channel(factors)
     for projection in path.stream_projections(stage):
         conv = projection.module(network)
-        conv.weight = _parameter(conv.weight.double() * scale.double().view(-1, 1, 1, 1))
-        conv.bias = _parameter(_bias(conv).double() * scale.double())
+        conv.weight = frozen(conv.weight.double() * scale.double().view(-1, 1, 1, 1))
+        conv.bias = frozen(_bias(conv).double() * scale.double())
     for reader in path.stream_readers(stage):
         per_output = reader.kind == "depthwise"
         _divide(
@@ -146,8 +146,8 @@ def equalize_stream(
 def scale_logits(network: EfficientNet, factor: float) -> None:
     """Multiply the logits by `factor`, through the classifier's weights and bias."""
     classifier = cast("nn.Linear", network.get_submodule(CLASSIFIER))
-    classifier.weight = _parameter(classifier.weight.double() * factor)
-    classifier.bias = _parameter(_bias(classifier).double() * factor)
+    classifier.weight = frozen(classifier.weight.double() * factor)
+    classifier.bias = frozen(_bias(classifier).double() * factor)
 
 
 def _scale_activation(network: EfficientNet, producer: Layer, scale: Tensor) -> None:
@@ -171,11 +171,7 @@ def _per_channel(numbers: Numbers) -> Tensor:
 
 
 def _divide(conv: nn.Conv2d | nn.Linear, factors: Tensor) -> None:
-    conv.weight = _parameter(conv.weight.double() / factors.double())
-
-
-def _parameter(values: Tensor) -> nn.Parameter:
-    return nn.Parameter(values.float(), requires_grad=False)
+    conv.weight = frozen(conv.weight.double() / factors.double())
 
 
 def _bias(module: nn.Conv2d | nn.Linear) -> Tensor:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from effnet_calibration.errors import CalibrationError
+from effnet_calibration.path import frozen
 
 if TYPE_CHECKING:
     from effnet_calibration.path import Layer, Linear, NetworkPath
@@ -114,8 +115,8 @@ def equalize_activation(
             f"the calibration table's factors of {layer.name} do not fit the network"
         )
     divisors = factors.double()
-    module.weight = _parameter(module.weight.double() / divisors.view(-1, 1, 1, 1))
-    module.bias = _parameter(module.bias.double() / divisors)
+    module.weight = frozen(module.weight.double() / divisors.view(-1, 1, 1, 1))
+    module.bias = frozen(module.bias.double() / divisors)
     if network.activation == "silu":
         network.set_submodule(layer.activation, EqualizedSiLU(factors))
     elif network.activation == "relu6":
@@ -163,8 +164,4 @@ def _multiply(reader: Layer, network: EfficientNet, factors: Tensor) -> None:
     per_output = reader.kind == "depthwise"
     shape = [1] * module.weight.dim()
     shape[0 if per_output else 1] = -1
-    module.weight = _parameter(module.weight.double() * factors.view(shape))
-
-
-def _parameter(values: Tensor) -> nn.Parameter:
-    return nn.Parameter(values.float(), requires_grad=False)
+    module.weight = frozen(module.weight.double() * factors.view(shape))

@@ -111,11 +111,7 @@ class _Passes:
     ) -> None:
         self._exact = exact
         self._rounded = rounded
-        # What takes the pictures to the answers; a block's own name is that of its module.
-        self._parts = ["stem", *path.blocks, "head", "pool", "classifier"]
-        self._layers = {
-            part: [layer for layer in layers if layer.block == part] for part in self._parts
-        }
+        self._layers = path.by_part(layers)
         self._random = torch.Generator().manual_seed(0)
         self.products = {layer.name: _Products() for layer in layers}
 
@@ -123,11 +119,11 @@ class _Passes:
         """Add one batch's products."""
         held = [batch]
         with torch.no_grad():
-            for part in self._parts:
+            for part in self._layers:
                 held.append(self._exact.get_submodule(part)(held[-1]))
         outputs, kind = held.pop(), self._exact.output_kind
         gradients = _directions(outputs, kind, self._random)
-        for part, x in zip(reversed(self._parts), reversed(held), strict=True):
+        for part, x in zip(reversed(self._layers), reversed(held), strict=True):
             gradients = self._back(part, x, gradients)
 
     def _back(self, part: str, x: Tensor, gradients: list[Tensor]) -> list[Tensor]:

@@ -148,7 +148,7 @@ def _decided(
     projection: dict[str, Numbers] = {}
     centres: dict[str, Numbers] = {}
     grids = {
-        layer.name: _entry(choices[layer.name].grid, choices[layer.name])
+        layer.name: entry_of(choices[layer.name].grid, choices[layer.name])
         for layer in work.path.inputs
     }
     if work.settings.equalize_depthwise:
@@ -160,7 +160,7 @@ def _decided(
         projection[layer.name] = shortest(choice.factors)
         if work.scheme.symmetric:
             centres[layer.name] = float(np.float32(-choice.grid.zero_point * choice.grid.scale))
-            grids[layer.name] = _entry(replace(choice.grid, zero_point=0), choice)
+            grids[layer.name] = entry_of(replace(choice.grid, zero_point=0), choice)
     if not work.settings.equalize_projection and not work.scheme.symmetric:
         projection = {}
     for change, numbers in (
@@ -181,5 +181,6 @@ def _on_scale(choice: TensorChoice, scale: float | None) -> TensorChoice:
     return replace(choice, factors=factors, grid=replace(choice.grid, scale=scale))
 
 
-def _entry(grid: TensorQuantization, choice: TensorChoice) -> TensorEntry:
+def entry_of(grid: TensorQuantization, choice: TensorChoice) -> TensorEntry:
+    """What a table says of a choice whose grid may have been moved."""
     return TensorEntry(grid.scale, grid.zero_point, choice.rule, round(choice.snr_db, 2))

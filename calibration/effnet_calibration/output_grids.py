@@ -23,7 +23,7 @@ from effnet_calibration.equalized_activation import (
     make_up_for_saturation,
     on_steps,
 )
-from effnet_calibration.grids import choose_stream
+from effnet_calibration.grids import choose_stream, entry_of
 from effnet_calibration.output_statistics import observe_outputs
 from effnet_calibration.path import HEAD, input_channel_energy
 from effnet_calibration.quantization import STREAM, TensorEntry, shortest
@@ -139,7 +139,7 @@ class _Decision:
         numbers = shortest(scale) if scaled else (1.0,) * len(scale)
         self._equalized[layer.name] = numbers
         self._scales[layer.name] = torch.tensor(numbers, dtype=torch.float64)
-        entry = _entry(choice)
+        entry = entry_of(choice.grid, choice)
         if not silu:
             self._outputs[cast("str", layer.activation)] = entry
             return
@@ -167,7 +167,7 @@ class _Decision:
         filling = filling.clamp(max=GATE_SPREAD * float(filling.median()))
         numbers = shortest(filling / opened)
         self._gates[projection.name] = numbers
-        self._outputs[gate] = _entry(choice)
+        self._outputs[gate] = entry_of(choice.grid, choice)
         widest = float((torch.tensor(numbers, dtype=torch.float64) * opened).max())
         self._outputs[f"{gate}.scaled"] = _spanning(
             self._scheme, 0.0, widest * HEADROOM, float(filling.square().mean())
@@ -209,11 +209,6 @@ def _spanning(scheme: QuantizationScheme, low: float, high: float, signal: float
     noise = scale * scale / 12
     snr_db = 10 * math.log10(max(signal, 1e-300) / noise)
     return TensorEntry(_shortest(scale), zero_point, f"min-max × {HEADROOM:g}", round(snr_db, 2))
-
-
-def _entry(choice: TensorChoice) -> TensorEntry:
-    grid = choice.grid
-    return TensorEntry(grid.scale, grid.zero_point, choice.rule, round(choice.snr_db, 2))
 
 
 def _shortest(value: float) -> float:

@@ -126,6 +126,18 @@ class NetworkPath:
         """Names of the stages' blocks."""
         return list(dict.fromkeys(layer.block for layer in self if layer.block.count(".")))
 
+    def by_part(self, layers: Iterable[Layer]) -> dict[str, list[Layer]]:
+        """Those of `layers` in each of the modules that take the pictures to the answers, in order.
+
+        A block's own name is that of its module.
+        """
+        found: dict[str, list[Layer]] = {
+            part: [] for part in ("stem", *self.blocks, "head", "pool", "classifier")
+        }
+        for layer in layers:
+            found[layer.block].append(layer)
+        return found
+
     @property
     def streams(self) -> list[int]:
         """Indices of the stages, each of which has a residual stream."""
@@ -248,3 +260,8 @@ def input_channel_energy(reader: Linear) -> Tensor:
     if isinstance(reader, nn.Conv2d) and reader.groups > 1:
         return weight.square().sum(1)
     return weight.view(weight.shape[0], reader.weight.shape[1], -1).square().sum((0, 2))
+
+
+def frozen(values: Tensor) -> nn.Parameter:
+    """A float32 parameter of these values, which no training changes."""
+    return nn.Parameter(values.float(), requires_grad=False)

@@ -146,20 +146,17 @@ class _Alternatives:
     ) -> None:
         self._exact = exact
         self._rounded = rounded
-        # What takes the pictures to the answers; a block's own name is that of its module.
-        self._parts = ["stem", *path.blocks, "head", "pool", "classifier"]
-        self._layers = {
-            part: [layer.name for layer in layers if layer.block == part] for part in self._parts
-        }
+        self._layers = path.by_part(layers)
+        self._parts = list(self._layers)
         self.logits: dict[str, Tensor] = {}
 
     def pass_through(self, batch: Tensor) -> None:
         """Fill `logits`, and `exact_logits`."""
         x = batch
         for index, part in enumerate(self._parts):
-            for name in self._layers[part]:
-                with _swapped(self._exact, self._rounded, name):
-                    self.logits[name] = self._from(index, x)
+            for layer in self._layers[part]:
+                with _swapped(self._exact, self._rounded, layer.name):
+                    self.logits[layer.name] = self._from(index, x)
             x = self._exact.get_submodule(part)(x)
         self.exact_logits = x
 
