@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from once import made_once
-from tiny_networks import PREPROCESSING, Smooth, random_network
+from tiny_networks import PREPROCESSING, QUICK_SCHEMES, Smooth, random_network
 
 from effnet_calibration.calibrate import calibrate
 from effnet_calibration.schemes import SCHEMES
@@ -23,9 +23,17 @@ def network() -> EfficientNet:
 
 
 @pytest.fixture(scope="session")
-def table(network: EfficientNet, tmp_path_factory: pytest.TempPathFactory) -> CalibrationTable:
+def table(
+    network: EfficientNet,
+    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config,
+) -> CalibrationTable:
+    """Of all schemes, or for the quick tests of two: each takes several seconds."""
+    is_quick = not (pytestconfig.getoption("--slow") or pytestconfig.getoption("--sample"))
+    schemes = QUICK_SCHEMES if is_quick else SCHEMES.values()
+
     def write(folder: Path) -> None:
-        made = calibrate(network, Smooth(40), PREPROCESSING, tuple(SCHEMES.values()))
+        made = calibrate(network, Smooth(40), PREPROCESSING, tuple(schemes))
         (folder / "table.json").write_text(made.to_json())
 
     path = made_once(tmp_path_factory, "calibration-table", write, "table.json")

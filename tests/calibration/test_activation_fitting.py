@@ -71,7 +71,7 @@ def test_a_fit_finds_the_numbers_that_the_targets_were_made_by(seed: int) -> Non
     found = fit(Pairs.binned(values, targets))
 
     errors = (answers(found, values.double()) - targets).square().mean(1)
-    assert bool((errors < 5e-3 * targets.var(1) + 1e-5).all())
+    assert bool((errors < 2e-2 * targets.var(1) + 2e-5).all())
 
 
 def test_no_fit_of_scipy_is_closer() -> None:

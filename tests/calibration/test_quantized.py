@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny_networks import PREPROCESSING, Smooth, normalized, random_network
+from later import quick
+from tiny_networks import PREPROCESSING, QUICK_SCHEMES, Smooth, normalized, random_network
 
 from effnet_calibration.bias_correction import correct_biases
 from effnet_calibration.calibrate import calibrate, correct
@@ -34,7 +35,9 @@ from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.parity.measures.metrics import sqnr_db
 
-both_schemes = pytest.mark.parametrize("scheme", SCHEMES.values(), ids=lambda scheme: scheme.name)
+every_scheme = pytest.mark.parametrize(
+    "scheme", quick(QUICK_SCHEMES, SCHEMES.values()), ids=lambda scheme: scheme.name
+)
 
 
 @torch.no_grad()
@@ -54,7 +57,7 @@ def test_weights_are_rounded_per_output_channel(limit: int) -> None:
     assert bool((quantized.dequantized()[3] == 0).all())
 
 
-@both_schemes
+@every_scheme
 def test_every_convolution_but_the_stem_has_a_grid_and_all_have_integer_weights(
     network: EfficientNet, table: CalibrationTable, scheme: QuantizationScheme
 ) -> None:
@@ -75,7 +78,7 @@ def test_every_convolution_but_the_stem_has_a_grid_and_all_have_integer_weights(
         assert {grid.zero_point for grid in quantized.inputs.values()} == {0}
 
 
-@both_schemes
+@every_scheme
 def test_the_same_table_gives_the_same_bits(
     network: EfficientNet, table: CalibrationTable, scheme: QuantizationScheme
 ) -> None:
@@ -143,6 +146,7 @@ def test_the_centre_comes_back_through_the_rounded_weights(
     )
 
 
+@pytest.mark.sample
 def test_projections_may_share_a_scale_and_compute_the_same(
     network: EfficientNet, table: CalibrationTable
 ) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 SIDE = 64
 CLASSES = 10
+QUICK_SCHEMES = (ASYMMETRIC_UINT8, SYMMETRIC_INT8)
 PREPROCESSING = Preprocessing(SIDE, 1.0, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 

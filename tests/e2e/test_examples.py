@@ -7,13 +7,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
-    import pytest
 
 
 class Camera:
@@ -30,6 +30,7 @@ class Camera:
         self.released = True
 
 
+@pytest.mark.sample
 def test_the_camera_loop_names_every_frame(
     openvino_fp32: Path,
     espresso: Path,

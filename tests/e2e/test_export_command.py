@@ -12,6 +12,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from later import quick
 from real_commands import EFFNET_EDGE, Run
 
 from effnet_edge.bundle import Bundle
@@ -154,7 +155,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", quick([signal.SIGINT], [signal.SIGINT, signal.SIGTERM], "sample"))
 def test_interrupting_leaves_nothing_behind(tmp_path: Path, stop: signal.Signals) -> None:
     process = subprocess.Popen(
         [EFFNET_EDGE, "export", "b0"],

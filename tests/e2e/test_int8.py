@@ -191,6 +191,7 @@ def test_a_table_of_another_model_or_version_is_refused(
         assert [path.name for path in tmp_path.iterdir()] == ["newer.json"]
 
 
+@pytest.mark.sample
 def test_pictures_that_cannot_be_calibrated_on_are_refused(
     effnet_edge: Run, tmp_path: Path
 ) -> None:

@@ -181,6 +181,7 @@ def test_parity_fails_between_different_weights(effnet_edge: Run, openvino_fp32:
     assert "other: first node at fault: stem.act (Convolution)" in completed.stdout
 
 
+@pytest.mark.sample
 def test_parity_on_labelled_pictures(
     effnet_edge: Run, openvino_fp16: Path, espresso: Path, tmp_path: Path
 ) -> None:

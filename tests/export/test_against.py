@@ -100,7 +100,7 @@ def exported(model: nn.Module, path: Path) -> str:
     ("name", "end"),
     [
         ("original.onnx", nn.Identity()),
-        ("original.onnx", nn.Softmax(1)),
+        pytest.param("original.onnx", nn.Softmax(1), marks=pytest.mark.slow),
         ("ORIGINAL.ONNX", nn.LogSoftmax(1)),
     ],
     ids=str,
@@ -113,6 +113,7 @@ def test_a_file_of_the_original_answers_the_same(tmp_path, native, end, name: st
     assert (stage.holds, stage.images) == (True, len(PHOTOS))
 
 
+@pytest.mark.sample
 @pytest.mark.parametrize("end", [nn.Identity(), nn.Softmax(1)], ids=str)
 def test_a_wrong_padding_is_named_from_a_file_too(tmp_path, native, end) -> None:
     origin = exported(nn.Sequential(native, end), tmp_path / "original.onnx")
@@ -128,6 +129,7 @@ def test_a_file_of_logits_may_be_named_in_capitals(tmp_path, native) -> None:
     assert compared(saved(native, tmp_path, {}), str(origin)).holds
 
 
+@pytest.mark.sample
 def test_the_variant_tells_the_model_where_there_is_but_one(tmp_path) -> None:
     model = efficientnet_pytorch_model("b0", 3)
     model.load_state_dict(trained_like("efficientnet-pytorch"), strict=False)
@@ -168,6 +170,7 @@ def test_a_wrong_padding_is_caught_and_named(tmp_path, native) -> None:
     assert compared(path, "geffnet:efficientnet_b0", padding="symmetric").holds
 
 
+@pytest.mark.sample
 def test_max_pooling_is_caught_and_named_and_a_config_mends_it(tmp_path, native) -> None:
     origin = answered(MaxPooled(native), tmp_path / "logits.npz")
 
@@ -177,6 +180,7 @@ def test_max_pooling_is_caught_and_named_and_a_config_mends_it(tmp_path, native)
     assert compared(saved(native, tmp_path, {"global_pool": "max"}), origin).holds
 
 
+@pytest.mark.sample
 def test_a_wrong_epsilon_is_caught_and_named_and_a_config_mends_it(tmp_path, native) -> None:
     origin = answered(geffnet_network("efficientnet_b0", bn_eps=1e-3), tmp_path / "logits.npz")
 
@@ -186,6 +190,7 @@ def test_a_wrong_epsilon_is_caught_and_named_and_a_config_mends_it(tmp_path, nat
     assert compared(saved(native, tmp_path, {"bn_eps": 1e-3}), origin).holds
 
 
+@pytest.mark.sample
 def test_a_wrong_mean_is_caught_and_named(tmp_path, native) -> None:
     path = saved(native, tmp_path, {})
     origin = answered(native, tmp_path / "logits.npz", mean=CENTRED)
@@ -196,6 +201,7 @@ def test_a_wrong_mean_is_caught_and_named(tmp_path, native) -> None:
     assert compared(path, origin, mean=CENTRED, std=CENTRED).holds
 
 
+@pytest.mark.sample
 def test_a_wrong_activation_is_caught_and_named(tmp_path, native) -> None:
     origin = answered(geffnet_network("efficientnet_b0", act_layer="relu"), tmp_path / "logits.npz")
 
@@ -205,6 +211,7 @@ def test_a_wrong_activation_is_caught_and_named(tmp_path, native) -> None:
     assert compared(saved(native, tmp_path, {"act_layer": "relu"}), origin).holds
 
 
+@pytest.mark.sample
 def test_other_weights_have_no_cause(tmp_path, native) -> None:
     other = geffnet_network("efficientnet_b0")
     nn.init.normal_(other.conv_stem.weight)

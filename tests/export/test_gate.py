@@ -93,6 +93,7 @@ def ported(source: Source) -> onnx.ModelProto:
     return torchscript_export(fold_batch_norm(source.network))
 
 
+@pytest.mark.sample
 def test_the_corrupting_simplifier_is_stopped_at_the_first_wrong_node(
     source: Source, gate: ParityGate, ported: onnx.ModelProto
 ) -> None:
@@ -131,6 +132,7 @@ def first_conv_with_other_padding(model: onnx.ModelProto, network: EfficientNet)
     raise AssertionError("onnxsim corrupted nothing: is it another version?")
 
 
+@pytest.mark.sample
 def test_our_simplifier_passes_the_same_graph(
     source: Source, gate: ParityGate, ported: onnx.ModelProto
 ) -> None:

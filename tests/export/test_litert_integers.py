@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from effnet_edge.runtime.demand.litert_model import LiteRtModel
 
-RANDOM = np.random.default_rng(0)
 IN, OUT = (0.05, 3), (0.08, -20)
 
 
@@ -30,6 +29,7 @@ class Graph:
     """Of `x`, float32 (2, 4, 6, 5), every value of it on a grid."""
 
     def __init__(self) -> None:
+        self.random = np.random.default_rng(0)
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, npt.NDArray[Any]] = {}
 
@@ -50,8 +50,8 @@ class Graph:
         return self.add("DequantizeLinear", [integers, *grid], f"{name}/DQ")
 
     def weight(self, name: str, shape: tuple[int, ...]) -> str:
-        integers = RANDOM.integers(-127, 128, shape).astype(np.int8)
-        scales = RANDOM.uniform(0.001, 0.01, shape[0]).astype(np.float32)
+        integers = self.random.integers(-127, 128, shape).astype(np.int8)
+        scales = self.random.uniform(0.001, 0.01, shape[0]).astype(np.float32)
         inputs = [
             self.const(name, integers),
             self.const(f"{name}/scale", scales),
@@ -74,7 +74,7 @@ class Graph:
 def assert_within_a_step(graph: Graph, scale: float, kinds: list[str]) -> LiteRtModel:
     """Run by LiteRT, which rounds halves its own way; these operators, and all in integers."""
     model = graph.model()
-    x = RANDOM.normal(0, 2, (2, 4, 6, 5)).astype(np.float32)
+    x = graph.random.normal(0, 2, (2, 4, 6, 5)).astype(np.float32)
     content = litert_file(model)
     checked = checked_litert(content, "model.tflite")
     expected = ReferenceEvaluator(model).run(None, {"x": x})[0]
@@ -101,7 +101,7 @@ def test_convolutions(
 ) -> None:
     graph = Graph()
     shape = (4, 1, *taps) if depthwise else (6, 4, *taps)
-    bias = graph.const("b", RANDOM.normal(size=shape[0]).astype(np.float32))
+    bias = graph.const("b", graph.random.normal(size=shape[0]).astype(np.float32))
     inputs = [graph.rounded("x", *IN), graph.weight("w", shape), bias]
     attributes = {"strides": [stride] * 2, "pads": pads, "group": 4 if depthwise else 1}
     graph.rounded(graph.add("Conv", inputs, "y", kernel_shape=taps, **attributes), *OUT)
@@ -120,7 +120,7 @@ def test_an_equalized_silu() -> None:
     # One step of the sigmoid's input is up to four of the result.
     model = graph.model()
     content = litert_file(model)
-    x_values = RANDOM.normal(0, 2, (2, 4, 6, 5)).astype(np.float32)
+    x_values = graph.random.normal(0, 2, (2, 4, 6, 5)).astype(np.float32)
     expected = ReferenceEvaluator(model).run(None, {"x": x_values})[0]
     (found,) = LiteRtInterpreter(content, 1).run([x_values])
     assert np.abs(found - expected).max() < 4.01 * 0.03
@@ -173,7 +173,7 @@ def test_floating_point_between_integers() -> None:
     graph = Graph()
     inputs = [graph.rounded("x", *IN), graph.weight("v", (4, 4, 1, 1))]
     x = graph.rounded(graph.add("Conv", inputs, "first", kernel_shape=(1, 1)), *OUT)
-    weight = graph.const("w", RANDOM.normal(size=(4, 4, 1, 1)).astype(np.float32))
+    weight = graph.const("w", graph.random.normal(size=(4, 4, 1, 1)).astype(np.float32))
     kept = graph.add("Conv", [x, weight], "kept", kernel_shape=(1, 1))
     graph.rounded(graph.add("Mul", [graph.rounded(kept, *OUT), x], "z"), 0.9, 0)
     checked = assert_within_a_step(graph, 0.9, ["MUL"])

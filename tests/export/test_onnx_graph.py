@@ -37,7 +37,7 @@ def source() -> Source:
     scope="module",
     params=[
         pytest.param(("uint8-nhwc", DYNAMIC), id="uint8-nhwc-dynamic"),
-        pytest.param(("float32-nchw", STATIC), id="float32-nchw-static"),
+        pytest.param(("float32-nchw", STATIC), id="float32-nchw-static", marks=pytest.mark.sample),
         pytest.param(("uint8-nhwc", STATIC), id="uint8-nhwc-static", marks=pytest.mark.slow),
         pytest.param(("float32-nchw", DYNAMIC), id="float32-nchw-dynamic", marks=pytest.mark.slow),
     ],

@@ -93,7 +93,7 @@ def made(source: Source) -> Made:
     params=[
         ASYMMETRIC_UINT8,
         SYMMETRIC_INT8,
-        pytest.param(SYMMETRIC_INT8_DENSE, marks=pytest.mark.sample),
+        pytest.param(SYMMETRIC_INT8_DENSE, marks=pytest.mark.slow),
     ],
     ids=lambda scheme: scheme.name,
 )

@@ -230,6 +230,7 @@ def test_memory_that_closing_leaves_behind_is_found(
 # Latency
 
 
+@pytest.mark.sample
 def test_the_table_of_latencies(tmp_path: Path) -> None:
     """PyTorch on the CPU, eager: compiled and with CUDA graphs only on a GPU."""
     network = NetworkRequest("b0", weights="random", num_classes=CLASSES, resolution=SIDE)
@@ -287,6 +288,7 @@ def dry_run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.sample
 def test_a_gpu_that_tensorrt_rtx_does_not_list_is_tried_and_reported() -> None:
     completed = dry_run("tensorrt-rtx", DRY_RUN_CAPABILITY="9.0")
     assert completed.returncode == 1, completed.stderr

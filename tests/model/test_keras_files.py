@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from later import quick
 
 from effnet_edge.errors import BackendError, CheckpointError
 from effnet_edge.model.checkpoints import hdf5_process
@@ -160,7 +161,7 @@ def assert_same(saved: EfficientNet, loaded: EfficientNet) -> None:
             assert torch.equal(tensor, loaded.state_dict()[name]), name
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", quick(["keras", "weights.h5"], LAYOUTS, "sample"))
 def test_every_layout_fills_the_network(tmp_path: Path, layout: str) -> None:
     saved, loaded = network_of(), network_of()
     variables = keras_variables(saved)
@@ -340,6 +341,7 @@ def file_that_hdf5_never_comes_to_the_end_of() -> bytes:
     return bytes(data)
 
 
+@pytest.mark.sample
 def test_a_file_on_which_the_library_loops_is_an_error_after_a_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from later import quick
 from reference_models import efficientnet_pytorch_model, geffnet_model, picture, randomized
 from safetensors.torch import save
 from torch import nn
@@ -22,11 +23,7 @@ from effnet_edge.model.weights import fill_as_told
 
 TOLERANCE = 1e-4
 PAPER_VARIANTS = [f"b{index}" for index in range(8)]
-LARGE = ("b5", "b6", "b7", "b8")
-
-
-def large_ones_slow(names: list[str]) -> list[object]:
-    return [pytest.param(name, marks=pytest.mark.slow if name in LARGE else ()) for name in names]
+LITE_AND_EDGETPU = [*(f"lite{index}" for index in range(5)), "es", "em", "el"]
 
 
 def take_over(ours: EfficientNet, theirs: nn.Module) -> None:
@@ -42,7 +39,7 @@ def assert_same_logits(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> N
     assert (expected - found).abs().max().item() <= TOLERANCE * max(1.0, scale)
 
 
-@pytest.mark.parametrize("name", large_ones_slow(PAPER_VARIANTS))
+@pytest.mark.parametrize("name", quick(["b0", "b1"], PAPER_VARIANTS))
 def test_logits_are_those_of_efficientnet_pytorch(name: str) -> None:
     x = picture(VARIANTS[name].resolution)
     theirs = randomized(efficientnet_pytorch_model(name), x)
@@ -52,13 +49,13 @@ def test_logits_are_those_of_efficientnet_pytorch(name: str) -> None:
     assert_same_logits(ours, theirs, x)
 
 
-@pytest.mark.parametrize("name", large_ones_slow([*PAPER_VARIANTS, "b8"]))
+@pytest.mark.parametrize("name", quick(["b0", "b2"], [*PAPER_VARIANTS, "b8"]))
 def test_logits_are_those_of_geffnet(name: str) -> None:
     assert_as_geffnet(name, 150)
 
 
 # 150 px make both even and odd feature maps, and so both kinds of SAME padding at stride 2.
-@pytest.mark.parametrize("name", [f"lite{index}" for index in range(5)] + ["es", "em", "el"])
+@pytest.mark.parametrize("name", quick(["lite0", "lite1", "es"], LITE_AND_EDGETPU))
 def test_logits_of_lite_and_edgetpu_are_those_of_geffnet(name: str) -> None:
     assert_as_geffnet(name, 150)
 
@@ -188,6 +185,7 @@ def test_another_size_than_the_padding_was_made_for_is_refused() -> None:
         network(torch.zeros(1, 3, 65, 64))
 
 
+@pytest.mark.sample
 def test_training_learns_and_reaches_every_parameter() -> None:
     torch.manual_seed(0)
     network = EfficientNet(

@@ -207,9 +207,9 @@ def network_of(variant: str, classes: int = 3) -> EfficientNet:
     [
         ("b0", "directory"),
         ("es", "index"),
-        ("es", "data file"),
-        ("es", "prefix"),
-        ("v2-b0", "index"),
+        pytest.param("es", "data file", marks=pytest.mark.slow),
+        pytest.param("es", "prefix", marks=pytest.mark.slow),
+        pytest.param("v2-b0", "index", marks=pytest.mark.slow),
     ],
 )
 def test_a_reference_checkpoint_fills_the_network(

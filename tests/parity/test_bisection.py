@@ -204,6 +204,7 @@ def test_sound_models_have_no_fault(sound_models, photos: np.ndarray, pair: str,
     assert findings.nodes > 80
 
 
+@pytest.mark.sample
 def test_a_far_too_small_grid_is_seen_against_the_float_network(
     network: TorchClassifier, quantized: onnx.ModelProto, photos, preprocessing: Preprocessing
 ) -> None:

@@ -57,13 +57,12 @@ def gpu() -> Iterator[None]:
 def bundles(tmp_path_factory: pytest.TempPathFactory, gpu: None) -> Path:  # noqa: ARG001
     """One folder of bundles: <target>-<batch>, <target>-float and <target>-int8."""
     folder = tmp_path_factory.mktemp("bundles")
-    folder_of_models = tmp_path_factory.mktemp("models")
+    int8 = quantized_model(tmp_path_factory.mktemp("models"))
     for target in TARGETS:
         for name, batch in BATCHES.items():
             write_bundle(folder / f"{target}-{name}", target, tiny_model(batch=batch))
         write_bundle(folder / f"{target}-float", target, tiny_model("float32", "N"))
         if target in INT8_TARGETS:
-            int8 = quantized_model(folder_of_models)
             write_bundle(folder / f"{target}-int8", target, int8, precision="int8")
         if target not in FAILING_TARGETS:
             continue

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnxruntime
 import pytest
+from later import quick
 from real_commands import run_command
 from scripted_server import Script, serving
 from tiny_bundles import CLASSES, SIDE, tiny_model, write_bundle
@@ -77,6 +78,7 @@ def test_a_served_bundle_is_the_same_model(
     assert candidate["at_once"]["clients"] == 16
 
 
+@pytest.mark.sample
 @pytest.mark.usefixtures("bundle")
 def test_a_servers_own_answers_are_never_kept(
     answers: Callable[..., object], tmp_path: Path
@@ -204,7 +206,8 @@ def test_without_a_reference_it_is_compared_with_the_network_of_the_bundle_that_
     assert "the checkpoint that the bundle was made from is not at made up" in completed.stderr
 
 
-@pytest.mark.parametrize("sound", [2, 9])  # amid the pictures, and amid the batch sizes
+# Amid the pictures, and amid the batch sizes.
+@pytest.mark.parametrize("sound", quick([2], [2, 9], "sample"))
 def test_a_server_that_dies_midway_leaves_no_report(
     bundle: Path, answers: Callable[..., object], tmp_path: Path, sound: int
 ) -> None:
@@ -305,6 +308,7 @@ def test_bench_times_a_bundle_and_a_server_in_one_run(
     assert bundle.exists()
 
 
+@pytest.mark.sample
 def test_bench_of_wrong_answers_under_load_tells_no_time(
     answers: Callable[..., npt.NDArray[np.float32]], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from binding_stubs import of_tensorrt, of_tensorrt_rtx
+from later import quick
 
 import effnet_edge
 
@@ -72,24 +73,25 @@ def test_the_api_is_that_of_tensorrt_rtx(rtx_stubs: Path) -> None:
     assert complaints(ROOT, rtx_stubs) == []
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong", "complaint"),
-    [
-        ("BuilderFlag.VERSION_COMPATIBLE", "BuilderFlag.FP16", '"FP16"'),
-        ("config.add_optimization_profile(profile)", "config.add_profile(profile)", "add_profile"),
-        ("OnnxParser(network, log.logger)", "OnnxParser(network)", "OnnxParser"),
-        ("parser.parse(source.graph)", "parser.parse(12)", '"parse"'),
-        ("context.execute_async_v3(stream)", "context.execute_async_v2(stream)", "async_v2"),
-        ("context.set_device_memory(scratch, ", "context.set_device_memory(", "set_device_memory"),
-        ("self._runtime.DLA_core", "self._runtime.DLA", '"DLA"'),
-        ("self._runtime.engine_host_code_allowed", "self._runtime.host_code", '"host_code"'),
-        ("config.num_compute_capabilities", "config.compute_capabilities", "compute_capabilities"),
-    ],
-)
+FAULTS = [
+    ("BuilderFlag.VERSION_COMPATIBLE", "BuilderFlag.FP16", '"FP16"'),
+    ("config.add_optimization_profile(profile)", "config.add_profile(profile)", "add_profile"),
+    ("OnnxParser(network, log.logger)", "OnnxParser(network)", "OnnxParser"),
+    ("parser.parse(source.graph)", "parser.parse(12)", '"parse"'),
+    ("context.execute_async_v3(stream)", "context.execute_async_v2(stream)", "async_v2"),
+    ("context.set_device_memory(scratch, ", "context.set_device_memory(", "set_device_memory"),
+    ("self._runtime.DLA_core", "self._runtime.DLA", '"DLA"'),
+    ("self._runtime.engine_host_code_allowed", "self._runtime.host_code", '"host_code"'),
+    ("config.num_compute_capabilities", "config.compute_capabilities", "compute_capabilities"),
+]
+
+
+@pytest.mark.parametrize("fault", quick(FAULTS[:3], FAULTS, "sample"))
 def test_a_planted_fault_is_found(
-    right: str, wrong: str, complaint: str, rtx_stubs: Path, tmp_path: Path
+    fault: tuple[str, str, str], rtx_stubs: Path, tmp_path: Path
 ) -> None:
     """Where TensorRT-RTX 1.7 is as TensorRT 11: it has no precision flags either."""
+    right, wrong, complaint = fault
     found = complaints(planted(right, wrong, tmp_path), rtx_stubs)
 
     assert [line for line in found if complaint in line], found
