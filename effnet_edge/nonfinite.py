@@ -57,7 +57,7 @@ def dumps(document: object, *, indent: int | None = 2, sort_keys: bool = False) 
 
 
 def tell(value: JsonNumber, style: str = ".3g", unit: str = "") -> str:
-    """Show a number, encoded or not, to a person.
+    """Show a number, encoded or not, to a person, with a minus sign where it is negative.
 
     Args:
         style: format specification of a finite number.
@@ -70,4 +70,5 @@ def tell(value: JsonNumber, style: str = ".3g", unit: str = "") -> str:
         return "NaN"
     if math.isinf(number):
         return f"{'∞' if number > 0 else '−∞'}{unit}"
-    return f"{number:{style}}{unit}"
+    told = f"{number:{style}}{unit}"
+    return f"−{told[1:]}" if told.startswith("-") else told

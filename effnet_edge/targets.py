@@ -28,6 +28,8 @@ class Target:
             read: single tensors cannot be left in 16 bit.
         fuses_hard_swish: runs a hard-swish inside of the convolution before it, where a SiLU costs
             it an exponential.
+        has_streams: answers several batches at once, each on cores of its own, where it is loaded
+            for throughput.
         builds_ahead: the engine is compiled for any generations of GPUs, on a machine without one;
             others are for the very GPU that compiled them.
         install_note: where it comes from besides its extra.
@@ -47,6 +49,7 @@ class Target:
     overflows: bool = False
     rounds_outputs: bool = False
     fuses_hard_swish: bool = False
+    has_streams: bool = False
     builds_ahead: bool = False
     install_note: str = ""
     extra: str = ""
@@ -83,6 +86,7 @@ _ROWS = (
         refusal="choose --fp16 (weights in FP16, the device's fastest arithmetic) or --fp32",
         overflows=True,
         fuses_hard_swish=True,
+        has_streams=True,
     ),
     Target(
         name="onnxruntime",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -51,11 +51,6 @@ class Answered:
         """How many answers there will be; 0 where a video does not say."""
         return 0 if self.videos else len(self.named)
 
-    def pictures_alone(self) -> Answered:
-        """The same without videos."""
-        videos = {str(video) for video in self.videos}
-        return replace(self, named={k: each for k, each in self.named.items() if k not in videos})
-
     def check(self, *, resume: bool, at_the_end: bool) -> None:
         """See that what is asked for can be done.
 
@@ -77,17 +72,28 @@ class Answered:
                 "has a line for each frame at once"
             )
 
-    def answers(self, batch_size: int, done: Container[str] = ()) -> Iterator[Answer]:
-        """Of pictures first, decoded ahead, then of videos; none of those whose name is done."""
+    def answers(self, done: Container[str] = ()) -> Iterator[Answer]:
+        """Of pictures first, then of videos; none of those whose name is done.
+
+        As many are answered at a time as the engine takes best.
+        """
+        yield from self.of_pictures(done)
+        for video in self.videos:
+            yield from self.of_video(video, self.runner.manifest.batch.optimum, done)
+
+    def of_pictures(self, done: Container[str] = ()) -> Iterator[Answer]:
+        """Of those that are no videos, decoded ahead."""
         from effnet_edge.pictures.ahead import in_order
         from effnet_edge.pictures.sources import read_picture
 
         read = partial(read_picture, preprocessing=self.runner.manifest.preprocessing)
-        pictures = self.pictures_alone().named.items()
-        missing = [picture for name, picture in pictures if name not in done]
-        yield from self._of(in_order(read, missing), batch_size)
-        for video in self.videos:
-            yield from self.of_video(video, batch_size, done)
+        videos = {str(video) for video in self.videos}
+        missing = [
+            picture
+            for name, picture in self.named.items()
+            if name not in videos and name not in done
+        ]
+        yield from self._of(in_order(read, missing), self.runner.manifest.batch.optimum)
 
     def of_video(
         self, video: Video, batch_size: int, done: Container[str] = ()
@@ -97,9 +103,14 @@ class Answered:
 
         frames = read_video(video, self.runner.manifest.preprocessing, self.every)
         missing = (frame for frame in frames if frame.name not in done)
-        yield from self._of(missing, batch_size if video.device is None else 1)
+        is_camera = video.device is not None
+        yield from self._of(missing, 1 if is_camera else batch_size, at_once=is_camera)
 
-    def _of(self, pictures: Iterator[ReadPicture], batch_size: int) -> Iterator[Answer]:
+    def _of(
+        self, pictures: Iterator[ReadPicture], batch_size: int, *, at_once: bool = False
+    ) -> Iterator[Answer]:
         from effnet_edge.runtime.answers import each_answer
 
-        yield from each_answer(pictures, self.runner.infer, self.told, batch_size=batch_size)
+        yield from each_answer(
+            pictures, self.runner, self.told, batch_size=batch_size, at_once=at_once
+        )

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
+
 
 @dataclass
 class Settings:
@@ -105,6 +108,24 @@ def complain(message: str) -> None:
     click.echo(f"effnet-edge: error: {plain(' '.join(message.split()))}", err=True)
 
 
+class UntilInterrupted:
+    """A block that Ctrl-C ends early, without an error.
+
+    Attributes:
+        interrupted: whether it did.
+    """
+
+    def __init__(self) -> None:
+        self.interrupted = False
+
+    def __enter__(self) -> UntilInterrupted:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        self.interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        return self.interrupted
+
+
 def say(line: str) -> None:
     """A remark on standard error; silent with --quiet and --json."""
     if not (settings().quiet or settings().json):
@@ -154,7 +175,11 @@ def progress_bar(label: str) -> Iterator[Steps]:
         return
     hidden = settings().quiet
     columns = (_description(), BarColumn(), MofNCompleteColumn(), TimeLeft())
-    with Progress(*columns, console=errors, disable=hidden, transient=True) as progress:
+    # What is printed meanwhile must not go to the bar's console, if it is for a file or a pipe.
+    redirect = sys.stdout is not None and sys.stdout.isatty()
+    with Progress(
+        *columns, console=errors, disable=hidden, transient=True, redirect_stdout=redirect
+    ) as progress:
         task = progress.add_task(label, total=None)
 
         def update(done: int, total: int) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from effnet_edge.cli.common import (
+    INTERRUPTED,
     common_options,
     complain,
     console,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
-
-_INTERRUPTED = 130
 
 
 @click.command("fleet", short_help="Build, compare and time bundles on all kinds of device.")
@@ -104,7 +103,7 @@ def command(
         say(f"wrote {report}")
     if interrupted:
         complain(f"interrupted: what is done is kept in {folder}, and the same command goes on")
-        context.exit(_INTERRUPTED)
+        context.exit(INTERRUPTED)
     context.exit(1 if document["passed"] is False else 0)
 
 

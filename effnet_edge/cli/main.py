@@ -27,15 +27,12 @@ from effnet_edge.cli import (
     sign,
     verify,
 )
-from effnet_edge.cli.common import Settings, common_options, complain
+from effnet_edge.cli.common import INTERRUPTED, Settings, common_options, complain
 from effnet_edge.cli.variant_names import did_you_mean
 from effnet_edge.errors import EffnetEdgeError
 
 if TYPE_CHECKING:
     from types import FrameType
-
-INTERRUPTED = 130
-
 
 # Click keeps a paragraph's lines as they are after a backspace character.
 HELP = """Take an EfficientNet from PyTorch to an edge engine, proven to be the same model.

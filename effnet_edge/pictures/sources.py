@@ -11,6 +11,7 @@ import glob
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checkable
 
@@ -18,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from effnet_edge.errors import EffnetEdgeError, ImageError, UsageError, first_line
+from effnet_edge.pictures.ahead import in_order
 from effnet_edge.pictures.image import ImageSource, picture_extensions, prepare
 from effnet_edge.pictures.sets import ImageSet
 from effnet_edge.pictures.tensors import HostArray, host_array
@@ -149,7 +151,10 @@ def decodable(picture: object, channels: int = 3, *, bgr: bool = False) -> Image
 def read_pictures(
     images: object, preprocessing: Preprocessing, *, bgr: bool = False
 ) -> tuple[Iterator[ReadPicture], bool]:
-    """The network's inputs for all pictures given, read as they are asked for; whether several.
+    """The network's inputs for all pictures given, in order; whether several.
+
+    Files that are all named at once are read a few ahead, on other threads. Whatever else is given
+    is read in its turn, by who asks for it: a generator may be about to write over its picture.
 
     Raises:
         UsageError: a folder or a pattern has no pictures, or `bgr` where the network's channels
@@ -160,11 +165,26 @@ def read_pictures(
         raise UsageError(f"bgr: the network takes {channels} channels, which have no such order")
     several = pictures_in(images, channels)
     given = [images] if several is None else several
-    reading = (
-        read_picture(picture, preprocessing, number, bgr=bgr)
-        for number, picture in enumerate(given, start=1)
-    )
+    numbered = enumerate(given, start=1)
+    read = partial(_read_numbered, preprocessing=preprocessing, bgr=bgr)
+    reading = in_order(read, numbered) if _are_files(given) else map(read, numbered)
     return reading, several is not None
+
+
+def _are_files(given: Iterable[object]) -> bool:
+    """Whether it is a list of files by name or content, two or more."""
+    return (
+        isinstance(given, list | tuple)
+        and len(given) > 1
+        and all(isinstance(each, str | os.PathLike | bytes) for each in given)
+    )
+
+
+def _read_numbered(
+    numbered: tuple[int, object], preprocessing: Preprocessing, *, bgr: bool
+) -> ReadPicture:
+    number, picture = numbered
+    return read_picture(picture, preprocessing, number, bgr=bgr)
 
 
 def read_picture(

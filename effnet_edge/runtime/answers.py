@@ -1,28 +1,40 @@
-"""From pictures as they are read to what a person is told of each, a batch at a time."""
+"""From pictures as they are read to what a person is told of each, a few batches under way."""
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from effnet_edge.errors import NotFiniteError
+from effnet_edge.errors import EffnetEdgeError, NotFiniteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     import numpy.typing as npt
 
-    from effnet_edge.errors import EffnetEdgeError
     from effnet_edge.pictures.image import Pixels
     from effnet_edge.pictures.sources import ReadPicture
     from effnet_edge.runtime.predictions import Told
 
 
+class Engine(Protocol):
+    """What answers batches, as `EngineRunner` does."""
+
+    @property
+    def parallelism(self) -> int:
+        """How many batches it works on best at the same time."""
+
+    def submit(self, batch: Any, /) -> Future[npt.NDArray[np.float32]]:
+        """Begin with uint8 pixels (N, H, W, C); the future gives (N, classes)."""
+
+
 def answers(
     pictures: Iterator[ReadPicture],
-    infer: Callable[[Pixels], npt.NDArray[np.float32]],
+    engine: Engine,
     told: Callable[[npt.NDArray[np.float32], str], list[Told]],
     *,
     batch_size: int,
@@ -34,11 +46,9 @@ def answers(
         return_exceptions: a picture that cannot be read or has no finite answer has its error in
             its place; the first such error is raised otherwise.
     """
-    if not return_exceptions:
-        pictures = _raised(pictures)
     found = []
-    for _, answer in each_answer(pictures, infer, told, batch_size=batch_size):
-        if isinstance(answer, NotFiniteError) and not return_exceptions:
+    for _, answer in each_answer(pictures, engine, told, batch_size=batch_size):
+        if isinstance(answer, EffnetEdgeError) and not return_exceptions:
             raise answer
         found.append(answer)
     return found
@@ -46,37 +56,57 @@ def answers(
 
 def each_answer(
     pictures: Iterator[ReadPicture],
-    infer: Callable[[Pixels], npt.NDArray[np.float32]],
+    engine: Engine,
     told: Callable[[npt.NDArray[np.float32], str], list[Told]],
     *,
     batch_size: int,
+    at_once: bool = False,
 ) -> Iterator[tuple[str, list[Told] | EffnetEdgeError]]:
     """Yield the name of each picture and what `told` makes of its answer, or why there is none.
 
-    No more than `batch_size` pictures are held.
+    The next pictures are asked for while the engine works on those before: of a batch for each
+    place in the engine and one more, no more are held.
+
+    Args:
+        at_once: no picture is asked for before all earlier ones are answered, as of a camera.
     """
+    most = 0 if at_once else engine.parallelism
+    under_way: deque[tuple[list[ReadPicture], Future[npt.NDArray[np.float32]] | None]] = deque()
     while chunk := list(islice(pictures, batch_size)):
         readable = [each.pixels for each in chunk if each.pixels is not None]
-        rows = iter(infer(np.stack(readable)) if readable else ())
-        for picture in chunk:
-            if picture.error is not None:
-                yield picture.name, picture.error
-                continue
-            try:
-                answer: list[Told] | EffnetEdgeError = told(next(rows), picture.name)
-            except NotFiniteError as error:
-                answer = error
-            yield picture.name, answer
+        under_way.append((chunk, engine.submit(np.stack(readable)) if readable else None))
+        if len(under_way) > most:
+            yield from _told_chunk(*under_way.popleft(), told)
+    while under_way:
+        yield from _told_chunk(*under_way.popleft(), told)
+
+
+def _told_chunk(
+    chunk: list[ReadPicture],
+    future: Future[npt.NDArray[np.float32]] | None,
+    told: Callable[[npt.NDArray[np.float32], str], list[Told]],
+) -> Iterator[tuple[str, list[Told] | EffnetEdgeError]]:
+    rows = iter(future.result() if future else ())
+    for picture in chunk:
+        if picture.error is not None:
+            yield picture.name, picture.error
+            continue
+        try:
+            answer: list[Told] | EffnetEdgeError = told(next(rows), picture.name)
+        except NotFiniteError as error:
+            answer = error
+        yield picture.name, answer
 
 
 def inputs(pictures: Iterator[ReadPicture], pixel_shape: tuple[int, ...]) -> Pixels:
     """All pictures as one array uint8 (N, H, W, C), N ≥ 0; raises the first one's error."""
-    read = [each.pixels for each in _raised(pictures) if each.pixels is not None]
+    read = [pixels_of(each) for each in pictures]
     return np.stack(read) if read else np.empty((0, *pixel_shape), np.uint8)
 
 
-def _raised(pictures: Iterator[ReadPicture]) -> Iterator[ReadPicture]:
-    for picture in pictures:
-        if picture.error is not None:
-            raise picture.error
-        yield picture
+def pixels_of(picture: ReadPicture) -> Pixels:
+    """The network's input for a picture, uint8 (H, W, C); raises why there is none."""
+    if picture.pixels is None:
+        assert picture.error is not None
+        raise picture.error
+    return picture.pixels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -110,12 +111,12 @@ class Classes:
                 "the bundle gives values and has no classes: use EngineRunner.estimate in Python, "
                 "or effnet-edge predict without --top and --threshold"
             )
-        if top is not None and top < 1:
-            raise UsageError(f"top {top}: needs 1 or more")
+        if top is not None and not (isinstance(top, Integral) and top >= 1):
+            raise UsageError(f"top {top!r}: needs a whole number of 1 or more")
         if threshold is not None and kind == "single-label":
             raise UsageError("a threshold goes with multi-label bundles: use top instead")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise UsageError(f"threshold {threshold}: needs 0 to 1")
+        if threshold is not None and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
+            raise UsageError(f"threshold {threshold!r}: needs a number of 0 to 1")
         self._labels = labels
         self._independent = kind == "multi-label"
         self._top = TOP if top is None and not self._independent else top

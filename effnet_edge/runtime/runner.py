@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Literal, cast, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from effnet_edge.bundle import Bundle
 from effnet_edge.bundle.signing import TrustedKey
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.pictures.sources import read_pictures
-from effnet_edge.runtime.answers import answers, inputs
+from effnet_edge.runtime.answers import answers, inputs, pixels_of
 from effnet_edge.runtime.backend import EngineSpec, load_backend
 from effnet_edge.runtime.batches import Logits, in_batches
 from effnet_edge.runtime.entrance import Batch, Entrance
@@ -59,7 +59,8 @@ class EngineRunner:
         self._entrance = Entrance(
             self.name, bundle.manifest, takes_device_arrays=backend.takes_device_arrays
         )
-        self._workers = Workers(backend.parallelism)
+        self.parallelism = backend.parallelism
+        self._workers = Workers(self.parallelism)
         self._lifetime = Lifetime(bundle.path, self._workers, backend.close)
         self._execution_precision: str | None = None
 
@@ -326,14 +327,16 @@ class EngineRunner:
         return_exceptions: bool,
     ) -> list[Told] | list[list[Told] | EffnetEdgeError]:
         pictures, several = read_pictures(images, self.manifest.preprocessing, bgr=bgr)
-        found = answers(
+        if not several:
+            (picture,) = pictures
+            return told(self.infer(pixels_of(picture)[None])[0], picture.name)
+        return answers(
             pictures,
-            self.infer,
+            self,
             told,
             batch_size=self._batch.maximum,
-            return_exceptions=several and return_exceptions,
+            return_exceptions=return_exceptions,
         )
-        return found if several else cast("list[Told]", found[0])
 
     def warmup(self, runs: int = 3) -> None:
         """Run blank images, so that what an engine does once is done before it is timed."""

@@ -62,10 +62,13 @@ def test_top_limits_independent_classes_and_names_are_theirs() -> None:
 @pytest.mark.parametrize(
     ("kind", "options", "what"),
     [
-        ("single-label", {"top": 0}, "top 0: needs 1 or more"),
+        ("single-label", {"top": 0}, "top 0: needs a whole number of 1 or more"),
+        ("single-label", {"top": "3"}, "top '3': needs a whole number"),
+        ("multi-label", {"top": 2.5}, "top 2.5: needs a whole number"),
+        ("multi-label", {"threshold": "high"}, "threshold 'high': needs a number"),
         ("single-label", {"threshold": 0.5}, "multi-label"),
-        ("multi-label", {"threshold": 1.5}, "needs 0 to 1"),
-        ("multi-label", {"threshold": float("nan")}, "needs 0 to 1"),
+        ("multi-label", {"threshold": 1.5}, "needs a number of 0 to 1"),
+        ("multi-label", {"threshold": float("nan")}, "needs a number of 0 to 1"),
         ("features", {}, "no classes"),
         ("regression", {}, "no classes: use EngineRunner.estimate"),
     ],
