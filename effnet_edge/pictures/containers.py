@@ -34,7 +34,9 @@ _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
 _SEQUENTIAL_FRAMES = frozenset({0xC0, 0xC1})
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
-_NEXT_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+# Of the bytes 0xFF that may fill the space before a marker only the last counts: a pattern that
+# begins with a single byte is found many times as fast.
+_NEXT_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 
 # A progressive JPEG is passed over once a scan, 1 to 2 ns a pixel each: ten scans are usual.
 MAX_SCANNED_PIXELS = 3_000_000_000

@@ -228,6 +228,8 @@ def _convert(image: Image.Image, channels: int, name: str) -> Pixels:
     image.load()
     image = _upright(image)
     rows = max(1, _STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        return np.array(_convert_strip(image, channels, name))
     pixels = np.empty((image.height, image.width, channels), np.uint8)
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
@@ -245,6 +247,8 @@ def _check_size(pixels: int, name: str) -> None:
 
 def _convert_strip(image: Image.Image, channels: int, name: str) -> Pixels:
     """Some rows of an upright picture, by themselves: the memory of a conversion stays small."""
+    if image.mode == "RGB" and channels == 3 and not image.has_transparency_data:
+        return np.asarray(image)
     if channels not in {1, 3}:
         return np.asarray(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
