@@ -39,10 +39,12 @@ def under_load(
 
     Args:
         seconds: after which no call of the same callable begins any more; there is one at least.
-        progress: is told after every block.
+        progress: is told at the start and after every block.
     """
     taken = {name: Loaded() for name in callables}
     blocks = min(BLOCKS, runs)
+    if progress:
+        progress(0, blocks)
     for block in range(blocks):
         asked = runs // blocks + (block < runs % blocks)
         for name, call in callables.items():

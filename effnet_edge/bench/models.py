@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from effnet_edge.bench.calls import FileCalls, NoiseCalls
 from effnet_edge.bench.load import under_load
+from effnet_edge.bench.other_work import ProcessorTime
 from effnet_edge.bench.served import ServedRequests
 from effnet_edge.bench.timing import Timing, in_turns, summarize
 from effnet_edge.errors import UsageError
@@ -21,17 +21,28 @@ from effnet_edge.serving.model import PRECISION_NOT_TOLD, ServedModel
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from effnet_edge.progress import Steps
 
 SERVED_SECONDS = 60.0
+LONG_SECONDS = 120.0
+"""Of what is expected to take longer, that is told before."""
 
 
 @dataclass(frozen=True)
 class ModelTiming:
     """A model's timing and what really ran; `images_per_second` is throughput times batch.
 
-    `path` is the bundle's, or the address of a served model; `concurrency` how many asked at once.
+    Attributes:
+        path: the bundle's, or the address of a served model.
+        concurrency: how many asked at once.
+        seconds: of each timed call.
+        from_files: the way from a file to what a person is told, where there were files.
+        seconds_from_files: of each of these calls.
+        other_work: the share of the machine's processor time, 0..1, that other programs had
+            meanwhile; None where it is not known, or a served model is timed, whose server may be
+            one of them.
     """
 
     path: str
@@ -41,6 +52,10 @@ class ModelTiming:
     images_per_second: float
     timing: Timing
     concurrency: int = 1
+    seconds: tuple[float, ...] = ()
+    from_files: Timing | None = None
+    seconds_from_files: tuple[float, ...] = ()
+    other_work: float | None = None
 
 
 def bench_models(
@@ -52,26 +67,35 @@ def bench_models(
     progress: Steps | None = None,
     trusted: str | os.PathLike[str] | bytes | None = None,
     *,
-    concurrency: int = 1,
+    device: str | None = None,
+    precision: str | None = None,
+    throughput: bool = False,
+    files: Sequence[Path] | None = None,
+    concurrency: int | None = None,
     seconds: float | None = None,
     asking: Asking | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> list[ModelTiming]:
     """Time `infer` on `batch` images of random pixels, alternating between bundles and addresses.
 
     Pixels of noise are fair here: the time does not depend on them. A path may be given twice, to
-    see how far two timings of the same thing lie apart. `progress` is told after every round;
-    `trusted` is as in `EngineRunner.load`.
+    see how far two timings of the same thing lie apart. `progress` is told after every call;
+    the options from `threads` to `throughput` are as in `EngineRunner.load`.
 
     Args:
-        concurrency: calls that wait for their answer at once.
+        files: pictures, to time the way from a file to its label, too, of each bundle.
+        concurrency: calls that wait for their answer at once; without, 1, and for `throughput` as
+            many as the engines work on best.
         seconds: the most that the calls of one model may take in all, after which fewer than `runs`
             are timed; `SERVED_SECONDS` where one is served and None is given.
         asking: how served models are asked.
+        tell: is given a line on what will take long.
 
     Raises:
         UsageError: no path, a batch below 1, or what `EngineRunner.load` and `in_turns` refuse.
         BundleError, BackendError: a bundle cannot be loaded.
         ServerError, BackendError, UsageError: as `ServedModel.connect` and `ServedRequests`.
+        ImageError: as `FileCalls`.
 
     """
     if batch < 1:
@@ -87,54 +111,123 @@ def bench_models(
             if is_address(str(path)):
                 models.append(stack.enter_context(asking.connect(str(path))))
             else:
-                runner = EngineRunner.load(path, threads=threads, trusted=trusted)
+                runner = EngineRunner.load(
+                    path,
+                    device=device,
+                    threads=threads,
+                    precision=precision,
+                    throughput=throughput,
+                    trusted=trusted,
+                )
                 models.append(stack.enter_context(runner))
         runners = [each for each in models if isinstance(each, EngineRunner)]
+        if concurrency is None:
+            concurrency = max((each.parallelism for each in runners), default=1)
         size = runners[0].manifest.preprocessing.resolution if runners else None
-        calls = {
-            f"{index} {_path(model)}": ServedRequests(model, batch, size).send
+        engines: dict[int, Callable[[], object]] = {
+            index: ServedRequests(model, batch, size).send
             if isinstance(model, ServedModel)
-            else _call(model, batch)
+            else NoiseCalls(model, batch)
             for index, model in enumerate(models)
         }
-        timings = _timed(calls, concurrency, runs, warmup, seconds, progress)
+        whole_ways: dict[int, Callable[[], object]] = {
+            index: FileCalls(model, files, batch)
+            for index, model in enumerate(models)
+            if files is not None and isinstance(model, EngineRunner)
+        }
+        if tell and seconds is None:
+            _tell_if_long(runners, batch, runs + warmup, 1 + bool(whole_ways), tell)
+        before = None if addresses else ProcessorTime.now()
+        names = [_path(model) for model in models]
+        timed = _timed(names, engines, whole_ways, concurrency, runs, warmup, seconds, progress)
+        after = ProcessorTime.now() if before else None
+        other_work = before.others_until(after) if before and after else None
         return [
             ModelTiming(
                 path=_path(model),
                 device=_device(model),
                 execution_precision=_precision(model),
                 batch=batch,
-                images_per_second=batch * timing.throughput,
-                timing=timing,
+                images_per_second=batch * timed[index, False][0].throughput,
+                timing=timed[index, False][0],
                 concurrency=concurrency,
+                seconds=timed[index, False][1],
+                from_files=timed[index, True][0] if index in whole_ways else None,
+                seconds_from_files=timed[index, True][1] if index in whole_ways else (),
+                other_work=other_work,
             )
-            for model, timing in zip(models, timings, strict=True)
+            for index, model in enumerate(models)
         ]
 
 
+def _tell_if_long(
+    runners: Sequence[EngineRunner],
+    batch: int,
+    calls: int,
+    ways: int,
+    tell: Callable[[str], None],
+) -> None:
+    """Say what all calls will take, as far as one call of the engine's own size tells it."""
+    expected = 0.0
+    for runner in runners:
+        size = min(batch, runner.manifest.batch.maximum)
+        one = NoiseCalls(runner, size)
+        one()
+        start = time.perf_counter()
+        one()
+        expected += (time.perf_counter() - start) * batch / size
+    if expected * calls * ways > LONG_SECONDS:
+        tell(
+            f"{batch} images take {'each model in turn ' if len(runners) > 1 else ''}about "
+            f"{_told(expected)}, and {calls} times that is about {_told(expected * calls * ways)}: "
+            "fewer --runs, or --seconds, end it sooner"
+        )
+
+
+def _told(seconds: float) -> str:
+    for unit, length in (("h", 3600.0), ("min", 60.0), ("s", 1.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.2g} s"
+
+
+_Key = tuple[int, bool]
+"""The number of a model, and whether it is the whole way from a file."""
+
+
 def _timed(
-    calls: Mapping[str, Callable[[], object]],
+    names: Sequence[str],
+    engines: Mapping[int, Callable[[], object]],
+    whole_ways: Mapping[int, Callable[[], object]],
     concurrency: int,
     runs: int,
     warmup: int,
     seconds: float | None,
     progress: Steps | None,
-) -> list[Timing]:
+) -> dict[_Key, tuple[Timing, tuple[float, ...]]]:
+    """Of each call its timing and the seconds of its calls, all taking turns with all."""
+    keys: dict[str, _Key] = {f"{index} {names[index]}": (index, False) for index in engines}
+    keys |= {f"{index} {names[index]} from files": (index, True) for index in whole_ways}
+    calls = {
+        name: (whole_ways if whole else engines)[index] for name, (index, whole) in keys.items()
+    }
+    elapsed: dict[str, float] | None = None
     if concurrency == 1:
         limit = None if seconds is None else seconds * len(calls)
         taken = in_turns(calls, runs, warmup, progress=progress, limit=limit)
-        return summarize(taken)
-    under_load(calls, concurrency, warmup, seconds)
-    loaded = under_load(calls, concurrency, runs, seconds, progress)
-    elapsed = {name: each.elapsed for name, each in loaded.items()}
-    return summarize({name: each.seconds for name, each in loaded.items()}, elapsed)
-
-
-def _call(runner: EngineRunner, batch: int) -> Callable[[], object]:
-    side = runner.manifest.input
-    shape = (batch, side.height, side.width, side.channels)
-    pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    return partial(runner.infer, pixels)
+    else:
+        under_load(calls, concurrency, warmup, seconds)
+        loaded = under_load(calls, concurrency, runs, seconds, progress)
+        elapsed = {name: each.elapsed for name, each in loaded.items()}
+        taken = {name: each.seconds for name, each in loaded.items()}
+    found: dict[_Key, tuple[Timing, tuple[float, ...]]] = {}
+    # Each kind by itself: ratios are to the first model's of the same kind.
+    for whole in (False, True):
+        of_kind = {name: taken[name] for name, key in keys.items() if key[1] is whole}
+        if of_kind:
+            for timing in summarize(of_kind, elapsed):
+                found[keys[timing.name]] = timing, tuple(taken[timing.name])
+    return found
 
 
 def _path(model: EngineRunner | ServedModel) -> str:

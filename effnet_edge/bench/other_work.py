@@ -45,3 +45,13 @@ class ProcessorTime:
             return None
         others = (later.busy - self.busy) - (later.own - self.own)
         return min(max(others / whole, 0.0), 1.0)
+
+
+def told_other_work(share: float | None) -> str:
+    """Warn of times that were taken on a busy machine; empty where it was not, or nobody knows."""
+    if share is None or share < BUSY_SHARE:
+        return ""
+    return (
+        f"other programs had {100 * share:.0f} % of this machine's processor time meanwhile: alone "
+        "all would have been faster, and not all by the same factor"
+    )

@@ -24,8 +24,8 @@ _MOST_WARMUP = 0.5
 class Timing:
     """How long the calls of one callable took. Times are seconds.
 
-    `throughput` is calls a second over all timed calls; `ratio` is the median over the first
-    callable's median.
+    `middle_half` has the quartiles; `throughput` is calls a second over all timed calls; `ratio` is
+    the median over the first callable's median.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Timing:
     minimum: float
     throughput: float
     ratio: float
+    middle_half: tuple[float, float]
 
 
 def in_turns(
@@ -50,10 +51,10 @@ def in_turns(
 ) -> dict[str, list[float]]:
     """Call A B C A B C … `warmup` times untimed, then `runs` times timed; the seconds of each call.
 
-    `clock` gives seconds; `progress` is told after every round. `shuffled` takes another order in
-    every round, always the same ones: what a call leaves behind in caches and threads then does
-    not always hit the same other one. After `limit` seconds it ends, with what was timed: each is
-    called once at least, and the untimed calls take no more than half of them.
+    `clock` gives seconds; `progress` is told at the start and after every call. `shuffled` takes
+    another order in every round, always the same ones: what a call leaves behind in caches and
+    threads then does not always hit the same other one. After `limit` seconds it ends, with what
+    was timed: each is called once at least, and the untimed calls take no more than half of them.
 
     Raises:
         UsageError: nothing to call, `runs` below 1, or `warmup` below 0.
@@ -65,22 +66,23 @@ def in_turns(
         raise UsageError(f"runs {runs}, warmup {warmup}: needs at least 1 run and 0 for the warmup")
     seconds: dict[str, list[float]] = {name: [] for name in callables}
     order, generator = list(callables.items()), random.Random(0)
-    begun = clock()
-    for done in range(1, warmup + runs + 1):
+    begun, rounds = clock(), warmup + runs
+    tell = progress or (lambda _done, _total: None)
+    tell(0, rounds * len(order))
+    for done in range(rounds):
         over = 0.0 if limit is None else (clock() - begun) / limit
-        if done <= warmup and over > _MOST_WARMUP:
+        if done < warmup and over > _MOST_WARMUP:
             continue
-        if over > 1 and done > warmup + 1:
+        if over > 1 and done > warmup:
             break
         if shuffled:
             generator.shuffle(order)
-        for name, call in order:
+        for turn, (name, call) in enumerate(order, start=1):
             start = clock()
             call()
-            if done > warmup:
+            if done >= warmup:
                 seconds[name].append(clock() - start)
-        if progress:
-            progress(done, warmup + runs)
+            tell(done * len(order) + turn, rounds * len(order))
     return seconds
 
 
@@ -114,7 +116,9 @@ def summarize(
 
 
 def _summarize(name: str, seconds: list[float], elapsed: float, reference: float) -> Timing:
-    median, p90, p99 = (float(value) for value in np.percentile(seconds, [50, 90, 99]))
+    low, median, high, p90, p99 = (
+        float(value) for value in np.percentile(seconds, [25, 50, 75, 90, 99])
+    )
     return Timing(
         name=name,
         runs=len(seconds),
@@ -124,4 +128,5 @@ def _summarize(name: str, seconds: list[float], elapsed: float, reference: float
         minimum=min(seconds),
         throughput=len(seconds) / elapsed,
         ratio=median / reference,
+        middle_half=(low, high),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,12 +16,18 @@ from effnet_edge.cli.common import (
     say,
     settings,
 )
+from effnet_edge.cli.destinations import outside_bundles
+from effnet_edge.cli.engine import engine_options
+from effnet_edge.cli.parity_pictures import check_there
 from effnet_edge.cli.served_options import served_options
 from effnet_edge.cli.signatures import trusted_option
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Sequence
 
+    from rich.table import Table
+
+    from effnet_edge.bench import ModelTiming, Timing
     from effnet_edge.serving.http_protocol import TensorForm
 
 MOST_CONCURRENCY = 256
@@ -34,14 +41,22 @@ MOST_SECONDS = 3600
 )
 @click.option("--runs", type=click.IntRange(1), default=100, show_default=True, help="Timed calls.")
 @click.option(
-    "--threads", type=click.IntRange(1), help="CPU threads. [default: the engine's choice]"
-)
-@click.option(
     "--concurrency",
     type=click.IntRange(1, MOST_CONCURRENCY),
-    default=1,
-    show_default=True,
-    help="Calls that wait for their answer at once.",
+    help="Calls that wait for their answer at once. [default: 1; with --throughput as many as the "
+    "engines work on best]",
+)
+@click.option(
+    "--throughput",
+    is_flag=True,
+    help="Load the engines for many calls at once, rather than for one soon.",
+)
+@click.option(
+    "--images",
+    type=click.Path(path_type=Path),
+    callback=check_there,
+    metavar="DIR|FILE|PATTERN",
+    help="Time the whole way from these pictures' files to their labels, too.",
 )
 @click.option(
     "--seconds",
@@ -49,6 +64,14 @@ MOST_SECONDS = 3600
     help="The most that all calls of a model take; fewer are timed then. [default: 60 where one is "
     "served]",
 )
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=outside_bundles,
+    metavar="FILE.html",
+    help="Write a page with how the times of the calls are spread.",
+)
+@engine_options
 @served_options
 @trusted_option
 @common_options
@@ -56,9 +79,14 @@ def command(
     models: tuple[str, ...],
     batch: int,
     runs: int,
-    threads: int | None,
-    concurrency: int,
+    concurrency: int | None,
+    throughput: bool,
+    images: Path | None,
     seconds: int | None,
+    report: Path | None,
+    device: str | None,
+    threads: int | None,
+    precision: str | None,
     timeout: int | None,
     form: TensorForm | None,
     trusted: Path | None,
@@ -68,8 +96,13 @@ def command(
     A model is a bundle, or one behind a server: http://HOST:PORT/MODEL or grpc://HOST:PORT/MODEL.
     """
     from effnet_edge.bench import bench_models
+    from effnet_edge.bench.other_work import told_other_work
     from effnet_edge.serving.asking import Asking
 
+    if report is not None:
+        from effnet_edge.cli.bench_page import check_page
+
+        check_page(report)
     say("opening the models")
     with progress_bar("timing in turns") as progress:
         timings = bench_models(
@@ -79,27 +112,64 @@ def command(
             threads=threads,
             progress=progress,
             trusted=trusted,
+            device=device,
+            precision=precision,
+            throughput=throughput,
+            files=None if images is None else _files(images),
             concurrency=concurrency,
             seconds=seconds,
             asking=Asking(timeout, form),
+            tell=say,
         )
     if settings().json:
         print_json([asdict(timing) for timing in timings])
-        return
+    else:
+        console().print(_table(timings))
+        warning = told_other_work(timings[0].other_work)
+        if warning:
+            say(f"warning: {warning}")
+    if report is not None:
+        from effnet_edge.cli.bench_page import write_page
+
+        write_page(timings, report)
+        say(f"wrote {report}")
+
+
+def _files(images: Path) -> Sequence[Path]:
+    """The pictures that --images names."""
+    from effnet_edge.pictures.sources import holds_several, picture_paths
+
+    return picture_paths(images) if holds_several(images) else [images]
+
+
+def _table(timings: Sequence[ModelTiming]) -> Table:
+    """A row for each model, and one more for its way from files where that was timed."""
     from rich.table import Table
 
     table = Table()
     table.add_column("model")
     table.add_column("ran in", no_wrap=True)
-    for heading in ("calls", "median ms", "p90", "p99", "images/s", "ratio"):
+    headings = ("calls", "median ms", "half of them", "p90", "p99", "images/s", "ratio")
+    for heading in headings:
         table.add_column(heading, justify="right")
     for row in timings:
-        table.add_row(
-            row.path,
-            f"{row.execution_precision}, {row.device}",
-            str(row.timing.runs),
-            *(f"{1e3 * time:.2f}" for time in (row.timing.median, row.timing.p90, row.timing.p99)),
-            f"{row.images_per_second:.0f}",
-            f"{row.timing.ratio:.2f}",
-        )
-    console().print(table)
+        ran_in = f"{row.execution_precision}, {row.device}"
+        table.add_row(row.path, ran_in, *_cells(row.timing, row.batch))
+    for row in timings:
+        if row.from_files is not None:
+            cells = _cells(row.from_files, row.batch)
+            table.add_row(f"{row.path}: file to label", "", *cells)
+    return table
+
+
+def _cells(timing: Timing, batch: int) -> list[str]:
+    low, high = timing.middle_half
+    return [
+        str(timing.runs),
+        f"{1e3 * timing.median:.2f}",
+        f"{1e3 * low:.2f} to {1e3 * high:.2f}",
+        f"{1e3 * timing.p90:.2f}",
+        f"{1e3 * timing.p99:.2f}",
+        f"{batch * timing.throughput:.0f}",
+        f"{timing.ratio:.2f}",
+    ]
