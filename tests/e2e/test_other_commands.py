@@ -104,7 +104,10 @@ def test_unusable_pictures_are_named_one_line_each(
     lines = completed.stderr.splitlines()
     assert len(lines) == len(names)
     assert all(name in line for name, line in zip(names, lines, strict=True))
-    assert list(json.loads(completed.stdout)["images"]) == [str(espresso)]
+    images = json.loads(completed.stdout)["images"]
+    assert list(images) == [*names, str(espresso)]
+    assert all(name in images[name]["error"] for name in names)
+    assert images[str(espresso)][0]["label"] == "espresso"
 
 
 def test_a_picture_or_bundle_that_is_not_there_is_bad_use(
