@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import cycle, islice
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -12,32 +13,56 @@ from effnet_edge.errors import UsageError
 from effnet_edge.pictures.sources import read_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from effnet_edge.pictures.image import Pixels
     from effnet_edge.runtime import EngineRunner
 
 MOST_FILES = 100
 """So many different files are taken at most: enough that they differ, few enough to look at all."""
 
+MOST_IMAGES = 64
+"""That a network takes at once which does not say how many it takes."""
 
-class NoiseCalls:
-    """Calls of a bundle's engine with `batch` images of noise each.
 
-    More than the engine takes at once are the same images again, so that memory does not grow.
+@dataclass(frozen=True)
+class Original:
+    """A network that no bundle holds, opened by whoever asks for its time.
+
+    Attributes:
+        name: as it is asked for.
+        ran_on, execution_precision: what computes it, and in what.
+        infer: takes uint8 images (N, H, W, C) of the shape that the bundles beside it take.
     """
 
-    def __init__(self, runner: EngineRunner, batch: int) -> None:
-        self._runner, self._batch = runner, batch
+    name: str
+    ran_on: str
+    execution_precision: str
+    infer: Callable[[Pixels], object]
+
+
+class NoiseCalls:
+    """Calls with `batch` images of noise each, as many as a bundle takes.
+
+    More than its engine takes at once are the same images again, so that memory does not grow.
+
+    Args:
+        original: what is called instead of the bundle's own engine.
+    """
+
+    def __init__(self, runner: EngineRunner, batch: int, original: Original | None = None) -> None:
+        self._infer = original.infer if original else runner.infer
+        self._batch = batch
         side = runner.manifest.input
-        self._most = min(batch, runner.manifest.batch.maximum)
+        self._most = min(batch, MOST_IMAGES if original else runner.manifest.batch.maximum)
         shape = (self._most, side.height, side.width, side.channels)
         self._pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
     def __call__(self) -> None:
         """Run `batch` images."""
         for start in range(0, self._batch, self._most):
-            self._runner.infer(self._pixels[: self._batch - start])
+            self._infer(self._pixels[: self._batch - start])
 
 
 class FileCalls:

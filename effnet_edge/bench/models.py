@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from effnet_edge.bench.calls import FileCalls, NoiseCalls
+from effnet_edge.bench.calls import FileCalls, NoiseCalls, Original
 from effnet_edge.bench.load import under_load
 from effnet_edge.bench.other_work import ProcessorTime
 from effnet_edge.bench.served import ServedRequests
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from effnet_edge.progress import Steps
+    from effnet_edge.size import Size
 
 SERVED_SECONDS = 60.0
 LONG_SECONDS = 120.0
@@ -35,7 +36,7 @@ class ModelTiming:
     """A model's timing and what really ran; `images_per_second` is throughput times batch.
 
     Attributes:
-        path: the bundle's, or the address of a served model.
+        path: the bundle's, the address of a served model, or the name of an `Original`.
         concurrency: how many asked at once.
         seconds: of each timed call.
         from_files: the way from a file to what a person is told, where there were files.
@@ -74,6 +75,7 @@ def bench_models(
     concurrency: int | None = None,
     seconds: float | None = None,
     asking: Asking | None = None,
+    originals: Mapping[str, Original] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> list[ModelTiming]:
     """Time `infer` on `batch` images of random pixels, alternating between bundles and addresses.
@@ -89,6 +91,7 @@ def bench_models(
         seconds: the most that the calls of one model may take in all, after which fewer than `runs`
             are timed; `SERVED_SECONDS` where one is served and None is given.
         asking: how served models are asked.
+        originals: networks that `paths` may name, too, beside a bundle that tells their input.
         tell: is given a line on what will take long.
 
     Raises:
@@ -106,9 +109,11 @@ def bench_models(
     if seconds is None and addresses:
         seconds = SERVED_SECONDS
     with ExitStack() as stack:
-        models: list[EngineRunner | ServedModel] = []
+        models: list[EngineRunner | ServedModel | Original] = []
         for path in paths:
-            if is_address(str(path)):
+            if originals and path in originals:
+                models.append(originals[str(path)])
+            elif is_address(str(path)):
                 models.append(stack.enter_context(asking.connect(str(path))))
             else:
                 runner = EngineRunner.load(
@@ -125,10 +130,7 @@ def bench_models(
             concurrency = max((each.parallelism for each in runners), default=1)
         size = runners[0].manifest.preprocessing.resolution if runners else None
         engines: dict[int, Callable[[], object]] = {
-            index: ServedRequests(model, batch, size).send
-            if isinstance(model, ServedModel)
-            else NoiseCalls(model, batch)
-            for index, model in enumerate(models)
+            index: _call(model, runners, batch, size) for index, model in enumerate(models)
         }
         whole_ways: dict[int, Callable[[], object]] = {
             index: FileCalls(model, files, batch)
@@ -158,6 +160,21 @@ def bench_models(
             )
             for index, model in enumerate(models)
         ]
+
+
+def _call(
+    model: EngineRunner | ServedModel | Original,
+    runners: Sequence[EngineRunner],
+    batch: int,
+    size: Size | None,
+) -> Callable[[], object]:
+    if isinstance(model, ServedModel):
+        return ServedRequests(model, batch, size).send
+    if isinstance(model, EngineRunner):
+        return NoiseCalls(model, batch)
+    if not runners:
+        raise UsageError(f"{model.name}: name a bundle of it, too, which tells its input")
+    return NoiseCalls(runners[0], batch, model)
 
 
 def _tell_if_long(
@@ -230,15 +247,19 @@ def _timed(
     return found
 
 
-def _path(model: EngineRunner | ServedModel) -> str:
+def _path(model: EngineRunner | ServedModel | Original) -> str:
+    if isinstance(model, Original):
+        return model.name
     return str(model.address if isinstance(model, ServedModel) else model.bundle.path)
 
 
-def _device(model: EngineRunner | ServedModel) -> str:
+def _device(model: EngineRunner | ServedModel | Original) -> str:
+    if isinstance(model, Original):
+        return model.ran_on
     if isinstance(model, ServedModel):
         return f"{model.description.server} by {model.form}"
     return model.device
 
 
-def _precision(model: EngineRunner | ServedModel) -> str:
+def _precision(model: EngineRunner | ServedModel | Original) -> str:
     return PRECISION_NOT_TOLD if isinstance(model, ServedModel) else model.execution_precision

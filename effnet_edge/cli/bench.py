@@ -21,15 +21,17 @@ from effnet_edge.cli.engine import engine_options
 from effnet_edge.cli.parity_pictures import check_there
 from effnet_edge.cli.served_options import served_options
 from effnet_edge.cli.signatures import trusted_option
+from effnet_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.table import Table
 
-    from effnet_edge.bench import ModelTiming, Timing
+    from effnet_edge.bench import ModelTiming, Original, Timing
     from effnet_edge.serving.http_protocol import TensorForm
 
+_TORCH = "torch"
 MOST_CONCURRENCY = 256
 MOST_SECONDS = 3600
 
@@ -65,6 +67,11 @@ MOST_SECONDS = 3600
     "served]",
 )
 @click.option(
+    "--weights",
+    metavar="FILE",
+    help="Of torch: its checkpoint, if that is not where the bundle says.",
+)
+@click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
     callback=outside_bundles,
@@ -83,6 +90,7 @@ def command(
     throughput: bool,
     images: Path | None,
     seconds: int | None,
+    weights: str | None,
     report: Path | None,
     device: str | None,
     threads: int | None,
@@ -94,6 +102,7 @@ def command(
     """Time each MODEL, taking turns in one run; ratios are to the first.
 
     A model is a bundle, or one behind a server: http://HOST:PORT/MODEL or grpc://HOST:PORT/MODEL.
+    'torch' is the PyTorch network that the first bundle was made from, where PyTorch is installed.
     """
     from effnet_edge.bench import bench_models
     from effnet_edge.bench.other_work import told_other_work
@@ -119,6 +128,7 @@ def command(
             concurrency=concurrency,
             seconds=seconds,
             asking=Asking(timeout, form),
+            originals=_originals(models, weights, threads),
             tell=say,
         )
     if settings().json:
@@ -133,6 +143,24 @@ def command(
 
         write_page(timings, report)
         say(f"wrote {report}")
+
+
+def _originals(
+    models: Sequence[str], weights: str | None, threads: int | None
+) -> Mapping[str, Original]:
+    """The PyTorch network, if it is named."""
+    if _TORCH not in models:
+        if weights is not None:
+            raise UsageError(f"--weights {weights} goes with '{_TORCH}' among the models")
+        return {}
+    from effnet_edge.serving.address import is_address
+
+    bundles = [each for each in models if each != _TORCH and not is_address(each)]
+    if not bundles:
+        raise UsageError(f"{_TORCH}: name a bundle, too, which tells what it was made from")
+    from effnet_export.original import open_original
+
+    return {_TORCH: open_original(_TORCH, Path(bundles[0]), weights, threads)}
 
 
 def _files(images: Path) -> Sequence[Path]:

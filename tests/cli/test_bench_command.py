@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from tiny_bundles import CLASSES, LABELS, tiny_model, write_bundle
+from tiny_bundles import CLASSES, LABELS, SIDE, tiny_model, write_bundle
 
-from effnet_edge.bench import bench_models
+from effnet_edge.bench import Original, bench_models
 from effnet_edge.bench.calls import MOST_FILES, FileCalls, NoiseCalls
 from effnet_edge.bench.other_work import ProcessorTime, told_other_work
 from effnet_edge.bundle import OutputSpec
@@ -177,3 +177,37 @@ def test_files_take_turns_whatever_the_bundle_gives(place: Path, kind: str) -> N
         with pytest.raises(UsageError, match="no pictures"):
             FileCalls(runner, [], 1)
     assert MOST_FILES < 600
+
+
+@pytest.mark.usefixtures("place")
+def test_an_original_takes_its_turn_with_the_same_images() -> None:
+    shapes: list[tuple[int, ...]] = []
+    original = Original("mine", "paper", "FP64", lambda pixels: shapes.append(pixels.shape))
+    rows = bench_models(
+        ["c", "mine"],
+        batch=3,
+        runs=2,
+        warmup=1,
+        files=[Path("in/0.png")],
+        originals={"mine": original},
+    )
+    assert [(row.path, row.device, row.execution_precision) for row in rows][1] == (
+        "mine",
+        "paper",
+        "FP64",
+    )
+    assert rows[0].from_files is not None
+    assert rows[1].from_files is None
+    assert shapes == [(3, SIDE, SIDE, 3)] * 3
+    with pytest.raises(UsageError, match="name a bundle of it"):
+        bench_models(["mine"], runs=1, originals={"mine": original})
+    page = render_page(rows)
+    assert page.count("<b>mine</b>") == 1
+
+
+@pytest.mark.usefixtures("place")
+def test_torch_needs_a_bundle_and_weights_need_torch() -> None:
+    with pytest.raises(UsageError, match="name a bundle, too"):
+        bench("torch")
+    with pytest.raises(UsageError, match="goes with 'torch'"):
+        bench("c", "--weights", "mine.pt")

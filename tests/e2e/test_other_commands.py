@@ -265,10 +265,12 @@ def test_list_and_info_describe_the_family(effnet_edge: Run, openvino_fp16: Path
 
 @pytest.mark.sample
 def test_bench_compares_bundles(effnet_edge: Run, openvino_fp16: Path, openvino_fp32: Path) -> None:
-    completed = effnet_edge("bench", openvino_fp16, openvino_fp32, "--runs", "3", "--json")
+    models = (openvino_fp16, openvino_fp32, "torch")
+    completed = effnet_edge("bench", *models, "--runs", "3", "--threads", "1", "--json")
 
     rows = json.loads(completed.stdout)
-    assert [row["path"] for row in rows] == [str(openvino_fp16), str(openvino_fp32)]
+    assert [row["path"] for row in rows] == [str(openvino_fp16), str(openvino_fp32), "torch"]
+    assert rows[2]["device"].startswith("PyTorch ")
     assert rows[0]["timing"]["ratio"] == 1.0
     assert rows[1]["execution_precision"] == "FP32"
 
