@@ -137,8 +137,8 @@ def bench_models(
             for index, model in enumerate(models)
             if files is not None and isinstance(model, EngineRunner)
         }
-        if tell and seconds is None:
-            _tell_if_long(runners, batch, runs + warmup, 1 + bool(whole_ways), tell)
+        if tell:
+            _tell_if_long(runners, batch, runs + warmup, 1 + bool(whole_ways), seconds, tell)
         before = None if addresses else ProcessorTime.now()
         names = [_path(model) for model in models]
         timed = _timed(names, engines, whole_ways, concurrency, runs, warmup, seconds, progress)
@@ -182,6 +182,7 @@ def _tell_if_long(
     batch: int,
     calls: int,
     ways: int,
+    seconds: float | None,
     tell: Callable[[str], None],
 ) -> None:
     """Say what all calls will take, as far as one call of the engine's own size tells it."""
@@ -193,11 +194,15 @@ def _tell_if_long(
         start = time.perf_counter()
         one()
         expected += (time.perf_counter() - start) * batch / size
-    if expected * calls * ways > LONG_SECONDS:
+    least, most = 2 * ways * expected, calls * ways * expected
+    if seconds is not None:
+        most = min(most, max(least, seconds * len(runners) * ways))
+    if most > LONG_SECONDS:
         tell(
-            f"{batch} images take {'each model in turn ' if len(runners) > 1 else ''}about "
-            f"{_told(expected)}, and {calls} times that is about {_told(expected * calls * ways)}: "
-            "fewer --runs, or --seconds, end it sooner"
+            f"{batch} image{'s take' if batch > 1 else ' takes'} "
+            f"{'each model in turn ' if len(runners) > 1 else ''}about "
+            f"{_told(expected)} here, and all calls about {_told(most)}: a smaller --batch, fewer "
+            "--runs, or --seconds, end it sooner"
         )
 
 

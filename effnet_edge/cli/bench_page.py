@@ -153,7 +153,7 @@ def histogram(seconds: Sequence[float], scale: Scale, name: str) -> Markup:
     return chart(parts, _HEIGHT + _AXIS, title)
 
 
-def _round_values(scale: Scale, most: int = 5) -> list[float]:
+def _round_values(scale: Scale, most: int = 6) -> list[float]:
     """Round milliseconds on the scale, `most` of them at most, but one where there is any."""
     decades = range(math.floor(scale.low), math.ceil(scale.high) + 1)
     for factors in ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,)):

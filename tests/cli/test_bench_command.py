@@ -153,14 +153,23 @@ def test_more_images_than_the_engine_takes_are_held_once(monkeypatch: pytest.Mon
 
 @pytest.mark.usefixtures("place")
 def test_long_work_is_told_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("effnet_edge.bench.models.LONG_SECONDS", 0.0)
     lines: list[str] = []
+    bench_models(["c"], runs=2, tell=lines.append)
+    assert lines == []
+    monkeypatch.setattr("effnet_edge.bench.models.LONG_SECONDS", 0.0)
     bench_models(["c", "c"], batch=9, runs=2, warmup=1, tell=lines.append)
     (line,) = lines
     assert line.startswith("9 images take each model in turn about ")
-    assert "and 3 times that is about" in line
-    bench_models(["c"], runs=2, seconds=5, tell=lines.append)
-    assert len(lines) == 1
+    assert "here, and all calls about " in line
+    monkeypatch.setattr("effnet_edge.bench.models.LONG_SECONDS", 50.0)
+    # However long one call takes, it is made.
+    clock = iter([0.0, 40.0, 0.0, 0.001])
+    monkeypatch.setattr("effnet_edge.bench.models.time.perf_counter", lambda: next(clock, 99.0))
+    bench_models(["c"], runs=2, warmup=1, seconds=5, concurrency=1, tell=lines.append)
+    assert lines[1:] == [
+        "1 image takes about 40 s here, and all calls about 80 s: a smaller --batch, fewer --runs, "
+        "or --seconds, end it sooner"
+    ]
 
 
 @pytest.mark.parametrize("kind", ["single-label", "regression", "features"])
