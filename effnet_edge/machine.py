@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import re
 from dataclasses import dataclass
@@ -54,6 +55,13 @@ class Gpu:
     name: str
     compute_capability: str
     cuda: str
+
+
+def usable_cores() -> int:
+    """How many of the machine's cores this process may use, 1 or more."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def processor_name(cpuinfo: Path = _CPUINFO) -> str:

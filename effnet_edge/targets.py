@@ -97,6 +97,7 @@ _ROWS = (
         precisions=("fp32", "int8"),
         refusal="onnxruntime's CPU provider has no FP16 convolutions: use --fp32 or --int8",
         overflows=True,
+        has_streams=True,
     ),
     Target(
         name="litert",

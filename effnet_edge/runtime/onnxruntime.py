@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.graphs.sessions import Session, available_providers
+from effnet_edge.graphs.sessions import CPU, Session, available_providers
+from effnet_edge.machine import usable_cores
 from effnet_edge.runtime.backend import EngineSpec, most_common_precision
 from effnet_edge.runtime.demand.onnx_steps import refuse_greedy_onnx
 from effnet_edge.runtime.interface import Interface, Span, Tensor
@@ -26,11 +27,14 @@ _COMPUTE_OPERATORS = ("Conv", "MatMul", "Gemm")
 
 
 class OnnxRuntimeBackend:
-    """An inference session; ONNX Runtime itself lets many threads run it at once."""
+    """An inference session; ONNX Runtime itself lets many threads run it at once.
+
+    Attributes:
+        parallelism: 1 for latency, as one run uses every thread of the session; for throughput one
+            a core, as each run has a thread to itself, and none waits busily for another.
+    """
 
     takes_device_arrays = False
-    parallelism = 1
-    """One run already uses every thread of the session."""
 
     def __init__(self, spec: EngineSpec) -> None:
         """Load the model; see `load_backend` for the errors."""
@@ -38,6 +42,9 @@ class OnnxRuntimeBackend:
         _refuse_unsupported(spec)
         self._spec = spec
         self._provider = _provider(spec.device, providers)
+        self._threads, self.parallelism = spec.threads, 1
+        if spec.throughput and self._provider == CPU:
+            self._threads, self.parallelism = 1, spec.threads or usable_cores()
         if spec.interface is not None:
             refuse_greedy_onnx(spec.read(spec.model_path), spec.interface, spec.model_path)
         self._session = self._open_session()
@@ -68,7 +75,7 @@ class OnnxRuntimeBackend:
             spec.read(spec.model_path),
             str(spec.model_path),
             provider=self._provider,
-            threads=spec.threads,
+            threads=self._threads,
             profile=profile,
             built_with=spec.built_with,
         )
@@ -94,8 +101,6 @@ class OnnxRuntimeBackend:
 
 
 def _refuse_unsupported(spec: EngineSpec) -> None:
-    if spec.throughput:
-        raise UsageError("ONNX Runtime has no throughput mode: leave it out")
     if spec.precision not in (None, spec.model_precision):
         raise UsageError(
             f"precision {spec.precision!r}: ONNX Runtime runs this model as it was exported "

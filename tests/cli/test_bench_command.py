@@ -76,8 +76,8 @@ def test_options_of_the_engine() -> None:
     ):
         with pytest.raises(UsageError, match=told):
             bench("<b>", *options)
-    with pytest.raises(UsageError, match="no throughput mode"):
-        bench("c", "--throughput")
+    (row,) = json.loads(bench("c", "--throughput", "--threads", "3", "--json").stdout)
+    assert row["concurrency"] == 3
 
 
 def test_a_picture_that_cannot_be_used_is_told_before_any_call(place: Path) -> None:

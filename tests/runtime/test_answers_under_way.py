@@ -118,9 +118,12 @@ def test_a_generator_may_write_over_what_it_gave(run: EngineRunner, tmp_path: Pa
         assert [each[0].index for each in found] == [each[0].index for each in expected]
 
 
+@pytest.mark.parametrize("target", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("throughput", [False, True])
-def test_a_list_of_files_has_the_answers_of_one_at_a_time(tmp_path: Path, throughput: bool) -> None:
-    bundle = write_bundle(tmp_path / "b", "openvino", tiny_model())
+def test_a_list_of_files_has_the_answers_of_one_at_a_time(
+    tmp_path: Path, target: str, throughput: bool
+) -> None:
+    bundle = write_bundle(tmp_path / "b", target, tiny_model())
     files = [tmp_path / f"{seed}.png" for seed in range(40)]
     for seed, file in enumerate(files):
         Image.fromarray(frame(seed)).save(file)

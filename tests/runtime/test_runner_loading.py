@@ -89,8 +89,14 @@ def test_options_that_every_backend_takes(
         assert run.device == "CPU"
 
 
-def test_openvino_in_throughput_mode(bundles: Path) -> None:
-    with EngineRunner.load(bundles / "openvino-one", throughput=True) as run:
+@pytest.mark.parametrize("target", [name for name, row in TARGETS.items() if row.has_streams])
+@pytest.mark.parametrize("threads", [None, 3])
+def test_throughput_mode(bundles: Path, target: str, threads: int | None) -> None:
+    options: dict[str, Any] = {"throughput": True, "threads": threads}
+    with EngineRunner.load(bundles / f"{target}-one", **options) as run:
+        assert run.parallelism >= 1  # OpenVINO has no more streams than cores
+        if target == "onnxruntime" and threads is not None:
+            assert run.parallelism == threads
         futures = [run.submit(pixels(1, seed)) for seed in range(20)]
         for seed, future in enumerate(futures):
             assert_close(future.result(60), expected(1, seed))
@@ -124,8 +130,14 @@ def test_bad_options_are_one_line(
         assert "CPU" in str(caught.value)
 
 
-@pytest.mark.parametrize("target", ["onnxruntime", "litert"])
-@pytest.mark.parametrize("options", [{"throughput": True}, {"precision": "bf16"}])
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [
+        ("litert", {"throughput": True}),
+        ("litert", {"precision": "bf16"}),
+        ("onnxruntime", {"precision": "bf16"}),
+    ],
+)
 def test_what_a_library_cannot_do_is_refused(
     bundles: Path, target: str, options: dict[str, Any]
 ) -> None:
