@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import signal
 import subprocess
 from typing import TYPE_CHECKING
@@ -116,6 +119,23 @@ def test_ctrl_c_keeps_the_answers_in_every_format(
     monkeypatch.chdir(place)
     done = predict("in", "--jsonl", "out.jsonl", "--resume", code=1)
     assert f"{PICTURES - 1} pictures answered, 1 not, 5 of them before" in done.stdout
+
+
+def test_answers_go_into_a_file_while_the_bar_is_on_a_terminal(place: Path) -> None:
+    main, terminal = pty.openpty()
+    with (place / "out.txt").open("wb") as out:
+        command = [EFFNET_EDGE, "predict", "b", "in", "--top", "1"]
+        process = subprocess.Popen(command, cwd=place, stdout=out, stderr=terminal)
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # of a terminal that nobody has open any more
+            while part := os.read(main, 4096):
+                shown += part
+        os.close(main)
+        assert process.wait(60) == 1
+    assert len(names((place / "out.txt").read_text())) == PICTURES - 1
+    assert b"classifying" in shown
+    assert b"in/0001.png" not in shown
 
 
 @pytest.mark.slow
