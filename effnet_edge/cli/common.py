@@ -175,11 +175,7 @@ def progress_bar(label: str) -> Iterator[Steps]:
         return
     hidden = settings().quiet
     columns = (_description(), BarColumn(), MofNCompleteColumn(), TimeLeft())
-    # What is printed meanwhile must not go to the bar's console, if it is for a file or a pipe.
-    redirect = sys.stdout is not None and sys.stdout.isatty()
-    with Progress(
-        *columns, console=errors, disable=hidden, transient=True, redirect_stdout=redirect
-    ) as progress:
+    with Progress(*columns, console=errors, disable=hidden, transient=True) as progress:
         task = progress.add_task(label, total=None)
 
         def update(done: int, total: int) -> None:
