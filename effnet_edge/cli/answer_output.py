@@ -7,8 +7,6 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from effnet_edge.cli.common import (
     UntilInterrupted,
     complain,
@@ -55,7 +53,7 @@ def show(named: Answered, *, best_only: bool) -> Outcome:
                 _count_error(outcome, answer, named)
             else:
                 outcome.answered += 1
-                click.echo(_lines_of(name, answer))
+                _print(_lines_of(name, answer))
             progress(done, named.total)
         for video in named.videos:
             _show_frames(named, video, outcome, best_only=best_only)
@@ -122,6 +120,11 @@ def _progress_beside_answers() -> AbstractContextManager[Steps]:
     return progress_bar("classifying")
 
 
+def _print(lines: str) -> None:
+    """On standard output at once, in its own encoding, also while a bar has taken its place."""
+    print(lines, file=getattr(sys.stdout, "rich_proxied_file", sys.stdout), flush=True)
+
+
 def _show_frames(named: Answered, video: Video, outcome: Outcome, *, best_only: bool) -> None:
     """Print a line for each frame of a video as it is answered."""
     before = Outcome(outcome.answered, outcome.failed)
@@ -133,7 +136,7 @@ def _show_frames(named: Answered, video: Video, outcome: Outcome, *, best_only: 
         outcome.answered += 1
         told = [f"{_told(each)} {plain(each.label)}" for each in answer]
         line = ", ".join(told[:1] if single else told) or "no class reaches the threshold"
-        click.echo(f"{plain(name)}  {line}")
+        _print(f"{plain(name)}  {line}")
     failed = outcome.failed - before.failed
     say(
         f"{video}: {outcome.answered - before.answered} frames answered"
