@@ -46,16 +46,18 @@ class OfBundle(Model):
 
 
 class OfOpenVino(Model):
-    """An IR that takes normalized floats, as NNCF leaves it."""
+    """An IR that takes normalized floats, or pixels."""
 
     def open(self, file: str, threads: int) -> None:
         import openvino
 
         config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-        self.request = openvino.Core().compile_model(file, "CPU", config).create_infer_request()
+        compiled = openvino.Core().compile_model(file, "CPU", config)
+        self.takes_pixels = compiled.input(0).element_type == openvino.Type.u8
+        self.request = compiled.create_infer_request()
 
     def call(self, index: int) -> Call:
-        values = self.values[index][None]
+        values = (self.pixels if self.takes_pixels else self.values)[index][None]
         return lambda: self.request.infer({0: values}, share_inputs=True)[0]
 
 
