@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import track
 
+from effnet_calibration.activation_fitting import SHARE
 from effnet_calibration.calibrate import Observed, observe, quantize
 from effnet_calibration.quantized import simulate
 from effnet_calibration.schemes import SCHEMES
@@ -47,7 +48,7 @@ STEPS = {
     "default, last projection in 16 bit: OpenVINO's": replace(ALL, keep_last_projection=True),
     "default, without depthwise equalization": replace(ALL, equalize_depthwise=False),
     "default, without projection equalization": replace(ALL, equalize_projection=False),
-    "default, with fitted hard-swishes": replace(ALL, fit_activations=True),
+    "default, with fitted hard-swishes": replace(ALL, fitted_share=SHARE),
     "default, with equalized residual streams": replace(ALL, equalize_stream=True),
 }
 

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from tiny_bundles import manifest
 
 from effnet_edge.bundle import FileRecord, Manifest
-from effnet_edge.cli.export import STAGES
 from effnet_edge.cli.main import cli
+from effnet_edge.cli.stages import STAGES
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.targets import DEFAULT_TARGET, TARGETS, built_on_device
 from effnet_export.targets import WRITING, target_for

@@ -105,9 +105,9 @@ def replace_activation(
 
 
 def _decide(work: Work, quantization: Quantization) -> Quantization:
-    if not work.settings.fit_activations:
+    if not work.settings.fitted_share:
         return quantization
-    layers = sites(work.network, work.path)
+    layers = sites(work.network, work.path, work.settings.fitted_share)
     numbers = fit_activations(work.network, work.path, layers, work.exact.batches, work.progress)
     return quantization.changing(ACTIVATIONS, numbers)
 

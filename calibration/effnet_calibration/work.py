@@ -29,8 +29,9 @@ class Settings:
             lose; a stream that a depthwise convolution reads is equalized with
             `equalize_depthwise`.
         correct_biases: see `bias_correction`.
-        fit_activations: replace SiLUs by hard-swishes, see `activation_fitting`. Off, as it is no
-            part of the rounding: it trades some of the answer for time.
+        fitted_share: of all values that pass a SiLU on the main path, 0..1, how many shall pass a
+            hard-swish instead, see `activation_fitting`. 0, as it is no part of the rounding: it
+            trades some of the answer for time.
         keep_last_projection: see `last_projection`. Off, as it is for targets that gain by it.
         correct_gain: divide the logits by the share of their spread that quantization left.
     """
@@ -40,7 +41,7 @@ class Settings:
     equalize_stream: bool = False
     correct_biases: bool = True
     correct_gain: bool = True
-    fit_activations: bool = False
+    fitted_share: float = 0.0
     keep_last_projection: bool = False
 
 

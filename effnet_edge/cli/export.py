@@ -21,15 +21,18 @@ from effnet_edge.cli.common import (
     stage_display,
 )
 from effnet_edge.cli.destinations import check_bundle
-from effnet_edge.cli.engine_options import BatchType, capabilities
+from effnet_edge.cli.engine_options import capabilities
 from effnet_edge.cli.network_options import (
     NetworkOf,
+    batch_option,
     calibration_options,
+    labels_option,
     network_options,
     precision_options,
     target_option,
 )
 from effnet_edge.cli.signatures import signing_key_of, signing_option
+from effnet_edge.cli.stages import STAGES
 from effnet_edge.cli.variant_names import VariantName
 from effnet_edge.machine import OPENVINO_INT8_ON_ARM
 from effnet_edge.outputs import told_outputs
@@ -52,12 +55,7 @@ if TYPE_CHECKING:
 @target_option
 @network_options
 @precision_options
-@click.option(
-    "--labels",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Names of the classes or values, one a line or a JSON list. [default: ImageNet's for 1000 "
-    "classes]",
-)
+@labels_option
 @click.option(
     "--input",
     "input_kind",
@@ -66,13 +64,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Pixels with the normalization inside the model, or normalized tensors.",
 )
-@click.option(
-    "--batch",
-    type=BatchType(),
-    default="1",
-    show_default=True,
-    help="Images a call: a fixed number, or a range such as 1:8:32.",
-)
+@batch_option
 @calibration_options
 @click.option(
     "--max-drop",
@@ -196,24 +188,6 @@ def command(
             request, lambda stage: display.stage(STAGES[stage]), display.progress, key
         )
     _report(result, key)
-
-
-STAGES = {
-    "load": "loading the network",
-    "original": "comparing with the original",
-    "calibrate": "calibrating",
-    "quantize": "writing INT8 and comparing with PyTorch",
-    "export": "exporting to ONNX and comparing with PyTorch",
-    "simplify": "simplifying and comparing with PyTorch",
-    "type": "typing the graph and comparing with PyTorch",
-    **{
-        row.name: f"writing for {row.title}"
-        + ("" if row.built_on_device else " and comparing with PyTorch")
-        for row in TARGETS.values()
-    },
-    "build": "building the engine",
-    "latency": "timing against the model without the budget",
-}
 
 
 def _modules() -> tuple[ModuleType, ModuleType]:

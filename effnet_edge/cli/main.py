@@ -25,6 +25,7 @@ from effnet_edge.cli import (
     predict,
     sensitivity,
     sign,
+    tune,
     verify,
 )
 from effnet_edge.cli.common import INTERRUPTED, Settings, common_options, complain
@@ -71,6 +72,7 @@ def cli() -> None:
 
 for module in (
     export,
+    tune,
     build,
     predict,
     parity,

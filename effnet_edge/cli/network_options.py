@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from effnet_edge.cli.engine_options import ChannelValues, Resolution
+from effnet_edge.cli.engine_options import BatchType, ChannelValues, Resolution
 from effnet_edge.pictures.fitting import FITS
 from effnet_edge.targets import DEFAULT_TARGET, TARGETS
 
@@ -111,9 +111,34 @@ _CALIBRATION_SIZE = click.option(
 )
 
 
+_LABELS = click.option(
+    "--labels",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Names of the classes or values, one a line or a JSON list. [default: ImageNet's for 1000 "
+    "classes]",
+)
+_BATCH = click.option(
+    "--batch",
+    type=BatchType(),
+    default="1",
+    show_default=True,
+    help="Images a call: a fixed number, or a range such as 1:8:32.",
+)
+
+
 def target_option(command: Command) -> Command:
     """Add --target."""
     return _TARGET(command)
+
+
+def labels_option(command: Command) -> Command:
+    """Add --labels."""
+    return _LABELS(command)
+
+
+def batch_option(command: Command) -> Command:
+    """Add --batch."""
+    return _BATCH(command)
 
 
 def network_options(command: Callable[..., object]) -> Callable[..., object]:

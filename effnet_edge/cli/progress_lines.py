@@ -44,10 +44,11 @@ class ProgressLines:
             return
         timed = done - self._first
         left = (now - self._started) * (total - done) / timed if timed else 0.0
-        self._tell(f"{part}: {done} of {total}{_told_left(left)}")
+        self._tell(f"{part}: {done} of {total}{told_left(left)}")
 
 
-def _told_left(seconds: float) -> str:
+def told_left(seconds: float) -> str:
+    """The time left behind a comma, for the end of a line; nothing below a second."""
     if seconds < 1:
         return ""
     if seconds < 90:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from effnet_calibration.calibrate import observe, tabulate
 from effnet_calibration.table import CalibrationTable
 from effnet_calibration.threads import same_threads
-from effnet_calibration.work import Settings
 from effnet_edge.errors import UsageError
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.pictures.sets import ImageSet
@@ -20,11 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from effnet_calibration.calibrate import Observed
+    from effnet_calibration.schemes import QuantizationScheme
+    from effnet_calibration.work import Settings
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
     from effnet_edge.progress import Progress
-    from effnet_export.targets import ExportTarget
 
 
 def is_table(path: Path) -> bool:
@@ -88,20 +88,37 @@ class Calibrated:
     observed: Observed | None = None
 
 
+class SharedCalibration:
+    """Tables of one network, all of them from one pass over the pictures; each is made once."""
+
+    def __init__(self, observed: Observed) -> None:
+        self.observed = observed
+        self._tables: dict[tuple[QuantizationScheme, Settings], CalibrationTable] = {}
+
+    def table(
+        self, scheme: QuantizationScheme, settings: Settings, progress: Progress = no_progress
+    ) -> CalibrationTable:
+        """The table for one scheme."""
+        key = scheme, settings
+        if key not in self._tables:
+            self._tables[key] = tabulate(self.observed, (scheme,), settings, progress)
+        return self._tables[key]
+
+
 def calibrated(
     folded: EfficientNet,
     named: Path | Pictures,
     preprocessing: Preprocessing,
-    target: ExportTarget,
+    scheme: QuantizationScheme,
+    settings: Settings,
     progress: Progress = no_progress,
-    *,
-    fast_activations: bool = False,
+    shared: SharedCalibration | None = None,
 ) -> Calibrated:
     """The table in a file, checked to be the network's, or one made on pictures.
 
     Args:
-        target: whose scheme a table made on pictures is for.
-        fast_activations: of one made on pictures; see `effnet_calibration.activation_fitting`.
+        scheme, settings: of one made on pictures.
+        shared: what was observed on these pictures already.
 
     Raises:
         UsageError: the network has no SiLU that could be replaced.
@@ -111,15 +128,12 @@ def calibrated(
         table = CalibrationTable.load(named)
         table.check_model(folded)
         return Calibrated(table)
-    if fast_activations and folded.activation != "silu":
+    if settings.fitted_share and folded.activation != "silu":
         raise UsageError(
             f"--fast-activations: {folded.variant.name} has {folded.activation} activations, and "
             "no SiLU to replace: leave it out"
         )
-    settings = Settings(
-        fit_activations=fast_activations, keep_last_projection=target.keeps_last_projection
-    )
     with same_threads():
-        observed = observe(folded, named, preprocessing, progress)
-        table = tabulate(observed, (target.scheme,), settings, progress)
-    return Calibrated(table, observed)
+        shared = shared or SharedCalibration(observe(folded, named, preprocessing, progress))
+        table = shared.table(scheme, settings, progress)
+    return Calibrated(table, shared.observed)

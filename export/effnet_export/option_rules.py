@@ -20,6 +20,7 @@ TABLE_SUFFIX = ".json"
 _PRECISIONS = ("--fp32", "--fp16", "--int8")
 _BUDGETS = ("--max-drop", "--max-kl", "--max-nrmse")
 _KINDS = ("--multi-label", "--regression", "--features")
+_OF_NETWORKS = ("export", "parity", "sensitivity", "tune")
 _NETWORK = (
     "--variant",
     "--num-classes",
@@ -36,7 +37,7 @@ class Asked:
     """What a person asked a command for.
 
     Attributes:
-        command: "export", "parity" or "sensitivity".
+        command: "export", "parity", "sensitivity" or "tune".
         given: the options that were given, by their long name, with their values.
         has_bundle: whether one of the models is a bundle, which tells its own network.
         served: whether the reference, or all models besides, are behind servers.
@@ -61,7 +62,7 @@ class Asked:
     @property
     def int8(self) -> bool:
         """Whether there is something that is quantized."""
-        return self.command == "sensitivity" or self.precision == "int8"
+        return self.command in {"sensitivity", "tune"} or self.precision == "int8"
 
     @property
     def table(self) -> bool:
@@ -110,21 +111,21 @@ RULES = (
         ("--multi-label", "--features"),
         lambda _: True,
         "{given}: a network without classifier has no labels",
-        ("export", "parity", "sensitivity"),
+        _OF_NETWORKS,
         least=2,
     ),
     Rule(
         _KINDS,
         lambda _: True,
         "{given} each tell another kind of output: give one of them",
-        ("export", "parity", "sensitivity"),
+        _OF_NETWORKS,
         least=2,
     ),
     Rule(
         ("--num-classes",),
         lambda asked: str(asked.given["--num-classes"]) == "1" and not asked.tells_kind,
         f"{{given}} 1: {ONE_OUTPUT}",
-        ("export", "parity", "sensitivity"),
+        _OF_NETWORKS,
     ),
     Rule(
         ("--images", "--labels"),
@@ -137,13 +138,13 @@ RULES = (
         ("--labels",),
         lambda asked: "--features" in asked.given,
         "{given} does not go with --features: features are no classes",
-        ("export", "parity"),
+        ("export", "parity", "tune"),
     ),
     Rule(
         ("--num-classes",),
         lambda asked: "--features" in asked.given,
         "{given} does not go with --features, which leaves the classifier out",
-        ("export", "parity", "sensitivity"),
+        _OF_NETWORKS,
     ),
     Rule(
         ("--layers", "--bisect"),
@@ -176,21 +177,25 @@ RULES = (
         _BUDGETS,
         lambda asked: "--features" in asked.given,
         "{given} goes with classes or values, and --features leaves none: leave it out",
+        ("export", "tune"),
     ),
     Rule(
         ("--max-drop", "--max-kl"),
         lambda asked: "--regression" in asked.given,
         "{given} goes with classes, which a regression has none of: use --max-nrmse",
+        ("export", "tune"),
     ),
     Rule(
         ("--max-nrmse",),
         lambda asked: "--regression" not in asked.given,
         "{given} goes with --regression: use --max-kl, or with labelled pictures --max-drop",
+        ("export", "tune"),
     ),
     Rule(
         ("--max-drop",),
         lambda asked: "--multi-label" in asked.given,
         "{given} goes with one class a picture: use --max-kl",
+        ("export", "tune"),
     ),
     Rule(
         _BUDGETS,
@@ -235,6 +240,19 @@ RULES = (
         ("--compute-capability",),
         lambda asked: not asked.target.builds_ahead,
         "{given} goes with --target tensorrt-rtx: {target} is not compiled ahead for a GPU",
+    ),
+    Rule(
+        ("--target",),
+        lambda asked: asked.target.built_on_device,
+        "{given} {target}: only the device that builds the engine can tell its time: export what "
+        "may do, then compare there with `effnet-edge build` and `effnet-edge bench`",
+        ("tune",),
+    ),
+    Rule(
+        ("--calibration",),
+        lambda asked: asked.table,
+        "{given} {calibration}: every candidate has a table of its own: give pictures",
+        ("tune",),
     ),
     Rule(
         (*_NETWORK, "--calibration", "--calibration-size", "--target"),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from effnet_export.request import ExportRequest
 
 GATE_PICTURES = 16
+MOST_HELD_OUT = 200
 ENOUGH_TO_HOLD_OUT = 3 * GATE_PICTURES
 """Of fewer pictures, all are needed to calibrate on."""
 
@@ -31,13 +32,19 @@ class ExportPictures:
     Args:
         labels: of the network's classes, to label the pictures with.
         channels: of the network's input.
+        held_out_share: of one's own pictures, 0..1; nothing is calibrated on so many of them, up to
+            `MOST_HELD_OUT`, but on as many as the gates need in any case.
 
     Raises:
         UsageError: there are none where the request says, or a budget cannot be measured on them.
     """
 
     def __init__(
-        self, request: ExportRequest, labels: Sequence[Label] | None, channels: int
+        self,
+        request: ExportRequest,
+        labels: Sequence[Label] | None,
+        channels: int,
+        held_out_share: float = 0.0,
     ) -> None:
         self._size = request.calibration_size
         self._channels = channels
@@ -47,12 +54,13 @@ class ExportPictures:
             classes = class_indices(labels or ()) if one_class else None
             self._own = all_pictures(request.calibration, classes, channels)
             if len(self._own) >= ENOUGH_TO_HOLD_OUT:
-                self._held_out, self._own = self._own.hold_out(GATE_PICTURES)
+                wanted = min(round(held_out_share * len(self._own)), MOST_HELD_OUT)
+                self._held_out, self._own = self._own.hold_out(max(wanted, GATE_PICTURES))
         self.calibrated_on: CalibratedOn | None = None
         if request.chosen_precision == "int8":
             self.calibrated_on = request.table or self._to_calibrate_on()
         if request.max_drop is not None:
-            _check_labelled(self.calibrated_on)
+            check_labelled(self.calibrated_on)
 
     def for_typing(self) -> ImageSet | EmbeddedPhotos:
         """Those of the calibration, whatever the precision; a table has none."""
@@ -66,10 +74,14 @@ class ExportPictures:
         Where no embedded photo has the channels, they are the user's own however few these are.
         """
         if self._held_out is not None:
-            return self._held_out
+            return self._held_out.subset(GATE_PICTURES)
         if self._channels not in {1, 3} and self._own is not None:
             return self._own.subset(GATE_PICTURES)
         return EmbeddedPhotos(GATE_PICTURES, channels=self._channels)
+
+    def held_out(self) -> ImageSet | EmbeddedPhotos:
+        """All that nothing is calibrated on, the pictures of the gates among them."""
+        return self.for_gates() if self._held_out is None else self._held_out
 
     def _to_calibrate_on(self) -> ImageSet | EmbeddedPhotos:
         if self._own is not None:
@@ -77,7 +89,8 @@ class ExportPictures:
         return pictures_to_calibrate_on(None, self._size, None, self._channels)
 
 
-def _check_labelled(pictures: CalibratedOn | None) -> None:
+def check_labelled(pictures: CalibratedOn | None) -> None:
+    """Raise UsageError for pictures of which the top-1 drop cannot be told; a table has none."""
     if isinstance(pictures, (ImageSet, EmbeddedPhotos)) and pictures.labels is None:
         raise UsageError(
             f"--max-drop needs the class of every picture, which {pictures.source} does not "

@@ -18,8 +18,6 @@ from effnet_edge.bundle import Bundle, BundleWriter
 from effnet_edge.bundle.writing import file_records
 from effnet_edge.errors import BackendError, GateError
 from effnet_edge.machine import INT8_OVERFLOWS, int8_overflows
-from effnet_edge.model.folding import fold_batch_norm
-from effnet_edge.model.source import Source, load_source
 from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, graph_sizes, sizes_to_check
 from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.parity.models.torch import TorchClassifier
@@ -34,8 +32,8 @@ from effnet_export.calibration import calibrated
 from effnet_export.drafting import CALIBRATION_FILE, draft_manifest
 from effnet_export.fp16 import type_fp16
 from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate, advice_for_int8
+from effnet_export.loading import Loaded, load
 from effnet_export.onnx_graph import export_onnx
-from effnet_export.pictures import CalibratedOn, ExportPictures
 from effnet_export.qdq import quantize_graph, without_pairs
 from effnet_export.sbom import write_sbom
 from effnet_export.simplify import simplify
@@ -52,12 +50,12 @@ if TYPE_CHECKING:
     from effnet_edge.bench import ModelTiming
     from effnet_edge.bundle import BatchRange, Manifest, StageParity
     from effnet_edge.bundle.signing import SigningKey
-    from effnet_edge.labels import Label
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.pictures.protocol import Pictures
     from effnet_edge.progress import Progress
     from effnet_export.gate import Inside
+    from effnet_export.pictures import CalibratedOn
     from effnet_export.request import ExportRequest
     from effnet_export.targets import ExportTarget
 
@@ -89,6 +87,7 @@ def export_bundle(
     on_stage: OnStage = lambda _: None,
     on_progress: Progress = no_progress,
     key: SigningKey | None = None,
+    loaded: Loaded | None = None,
 ) -> ExportResult:
     """Export, verify and write a bundle; nothing appears under its name unless all gates pass.
 
@@ -96,6 +95,7 @@ def export_bundle(
         on_stage: called with the name of each stage as it begins.
         on_progress: called while the calibration runs.
         key: signs the bundle.
+        loaded: the request's network and pictures, where several exports share them.
 
     Raises:
         UsageError: the request cannot be carried out as given.
@@ -107,7 +107,9 @@ def export_bundle(
     clock = StageClock(on_stage)
     output = request.directory
     with same_threads(), BundleWriter(output) as writer:
-        loaded = _load(request, clock, on_progress)
+        if loaded is None:
+            with clock.stage("load"):
+                loaded = load(request, on_progress)
         run = _ExportRun(request, loaded, writer.staging, clock, on_progress)
         draft = run.write_model(Path(f"{output}.timing-cache"))
         if loaded.labels is not None:
@@ -116,24 +118,6 @@ def export_bundle(
         bundle = writer.commit(draft, loaded.labels, key)
     latency = run.latency(bundle)
     return ExportResult(bundle, clock.seconds, run.mixed, latency)
-
-
-@dataclass(frozen=True)
-class _Loaded:
-    """What an export starts from."""
-
-    source: Source
-    folded: EfficientNet
-    labels: list[Label] | None
-    pictures: ExportPictures
-
-
-def _load(request: ExportRequest, clock: StageClock, on_progress: Progress) -> _Loaded:
-    with clock.stage("load"):
-        source = load_source(request.network, on_progress)
-        labels = request.read_labels(source.network.output_size)
-        pictures = ExportPictures(request, labels, source.preprocessing.channels)
-        return _Loaded(source, fold_batch_norm(source.network), labels, pictures)
 
 
 @dataclass(frozen=True)
@@ -150,7 +134,7 @@ class _ExportRun:
     def __init__(
         self,
         request: ExportRequest,
-        loaded: _Loaded,
+        loaded: Loaded,
         staging: Path,
         clock: StageClock,
         on_progress: Progress,
@@ -200,7 +184,7 @@ class _ExportRun:
 
     def _make_graph(self, gate: ParityGate) -> onnx.ModelProto:
         folded, calibrated_on = self._loaded.folded, self._loaded.pictures.calibrated_on
-        if calibrated_on is None:
+        if self._precision != "int8" or calibrated_on is None:
             return self._simplified(self._exported(folded, gate), gate)
         quantized = self._calibrated(calibrated_on)
         equalized = TorchClassifier(quantized.network, self._preprocessing, "equalized torch")
@@ -245,16 +229,17 @@ class _ExportRun:
 
     def _table_within_budget(self, named: CalibratedOn) -> CalibrationTable:
         folded, preprocessing, told = self._loaded.folded, self._preprocessing, self._on_progress
-        target, budget, fast = self._target, self._request.budget, self._request.fast_activations
-        found = calibrated(folded, named, preprocessing, target, told, fast_activations=fast)
+        scheme, settings, budget = self._target.scheme, self._request.settings, self._request.budget
+        shared = self._loaded.calibration
+        found = calibrated(folded, named, preprocessing, scheme, settings, told, shared)
         if budget is None or isinstance(named, Path) or found.observed is None:
             return found.table
-        scheme, exact = target.scheme.name, found.observed.exact
-        quantization = found.table.quantization(scheme)
+        exact = found.observed.exact
+        quantization = found.table.quantization(scheme.name)
         self.mixed = mixed_within_budget(
             folded, quantization, named, preprocessing, budget, told, exact
         )
-        return replace(found.table, quantizations={scheme: self.mixed.best.quantization})
+        return replace(found.table, quantizations={scheme.name: self.mixed.best.quantization})
 
     def _with_pairs(
         self, graph: onnx.ModelProto, quantized: QuantizedNetwork, gate: ParityGate

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from effnet_calibration.activation_fitting import SHARE
 from effnet_calibration.image_sets import DEFAULT_IMAGES
 from effnet_edge.bundle import BatchRange, utc_now
 from effnet_edge.labels import Label, default_labels, read_labels
@@ -19,6 +20,7 @@ from effnet_export.targets import target_for
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from effnet_calibration.work import Settings
     from effnet_edge.model.request import NetworkRequest
     from effnet_export.deployed import InputKind
     from effnet_export.targets import ExportTarget
@@ -40,6 +42,8 @@ class ExportRequest:
         max_nrmse: the same for the error of a regression, as a share of the spread of its values.
         fast_activations: for INT8: let fitted hard-swishes take the place of the SiLUs of the
             largest feature maps, which costs some of the answer's faithfulness.
+        fast_share: so many of all values that pass a SiLU then pass a hard-swish, 0..1.
+        all_in_8_bit: for INT8: do not keep the last projection in 16 bit where the target does.
         require_engine: fail where the engine can only be built on the device.
         weight_bits: of INT8 weights, 8, or 7 for x86 processors without VNNI, on which large sums
             of INT8 products overflow; what this machine needs if None.
@@ -64,6 +68,8 @@ class ExportRequest:
     max_kl: float | None = None
     max_nrmse: float | None = None
     fast_activations: bool = False
+    fast_share: float = SHARE
+    all_in_8_bit: bool = False
     require_engine: bool = False
     weight_bits: int | None = None
     compute_capabilities: tuple[str, ...] = ()
@@ -86,6 +92,16 @@ class ExportRequest:
     def chosen_precision(self) -> str:
         """The target's default where none was asked for."""
         return self.chosen_target.precision(self.precision)
+
+    @property
+    def settings(self) -> Settings:
+        """How an INT8 model is calibrated."""
+        own = self.chosen_target.settings
+        return replace(
+            own,
+            fitted_share=self.fast_share if self.fast_activations else 0.0,
+            keep_last_projection=own.keep_last_projection and not self.all_in_8_bit,
+        )
 
     @property
     def directory(self) -> Path:

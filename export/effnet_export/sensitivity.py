@@ -198,7 +198,9 @@ def _calibrated(request: SensitivityRequest, on_progress: Progress) -> _Subject:
         named = pictures_to_calibrate_on(
             request.calibration, request.calibration_size, None, source.preprocessing.channels
         )
-    found = calibrated(folded, named, source.preprocessing, target, on_progress)
+    found = calibrated(
+        folded, named, source.preprocessing, target.scheme, target.settings, on_progress
+    )
     return _Subject(folded, source.preprocessing, found.table, target.scheme.name)
 
 

@@ -16,6 +16,7 @@ from effnet_calibration.schemes import (
     SYMMETRIC_INT8_DENSE,
     QuantizationScheme,
 )
+from effnet_calibration.work import Settings
 from effnet_edge.bundle import BatchRange
 from effnet_edge.machine import int8_overflows
 from effnet_edge.parity import EXACT_GATES, Gate
@@ -65,6 +66,11 @@ class ExportTarget:
     def name(self) -> str:
         """What `--target` calls it."""
         return self.row.name
+
+    @property
+    def settings(self) -> Settings:
+        """How its INT8 models are calibrated."""
+        return Settings(keep_last_projection=self.keeps_last_projection)
 
     @property
     def built_on_device(self) -> bool:

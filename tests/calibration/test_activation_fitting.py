@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_networks import PREPROCESSING, Smooth, normalized, random_network
 from torch.nn import functional
 
-from effnet_calibration.activation_fitting import sites
+from effnet_calibration.activation_fitting import SHARE, sites
 from effnet_calibration.calibrate import calibrate, observe, quantize
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.fitted_activation import FittedActivation, HardSwishFit
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # Of a, b, c and d.
 BOUNDS = ([1e-3, 0.125, -np.inf, -np.inf], [np.inf, 8, np.inf, np.inf])
-FITTED = Settings(fit_activations=True)
+FITTED = Settings(fitted_share=SHARE)
 
 pytestmark = pytest.mark.filterwarnings("ignore::effnet_calibration.errors.CalibrationWarning")
 

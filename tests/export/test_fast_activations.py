@@ -8,7 +8,9 @@ import openvino
 import pytest
 
 from effnet_calibration.quantization import ACTIVATIONS
+from effnet_calibration.schemes import ASYMMETRIC_UINT8
 from effnet_calibration.table import CalibrationTable
+from effnet_calibration.work import Settings
 from effnet_edge.errors import UsageError
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import EfficientNet
@@ -19,7 +21,6 @@ from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_export.calibration import calibrated
 from effnet_export.pipeline import export_bundle
 from effnet_export.request import ExportRequest
-from effnet_export.targets import target_for
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,8 +41,8 @@ def test_a_network_without_silu_is_refused_before_it_is_calibrated() -> None:
             lite,
             EmbeddedPhotos(8),
             variant_preprocessing(VARIANTS["lite0"], 64),
-            target_for("openvino"),
-            fast_activations=True,
+            ASYMMETRIC_UINT8,
+            Settings(fitted_share=0.9),
         )
 
 

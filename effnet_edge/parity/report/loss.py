@@ -10,6 +10,8 @@ from effnet_edge import nonfinite
 from effnet_edge.parity.measures.table import INTERVALS, limited_measure
 
 if TYPE_CHECKING:
+    from effnet_edge.outputs import OutputKind
+    from effnet_edge.parity.measures.result import ParityResult
     from effnet_edge.parity.measures.table import Measure
     from effnet_edge.parity.report.document import Document
 
@@ -79,6 +81,20 @@ _ERROR = LossKind(
     "How strong the error in the features is, next to the features themselves (10 % is an SQNR of "
     "20 dB).",
 )
+_KL = LossKind(
+    "max_kl",
+    "KL divergence",
+    "nats",
+    "How far the model's probabilities are from the original's, in the mean of all pictures; 0 is "
+    "the same.",
+)
+_KL_PER_LABEL = LossKind(
+    "max_kl",
+    "KL divergence per label",
+    "nats",
+    "How far the model's probability of each label is from the original's, in the mean of all "
+    "labels and pictures; 0 is the same.",
+)
 _SPREAD = LossKind(
     "max_nrmse",
     "error of the spread",
@@ -120,6 +136,27 @@ def loss_of(document: Document, candidate: Document) -> Loss:
     if kind is _ERROR:
         return Loss(error_percent(value), None, None if limit is None else error_percent(limit))
     return Loss(100 * (1 - value), None, None if limit is None else 100 * (1 - limit))
+
+
+def divergence_kind(output: OutputKind) -> LossKind:
+    """What tells small losses of a kind of output apart, on few pictures and without labels."""
+    kinds = {"regression": _SPREAD, "features": _ERROR, "multi-label": _KL_PER_LABEL}
+    return kinds.get(output, _KL)
+
+
+def divergence(result: ParityResult) -> float:
+    """The number of one candidate, by `divergence_kind`; NaN where it gave NaN."""
+    kind = divergence_kind(result.output)
+    measure = limited_measure(kind.limit, result.output)
+    value = None if measure is None else result.value(measure.key)
+    return math.nan if value is None else in_unit(kind, value)
+
+
+def in_unit(kind: LossKind, stored: float) -> float:
+    """A value or a limit of a `divergence_kind`, in the unit that it is told in."""
+    if kind is _ERROR:
+        return error_percent(stored)
+    return 100 * stored if kind is _SPREAD else stored
 
 
 def error_percent(sqnr_db: float) -> float:

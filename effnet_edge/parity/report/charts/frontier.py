@@ -43,6 +43,14 @@ class Point:
     loss: Loss
 
 
+@dataclass(frozen=True)
+class Allowed:
+    """The most that is allowed of each, in the units of the points; None where nothing was said."""
+
+    time: float | None = None
+    loss: float | None = None
+
+
 def on_frontier(points: Sequence[Point]) -> list[Point]:
     """Those than which no other is both faster and less lossy, the fastest first.
 
@@ -55,8 +63,15 @@ def on_frontier(points: Sequence[Point]) -> list[Point]:
     return best
 
 
-def frontier(points: Sequence[Point], kind: LossKind, baseline: str) -> Markup | None:
-    """The axis of the loss, and beside it the points with their names; None for fewer than two."""
+def frontier(
+    points: Sequence[Point], kind: LossKind, baseline: str, allowed: Allowed | None = None
+) -> Markup | None:
+    """The axis of the loss, and beside it the points with their names; None for fewer than two.
+
+    Args:
+        baseline: what the times are multiples of.
+        allowed: limits, drawn as lines where they are among the points.
+    """
     points = [
         each for each in points if math.isfinite(each.time) and math.isfinite(each.loss.value)
     ]
@@ -68,6 +83,7 @@ def frontier(points: Sequence[Point], kind: LossKind, baseline: str) -> Markup |
     down = Scale.around([0.0, *(end for each in points for end in each.loss.ends)])
     best = on_frontier(points)
     parts = [*_grid(across, down, plot), _line(best, across, down, plot)]
+    parts += _limits(allowed, across, down, plot) if allowed else []
     for each in points:
         if each.loss.interval:
             x = percent(across.at(each.time))
@@ -85,7 +101,7 @@ def frontier(points: Sequence[Point], kind: LossKind, baseline: str) -> Markup |
     ]
     title = f"{kind.title} against time per picture: " + "; ".join(
         f"{each.name} takes {each.time:.2f} of {baseline}'s time and loses "
-        f"{each.loss.value:.2f} {kind.unit}"
+        f"{each.loss.value:.3g} {kind.unit}"
         for each in points
     )
     full = plot + _AXIS
@@ -103,6 +119,17 @@ def _grid(across: Scale, down: Scale, plot: float) -> list[Markup]:
         at = percent(across.at(tick))
         parts.append(element("line", x1=at, x2=at, y1=0, y2=plot, classes="grid"))
         parts.append(text(across.at(tick), plot + LINE, f"{told(tick)} ×", "tick"))
+    return parts
+
+
+def _limits(allowed: Allowed, across: Scale, down: Scale, plot: float) -> list[Markup]:
+    parts = []
+    if allowed.time is not None and across.low < allowed.time < across.high:
+        at = percent(across.at(allowed.time))
+        parts.append(element("line", x1=at, x2=at, y1=0, y2=plot, classes="limit"))
+    if allowed.loss is not None and down.low < allowed.loss < down.high:
+        y = f"{down.down(allowed.loss, plot):g}"
+        parts.append(element("line", x1="0%", x2="100%", y1=y, y2=y, classes="limit"))
     return parts
 
 

@@ -1,0 +1,249 @@
+"""`effnet-edge tune`: the fastest export within a loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from effnet_edge.cli.checked import CheckedCommand
+from effnet_edge.cli.common import (
+    calibration_warnings,
+    common_options,
+    console,
+    print_json,
+    say,
+    settings,
+    stage_display,
+)
+from effnet_edge.cli.destinations import check_bundle, refuse_inside_bundle
+from effnet_edge.cli.network_options import (
+    NetworkOf,
+    batch_option,
+    calibration_options,
+    labels_option,
+    network_options,
+    target_option,
+)
+from effnet_edge.cli.progress_lines import told_left
+from effnet_edge.cli.signatures import signing_key_of, signing_option
+from effnet_edge.cli.stages import STAGES
+from effnet_edge.cli.variant_names import VariantName
+from effnet_edge.errors import GateError, UsageError
+from effnet_edge.text import plain
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from rich.table import Table
+
+    from effnet_export.tuning.outcome import Tuned
+    from effnet_export.tuning.run import Turn
+
+_PRECISION = "tuned"
+_STAGES = STAGES | {
+    "answers": "answering the held-out pictures with PyTorch",
+    "observe": "reading the pictures to calibrate on",
+    "judge": "judging the loss",
+    "time": "timing the candidates in turns",
+}
+
+
+@click.command("tune", cls=CheckedCommand, short_help="Export the fastest within a loss.")
+@click.argument("variant", type=VariantName())
+@target_option
+@calibration_options
+@click.option(
+    "--max-kl",
+    type=click.FloatRange(min=0),
+    metavar="NATS",
+    help="The most that may be lost: the KL divergence from PyTorch on pictures held out.",
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    metavar="POINTS",
+    help="The same for the top-1 drop; the pictures must be labelled.",
+)
+@click.option(
+    "--max-nrmse",
+    type=click.FloatRange(min=0),
+    metavar="SHARE",
+    help="The same for a --regression: the root mean square error as a share of the spread of the "
+    "values.",
+)
+@click.option(
+    "--max-latency",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MS",
+    help="The most that a call may take on this machine, in the median.",
+)
+@network_options
+@labels_option
+@batch_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The bundle's directory. [default: VARIANT-TARGET-tuned]",
+)
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE.html",
+    help="Also write a page: loss against time as a picture, and every candidate.",
+)
+@signing_option
+@click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
+@common_options
+def command(
+    variant: str,
+    target: str,
+    calibration: Path | None,
+    calibration_size: int,
+    max_kl: float | None,
+    max_drop: float | None,
+    max_nrmse: float | None,
+    max_latency: float | None,
+    network: NetworkOf,
+    labels: Path | None,
+    batch: tuple[int, int, int],
+    output: Path | None,
+    report: Path | None,
+    signing_key: Path | None,
+    force: bool,
+) -> None:
+    """Export VARIANT as several candidates, measure them, and write the fastest within the limits.
+
+    Each candidate is an export with all its gates: FP32, FP16 and INT8 of several kinds. What it
+    loses is measured on a quarter of the --calibration pictures, on which none is calibrated; its
+    time on this machine, all taking turns. Without a limit the bundle is the one of export --int8.
+    """
+    from effnet_edge.bundle import BatchRange
+    from effnet_export.naming import default_directory
+
+    if calibration is None:
+        raise UsageError(
+            "the loss is judged on pictures like those of the device: give your own, with "
+            "--calibration DIR or CSV"
+        )
+    output = output or default_directory(variant, target, _PRECISION)
+    check_bundle(output, force=force)
+    if report is not None:
+        _check_report(report)
+    key = signing_key_of(signing_key)
+    asked = network(variant)
+    with stage_display() as display, calibration_warnings():
+        display.stage(_STAGES["load"])  # PyTorch's import takes seconds, too
+        requests, limits, run = _modules()
+        base = requests.ExportRequest(
+            network=asked,
+            target=target,
+            precision="int8",
+            labels=labels,
+            batch=BatchRange(*batch),
+            calibration=calibration,
+            calibration_size=calibration_size,
+            output=output,
+        )
+        allowed = limits.Limits.of(max_kl, max_drop, max_nrmse, max_latency)
+        tuned = run.tune(
+            base,
+            allowed,
+            lambda turn, stage: display.stage(_told_stage(turn, stage)),
+            display.progress,
+            key,
+        )
+    _report(tuned)
+    if tuned.chosen is None:
+        raise GateError(tuned.why_none)
+    if report is not None:
+        _write_report(tuned, f"{variant} for {target}", report)
+
+
+def _modules() -> tuple[ModuleType, ModuleType, ModuleType]:
+    from effnet_edge.extras import needed_for
+
+    with needed_for("tune", "export"):
+        from effnet_export import request
+        from effnet_export.tuning import limits, run
+    return request, limits, run
+
+
+def _told_stage(turn: Turn | None, stage: str) -> str:
+    if turn is None:
+        return _STAGES[stage]
+    left = "" if turn.seconds_left is None else told_left(turn.seconds_left)
+    return f"{turn.number} of {turn.total}, {turn.name}{left}: {_STAGES[stage]}"
+
+
+def _check_report(report: Path) -> None:
+    from effnet_export.tuning.page import check_page
+
+    refuse_inside_bundle(report, "--report")
+    check_page(report)
+
+
+def _write_report(tuned: Tuned, title: str, report: Path) -> None:
+    from effnet_edge.machine import processor_name
+    from effnet_export.tuning.page import write_page
+
+    write_page(tuned, title, processor_name(), report)
+    say(f"drawn in {report}")
+
+
+def _report(tuned: Tuned) -> None:
+    if settings().json:
+        print_json(tuned.to_dict())
+        return
+    console().print(_table(tuned))
+    for tried in tuned.tried:
+        if tried.problem is not None:
+            click.echo(f"{tried.name}, {tuned.place(tried)}: {plain(tried.problem)}")
+    if tuned.chosen is None or tuned.bundle is None:
+        return
+    why = (
+        "the fastest within the limits"
+        if tuned.limits.any
+        else "no limit was set: as export --int8"
+    )
+    click.echo(f"{tuned.chosen.name}, {why}: {plain(tuned.bundle.path)}")
+    say(f"Next: effnet-edge parity {tuned.bundle.path} --images PHOTOS, on other pictures")
+
+
+def _table(tuned: Tuned) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    _, loss, _ = tuned.measured[0]
+    table = Table(
+        title=Text(
+            f"Loss against PyTorch on {loss.images} pictures ({tuned.judged_on})\n"
+            f"and time of a call on this machine, in turns, {len(tuned.baseline.seconds)} rounds"
+        ),
+        title_justify="left",
+    )
+    table.add_column("candidate", no_wrap=True)
+    table.add_column("made of")
+    table.add_column("ran in")
+    for measure in tuned.measures:
+        table.add_column(measure.title(loss.output), justify="right")
+    for heading in ("least ms", "median", "middle half", f"of {tuned.baseline.name}"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for tried, own, measured in tuned.measured:
+        low, high = measured.middle_half
+        document = own.to_dict()
+        table.add_row(
+            tried.name,
+            tried.made_of,
+            own.candidate_precision,
+            *(measure.tell_result(document) for measure in tuned.measures),
+            *(f"{1e3 * seconds:.2f}" for seconds in (measured.least, measured.median)),
+            f"{1e3 * low:.2f} to {1e3 * high:.2f}",
+            f"{tuned.ratio(measured):.2f}",
+            tuned.place(tried),
+        )
+    return table

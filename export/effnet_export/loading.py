@@ -1,0 +1,48 @@
+"""What exports of one network start from, which several of them may share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from effnet_edge.model.folding import fold_batch_norm
+from effnet_edge.model.source import Source, load_source
+from effnet_edge.progress import Progress, no_progress
+from effnet_export.pictures import ExportPictures
+
+if TYPE_CHECKING:
+    from effnet_edge.labels import Label
+    from effnet_edge.model.network import EfficientNet
+    from effnet_edge.progress import Progress
+    from effnet_export.calibration import SharedCalibration
+    from effnet_export.request import ExportRequest
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network, its labels and the pictures that its exports need.
+
+    Attributes:
+        folded: without batch norms.
+        calibration: what was read of the pictures already; None to read them when they are needed.
+    """
+
+    source: Source
+    folded: EfficientNet
+    labels: list[Label] | None
+    pictures: ExportPictures
+    calibration: SharedCalibration | None = None
+
+
+def load(
+    request: ExportRequest, on_progress: Progress = no_progress, held_out_share: float = 0.0
+) -> Loaded:
+    """Load the network of a request; raises as `export_bundle` does.
+
+    Args:
+        held_out_share: as of `ExportPictures`.
+    """
+    source = load_source(request.network, on_progress)
+    labels = request.read_labels(source.network.output_size)
+    pictures = ExportPictures(request, labels, source.preprocessing.channels, held_out_share)
+    return Loaded(source, fold_batch_norm(source.network), labels, pictures)

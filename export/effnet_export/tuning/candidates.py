@@ -1,0 +1,153 @@
+"""What a tune tries: one row a candidate, each of them a plain export request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from effnet_edge.parity.measures.table import limited_measure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from effnet_edge.bundle import Manifest
+    from effnet_edge.model.network import EfficientNet
+    from effnet_edge.outputs import OutputKind
+    from effnet_edge.parity import ParityResult
+    from effnet_export.request import ExportRequest
+    from effnet_export.targets import ExportTarget
+
+DEFAULT = "int8"
+"""The candidate that is written where no limit is set: what `export --int8` makes."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row of the table.
+
+    Attributes:
+        name: in tables and pictures.
+        made_of: in words.
+        precision: that it is exported in.
+        changes: further fields of the export request.
+        loss_share: INT8 that loses this share of what the default one loses, 0..1: as few tensors
+            more stay in 16 bit as hold that on the pictures of the calibration.
+        fits: whether a target and a network have it at all.
+    """
+
+    name: str
+    made_of: str
+    precision: str
+    changes: Mapping[str, object] = field(default_factory=dict)
+    loss_share: float | None = None
+    fits: Callable[[ExportTarget, EfficientNet], bool] = lambda _target, _network: True
+
+
+def _replaces_silu(target: ExportTarget, network: EfficientNet) -> bool:
+    return target.row.fuses_hard_swish and network.activation == "silu"
+
+
+def _keeps_last_projection(target: ExportTarget, _: EfficientNet) -> bool:
+    return target.keeps_last_projection
+
+
+def _keeps_tensors(target: ExportTarget, network: EfficientNet) -> bool:
+    return not target.row.rounds_outputs and _budget_of(network.output_kind) is not None
+
+
+def _fast(share: float) -> Candidate:
+    percent = f"{100 * share:.0f}"
+    return Candidate(
+        f"int8-fast-{percent}",
+        f"INT8, hard-swishes for {percent} % of the values",
+        "int8",
+        {"fast_activations": True, "fast_share": share},
+        fits=_replaces_silu,
+    )
+
+
+CANDIDATES = (
+    Candidate("fp32", "weights and arithmetic in FP32", "fp32"),
+    Candidate("fp16", "weights in FP16, the device's fastest arithmetic", "fp16"),
+    Candidate(DEFAULT, "INT8 as export makes it", "int8"),
+    Candidate(
+        "int8-all-8-bit",
+        "INT8 with nothing kept in 16 bit",
+        "int8",
+        {"all_in_8_bit": True},
+        fits=_keeps_last_projection,
+    ),
+    Candidate("int8-half-loss", "INT8 of half the loss", "int8", {}, 0.5, _keeps_tensors),
+    Candidate(
+        "int8-quarter-loss", "INT8 of a quarter of the loss", "int8", {}, 0.25, _keeps_tensors
+    ),
+    _fast(0.65),
+    _fast(0.8),
+    _fast(0.9),
+)
+
+
+def candidates_for(target: ExportTarget, network: EfficientNet) -> list[Candidate]:
+    """Those that a target and a network have."""
+    return [
+        each
+        for each in CANDIDATES
+        if each.precision in target.row.precisions and each.fits(target, network)
+    ]
+
+
+def export_request(
+    candidate: Candidate, base: ExportRequest, folder: Path, default: ParityResult | None
+) -> ExportRequest:
+    """The export that makes a candidate.
+
+    Args:
+        base: what all of them have in common, in INT8.
+        folder: for the bundle, which is called as the candidate.
+        default: what the default candidate loses; where it could not be made, the limits of its
+            gate stand in for it.
+
+    Raises:
+        UsageError: the request contradicts itself.
+    """
+    changes = {
+        "precision": candidate.precision,
+        "output": folder / candidate.name,
+        **candidate.changes,
+    }
+    if candidate.precision != "int8":
+        changes["calibration"] = None
+    if candidate.loss_share is not None:
+        changes |= _budget(base, candidate.loss_share, default)
+    return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def told(manifest: Manifest) -> str:
+    """What a finished bundle is made of, in words."""
+    parts, calibration = [manifest.precision.upper()], manifest.calibration
+    if calibration is not None and calibration.kept:
+        parts.append(f"{len(calibration.kept)} in 16 bit")
+    if calibration is not None and calibration.fast_activations:
+        parts.append(f"{len(calibration.fast_activations)} hard-swishes")
+    return ", ".join(parts)
+
+
+def _budget(base: ExportRequest, share: float, default: ParityResult | None) -> dict[str, float]:
+    output = base.network.output_kind
+    limit = _budget_of(output)
+    assert limit is not None
+    measure = limited_measure(limit, output)
+    assert measure is not None
+    loss = None if default is None else default.value(measure.key)
+    if loss is None:
+        loss = base.chosen_target.gates("int8")[output].limits[limit]
+    return {limit: share * loss}
+
+
+def _budget_of(output: OutputKind) -> str | None:
+    """The limit that bounds the loss without labels; None for features, which have no budget."""
+    for limit in ("max_kl", "max_nrmse"):
+        if limited_measure(limit, output):
+            return limit
+    return None

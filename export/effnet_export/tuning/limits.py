@@ -1,0 +1,77 @@
+"""What a person allows: a loss, a time, and how far a candidate is from both."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from effnet_edge.errors import UsageError
+from effnet_edge.parity import Gate
+
+if TYPE_CHECKING:
+    from effnet_edge.parity import ParityResult
+
+_SMALL = 1e-9
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits on the loss, and on the seconds of a call; without any, everything keeps them.
+
+    Raises:
+        UsageError: a time that is not above 0.
+    """
+
+    loss: Gate = field(default_factory=Gate)
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise UsageError(f"--max-latency {1e3 * self.seconds:g}: give milliseconds above 0")
+
+    @classmethod
+    def of(
+        cls,
+        max_kl: float | None = None,
+        max_drop: float | None = None,
+        max_nrmse: float | None = None,
+        max_latency: float | None = None,
+    ) -> Limits:
+        """Limits as a person gives them, the latency in milliseconds."""
+        seconds = None if max_latency is None else max_latency / 1e3
+        return cls(Gate(max_kl=max_kl, max_drop=max_drop, max_nrmse=max_nrmse), seconds)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a limit at all."""
+        return bool(self.loss.limits) or self.seconds is not None
+
+    def failures(self, loss: ParityResult, seconds: float) -> list[str]:
+        """A line for each limit that is not kept; NaN keeps none."""
+        lines = self.loss.check(loss)
+        if self.seconds is not None and not seconds <= self.seconds:
+            lines.append(f"{1e3 * seconds:.3g} ms are above the {1e3 * self.seconds:g} ms allowed")
+        return lines
+
+    def excess(self, loss: ParityResult, seconds: float) -> float:
+        """How far beyond the limits it is at most, as a share of the limit; infinite for NaN."""
+        verdict = self.loss.judge(loss)
+        pairs = [(check.value, check.limit) for check in verdict.checks]
+        if self.seconds is not None:
+            pairs.append((seconds, self.seconds))
+        shares = [_beyond(value, limit) for value, limit in pairs]
+        return math.inf if verdict.faults else max(shares, default=0.0)
+
+    def describe(self, loss: ParityResult) -> str:
+        """The limits in words."""
+        told = [self.loss.describe(loss.output)] if self.loss.limits else []
+        if self.seconds is not None:
+            told.append(f"{1e3 * self.seconds:g} ms a call")
+        return " and ".join(told)
+
+
+def _beyond(value: float | None, limit: float) -> float:
+    if value is None or math.isnan(value):
+        return math.inf
+    return (value - limit) / max(abs(limit), _SMALL)

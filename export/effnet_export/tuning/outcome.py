@@ -1,0 +1,170 @@
+"""What came of the candidates, and which of them is the one that was asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from effnet_edge.parity.measures.table import limited_measure
+from effnet_edge.parity.report.loss import divergence_kind
+from effnet_export.tuning.candidates import DEFAULT
+from effnet_export.tuning.frontier import fastest, frontier
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from effnet_edge.bundle import Bundle
+    from effnet_edge.parity import ParityResult
+    from effnet_edge.parity.measures.table import Measure
+    from effnet_export.tuning.frontier import Measured
+    from effnet_export.tuning.limits import Limits
+
+_BASELINE = "fp32"
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of one candidate.
+
+    Attributes:
+        made_of: what the bundle holds; where there is none, what it was to hold.
+        bytes: of the bundle's files; like what follows None where there is none.
+        problem: why there is none.
+        refused: whether a gate refused it.
+    """
+
+    name: str
+    made_of: str
+    bytes: int | None = None
+    loss: ParityResult | None = None
+    measured: Measured | None = None
+    problem: str | None = None
+    refused: bool = False
+
+    def failures(self, limits: Limits) -> list[str]:
+        """A line for each limit that it does not keep, or why it was not measured."""
+        if self.loss is None or self.measured is None:
+            return [self.problem or "not measured"]
+        return limits.failures(self.loss, self.measured.median)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What came of all candidates, of which one at least was measured.
+
+    Attributes:
+        chosen: the one asked for; None where there is none.
+        bundle: `chosen` in its place.
+        judged_on: which pictures, in words.
+        seconds: that all of it took.
+    """
+
+    tried: list[Tried]
+    limits: Limits
+    chosen: Tried | None
+    bundle: Bundle | None
+    judged_on: str
+    seconds: float
+
+    @cached_property
+    def measured(self) -> list[tuple[Tried, ParityResult, Measured]]:
+        """Those that were measured, with what was."""
+        return [
+            (each, each.loss, each.measured)
+            for each in self.tried
+            if each.loss is not None and each.measured is not None
+        ]
+
+    @cached_property
+    def frontier(self) -> list[str]:
+        """The names of those on the frontier, the fastest first."""
+        return [each.name for each in frontier([measured for *_, measured in self.measured])]
+
+    @cached_property
+    def baseline(self) -> Measured:
+        """Whose time the others are told against: FP32, or the slowest where it is missing."""
+        measured = {each.name: each for *_, each in self.measured}
+        return measured.get(_BASELINE) or max(measured.values(), key=lambda each: each.median)
+
+    @property
+    def measures(self) -> list[Measure]:
+        """Those that tell the losses in a table."""
+        _, loss, _ = self.measured[0]
+        wanted = dict.fromkeys((divergence_kind(loss.output).limit, "min_agreement", "max_drop"))
+        found = [limited_measure(each, loss.output) for each in wanted]
+        return [each for each in found if each and loss.value(each.key) is not None]
+
+    def ratio(self, measured: Measured) -> float:
+        """Its time over the baseline's."""
+        return measured.median / self.baseline.median
+
+    def place(self, tried: Tried) -> str:
+        """In words, what it is among all of them."""
+        if tried.problem is not None:
+            return "refused by a gate" if tried.refused else "failed"
+        if tried == self.chosen:
+            return "chosen"
+        where = "on the frontier" if tried.name in self.frontier else "beaten"
+        return f"{where}, beyond the limits" if tried.failures(self.limits) else where
+
+    @cached_property
+    def why_none(self) -> str:
+        """In one line, why no candidate was chosen, and what comes nearest."""
+        if not self.limits.any:
+            default = next(each for each in self.tried if each.name == DEFAULT)
+            return (
+                f"{DEFAULT}, which is written where no limit is set, could not be made: "
+                f"{default.problem}: set one (--max-kl, --max-latency), and the fastest within is"
+                " written"
+            )
+        nearest, loss, _ = min(
+            self.measured,
+            key=lambda each: (self.limits.excess(each[1], each[2].median), each[2].median),
+        )
+        return (
+            f"no candidate keeps {self.limits.describe(loss)}: of the nearest, {nearest.name}, "
+            f"{'; '.join(nearest.failures(self.limits))}: allow more"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; numbers as `effnet_edge.nonfinite` says, times in seconds."""
+        return {
+            "bundle": self.bundle and str(self.bundle.path),
+            "chosen": self.chosen and self.chosen.name,
+            "limits": {**self.limits.loss.limits, "seconds": self.limits.seconds},
+            "judged_on": self.judged_on,
+            "baseline": self.baseline.name,
+            "frontier": self.frontier,
+            "candidates": [self._row(each) for each in self.tried],
+            "seconds": round(self.seconds, 3),
+        }
+
+    def _row(self, tried: Tried) -> dict[str, object]:
+        measured = tried.measured
+        return {
+            "name": tried.name,
+            "made_of": tried.made_of,
+            "bytes": tried.bytes,
+            "problem": tried.problem,
+            "refused_by_gate": tried.refused,
+            "breaks": tried.failures(self.limits),
+            "loss": tried.loss and tried.loss.to_dict(),
+            "latency": measured
+            and {
+                "rounds": len(measured.seconds),
+                "least": measured.least,
+                "median": measured.median,
+                "middle_half": measured.middle_half,
+                "ratio": self.ratio(measured),
+            },
+        }
+
+
+def choose(tried: Sequence[Tried], limits: Limits) -> Tried | None:
+    """The fastest of those that keep the limits; without limits `DEFAULT`. None where it fails."""
+    if not limits.any:
+        return next((each for each in tried if each.name == DEFAULT and each.measured), None)
+    within = [each for each in tried if not each.failures(limits)]
+    found = fastest([each.measured for each in within if each.measured])
+    return next((each for each in within if each.measured is found), None) if found else None

@@ -1,0 +1,180 @@
+"""One tune: exports every candidate, measures it, and writes the one that was asked for."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from effnet_calibration.calibrate import observe
+from effnet_calibration.threads import same_threads
+from effnet_edge.bundle import BundleWriter
+from effnet_edge.errors import EffnetEdgeError, GateError
+from effnet_edge.parity.report.loss import divergence
+from effnet_edge.progress import Progress, no_progress
+from effnet_export.calibration import SharedCalibration
+from effnet_export.loading import load
+from effnet_export.pictures import check_labelled
+from effnet_export.pipeline import export_bundle
+from effnet_export.tuning.candidates import DEFAULT, candidates_for, export_request, told
+from effnet_export.tuning.frontier import Measured
+from effnet_export.tuning.measuring import Judge, seconds_in_turns
+from effnet_export.tuning.outcome import Tried, Tuned, choose
+
+if TYPE_CHECKING:
+    from effnet_edge.bundle import Bundle
+    from effnet_edge.bundle.signing import SigningKey
+    from effnet_edge.parity import ParityResult
+    from effnet_edge.progress import Progress
+    from effnet_export.loading import Loaded
+    from effnet_export.request import ExportRequest
+    from effnet_export.tuning.candidates import Candidate
+    from effnet_export.tuning.limits import Limits
+
+HELD_OUT_SHARE = 0.25
+"""Of the pictures, to judge the loss on."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Which candidate's turn it is, counted from 1; the seconds that are left, where known."""
+
+    number: int
+    total: int
+    name: str
+    seconds_left: float | None
+
+
+OnStage = Callable[[Turn | None, str], None]
+"""Called with the name of each stage as it begins, and whose it is; None is that of all."""
+
+
+def tune(
+    base: ExportRequest,
+    limits: Limits,
+    on_stage: OnStage = lambda _turn, _stage: None,
+    on_progress: Progress = no_progress,
+    key: SigningKey | None = None,
+) -> Tuned:
+    """Try all candidates of the request's target and network, and write the one asked for.
+
+    That is the fastest one within the limits; without limits it is `DEFAULT`. Nothing is written
+    where there is none.
+
+    Args:
+        base: in INT8, on pictures of one's own; its output is where the chosen bundle goes.
+        key: signs the bundle.
+
+    Raises:
+        UsageError: the limits need labels and the pictures have none, or what an export refuses.
+        GateError: no candidate at all could be made.
+        CheckpointError, BundleError, BackendError: as their texts say.
+    """
+    begun = time.perf_counter()
+    on_stage(None, "load")
+    loaded = load(base, on_progress, HELD_OUT_SHARE)
+    if limits.loss.max_drop is not None:
+        check_labelled(loaded.pictures.held_out())
+    on_stage(None, "answers")
+    judge = Judge(loaded, on_progress)
+    on_stage(None, "observe")
+    loaded = replace(loaded, calibration=_observed(loaded, on_progress))
+    with TemporaryDirectory(prefix="effnet-edge-tune-") as folder:
+        trial = _Trial(base, loaded, judge, Path(folder), on_stage, on_progress)
+        tried = trial.tried()
+        chosen = choose(tried, limits)
+        bundle = None
+        if chosen is not None:
+            bundle = _put_in_place(trial.bundles[chosen.name], base.directory, key)
+    source = loaded.pictures.held_out().source
+    return Tuned(tried, limits, chosen, bundle, source, time.perf_counter() - begun)
+
+
+def _observed(loaded: Loaded, on_progress: Progress) -> SharedCalibration:
+    named, preprocessing = loaded.pictures.calibrated_on, loaded.source.preprocessing
+    assert named is not None
+    assert not isinstance(named, Path)
+    with same_threads():
+        return SharedCalibration(observe(loaded.folded, named, preprocessing, on_progress))
+
+
+class _Trial:
+    """Makes, judges and times the candidates; `bundles` are those that could be made, by name."""
+
+    def __init__(
+        self,
+        base: ExportRequest,
+        loaded: Loaded,
+        judge: Judge,
+        folder: Path,
+        on_stage: OnStage,
+        on_progress: Progress,
+    ) -> None:
+        self.bundles: dict[str, Bundle] = {}
+        self._base = base
+        self._loaded = loaded
+        self._judge = judge
+        self._folder = folder
+        self._on_stage = on_stage
+        self._on_progress = on_progress
+        self._losses: dict[str, ParityResult] = {}
+
+    def tried(self) -> list[Tried]:
+        """What came of each candidate; one that fails is a row with its error.
+
+        Raises:
+            GateError: all of them failed.
+        """
+        candidates = candidates_for(self._base.chosen_target, self._loaded.source.network)
+        begun, made = time.perf_counter(), []
+        for done, candidate in enumerate(candidates):
+            spent, left = time.perf_counter() - begun, len(candidates) - done
+            seconds_left = spent / done * left if done else None
+            turn = Turn(done + 1, len(candidates), candidate.name, seconds_left)
+            made.append(self._made(candidate, turn))
+        if not self.bundles:
+            raise GateError(
+                f"none of {len(made)} candidates could be made: {made[0].name}: {made[0].problem}"
+            )
+        self._on_stage(None, "time")
+        seconds = seconds_in_turns(self.bundles, self._on_progress)
+        return [self._measured(each, seconds) for each in made]
+
+    def _made(self, candidate: Candidate, turn: Turn) -> Tried:
+        """Export and judge it."""
+        name = candidate.name
+        try:
+            request = export_request(candidate, self._base, self._folder, self._losses.get(DEFAULT))
+            result = export_bundle(
+                request,
+                lambda stage: self._on_stage(turn, stage),
+                self._on_progress,
+                loaded=self._loaded,
+            )
+            self._on_stage(turn, "judge")
+            loss = self._judge.loss(result.bundle)
+        except (EffnetEdgeError, OSError, MemoryError) as error:
+            problem = str(error) or type(error).__name__
+            refused = isinstance(error, GateError)
+            return Tried(name, candidate.made_of, problem=problem, refused=refused)
+        self.bundles[name], self._losses[name] = result.bundle, loss
+        files = result.bundle.manifest.files.values()
+        return Tried(name, told(result.bundle.manifest), sum(each.bytes for each in files), loss)
+
+    def _measured(self, tried: Tried, seconds: dict[str, list[float]]) -> Tried:
+        if tried.loss is None:
+            return tried
+        loss = divergence(tried.loss)
+        return replace(tried, measured=Measured(tried.name, loss, tuple(seconds[tried.name])))
+
+
+def _put_in_place(bundle: Bundle, output: Path, key: SigningKey | None) -> Bundle:
+    """Write a finished bundle under another name, whole or not at all."""
+    with BundleWriter(output) as writer:
+        for name in bundle.manifest.files:
+            shutil.copyfile(bundle.path / name, writer.staging / name)
+        return writer.commit(bundle.manifest, bundle.labels, key)
