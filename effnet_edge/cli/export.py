@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -31,6 +30,7 @@ from effnet_edge.cli.network_options import (
     precision_options,
     target_option,
 )
+from effnet_edge.cli.shown_paths import for_a_shell, shown_path
 from effnet_edge.cli.signatures import signing_key_of, signing_option
 from effnet_edge.cli.stages import STAGES
 from effnet_edge.cli.variant_names import VariantName
@@ -219,7 +219,7 @@ def _report(result: ExportResult, key: SigningKey | None) -> None:
     _report_kept(result)
     _report_fast_activations(bundle)
     console().print(
-        f"{_display_path(bundle)}: {_bytes(bundle) / 1e6:.1f} MB, "
+        f"{shown_path(bundle)}: {_bytes(bundle) / 1e6:.1f} MB, "
         f"{sum(result.seconds.values()):.1f} s",
         markup=False,
     )
@@ -247,7 +247,7 @@ def _warn_of_arm(bundle: Bundle) -> None:
 
 
 def _next_step(bundle: Bundle) -> str:
-    path, manifest = _for_a_shell(bundle), bundle.manifest
+    path, manifest = for_a_shell(bundle), bundle.manifest
     if manifest.engines:
         return f"Next: copy {path} to the device, whose program loads {manifest.engines[-1].file}"
     if TARGETS[manifest.target].built_on_device:
@@ -297,7 +297,7 @@ def _report_kept(result: ExportResult) -> None:
     click.echo(f"So: {_loss(mixed.best.loss)}")
     say(
         f"Both the choice and the loss are from the calibration pictures, simulated: "
-        f"confirm with effnet-edge parity {_for_a_shell(result.bundle)} on other pictures"
+        f"confirm with effnet-edge parity {for_a_shell(result.bundle)} on other pictures"
     )
     if result.latency is not None:
         timing = result.latency[1].timing
@@ -327,17 +327,6 @@ def _loss(loss: ParityResult) -> str:
 
 def _bytes(bundle: Bundle) -> int:
     return sum(record.bytes for record in bundle.manifest.files.values())
-
-
-def _display_path(bundle: Bundle) -> str:
-    here = Path.cwd()
-    return str(bundle.path.relative_to(here) if bundle.path.is_relative_to(here) else bundle.path)
-
-
-def _for_a_shell(bundle: Bundle) -> str:
-    """Its path as a command that is copied takes it."""
-    path = _display_path(bundle)
-    return shlex.quote(f"./{path}" if path.startswith("-") else path)
 
 
 def _parity_table(bundle: Bundle) -> Table:

@@ -27,6 +27,7 @@ from effnet_edge.cli.network_options import (
     target_option,
 )
 from effnet_edge.cli.progress_lines import told_left
+from effnet_edge.cli.shown_paths import for_a_shell, shown_path
 from effnet_edge.cli.signatures import signing_key_of, signing_option
 from effnet_edge.cli.stages import STAGES
 from effnet_edge.cli.variant_names import VariantName
@@ -209,8 +210,8 @@ def _report(tuned: Tuned) -> None:
         if tuned.limits.any
         else "no limit was set: as export --int8"
     )
-    click.echo(f"{tuned.chosen.name}, {why}: {plain(tuned.bundle.path)}")
-    say(f"Next: effnet-edge parity {tuned.bundle.path} --images PHOTOS, on other pictures")
+    click.echo(f"{tuned.chosen.name}, {why}: {plain(shown_path(tuned.bundle))}")
+    say(f"Next: effnet-edge parity {for_a_shell(tuned.bundle)} --images PHOTOS, on other pictures")
 
 
 def _table(tuned: Tuned) -> Table:

@@ -88,6 +88,8 @@ def export_bundle(
     on_progress: Progress = no_progress,
     key: SigningKey | None = None,
     loaded: Loaded | None = None,
+    *,
+    timed: bool = True,
 ) -> ExportResult:
     """Export, verify and write a bundle; nothing appears under its name unless all gates pass.
 
@@ -96,6 +98,7 @@ def export_bundle(
         on_progress: called while the calibration runs.
         key: signs the bundle.
         loaded: the request's network and pictures, where several exports share them.
+        timed: whether what a budget left in 16 bit is timed.
 
     Raises:
         UsageError: the request cannot be carried out as given.
@@ -116,7 +119,7 @@ def export_bundle(
             writer.write_labels(loaded.labels)
         write_sbom(draft, writer.staging)
         bundle = writer.commit(draft, loaded.labels, key)
-    latency = run.latency(bundle)
+    latency = run.latency(bundle) if timed else None
     return ExportResult(bundle, clock.seconds, run.mixed, latency)
 
 

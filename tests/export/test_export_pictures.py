@@ -54,6 +54,30 @@ def test_the_gates_see_pictures_that_nothing_was_calibrated_on(
     assert pictures(folder, size).for_gates() == held
 
 
+def test_a_share_may_be_held_out_to_judge_on_and_the_gates_see_some_of_it(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "mine", 100)
+    request = ExportRequest(NetworkRequest("b0"), "openvino", "int8", calibration=folder)
+
+    found = ExportPictures(request, [Label("cat", None)], 3, held_out_share=0.25)
+
+    held, gates, used = found.held_out(), found.for_gates(), found.calibrated_on
+    assert isinstance(held, ImageSet)
+    assert isinstance(gates, ImageSet)
+    assert isinstance(used, ImageSet)
+    assert (len(held), len(gates), len(used)) == (25, GATE_PICTURES, 75)
+    assert set(gates.paths) < set(held.paths)
+    assert not set(held.paths) & set(used.paths)
+    assert set(held.labels or ()) == {0}
+
+
+def test_what_is_held_out_is_what_the_gates_see_where_nothing_else_is_asked(
+    tmp_path: Path,
+) -> None:
+    few, enough = pictures(photos(tmp_path / "a", 47)), pictures(photos(tmp_path / "b", 60))
+    assert few.held_out() == few.for_gates()
+    assert enough.held_out() == enough.for_gates()
+
+
 def test_too_few_pictures_are_all_calibrated_on(tmp_path: Path) -> None:
     found = pictures(photos(tmp_path / "mine", 47))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from report_documents import layer, single, timed
 
 from effnet_edge.parity.report.charts import depth, labels
-from effnet_edge.parity.report.charts.frontier import Point, frontier, on_frontier
+from effnet_edge.parity.report.charts.frontier import Allowed, Point, frontier, on_frontier
 from effnet_edge.parity.report.charts.loss_strip import common_scale, loss_strip
 from effnet_edge.parity.report.charts.svg import (
     NARROWEST,
@@ -86,6 +86,20 @@ def test_no_name_of_the_frontier_covers_another_at_any_width(
     _, plot = charts(frontier(named(points), KIND, "fp32"))
     for width in labels.WIDTHS:
         assert overlapping(texts(plot, width)) == []
+
+
+def test_limits_are_lines_where_they_are_among_the_points() -> None:
+    def lines(allowed: Allowed | None) -> list[dict[str, str]]:
+        points = named([(1.0, Loss(0.0, None, None)), (0.5, Loss(2.0, None, None))])
+        _, plot = charts(frontier(points, KIND, "fp32", allowed))
+        return [each.attrib for each in plot.iter("line") if each.get("class") == "limit"]
+
+    assert lines(None) == lines(Allowed()) == lines(Allowed(time=9.0, loss=-3.0)) == []
+    (across,) = lines(Allowed(loss=1.0))
+    assert across["y1"] == across["y2"] == f"{210 / 2:g}"
+    (down,) = lines(Allowed(time=0.675))
+    assert down["x1"] == down["x2"] == "50.00%"
+    assert len(lines(Allowed(0.675, 1.0))) == 2
 
 
 @given(POINTS)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from effnet_edge import nonfinite
 from effnet_edge.parity.measures.table import limited_measure
 from effnet_edge.parity.report.loss import divergence_kind
 from effnet_export.tuning.candidates import DEFAULT
@@ -103,7 +105,10 @@ class Tuned:
         """In words, what it is among all of them."""
         if tried.problem is not None:
             return "refused by a gate" if tried.refused else "failed"
-        if tried == self.chosen:
+        loss = None if tried.measured is None else tried.measured.loss
+        if loss is None or not math.isfinite(loss):
+            return f"no number: its loss is {nonfinite.tell(loss)}"
+        if tried is self.chosen:
             return "chosen"
         where = "on the frontier" if tried.name in self.frontier else "beaten"
         return f"{where}, beyond the limits" if tried.failures(self.limits) else where

@@ -154,6 +154,7 @@ class _Trial:
                 lambda stage: self._on_stage(turn, stage),
                 self._on_progress,
                 loaded=self._loaded,
+                timed=False,
             )
             self._on_stage(turn, "judge")
             loss = self._judge.loss(result.bundle)

@@ -1,0 +1,101 @@
+"""Which candidates a target has, and that each is an export that can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+from tuning_outcomes import lost
+
+from effnet_edge.model.request import NetworkRequest
+from effnet_edge.targets import TARGETS
+from effnet_export.request import ExportRequest
+from effnet_export.targets import target_for
+from effnet_export.tuning.candidates import CANDIDATES, DEFAULT, candidates_for, export_request
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ON_BUILD_HOST = [name for name, row in TARGETS.items() if not row.built_on_device]
+
+
+def network(activation: str = "silu", output_kind: str = "single-label") -> SimpleNamespace:
+    return SimpleNamespace(activation=activation, output_kind=output_kind)
+
+
+def names(target: str, **options: str) -> list[str]:
+    return [each.name for each in candidates_for(target_for(target), network(**options))]
+
+
+def base(target: str, tmp_path: Path, **options: object) -> ExportRequest:
+    return ExportRequest(NetworkRequest("b0", **options), target, "int8", calibration=tmp_path)
+
+
+def test_names_are_unique_and_one_is_the_default() -> None:
+    known = [each.name for each in CANDIDATES]
+    assert len(set(known)) == len(known)
+    assert DEFAULT in known
+
+
+def test_a_target_has_what_it_can_run() -> None:
+    assert names("openvino") == [each.name for each in CANDIDATES]
+    assert names("onnxruntime") == ["fp32", "int8", "int8-half-loss", "int8-quarter-loss"]
+    assert names("litert") == ["fp32", "fp16", "int8"]
+
+
+def test_a_network_has_what_can_be_changed_in_it() -> None:
+    assert not [name for name in names("openvino", activation="relu6") if "fast" in name]
+    assert not [name for name in names("openvino", output_kind="features") if "loss" in name]
+
+
+@pytest.mark.parametrize("target", ON_BUILD_HOST)
+def test_each_is_an_export_that_can_be_asked_for(target: str, tmp_path: Path) -> None:
+    asked = base(target, tmp_path)
+    for candidate in candidates_for(target_for(target), network()):
+        request = export_request(candidate, asked, tmp_path, lost(0.1))
+        assert request.directory == tmp_path / candidate.name
+        assert request.chosen_precision == candidate.precision
+        assert request.network == asked.network
+        assert (request.calibration is None) == (candidate.precision != "int8")
+
+
+def test_the_default_is_the_export_itself(tmp_path: Path) -> None:
+    (default,) = (each for each in CANDIDATES if each.name == DEFAULT)
+    asked = base("openvino", tmp_path)
+    request = export_request(default, asked, tmp_path, None)
+    assert replace(request, output=None) == asked
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "gate"),
+    [("single-label", "max_kl", 0.05), ("regression", "max_nrmse", 0.25)],
+)
+def test_a_budget_is_a_share_of_what_the_default_loses(
+    kind: str, field: str, gate: float, tmp_path: Path
+) -> None:
+    asked = base("openvino", tmp_path, output_kind=kind)
+    half, quarter = (each for each in CANDIDATES if each.loss_share)
+    loss = lost(0.1, output=kind)
+    own = loss.value(field.removeprefix("max_"))
+
+    assert getattr(export_request(half, asked, tmp_path, loss), field) == pytest.approx(own / 2)
+    assert getattr(export_request(quarter, asked, tmp_path, loss), field) == pytest.approx(own / 4)
+    # Where the default was refused, of what its gate allows.
+    refused = export_request(half, asked, tmp_path, None)
+    assert getattr(refused, field) == pytest.approx(gate / 2)
+
+
+def test_the_changes_reach_the_calibration(tmp_path: Path) -> None:
+    asked = base("openvino", tmp_path)
+    settings = {
+        each.name: export_request(each, asked, tmp_path, lost(0.1)).settings
+        for each in CANDIDATES
+        if each.precision == "int8"
+    }
+    assert settings[DEFAULT].keep_last_projection
+    assert not settings["int8-all-8-bit"].keep_last_projection
+    shares = [settings[f"int8-fast-{percent}"].fitted_share for percent in (65, 80, 90)]
+    assert shares == [0.65, 0.8, 0.9]
+    assert settings[DEFAULT].fitted_share == 0

@@ -1,0 +1,243 @@
+"""`effnet-edge tune`: rows for all that was tried, the bundle asked for, and nothing half-done."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+from tiny_tunes import exported, photos, stand_in
+
+from effnet_edge.bundle import Bundle
+from effnet_edge.cli.common import Settings
+from effnet_edge.cli.main import cli
+from effnet_edge.errors import BackendError, EffnetEdgeError, GateError, UsageError
+from effnet_export.tuning import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from click.testing import Result
+
+    from effnet_export.pipeline import ExportResult
+    from effnet_export.request import ExportRequest
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with pictures; what is temporary goes to `tmp` in it."""
+    photos(tmp_path)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def invoke(*options: object) -> Result:
+    arguments = ["tune", "b0", "--calibration", "photos", *map(str, options)]
+    return CliRunner().invoke(cli, arguments, obj=Settings(), standalone_mode=False)
+
+
+def left(place: Path) -> set[str]:
+    """What there is beside the pictures; nothing temporary ever."""
+    assert not list((place / "tmp").iterdir())
+    return {each.name for each in place.iterdir()} - {"photos", "tmp"}
+
+
+def test_without_limits_it_is_the_default_and_all_are_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+
+    result = invoke()
+
+    assert result.exception is None
+    assert left(place) == {"b0-openvino-tuned"}
+    assert Bundle.load(place / "b0-openvino-tuned").manifest.precision == "int8"
+    for name in ("fp32", "fp16", "int8-all-8-bit", "int8-half-loss", "int8-fast-90"):
+        assert re.search(rf"^│ {name} +│", result.stdout, re.MULTILINE)
+    assert "int8-quarter-loss, refused by a gate: the budget cannot be met" in result.stdout
+    assert "int8, no limit was set: as export --int8: b0-openvino-tuned" in result.stdout
+    assert "3 of 9, int8" in result.stderr
+    assert "16 pictures held out of the 64 in photos" in result.stdout
+
+
+def test_the_json_has_every_number_and_the_fastest_within_is_written(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+    rows = {row["name"]: row for row in json.loads(invoke("--json").stdout)["candidates"]}
+    allowed = rows["int8-fast-80"]["loss"]["kl"]
+    assert rows["int8-fast-90"]["loss"]["kl"] > allowed
+
+    result = invoke("--max-kl", allowed, "--max-latency", 7, "--json", "--quiet", "-o", "mine")
+
+    document = json.loads(result.stdout)
+    assert document["chosen"] in {"int8-fast-65", "int8-fast-80"}
+    assert document["chosen"] == "int8-fast-65"  # as fast, and loses less
+    assert document["limits"] == {"max_kl": allowed, "seconds": 0.007}
+    assert document["bundle"] == str(place / "mine")
+    assert document["baseline"] == "fp32"
+    assert [row["name"] for row in document["candidates"]] == list(rows)
+    latency = rows["fp16"]["latency"]
+    assert latency == {
+        "rounds": 3,
+        "least": 0.015,
+        "median": 0.015,
+        "middle_half": [0.015, 0.015],
+        "ratio": pytest.approx(0.75),
+    }
+    assert set(document["frontier"]) <= set(rows) - {"int8-quarter-loss"}
+    assert rows["int8-quarter-loss"]["loss"] is rows["int8-quarter-loss"]["latency"] is None
+    assert rows["int8-quarter-loss"]["refused_by_gate"]
+    written, made = Bundle.load(place / "mine").manifest, rows["int8-fast-65"]
+    assert sum(each.bytes for each in written.files.values()) == made["bytes"]
+
+
+def test_an_export_that_fails_is_a_row_and_not_the_end(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(request: ExportRequest, *others: object, **options: object) -> ExportResult:
+        if request.directory.name == "fp32":
+            raise BackendError(f"OpenVINO cannot {HOSTILE}")
+        if request.directory.name == "fp16":
+            raise OSError(28, "No space left on device")
+        return exported(request, *others, **options)
+
+    stand_in(monkeypatch, fails)
+
+    result = invoke("--report", "page.html")
+
+    assert result.exception is None
+    assert f"fp32, failed: OpenVINO cannot {HOSTILE}" in result.stdout
+    assert "No space left on device" in result.stdout
+    assert left(place) == {"b0-openvino-tuned", "page.html"}
+    page = (place / "page.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert page.count("<circle") == 6
+
+
+def test_where_all_exports_fail_the_first_error_is_told(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(request: ExportRequest, *_: object, **__: object) -> ExportResult:
+        raise BackendError(f"no library for {request.directory.name}")
+
+    stand_in(monkeypatch, fails)
+
+    result = invoke()
+
+    assert isinstance(result.exception, GateError)
+    assert str(result.exception) == (
+        "none of 9 candidates could be made: fp32: no library for fp32"
+    )
+    assert left(place) == set()
+
+
+def test_where_none_keeps_the_limits_nothing_is_written(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+
+    result = invoke("--max-latency", 1, "--report", "page.html")
+
+    assert isinstance(result.exception, GateError)
+    assert result.exception.exit_code == 1
+    assert str(result.exception) == (
+        "no candidate keeps 1 ms a call: of the nearest, int8-fast-65, 6 ms are above the 1 ms "
+        "allowed: allow more"
+    )
+    assert "int8-fast-65" in result.stdout
+    assert left(place) == set()
+
+
+@pytest.mark.parametrize("candidate", ["fp32", "int8-fast-90"])
+def test_ctrl_c_leaves_nothing(
+    candidate: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(request: ExportRequest, *others: object, **options: object) -> ExportResult:
+        result = exported(request, *others, **options)
+        if request.directory.name == candidate:
+            raise KeyboardInterrupt
+        return result
+
+    stand_in(monkeypatch, interrupted)
+
+    assert invoke("--report", "page.html").exit_code != 0
+    assert left(place) == set()
+
+
+def test_a_bundle_that_is_there_is_only_replaced_if_asked(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+    assert invoke("-o", "mine").exception is None
+    before = (place / "mine" / "manifest.json").read_text()
+
+    refused = invoke("-o", "mine", "--max-latency", 100)
+    assert isinstance(refused.exception, UsageError)
+    assert (place / "mine" / "manifest.json").read_text() == before
+
+    assert invoke("-o", "mine", "--max-kl", 1e-5, "--force").exception is None
+    assert Bundle.load(place / "mine").manifest.precision == "fp16"
+    assert left(place) == {"mine"}
+
+
+def test_the_page_draws_the_frontier_with_the_limits(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+
+    result = invoke("--max-kl", 1e-4, "--max-latency", 16, "--report", "page.html")
+
+    assert result.exception is None
+    page = (place / "page.html").read_text()
+    assert '<meta name="generator" content="effnet-edge tune">' in page
+    assert page.count("<circle") == 8
+    assert page.count('class="limit"') == 2
+    assert "the budget cannot be met: allow more" in page
+    assert re.findall(r'(?:src|href)="', page) == []
+    assert invoke("--report", "page.html", "--force").exception is None
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--target tensorrt", "tensorrt: only the device that builds the engine can tell its time"),
+        ("--target tensorrt-rtx", "`effnet-edge build` and `effnet-edge bench`"),
+        ("--calibration table.json", "every candidate has a table of its own"),
+        ("--max-drop 1", "--max-drop needs the class of every picture"),
+        ("--max-nrmse 0.1", "--max-nrmse goes with --regression"),
+        ("--regression --max-kl 1", "use --max-nrmse"),
+        ("--features --max-kl 1", "--max-kl goes with classes"),
+        ("--multi-label --max-drop 1", "use --max-kl"),
+        ("--report page.txt", "must end in .html"),
+        ("--report photos/000.png", "must end in .html"),
+        ("-o photos", "exists and is not a bundle"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_before_the_work(
+    options: str, says: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+    (place / "table.json").write_text("{}")
+    monkeypatch.setattr(run, "Judge", None)
+
+    result = invoke(*options.split())
+
+    assert isinstance(result.exception, EffnetEdgeError)
+    assert re.search(re.escape(says), str(result.exception))
+    assert result.exception.exit_code == 2
+
+
+def test_it_asks_for_pictures(place: Path) -> None:
+    del place
+    result = CliRunner().invoke(cli, ["tune", "b0"], obj=Settings(), standalone_mode=False)
+    assert isinstance(result.exception, UsageError)
+    assert "--calibration DIR" in str(result.exception)
