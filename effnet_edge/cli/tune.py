@@ -221,7 +221,7 @@ def _table(tuned: Tuned) -> Table:
     _, loss, _ = tuned.measured[0]
     table = Table(
         title=Text(
-            f"Loss against PyTorch on {loss.images} pictures ({tuned.judged_on})\n"
+            f"Loss against PyTorch on {tuned.judged_on}\n"
             f"and time of a call on this machine, in turns, {len(tuned.baseline.seconds)} rounds"
         ),
         title_justify="left",

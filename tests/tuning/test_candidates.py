@@ -41,13 +41,13 @@ def test_names_are_unique_and_one_is_the_default() -> None:
 
 def test_a_target_has_what_it_can_run() -> None:
     assert names("openvino") == [each.name for each in CANDIDATES]
-    assert names("onnxruntime") == ["fp32", "int8", "int8-half-loss", "int8-quarter-loss"]
+    assert names("onnxruntime") == ["fp32", "int8", "int8-budget-50", "int8-budget-25"]
     assert names("litert") == ["fp32", "fp16", "int8"]
 
 
 def test_a_network_has_what_can_be_changed_in_it() -> None:
     assert not [name for name in names("openvino", activation="relu6") if "fast" in name]
-    assert not [name for name in names("openvino", output_kind="features") if "loss" in name]
+    assert not [name for name in names("openvino", output_kind="features") if "budget" in name]
 
 
 @pytest.mark.parametrize("target", ON_BUILD_HOST)

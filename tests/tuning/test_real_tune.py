@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SIDE = 32
 TINY = replace(VARIANTS["b0"], depth=0.1)
-TRIED = ("fp16", "int8", "int8-half-loss", "int8-fast-90")
+TRIED = ("fp16", "int8", "int8-budget-50")
 
 
 def photos(folder: Path, count: int = 64) -> Path:

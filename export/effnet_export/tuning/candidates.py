@@ -78,10 +78,15 @@ CANDIDATES = (
         {"all_in_8_bit": True},
         fits=_keeps_last_projection,
     ),
-    Candidate("int8-half-loss", "INT8 of half the loss", "int8", {}, 0.5, _keeps_tensors),
     Candidate(
-        "int8-quarter-loss", "INT8 of a quarter of the loss", "int8", {}, 0.25, _keeps_tensors
+        "int8-budget-50",
+        "INT8, a budget of half the default's loss",
+        "int8",
+        {},
+        0.5,
+        _keeps_tensors,
     ),
+    Candidate("int8-budget-25", "INT8, a budget of a quarter", "int8", {}, 0.25, _keeps_tensors),
     _fast(0.65),
     _fast(0.8),
     _fast(0.9),

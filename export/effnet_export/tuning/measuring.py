@@ -45,11 +45,20 @@ class Judge:
         reference = TorchClassifier(source.network, source.preprocessing)
         self._reference = reference
         self._answered = []
+        itself = Comparison(reference.name, reference.name, "FP32", "FP32", self._output)
         for pixels, labels in pictures.batches(source.preprocessing, BATCH_SIZE, self._skipped):
-            self._answered.append((pixels, labels, reference.infer(pixels)))
+            logits = reference.infer(pixels)
+            itself.update(logits, logits, labels)  # sees that each label is a class
+            self._answered.append((pixels, labels, logits))
             progress("pictures", len(self._answered) * BATCH_SIZE, len(pictures))
         if not self._answered:
             raise UsageError(f"{self._source}: none of the pictures can be read")
+
+    @property
+    def judged_on(self) -> str:
+        """Which pictures, in words."""
+        unread = len(self._skipped)
+        return self._source + (f" ({unread} of them cannot be read)" if unread else "")
 
     def loss(self, bundle: Bundle) -> ParityResult:
         """What a bundle's engine loses, with labels its drop, too."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from effnet_edge import nonfinite
 from effnet_edge.errors import UsageError
 from effnet_edge.files import write_whole
+from effnet_edge.parity.measures.table import INTERVALS
 from effnet_edge.parity.report.charts.frontier import Allowed, Point, frontier
 from effnet_edge.parity.report.destination import cannot_be_written, check_destinations
 from effnet_edge.parity.report.loss import Loss, divergence_kind, in_unit
@@ -60,7 +62,8 @@ def render_page(tuned: Tuned, title: str, machine: str) -> str:
         generator=GENERATOR,
         title=title,
         machine=machine,
-        images=loss.images,
+        intervals=INTERVALS,
+        number=nonfinite.tell,
         limits=tuned.limits.describe(loss),
         kind=divergence_kind(loss.output),
         picture=_picture(tuned),

@@ -90,8 +90,7 @@ def tune(
         bundle = None
         if chosen is not None:
             bundle = _put_in_place(trial.bundles[chosen.name], base.directory, key)
-    source = loaded.pictures.held_out().source
-    return Tuned(tried, limits, chosen, bundle, source, time.perf_counter() - begun)
+    return Tuned(tried, limits, chosen, bundle, judge.judged_on, time.perf_counter() - begun)
 
 
 def _observed(loaded: Loaded, on_progress: Progress) -> SharedCalibration:
