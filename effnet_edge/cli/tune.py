@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from effnet_edge.parity.measures.table import Measure
     from effnet_export.tuning.outcome import Tuned
     from effnet_export.tuning.run import Turn
 
@@ -241,10 +242,22 @@ def _table(tuned: Tuned) -> Table:
             tried.name,
             tried.made_of,
             own.candidate_precision,
-            *(measure.tell_result(document) for measure in tuned.measures),
+            *(_told_loss(measure, document) for measure in tuned.measures),
             *(f"{1e3 * seconds:.2f}" for seconds in (measured.least, measured.median)),
             f"{1e3 * low:.2f} to {1e3 * high:.2f}",
             f"{tuned.ratio(measured):.2f}",
             tuned.place(tried),
         )
     return table
+
+
+def _told_loss(measure: Measure, result: dict[str, Any]) -> str:
+    """A loss, and below it the ends of its 95 % interval, if it has one."""
+    from effnet_edge import nonfinite
+    from effnet_edge.parity.measures.table import INTERVALS
+
+    told = measure.tell(result[measure.key])
+    ends = result[INTERVALS].get(measure.key)
+    return (
+        told if ends is None else f"{told}\n{' to '.join(nonfinite.tell(e, '.1f') for e in ends)}"
+    )

@@ -153,11 +153,11 @@ def test_places_tell_the_frontier_the_beaten_and_the_limits() -> None:
     outcome = tuned(rows, Limits(Gate(max_kl=1e-3)))
 
     assert [outcome.place(each) for each in rows] == [
-        "on the frontier",
+        "frontier",
         "chosen",
-        "on the frontier, beyond the limits",
-        "on the frontier, beyond the limits",
-        "beaten, beyond the limits",
+        "frontier, over a limit",
+        "frontier, over a limit",
+        "beaten, over a limit",
         "failed",
     ]
     assert outcome.baseline.name == "fp32"

@@ -110,8 +110,8 @@ class Tuned:
             return f"no number: its loss is {nonfinite.tell(loss)}"
         if tried is self.chosen:
             return "chosen"
-        where = "on the frontier" if tried.name in self.frontier else "beaten"
-        return f"{where}, beyond the limits" if tried.failures(self.limits) else where
+        where = "frontier" if tried.name in self.frontier else "beaten"
+        return f"{where}, over a limit" if tried.failures(self.limits) else where
 
     @cached_property
     def why_none(self) -> str:
