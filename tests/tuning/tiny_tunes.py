@@ -75,7 +75,7 @@ def exported(request: ExportRequest, *_: object, **__: object) -> ExportResult:
         noise *= 4 * request.fast_share
     path = write_bundle(
         request.directory,
-        request.target,
+        "onnxruntime",  # which opens it in a moment, where OpenVINO compiles it
         _with_noise(noise),
         labels=None,
         precision=request.chosen_precision,
