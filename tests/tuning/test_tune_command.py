@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from effnet_edge.bundle import Bundle
 from effnet_edge.cli.common import Settings
 from effnet_edge.cli.main import cli
 from effnet_edge.errors import BackendError, EffnetEdgeError, GateError, UsageError
+from effnet_edge.targets import TARGETS
 from effnet_export.tuning import run
 
 if TYPE_CHECKING:
@@ -234,6 +236,21 @@ def test_what_cannot_be_had_is_refused_before_the_work(
     assert isinstance(result.exception, EffnetEdgeError)
     assert re.search(re.escape(says), str(result.exception))
     assert result.exception.exit_code == 2
+
+
+def test_a_library_that_is_missing_is_told_before_the_work(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
+    monkeypatch.setattr(run, "load", None)
+    row = replace(TARGETS["litert"], library="not_installed")
+    monkeypatch.setitem(TARGETS, "litert", row)
+
+    result = invoke("--target", "litert")
+
+    assert isinstance(result.exception, BackendError)
+    assert "pip install 'effnet-edge[litert]'" in str(result.exception)
+    assert left(place) == set()
 
 
 def test_it_asks_for_pictures(place: Path) -> None:

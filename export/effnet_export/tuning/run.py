@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import time
 from collections.abc import Callable
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING
 from effnet_calibration.calibrate import observe
 from effnet_calibration.threads import same_threads
 from effnet_edge.bundle import BundleWriter
+from effnet_edge.bundle.writing import checked_destination
 from effnet_edge.errors import EffnetEdgeError, GateError
+from effnet_edge.extras import needed_for
 from effnet_edge.parity.report.loss import divergence
 from effnet_edge.progress import Progress, no_progress
 from effnet_export.calibration import SharedCalibration
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.parity import ParityResult
     from effnet_edge.progress import Progress
+    from effnet_edge.targets import Target
     from effnet_export.loading import Loaded
     from effnet_export.request import ExportRequest
     from effnet_export.tuning.candidates import Candidate
@@ -75,6 +79,8 @@ def tune(
         CheckpointError, BundleError, BackendError: as their texts say.
     """
     begun = time.perf_counter()
+    checked_destination(base.directory)
+    _check_library(base.chosen_target.row)
     on_stage(None, "load")
     loaded = load(base, on_progress, HELD_OUT_SHARE)
     if limits.loss.max_drop is not None:
@@ -91,6 +97,13 @@ def tune(
         if chosen is not None:
             bundle = _put_in_place(trial.bundles[chosen.name], base.directory, key)
     return Tuned(tried, limits, chosen, bundle, judge.judged_on, time.perf_counter() - begun)
+
+
+def _check_library(target: Target) -> None:
+    """Raise BackendError where the engines cannot run here: before the work, not after it."""
+    with needed_for(f"timing engines of {target.title}", target.extra or target.package):
+        if importlib.util.find_spec(target.library) is None:
+            raise ModuleNotFoundError(name=target.library)
 
 
 def _observed(loaded: Loaded, on_progress: Progress) -> SharedCalibration:
