@@ -15,7 +15,7 @@ from effnet_edge.parity.report.loss import Loss
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_A_QUARTER = 75.0
+_ONE_SIDED_95 = 1.645
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,15 @@ class Measured:
         return float(low), float(high)
 
     def is_as_fast_as(self, other: Measured) -> bool:
-        """Whether it took no longer than the other in a quarter of the rounds or more."""
-        ratios = np.divide(other.seconds, self.seconds)
-        return bool(np.percentile(ratios, _A_QUARTER) >= 1)
+        """Whether chance may be all that the other is faster by: a sign test, one-sided at 95 %.
+
+        The other is faster in half of the rounds and more than chance adds to that (by the normal
+        approximation; ties count half), or, where the rounds are few, in all of them.
+        """
+        own, others = np.asarray(self.seconds), np.asarray(other.seconds)
+        rounds = len(own)
+        lost = float((others < own).sum()) + float((others == own).sum()) / 2
+        return lost <= min(rounds / 2 + _ONE_SIDED_95 * math.sqrt(rounds) / 2, rounds - 0.5)
 
 
 def frontier(measured: Sequence[Measured]) -> list[Measured]:
