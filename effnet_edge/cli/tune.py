@@ -207,7 +207,7 @@ def _report(tuned: Tuned) -> None:
     if tuned.chosen is None or tuned.bundle is None:
         return
     why = (
-        "the fastest within the limits"
+        "none within the limits is faster but for chance"
         if tuned.limits.any
         else "no limit was set: as export --int8"
     )
