@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 SIGMOID_GRID = (1 / 256, -128)
 
 
-def model_of_integers(batch: int | str = 1) -> onnx.ModelProto:
-    """Pixels → convolution → SiLU, all in integers, → mean → dense → logits in floating point."""
+def model_of_integers(
+    batch: int | str = 1, *, equalized: bool = False, rounds: bool = True
+) -> onnx.ModelProto:
+    """Pixels → convolution → SiLU, all in integers, → mean → dense → logits in floating point.
+
+    `equalized`: the sigmoid reads a product with a factor a channel. Without `rounds` it is the
+    same model in floating point.
+    """
     random = np.random.default_rng(0)
     constants: dict[str, npt.NDArray[Any]] = {
         "scale": np.float32(1 / 255),
@@ -25,16 +31,20 @@ def model_of_integers(batch: int | str = 1) -> onnx.ModelProto:
         "kernel/zero": np.zeros(8, np.int8),
         "dense": random.normal(size=(8, CLASSES)).astype(np.float32),
         "bias": random.normal(size=CLASSES).astype(np.float32),
+        "axes": np.int64([2, 3]),
+        "factors": np.float32([127, 64, 32, 96, 127, 100, 80, 48]).reshape(1, 8, 1, 1) / 32,
     }
     kernel = ["kernel", "kernel/scale", "kernel/zero"]
     nodes = [
-        helper.make_node("Cast", ["pixels"], ["cast"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["cast", "scale"], ["scaled"]),
-        helper.make_node("Transpose", ["scaled"], ["values"], perm=[0, 3, 1, 2]),
+        helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Cast", ["planes"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["cast", "scale"], ["values"]),
         helper.make_node("DequantizeLinear", kernel, ["kernel/DQ"], axis=0),
     ]
 
     def rounded(name: str, scale: float, zero: int) -> str:
+        if not rounds:
+            return name
         constants[f"{name}/scale"], constants[f"{name}/zero"] = np.float32(scale), np.int8(zero)
         grid = [f"{name}/scale", f"{name}/zero"]
         nodes.append(helper.make_node("QuantizeLinear", [name, *grid], [f"{name}/Q"]))
@@ -46,18 +56,23 @@ def model_of_integers(batch: int | str = 1) -> onnx.ModelProto:
         return rounded(output, scale, zero)
 
     pixels = rounded("values", 1 / 255, -128)
-    conv = made("Conv", [pixels, "kernel/DQ"], "conv", 0.02, 0)
-    gate = made("Sigmoid", [conv], "gate", *SIGMOID_GRID)
-    silu = made("Mul", [conv, gate], "silu", 0.01, -100)
-    nodes.append(helper.make_node("ReduceMean", [silu], ["mean"], axes=[2, 3], keepdims=0))
+    conv = made("Conv", [pixels, "kernel/DQ"], "conv", 0.03, -60)
+    real = made("Mul", [conv, "factors"], "real", 1 / 16, 0) if equalized else conv
+    gate = made("Sigmoid", [real], "gate", *SIGMOID_GRID)
+    silu = made("Mul", [conv, gate], "silu", 0.022, -115)
+    nodes.append(helper.make_node("ReduceMean", [silu, "axes"], ["mean"], keepdims=0))
     nodes.append(helper.make_node("Gemm", ["mean", "dense", "bias"], ["logits"]))
     graph = helper.make_graph(
         nodes,
         "integers",
         [helper.make_tensor_value_info("pixels", TensorProto.UINT8, [batch, SIDE, SIDE, 3])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, CLASSES])],
-        [numpy_helper.from_array(each, name) for name, each in constants.items()],
+        [
+            numpy_helper.from_array(each, name)
+            for name, each in constants.items()
+            if any(name in node.input for node in nodes)
+        ],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     return model

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
+from integer_models import model_of_integers
 from onnx import helper
 from tiny_bundles import CLASSES, PREPROCESSING, SIDE, tiny_model
 
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.parity.inside.bisection import find_faults
+from effnet_edge.parity.inside.tracing import shared_tensors
 from effnet_edge.parity.models.litert import LiteRtClassifier, litert_entrance
 from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_export.litert.writing import litert_file
@@ -90,6 +92,38 @@ def test_a_fault_is_found_at_its_operator(tmp_path: Path) -> None:
     assert not find_faults(reference, reference, pixels(2)).faults
     (fault,) = find_faults(reference, candidate, pixels(2)).faults
     assert str(fault).startswith("conv (CONV_2D, pads [0, 0, 0, 0]): its kernels are transposed")
+
+
+@pytest.mark.parametrize("equalized", [False, True])
+def test_a_silu_in_integers_is_judged_by_what_it_gives(tmp_path: Path, equalized: bool) -> None:
+    path = written(tmp_path, model_of_integers("N", equalized=equalized))
+    candidate = LiteRtClassifier(path, PREPROCESSING)
+    assert candidate.execution_precision == "INT8"
+    (silu,) = [each for each in candidate.kernels() if "SiLU" in each.operation]
+    inner = ("conv", "real", "gate", "silu") if equalized else ("conv", "gate", "silu")
+    assert (silu.tensors, silu.precision) == (inner, "INT8")
+    assert silu.operation == "CONV_2D, pads [0, 0, 0, 0], SiLU"
+    # Its grid cuts off what is so negative that SiLU has nothing left of it.
+    plain = model_of_integers("N", equalized=equalized, rounds=False)
+    reference = OnnxClassifier(plain, PREPROCESSING)
+    negative = reference.activations(pixels(8), ["conv"])["conv"].min()
+    (grid,) = [each for each in candidate.grids() if each.tensor == "conv"]
+    assert negative < 2 * grid.low
+    assert not find_faults(reference, candidate, pixels(8)).faults
+    shared = shared_tensors(reference, candidate)
+    assert "silu" in shared
+    assert not shared.keys() & {"conv", "real", "gate"}
+
+
+def test_a_fault_before_a_silu_in_integers_is_found(tmp_path: Path) -> None:
+    wrong = model_of_integers("N", equalized=True)
+    kernel = next(each for each in wrong.graph.initializer if each.name == "kernel")
+    negated = onnx.numpy_helper.to_array(kernel) * np.int8([[[[-1]]], [[[1]]]] * 4)
+    kernel.CopyFrom(onnx.numpy_helper.from_array(negated, "kernel"))
+    candidate = LiteRtClassifier(written(tmp_path, wrong), PREPROCESSING)
+    plain = model_of_integers("N", equalized=True, rounds=False)
+    (fault,) = find_faults(OnnxClassifier(plain, PREPROCESSING), candidate, pixels(2)).faults
+    assert (fault.node, fault.operation) == ("silu", "CONV_2D, pads [0, 0, 0, 0], SiLU")
 
 
 def test_fp16_weights_are_told(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from effnet_edge.parity.models.batches import Traces, filled_batches, joined, wi
 from effnet_edge.parity.models.ending import without_ones
 from effnet_edge.parity.models.litert_interface import Structure
 from effnet_edge.parity.models.litert_opening import opened
+from effnet_edge.parity.models.litert_steps import steps_of
 from effnet_edge.parity.models.reading import AS_TOLD, Reading
 from effnet_edge.runtime.backend import EngineSpec, one_line
 from effnet_edge.runtime.demand.litert_steps import COMPUTE, known_litert
@@ -104,12 +105,8 @@ class LiteRtClassifier:
         return "FP16" if "float16" in stored else "FP32"
 
     def kernels(self) -> list[Kernel]:
-        """The operators: what XNNPACK fuses of them, it does not tell."""
-        return [
-            self._kernel(each)
-            for each in self._model.operators
-            if self._tensor(each.inputs[0]).data is None
-        ]
+        """The operators, as `steps_of` groups them: what XNNPACK fuses, it does not tell."""
+        return [self._kernel(each) for each in steps_of(self._model)]
 
     def grids(self) -> list[Grid]:
         """Of the tensors of integers that are computed."""
@@ -169,15 +166,18 @@ class LiteRtClassifier:
         made = [each.output for each in self._model.operators] + list(self._model.inputs)
         return next(each for each in made if self._tensor(each).name == wanted)
 
-    def _kernel(self, operator: Operator) -> Kernel:
-        name = self._tensor(operator.output).name
-        public = LOGITS if name == self.way_out.logits else name
-        read = self._tensor(operator.inputs[0]).dtype
+    def _kernel(self, step: tuple[Operator, ...]) -> Kernel:
+        first = step[0]
+        told = _QUANTIZERS.get(first.kind, self._told(first))
         return Kernel(
-            (public,),
-            _QUANTIZERS.get(operator.kind, self._told(operator)),
-            "INT8" if read == "int8" else "FP32",
+            tuple(self._public(each.output) for each in step),
+            told if len(step) == 1 else f"{told}, SiLU",
+            "INT8" if self._tensor(first.inputs[0]).dtype == "int8" else "FP32",
         )
+
+    def _public(self, number: int) -> str:
+        name = self._tensor(number).name
+        return LOGITS if name == self.way_out.logits else name
 
     def _told(self, operator: Operator) -> str:
         if operator.kind not in COMPUTE or operator.kind == "FULLY_CONNECTED":
