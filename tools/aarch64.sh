@@ -5,8 +5,8 @@
 #   tools/aarch64.sh FOLDER [RESOLUTION]     RESOLUTION: of the network's input, 224 if not said
 #
 # It needs an x86 Debian or Ubuntu with apt, Debian's keyring (debian-archive-keyring), and this
-# package with [all] on the PATH; no root. FOLDER, about 2 GB, may be deleted afterwards, and what
-# is in it already is used again. EFFNET_EDGE_ARM_PROCESSORS names other processors of qemu's.
+# package with [all,litert] on the PATH; no root. FOLDER, about 2 GB, may be deleted afterwards, and
+# what is in it already is used again. EFFNET_EDGE_ARM_PROCESSORS names other processors of qemu's.
 #
 # qemu 10 and Debian 13 on purpose: qemu 7.2 of Debian 12 crashes on onnxruntime. No program is
 # started from an emulated one, so that the kernel need not know about qemu (binfmt_misc).
@@ -69,7 +69,7 @@ install_package() {
   python -m pip wheel -q --no-deps -w wheel "$source"
   arm max -m venv --without-pip venv
   arm max "$(echo root/usr/share/python-wheels/pip-*.whl)/pip" install -q --no-compile \
-    -c "$source/constraints.txt" "$(echo "$here"/wheel/*.whl)[openvino,onnxruntime]"
+    -c "$source/constraints.txt" "$(echo "$here"/wheel/*.whl)[openvino,onnxruntime,litert]"
   touch venv/installed
 }
 
@@ -97,7 +97,7 @@ answers_here() {
 }
 
 export_bundles() {
-  for target in openvino onnxruntime; do
+  for target in openvino onnxruntime litert; do
     for precision in fp32 int8; do
       [ -e "$target-$precision" ] || effnet-edge export b0 --target "$target" "--$precision" \
         --resolution "$resolution" -o "$target-$precision" --quiet
@@ -106,8 +106,10 @@ export_bundles() {
   rm -rf answers
   answers_here openvino-fp32 onnxruntime-fp32 --precision fp32
   answers_here onnxruntime-fp32 openvino-fp32 --precision fp32
+  answers_here litert-fp32 onnxruntime-fp32 --precision fp32
   answers_here openvino-int8 openvino-fp32
   answers_here onnxruntime-int8 openvino-fp32
+  answers_here litert-int8 openvino-fp32
 }
 
 # compare PROCESSOR BUNDLE GATE…: equal pixels are what finds a picture's recorded answer.
@@ -132,12 +134,16 @@ export_bundles
 for processor in $processors; do
   told "$processor: effnet-edge doctor"
   arm "$processor" venv/bin/effnet-edge doctor || failed=1
-  for target in openvino onnxruntime; do
+  for target in openvino onnxruntime litert; do
     told "$processor: $target in FP32"
     compare "$processor" "$target-fp32" --precision fp32 --min-sqnr 110 --min-agreement 100 || failed=1
+  done
+  for target in openvino onnxruntime; do
     told "$processor: $target in INT8, as its plugin runs it (exit code 1: not at all)"
     compare "$processor" "$target-int8" || echo "exit code $?"
   done
+  told "$processor: LiteRT's INT8 is the same but for gates, which it computes in FP32"
+  compare "$processor" litert-int8 --min-sqnr 25 || failed=1
 done
 told "done; failed: $failed"
 exit "$failed"

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 HEADROOM = 1.1
 """Of extremes: the next pictures reach somewhat farther."""
+PLAIN_DB = 30.0
+"""A tensor before a SiLU that holds this by itself gets no factors, which saves the product with
+s: on B0, 43 % of their time for a tenth of the KL divergence. The widest maps do not hold it."""
 GATE_SPREAD = 3.0
 """The largest factor times gate, in medians: a gate is rounded with one scale for all channels."""
 
@@ -134,6 +137,10 @@ class _Decision:
             highest = 6.0 if self._work.network.activation == "relu6" else None
             reader = Reader(reader.energy, lowest=0.0, highest=highest)
         choice = choose(self._seen.rounded[layer.name], self._scheme, reader, equalize=scaled)
+        if scaled and silu:
+            plain = choose(self._seen.rounded[layer.name], self._scheme, reader, equalize=False)
+            if plain.snr_db >= PLAIN_DB:
+                scaled, choice = False, plain
         scale = 1 / choice.factors.double()
         scale = on_steps(scale) if silu else scale
         numbers = shortest(scale) if scaled else (1.0,) * len(scale)
