@@ -34,7 +34,7 @@ from int8_peers.subject import Pictures, Subject
 from rich.console import Console
 from rich.table import Table
 
-from effnet_edge.bench import compare
+from effnet_edge.bench.timing import in_turns, summarize
 from effnet_edge.bundle import Bundle
 from effnet_edge.graphs.litert_file import import_schema, pack, unpack
 from effnet_edge.pictures.image import normalize
@@ -201,10 +201,10 @@ def _cells(result: ParityResult, file: Path) -> list[str]:
 
 
 def latency(contestants: Sequence[Contestant], subject: Subject, runs: int, warmup: int) -> None:
-    """Print how long one picture takes, all in turns; ratios are to the first."""
+    """Print how long one picture takes, in turns of another order each; ratios are to the first."""
     pixels = subject.calibration.pixels[:1]
     calls = {each.name: each.opened(subject.preprocessing).bare(pixels) for each in contestants}
-    timings = compare(calls, runs, warmup)
+    timings = summarize(in_turns(calls, runs, warmup, shuffled=True))
     table = Table("", "least, ms", "median, ms", "of the first's least", "of its median")
     for each in timings:
         table.add_row(
