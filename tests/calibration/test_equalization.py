@@ -150,11 +150,14 @@ def measured() -> Observed:
 @pytest.mark.parametrize(
     "switched",
     [
-        UNCORRECTED,
-        replace(UNCORRECTED, equalize_stream=True),
-        replace(UNCORRECTED, equalize_depthwise=False, equalize_projection=False),
+        pytest.param(UNCORRECTED, id="default"),
+        pytest.param(replace(UNCORRECTED, equalize_stream=True), id="all", marks=pytest.mark.slow),
+        pytest.param(
+            replace(UNCORRECTED, equalize_depthwise=False, equalize_projection=False),
+            id="none",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["default", "all", "none"],
 )
 def test_each_switch_leaves_the_float_output_unchanged(
     measured: Observed, switched: Settings

@@ -325,7 +325,7 @@ def test_calibration_diff_says_what_differs(
         assert message in one_line(completed.stderr)
 
 
-@pytest.mark.sample
+@pytest.mark.slow
 def test_the_gates_use_pictures_of_ones_own_that_were_held_out(
     effnet_edge: Run, tmp_path: Path
 ) -> None:

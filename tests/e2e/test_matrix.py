@@ -34,7 +34,6 @@ SAMPLE = {
     ("lite0", "onnxruntime", "fp32"),
     ("v2-b0", "litert", "fp16"),
     ("b0", "litert", "int8"),
-    ("lite0", "tensorrt-rtx", "int8"),
 }
 STAGES = ["export", "simplify"]
 INT8_STAGES = [*STAGES, "weights", "quantize"]

@@ -92,7 +92,7 @@ def made(source: Source) -> Made:
 @pytest.fixture(
     params=[
         ASYMMETRIC_UINT8,
-        SYMMETRIC_INT8,
+        pytest.param(SYMMETRIC_INT8, marks=pytest.mark.slow),
         pytest.param(SYMMETRIC_INT8_DENSE, marks=pytest.mark.slow),
     ],
     ids=lambda scheme: scheme.name,

@@ -203,7 +203,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.sample
+@pytest.mark.slow
 def test_an_interrupt_ends_the_build_quietly_and_changes_nothing(
     of_precision: OfPrecision,
 ) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,10 +28,11 @@ def fake() -> Iterator[Fake]:
 
 @pytest.fixture
 def interrupted_cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pass over interrupts that hit a finalizer or the garbage collector's callbacks.
+    """Pass over interrupts that hit a finalizer, the garbage collector's callbacks or a thread's end.
 
     An asynchronous exception lands wherever the thread is, in hypothesis's own callback as well,
-    where nobody can catch it: Python reports it as unraisable, and pytest makes that a failure.
+    where nobody can catch it: Python reports it as unraisable, and pytest makes that a failure. A
+    thread that one ends is reported by pytest in so many lines that another one lands in these.
     """
     report = sys.unraisablehook
 
@@ -39,6 +41,13 @@ def interrupted_cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
             report(unraisable)
 
     monkeypatch.setattr(sys, "unraisablehook", hook)
+    report_thread = threading.excepthook
+
+    def thread_hook(ended: threading.ExceptHookArgs) -> None:
+        if not issubclass(ended.exc_type, KeyboardInterrupt):
+            report_thread(ended)
+
+    monkeypatch.setattr(threading, "excepthook", thread_hook)
 
 
 @pytest.fixture

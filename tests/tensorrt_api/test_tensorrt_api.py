@@ -86,7 +86,7 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("fault", quick(FAULTS[:3], FAULTS, "sample"))
+@pytest.mark.parametrize("fault", quick(FAULTS[:3], FAULTS))
 def test_a_planted_fault_is_found(
     fault: tuple[str, str, str], rtx_stubs: Path, tmp_path: Path
 ) -> None:
