@@ -28,7 +28,7 @@ def fake() -> Iterator[Fake]:
 
 @pytest.fixture
 def interrupted_cleanup(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pass over interrupts that hit a finalizer, the garbage collector's callbacks or a thread's end.
+    """Pass over interrupts that hit a finalizer, a callback of the collector, or a thread's end.
 
     An asynchronous exception lands wherever the thread is, in hypothesis's own callback as well,
     where nobody can catch it: Python reports it as unraisable, and pytest makes that a failure. A
