@@ -8,13 +8,20 @@ is destroyed, with its core. Where another plugin was made meanwhile, or where t
 another thread, the system goes on using the unmapped stack, and the next signal, such as Ctrl-C,
 is a segmentation fault. So there is one core, and it is never destroyed; its compiled
 models are released one by one.
+
+OpenVINO looks NumPy up at the first array that it is given, behind a guard of C++. It is waited for
+with Python's lock held, while the thread inside waits for that lock: of two first inferences at
+once neither ever ends. So OpenVINO is given an array here, before there are others.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from effnet_edge.runtime.lifetime import keep_for_ever
 
@@ -24,6 +31,8 @@ if TYPE_CHECKING:
 _TELEMETRY = "openvino_telemetry"
 
 _cores: dict[int, openvino.Core] = {}
+_first_array = threading.Lock()
+_knows_numpy = False
 
 
 def import_openvino() -> Any:
@@ -41,7 +50,17 @@ def import_openvino() -> Any:
     finally:
         if kept_out:
             sys.modules.pop(_TELEMETRY, None)
+    _let_know_numpy(openvino)
     return openvino
+
+
+def _let_know_numpy(openvino: Any) -> None:
+    global _knows_numpy  # noqa: PLW0603 - as what it tells of is the process's
+    if _knows_numpy:
+        return
+    with _first_array:
+        openvino.Tensor(np.zeros(1, np.uint8))
+        _knows_numpy = True
 
 
 def openvino_core() -> openvino.Core:

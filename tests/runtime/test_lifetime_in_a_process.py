@@ -53,9 +53,9 @@ def bundle(bundles: Path, request: pytest.FixtureRequest) -> Path:
     return bundles / str(request.param)
 
 
-def python(code: str, bundle: Path) -> subprocess.CompletedProcess[str]:
+def python(code: str, bundle: Path, beginning: str = BEGINNING) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", BEGINNING + code, bundle],
+        [sys.executable, "-W", "ignore", "-c", beginning + code, bundle],
         check=False,
         capture_output=True,
         text=True,
@@ -67,6 +67,26 @@ def python(code: str, bundle: Path) -> subprocess.CompletedProcess[str]:
 def assert_well(done: subprocess.CompletedProcess[str], says: str = "") -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     assert done.stdout == says
+
+
+FIRST = """
+import sys, threading
+import numpy as np
+from effnet_edge import EngineRunner
+sys.setswitchinterval(1e-6)
+run = EngineRunner.load(sys.argv[1], threads=1)
+gate = threading.Barrier(4)
+def ask():
+    gate.wait()
+    run.infer(np.zeros((1, 8, 8, 3), np.uint8))
+threads = [threading.Thread(target=ask) for _ in range(4)]
+for each in threads: each.start()
+for each in threads: each.join()
+"""
+
+
+def test_the_first_inferences_may_be_at_once(bundle: Path) -> None:
+    assert_well(python("", bundle, FIRST))
 
 
 DAEMONS = """
