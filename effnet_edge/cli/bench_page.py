@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effnet_edge.bench.other_work import told_other_work
-from effnet_edge.errors import UsageError
-from effnet_edge.files import write_whole
 from effnet_edge.machine import Machine
+from effnet_edge.parity.report import destination
 from effnet_edge.parity.report.charts.svg import (
     Scale,
     chart,
@@ -23,7 +22,6 @@ from effnet_edge.parity.report.charts.svg import (
     stretched,
     text,
 )
-from effnet_edge.parity.report.destination import cannot_be_written, check_destinations
 from effnet_edge.parity.report.page import page_template
 
 if TYPE_CHECKING:
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from effnet_edge.bench import ModelTiming, Timing
 
 GENERATOR = "effnet-edge bench"
-_MARK = f'<meta name="generator" content="{GENERATOR}">'
 _HEIGHT = 60.0
 _AXIS = 18.0
 _BINS = 80
@@ -53,25 +50,13 @@ class Shown:
 
 
 def check_page(path: Path) -> None:
-    """Find out before any work whether the page can be written.
-
-    Raises:
-        UsageError: its name does not end in .html, what is there is no such page, or it cannot be
-            written.
-        BackendError: the extra [report] is not installed.
-    """
-    if path.suffix != ".html":
-        raise UsageError(f"--report {path}: a report is HTML: the name must end in .html")
-    check_destinations({path: _MARK})
+    """Find out before any work whether it can be written; raises as `destination.check_page`."""
+    destination.check_page(path, GENERATOR)
 
 
 def write_page(timings: Sequence[ModelTiming], path: Path) -> None:
     """Write the page, whole or not at all; raises as `check_page`."""
-    check_page(path)
-    try:
-        write_whole(path, render_page(timings))
-    except OSError as error:
-        raise cannot_be_written(path, error) from error
+    destination.write_page(path, GENERATOR, render_page(timings))
 
 
 def render_page(timings: Sequence[ModelTiming]) -> str:

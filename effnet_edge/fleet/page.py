@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from effnet_edge.errors import UsageError
-from effnet_edge.files import write_whole
 from effnet_edge.fleet.campaign import GENERATOR
 from effnet_edge.fleet.results import STATES
-from effnet_edge.parity.report import wording
+from effnet_edge.parity.report import destination, wording
 from effnet_edge.parity.report.charts.loss_strip import common_scale, loss_strip, told_loss
-from effnet_edge.parity.report.destination import cannot_be_written, check_destinations
 from effnet_edge.parity.report.page import page_template
 
 if TYPE_CHECKING:
@@ -21,8 +18,6 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
     from effnet_edge.fleet.results import Row
-
-_MARK = f'<meta name="generator" content="{GENERATOR}">'
 
 
 @dataclass(frozen=True)
@@ -45,25 +40,13 @@ class Section:
 
 
 def check_page(path: Path) -> None:
-    """Find out before any work whether the page can be written.
-
-    Raises:
-        UsageError: its name does not end in .html, what is there is no such page, or it cannot be
-            written.
-        BackendError: the extra [report] is not installed.
-    """
-    if path.suffix != ".html":
-        raise UsageError(f"--report {path}: a report is HTML: the name must end in .html")
-    check_destinations({path: _MARK})
+    """Find out before any work whether it can be written; raises as `destination.check_page`."""
+    destination.check_page(path, GENERATOR)
 
 
 def write_page(document: dict[str, Any], rows: Sequence[Row], path: Path) -> None:
     """Write the page, whole or not at all; raises as `check_page`."""
-    check_page(path)
-    try:
-        write_whole(path, render_page(document, rows))
-    except OSError as error:
-        raise cannot_be_written(path, error) from error
+    destination.write_page(path, GENERATOR, render_page(document, rows))
 
 
 def headline(rows: Sequence[Row]) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from effnet_edge.machine import usable_cores
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -40,7 +42,7 @@ class LiteRtInterpreter:
 
         with _without_announcement():
             self._interpreter = interpreter.Interpreter(
-                model_content=content, num_threads=threads or usable_processors()
+                model_content=content, num_threads=threads or usable_cores()
             )
             self._interpreter.allocate_tensors()
         self._inputs = self._interpreter.get_input_details()
@@ -69,13 +71,6 @@ class LiteRtInterpreter:
             self._interpreter.resize_tensor_input(details["index"], shape, strict=True)
         self._interpreter.allocate_tensors()
         self._shapes = shapes
-
-
-def usable_processors() -> int:
-    """How many of the machine's processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.errors import UsageError
 from effnet_edge.extras import needed_for
-from effnet_edge.files import probe_writable
+from effnet_edge.files import probe_writable, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +34,7 @@ class ReportFiles:
     def of(cls, html: str | os.PathLike[str]) -> ReportFiles:
         """Name them after the page; raises UsageError for a name that does not end in .html."""
         page = Path(html)
-        if page.suffix != ".html":
-            raise UsageError(f"--report {page}: a report is HTML: the name must end in .html")
+        _check_is_html(page)
         return cls(page, page.with_suffix(".parity.json"), page.with_suffix(".junit.xml"))
 
     def check(self) -> None:
@@ -47,11 +46,35 @@ class ReportFiles:
         """
         check_destinations(
             {
-                self.html: f'<meta name="generator" content="{GENERATOR}">',
+                self.html: _mark_of(GENERATOR),
                 self.json: f'"generator": "{GENERATOR}"',
                 self.junit: f'<testsuite name="{GENERATOR}"',
             }
         )
+
+
+def check_page(path: Path, generator: str) -> None:
+    """Find out before any work whether a report that is one page alone can be written.
+
+    Args:
+        generator: what the page names as its maker.
+
+    Raises:
+        UsageError: its name does not end in .html, what is there is no such page, or it cannot be
+            written.
+        BackendError: the extra [report] is not installed.
+    """
+    _check_is_html(path)
+    check_destinations({path: _mark_of(generator)})
+
+
+def write_page(path: Path, generator: str, html: str) -> None:
+    """Write such a page, whole or not at all; raises as `check_page`."""
+    check_page(path, generator)
+    try:
+        write_whole(path, html)
+    except OSError as error:
+        raise cannot_be_written(path, error) from error
 
 
 def check_destinations(marks: Mapping[Path, str]) -> None:
@@ -81,6 +104,15 @@ def check_destinations(marks: Mapping[Path, str]) -> None:
 def cannot_be_written(path: Path, error: OSError) -> UsageError:
     """The one line for a file of a report that the system refuses."""
     return UsageError(f"{str(path)!r} cannot be written: {error.strerror}")
+
+
+def _check_is_html(page: Path) -> None:
+    if page.suffix != ".html":
+        raise UsageError(f"--report {page}: a report is HTML: the name must end in .html")
+
+
+def _mark_of(generator: str) -> str:
+    return f'<meta name="generator" content="{generator}">'
 
 
 def _begins_with(path: Path, mark: str) -> bool:

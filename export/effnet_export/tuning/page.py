@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from effnet_edge import nonfinite
-from effnet_edge.errors import UsageError
-from effnet_edge.files import write_whole
 from effnet_edge.parity.measures.table import INTERVALS
+from effnet_edge.parity.report import destination
 from effnet_edge.parity.report.charts.frontier import Allowed, Point, frontier
-from effnet_edge.parity.report.destination import cannot_be_written, check_destinations
 from effnet_edge.parity.report.loss import Loss, divergence_kind, in_unit
 from effnet_edge.parity.report.page import page_template
 
@@ -21,20 +19,11 @@ if TYPE_CHECKING:
     from effnet_export.tuning.outcome import Tuned
 
 GENERATOR = "effnet-edge tune"
-_MARK = f'<meta name="generator" content="{GENERATOR}">'
 
 
 def check_page(path: Path) -> None:
-    """Find out before any work whether the page can be written.
-
-    Raises:
-        UsageError: its name does not end in .html, what is there is no such page, or it cannot be
-            written.
-        BackendError: the extra [report] is not installed.
-    """
-    if path.suffix != ".html":
-        raise UsageError(f"--report {path}: a report is HTML: the name must end in .html")
-    check_destinations({path: _MARK})
+    """Find out before any work whether it can be written; raises as `destination.check_page`."""
+    destination.check_page(path, GENERATOR)
 
 
 def write_page(tuned: Tuned, title: str, machine: str, path: Path) -> None:
@@ -44,11 +33,7 @@ def write_page(tuned: Tuned, title: str, machine: str, path: Path) -> None:
         title: the network and the target.
         machine: that the times are of.
     """
-    check_page(path)
-    try:
-        write_whole(path, render_page(tuned, title, machine))
-    except OSError as error:
-        raise cannot_be_written(path, error) from error
+    destination.write_page(path, GENERATOR, render_page(tuned, title, machine))
 
 
 def render_page(tuned: Tuned, title: str, machine: str) -> str:
