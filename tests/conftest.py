@@ -7,6 +7,8 @@ import pytest
 from hypothesis import settings
 from once import AFRESH
 
+from effnet_edge.machine import usable_cores
+
 # No test asserts a time, and an example's takes as long as the machine is busy.
 settings.register_profile("any time", deadline=None)
 settings.load_profile("any time")
@@ -36,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: many a test waits for a process that it has started."""
-    return len(os.sched_getaffinity(0)) + 1
+    return usable_cores() + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:
