@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle
     from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.parity import ParityResult
-    from effnet_edge.progress import Progress
     from effnet_edge.targets import Target
     from effnet_export.loading import Loaded
     from effnet_export.request import ExportRequest
