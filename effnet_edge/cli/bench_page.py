@@ -139,7 +139,7 @@ def histogram(seconds: Sequence[float], scale: Scale, name: str) -> Markup:
 
 
 def _round_values(scale: Scale, most: int = 6) -> list[float]:
-    """Round milliseconds on the scale, `most` of them at most, but one where there is any."""
+    """Round milliseconds on the scale, `most` of them at most and one at least."""
     decades = range(math.floor(scale.low), math.ceil(scale.high) + 1)
     for factors in ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,)):
         found = [
@@ -148,6 +148,8 @@ def _round_values(scale: Scale, most: int = 6) -> list[float]:
             for factor in factors
             if scale.low <= math.log10(factor * 10.0**decade) <= scale.high
         ]
+        if len(found) < 2:  # the times are so alike that steps of a factor pass them by
+            return Scale(10.0**scale.low, 10.0**scale.high).ticks(most)
         if len(found) <= most:
             return found
     return found[:: math.ceil(len(found) / most)]

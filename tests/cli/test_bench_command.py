@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -133,6 +135,15 @@ def test_a_busy_machine_is_told_on_the_page_and_below_the_table(
     monkeypatch.setattr(ProcessorTime, "others_until", lambda *_: 0.02)
     assert "warning" not in bench("c").stderr
     assert told_other_work(None) == ""
+
+
+@pytest.mark.parametrize(("low", "high"), [(10.8, 11.6), (11.01, 11.02), (9.0, 11.0), (1.0, 900.0)])
+def test_a_histogram_has_round_values_however_alike_the_times_are(low: float, high: float) -> None:
+    scale = Scale(math.log10(low), math.log10(high))
+    drawn = str(histogram([low / 1e3, high / 1e3], scale, "m"))
+    ticks = [float(each) for each in re.findall(r">([0-9.e+-]+) ms</text>", drawn)]
+    assert 1 <= len(ticks) <= 6
+    assert all(low <= each <= high for each in ticks)
 
 
 def test_every_call_is_in_the_histogram() -> None:
