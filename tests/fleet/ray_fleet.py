@@ -23,7 +23,7 @@ from ray.cluster_utils import Cluster
 
 from effnet_edge.fleet.commands import OWN_COMMAND
 
-SECONDS = 240
+SECONDS = 120
 
 
 def fleet(folder: Path, result: str) -> subprocess.Popen[bytes]:
@@ -47,6 +47,16 @@ def at_work(raylet: int) -> list[str]:
             if parent == raylet and title.startswith("ray::") and title != "ray::IDLE":
                 titles.append(title)
     return titles
+
+
+def nodes_alive(*, once_below: int) -> int:
+    """How many nodes live, as soon as they are fewer: the head asks each one every few seconds."""
+    limit = time.monotonic() + SECONDS
+    while True:
+        alive = [node["Alive"] for node in ray.nodes()].count(True)
+        if alive < once_below or time.monotonic() > limit:
+            return alive
+        time.sleep(0.2)
 
 
 def main(folder: Path) -> None:
@@ -78,7 +88,7 @@ def main(folder: Path) -> None:
         facts["second_code"] = fleet(folder, "second.json").wait(SECONDS)
         facts["kept"] = kept == {path.name: path.stat().st_mtime_ns for path in jobs.iterdir()}
         ray.init(address=cluster.address, log_to_driver=False)
-        facts["alive"] = [node["Alive"] for node in ray.nodes()].count(True)
+        facts["alive"] = nodes_alive(once_below=3)
         ray.shutdown()
     finally:
         cluster.shutdown()
