@@ -2,16 +2,15 @@
 
     python benchmarks/int8_layers.py b0-openvino-int8/model.xml [OTHER.xml …]
 
-For each model: the time of every kind of node, from OpenVINO's own counters; in turns with the
-model itself, the same model with every SiLU replaced by a ReLU, which is wrong, and shows what no
-choice of precision or of Q/DQ positions can save; and the throughput at several batch sizes.
+For each model: the time of every part of the network, as `effnet-edge bench --layers` tells it of a
+bundle; in turns with the model itself, the same model with every SiLU replaced by a ReLU, which is
+wrong, and shows what no choice of precision or of Q/DQ positions can save; and the throughput at
+several batch sizes.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
-from collections import defaultdict
 from pathlib import Path
 
 import click
@@ -22,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from effnet_edge.bench import compare
+from effnet_edge.bench.parts import PartTime, by_part
+from effnet_edge.runtime.openvino_engines import CompiledEngine
 
-KINDS = ("stem", "depthwise", "se.reduce", "se.expand", "expand", "project", "head", "classifier")
 BATCHES = (1, 4, 16)
 SECONDS = 3.0
 
@@ -61,27 +61,10 @@ def noise(engine: openvino.CompiledModel) -> np.ndarray:
     return generator.standard_normal(tuple(port.shape), np.float32)
 
 
-def kind_of(node: openvino.ProfilingInfo) -> str:
-    """Convolutions by their place in the block, all else by type."""
-    if node.node_type in {"Convolution", "GroupConvolution", "FullyConnected", "MatMul"}:
-        return next((kind for kind in KINDS if kind in node.node_name), node.node_type)
-    return str(node.node_type)
-
-
-def node_times(path: str, runs: int) -> dict[tuple[str, str], float]:
-    """Milliseconds an inference by kind of node and kernel, medians of `runs`."""
+def part_times(path: str, runs: int) -> list[PartTime]:
+    """What each part of the network takes, by OpenVINO's own counters, medians of `runs`."""
     engine = compiled(read(path), PERF_COUNT=True)
-    request, pixels = engine.create_infer_request(), noise(engine)
-    times: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-    for _ in range(runs):
-        request.infer([pixels])
-        total: defaultdict[tuple[str, str], float] = defaultdict(float)
-        for node in request.profiling_info:
-            total[kind_of(node), node.exec_type] += node.real_time.total_seconds() * 1e3
-        for key, value in total.items():
-            times[key].append(value)
-    medians = {key: statistics.median(values) for key, values in times.items()}
-    return {key: value for key, value in medians.items() if value > 0}
+    return by_part(CompiledEngine(engine).layer_times(noise(engine), runs))
 
 
 def images_a_second(path: str, batch: int) -> float:
@@ -104,10 +87,9 @@ def report(paths: tuple[str, ...], runs: int) -> None:
     """Print the tables of every model."""
     console = Console()
     for path in paths:
-        table = Table("node", "kernel", "ms", title=path, title_justify="left")
-        rows = sorted(node_times(path, runs).items(), key=lambda row: -row[1])
-        for (kind, kernel), milliseconds in rows:
-            table.add_row(kind, kernel, f"{milliseconds:.3f}")
+        table = Table("part", "operator", "kernel", "ms", title=path, title_justify="left")
+        for part in part_times(path, runs):
+            table.add_row(part.part, part.operator, part.kernel, f"{part.seconds * 1e3:.3f}")
         console.print(table)
     calls = {}
     for path in paths:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from effnet_edge.progress import Steps
+    from effnet_edge.runtime.layer_times import LayerTime
     from effnet_edge.size import Size
 
 SERVED_SECONDS = 60.0
@@ -41,6 +42,7 @@ class ModelTiming:
         seconds: of each timed call.
         from_files: the way from a file to what a person is told, where there were files.
         seconds_from_files: of each of these calls.
+        layers: how long each layer takes, of a bundle's, where that was asked for.
         other_work: the share of the machine's processor time, 0..1, that other programs had
             meanwhile; None where it is not known, or a served model is timed, whose server may be
             one of them.
@@ -56,6 +58,7 @@ class ModelTiming:
     seconds: tuple[float, ...] = ()
     from_files: Timing | None = None
     seconds_from_files: tuple[float, ...] = ()
+    layers: tuple[LayerTime, ...] = ()
     other_work: float | None = None
 
 
@@ -71,6 +74,8 @@ def bench_models(
     device: str | None = None,
     precision: str | None = None,
     throughput: bool = False,
+    streams: int | None = None,
+    layers: bool = False,
     files: Sequence[Path] | None = None,
     concurrency: int | None = None,
     seconds: float | None = None,
@@ -82,9 +87,11 @@ def bench_models(
 
     Pixels of noise are fair here: the time does not depend on them. A path may be given twice, to
     see how far two timings of the same thing lie apart. `progress` is told after every call;
-    the options from `threads` to `throughput` are as in `EngineRunner.load`.
+    the options of engines are as in `EngineRunner.load`.
 
     Args:
+        layers: time each bundle's layers, too, on a batch of the size nearest to `batch` that its
+            engine takes; `tell` is given those whose library does not tell.
         files: pictures, to time the way from a file to its label, too, of each bundle.
         concurrency: calls that wait for their answer at once; without, 1, and for `throughput` as
             many as the engines work on best.
@@ -95,7 +102,8 @@ def bench_models(
         tell: is given a line on what will take long.
 
     Raises:
-        UsageError: no path, a batch below 1, or what `EngineRunner.load` and `in_turns` refuse.
+        UsageError: no path, a batch below 1, `layers` where no library tells, or what
+            `EngineRunner.load` and `in_turns` refuse.
         BundleError, BackendError: a bundle cannot be loaded.
         ServerError, BackendError, UsageError: as `ServedModel.connect` and `ServedRequests`.
         ImageError: as `FileCalls`.
@@ -122,6 +130,7 @@ def bench_models(
                     threads=threads,
                     precision=precision,
                     throughput=throughput,
+                    streams=streams,
                     trusted=trusted,
                 )
                 models.append(stack.enter_context(runner))
@@ -139,6 +148,7 @@ def bench_models(
         }
         if tell:
             _tell_if_long(runners, batch, runs + warmup, 1 + bool(whole_ways), seconds, tell)
+        layer_times = _layer_times(runners, batch, tell) if layers else {}
         before = None if addresses else ProcessorTime.now()
         names = [_path(model) for model in models]
         timed = _timed(names, engines, whole_ways, concurrency, runs, warmup, seconds, progress)
@@ -156,6 +166,7 @@ def bench_models(
                 seconds=timed[index, False][1],
                 from_files=timed[index, True][0] if index in whole_ways else None,
                 seconds_from_files=timed[index, True][1] if index in whole_ways else (),
+                layers=layer_times.get(id(model), ()),
                 other_work=other_work,
             )
             for index, model in enumerate(models)
@@ -175,6 +186,25 @@ def _call(
     if not runners:
         raise UsageError(f"{model.name}: name a bundle of it, too, which tells its input")
     return NoiseCalls(runners[0], batch, model)
+
+
+def _layer_times(
+    runners: Sequence[EngineRunner], batch: int, tell: Callable[[str], None] | None
+) -> dict[int, tuple[LayerTime, ...]]:
+    """Of each runner, by its `id`, whose library tells them."""
+    found: dict[int, tuple[LayerTime, ...]] = {}
+    untold = ["no bundle is among the models, and a served one does not tell"]
+    for runner in runners:
+        try:
+            found[id(runner)] = tuple(runner.layer_times(runner.manifest.batch.nearest(batch)))
+        except UsageError as error:
+            untold.append(f"{runner.bundle.path}: {error}")
+    if found and tell:
+        for line in untold[1:]:
+            tell(line)
+    if not found:
+        raise UsageError(f"--layers: {untold[-1]}")
+    return found
 
 
 def _tell_if_long(

@@ -55,6 +55,10 @@ class BatchRange:
     optimum: int
     maximum: int
 
+    def nearest(self, size: int) -> int:
+        """The size among them that is nearest to the one given."""
+        return min(max(size, self.minimum), self.maximum)
+
     def __str__(self) -> str:
         """In words, for people."""
         if self.minimum == self.maximum:

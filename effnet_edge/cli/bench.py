@@ -54,6 +54,16 @@ MOST_SECONDS = 3600
     help="Load the engines for many calls at once, rather than for one soon.",
 )
 @click.option(
+    "--streams",
+    type=click.IntRange(1, MOST_CONCURRENCY),
+    help="Load the engines for so many calls at once. [default: with --throughput what suits each]",
+)
+@click.option(
+    "--layers",
+    is_flag=True,
+    help="Time the layers of bundles, too, as far as their engine tells.",
+)
+@click.option(
     "--images",
     type=click.Path(path_type=Path),
     callback=check_there,
@@ -88,6 +98,8 @@ def command(
     runs: int,
     concurrency: int | None,
     throughput: bool,
+    streams: int | None,
+    layers: bool,
     images: Path | None,
     seconds: int | None,
     weights: str | None,
@@ -124,6 +136,8 @@ def command(
             device=device,
             precision=precision,
             throughput=throughput,
+            streams=streams,
+            layers=layers,
             files=None if images is None else _files(images),
             concurrency=concurrency,
             seconds=seconds,
@@ -135,6 +149,9 @@ def command(
         print_json([asdict(timing) for timing in timings])
     else:
         console().print(_table(timings))
+        for each in timings:
+            if each.layers:
+                console().print(_layer_table(each))
         warning = told_other_work(timings[0].other_work)
         if warning:
             say(f"warning: {warning}")
@@ -187,6 +204,33 @@ def _table(timings: Sequence[ModelTiming]) -> Table:
         if row.from_files is not None:
             cells = _cells(row.from_files, row.batch)
             table.add_row(f"{row.path}: file to label", "", *cells)
+    return table
+
+
+def _layer_table(model: ModelTiming) -> Table:
+    """A row for each part of the network and kernel."""
+    from rich.table import Table
+
+    from effnet_edge.bench.parts import by_part
+
+    table = Table(title=f"{model.path}: its layers", title_justify="left")
+    for heading in ("part", "operator", "kernel"):
+        table.add_column(heading)
+    for heading in ("layers", "ms", "%"):
+        table.add_column(heading, justify="right")
+    parts = by_part(model.layers)
+    for part in parts:
+        table.add_row(
+            part.part,
+            part.operator,
+            part.kernel,
+            str(part.layers),
+            f"{1e3 * part.seconds:.3f}",
+            f"{100 * part.share:.1f}",
+        )
+    count, seconds = sum(part.layers for part in parts), sum(part.seconds for part in parts)
+    table.add_section()
+    table.add_row("all", "", "", str(count), f"{1e3 * seconds:.3f}", "100.0")
     return table
 
 

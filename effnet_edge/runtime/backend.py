@@ -28,7 +28,8 @@ class EngineSpec:
     """Which engine to load and how to run it.
 
     `precision` is the execution precision asked for ("fp32", "fp16", "bf16") or None for the
-    engine's own choice; `model_precision` and `built_with` are what the manifest says of the model,
+    engine's own choice, `streams` how many batches at once `throughput` is for, None for as many
+    as suit the machine; `model_precision` and `built_with` are what the manifest says of the model,
     `engine` what it says of a compiled one, and `interface` what it says goes in and comes out,
     None where there is no manifest. `read` gives the content of a file of the model.
     """
@@ -41,6 +42,7 @@ class EngineSpec:
     threads: int | None = None
     precision: str | None = None
     throughput: bool = False
+    streams: int | None = None
     read: Callable[[Path], bytes] = Path.read_bytes
     interface: Interface | None = None
 

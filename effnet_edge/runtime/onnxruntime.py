@@ -16,6 +16,7 @@ from effnet_edge.machine import usable_cores
 from effnet_edge.runtime.backend import EngineSpec, most_common_precision
 from effnet_edge.runtime.demand.onnx_steps import refuse_greedy_onnx
 from effnet_edge.runtime.interface import Interface, Span, Tensor
+from effnet_edge.runtime.layer_times import LayerTime, medians
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _SUFFIX = "ExecutionProvider"
 # Runs models on a remote service: not a device of this machine.
 _REMOTE_PROVIDERS = frozenset({"AzureExecutionProvider"})
+# What follows a node's name where its computing was timed, in microseconds.
+_TIMED = "_kernel_time"
 _COMPUTE_OPERATORS = ("Conv", "MatMul", "Gemm")
 
 
@@ -44,7 +47,7 @@ class OnnxRuntimeBackend:
         self._provider = _provider(spec.device, providers)
         self._threads, self.parallelism = spec.threads, 1
         if spec.throughput and self._provider == CPU:
-            self._threads, self.parallelism = 1, spec.threads or usable_cores()
+            self._threads, self.parallelism = 1, spec.streams or spec.threads or usable_cores()
         if spec.interface is not None:
             refuse_greedy_onnx(spec.read(spec.model_path), spec.interface, spec.model_path)
         self._session = self._open_session()
@@ -59,11 +62,32 @@ class OnnxRuntimeBackend:
     @cached_property
     def execution_precision(self) -> str:
         """Found by profiling one run: the input types of the compute nodes that really ran."""
-        return most_common_precision(self._executed_types())
+        nodes = [event["args"] for event in self._profile(_zeros(self._session.inputs[0]), runs=1)]
+        return most_common_precision(
+            next(iter(node["input_type_shape"][0]))
+            for node in nodes
+            if any(name in node.get("op_name", "") for name in _COMPUTE_OPERATORS)
+            and node.get("input_type_shape")
+        )
 
     def infer(self, batch: npt.NDArray[np.uint8 | np.float32]) -> npt.NDArray[np.float32]:
         """Run one batch; ONNX Runtime reads `batch` in place and gives logits of its own."""
         return np.asarray(self._session.run({self._input: batch})[0], dtype=np.float32)
+
+    def layer_times(self, batch: npt.NDArray[np.uint8 | np.float32], runs: int) -> list[LayerTime]:
+        """Time every node of the graph as ONNX Runtime has rewritten it."""
+        return medians(
+            [
+                LayerTime(
+                    event["name"].removesuffix(_TIMED),
+                    event["args"]["op_name"],
+                    event["args"].get("provider", "").removesuffix(_SUFFIX),
+                    event["dur"] / 1e6,
+                )
+            ]
+            for event in self._profile(batch, runs)
+            if event["name"].endswith(_TIMED)
+        )
 
     def close(self) -> None:
         """Release the session."""
@@ -80,10 +104,12 @@ class OnnxRuntimeBackend:
             built_with=spec.built_with,
         )
 
-    def _executed_types(self) -> list[str]:
+    def _profile(self, batch: npt.NDArray[np.uint8 | np.float32], runs: int) -> list[Any]:
+        """What ONNX Runtime writes down of every node in every run."""
         with tempfile.TemporaryDirectory() as folder:
             session = self._open_session(Path(folder) / "profile")
-            session.run({self._input: _zeros(session.inputs[0])})
+            for _ in range(runs):
+                session.run({self._input: batch})
             try:
                 events = json.loads(Path(session.end_profiling()).read_bytes())
             except (OSError, ValueError) as error:  # ONNX Runtime does not tell
@@ -91,16 +117,14 @@ class OnnxRuntimeBackend:
                     f"{self._spec.model_path}: the profile of a run cannot be written to {folder}: "
                     "make room there, or set TMPDIR"
                 ) from error
-        nodes = [event["args"] for event in events if event.get("cat") == "Node"]
-        return [
-            next(iter(node["input_type_shape"][0]))
-            for node in nodes
-            if any(name in node.get("op_name", "") for name in _COMPUTE_OPERATORS)
-            and node.get("input_type_shape")
-        ]
+        return [event for event in events if event.get("cat") == "Node"]
 
 
 def _refuse_unsupported(spec: EngineSpec) -> None:
+    if spec.streams is not None and spec.threads is not None:
+        raise UsageError(
+            "threads: ONNX Runtime gives each of several streams one: leave out threads or streams"
+        )
     if spec.precision not in (None, spec.model_precision):
         raise UsageError(
             f"precision {spec.precision!r}: ONNX Runtime runs this model as it was exported "

@@ -16,12 +16,15 @@ from effnet_edge.runtime.openvino_core import import_openvino, openvino_core
 from effnet_edge.runtime.openvino_engines import (
     CompiledEngine,
     SingleImageEngine,
+    make_single,
     needs_single_image_engine,
 )
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from effnet_edge.runtime.layer_times import LayerTime
 
 _IR = ".xml"
 _NUMPY_TYPES = {"u8": "uint8", "f32": "float32", "f16": "float16"}
@@ -39,6 +42,7 @@ class OpenVinoBackend:
 
     def __init__(self, spec: EngineSpec) -> None:
         """Compile the model; see `load_backend` for the errors."""
+        self._spec = spec
         model = _read(spec)
         spec.check(_interface(model, spec))
         self._compiled = compile_model(model, spec)
@@ -67,6 +71,14 @@ class OpenVinoBackend:
         if self._single is not None and len(batch) == 1:
             return self._single.infer(batch)
         return self._engine.infer(batch)
+
+    def layer_times(self, batch: npt.NDArray[np.uint8 | np.float32], runs: int) -> list[LayerTime]:
+        """Time every node, by counters that the engine itself goes without."""
+        model = _read(self._spec)
+        if self._single is not None and len(batch) == 1:
+            make_single(model)
+        compiled = compile_model(model, self._spec, PERF_COUNT=True)
+        return CompiledEngine(compiled).layer_times(batch, runs)
 
     def close(self) -> None:
         """Release the compiled models and their requests."""
@@ -115,8 +127,10 @@ def _span(size: Any) -> Span:
     return Span(int(size.get_min_length()), most if most > 0 else None)
 
 
-def compile_model(model: Any, spec: EngineSpec) -> Any:
+def compile_model(model: Any, spec: EngineSpec, **properties: bool) -> Any:
     """An `openvino.CompiledModel` of an `openvino.Model`, for the device of the spec.
+
+    `properties` are OpenVINO's own, beside those that the spec asks for.
 
     Raises:
         UsageError: this machine has no such device, or the device not this precision.
@@ -125,13 +139,15 @@ def compile_model(model: Any, spec: EngineSpec) -> Any:
     openvino, core = import_openvino(), openvino_core()
     device = _device(spec.device, core.available_devices)
     try:
-        compiled = core.compile_model(model, device, _config(spec))
+        compiled = core.compile_model(model, device, {**_config(spec), **properties})
     except RuntimeError as error:
         if spec.model_precision == "int8" and is_arm_without_fp16():
             raise BackendError(f"{spec.model_path}: cannot be loaded: {NO_FP16_ON_ARM}") from error
         raise load_error(spec, "OpenVINO", openvino.__version__, error) from error
     if spec.precision is not None and not _is_virtual(device):
         _refuse_other_precision(compiled, spec.precision, device)
+    if spec.streams is not None and not _is_virtual(device):
+        _refuse_other_streams(compiled, spec.streams, device)
     return compiled
 
 
@@ -165,6 +181,8 @@ def _config(spec: EngineSpec) -> dict[str, str | int]:
     config: dict[str, str | int] = {
         "PERFORMANCE_HINT": "THROUGHPUT" if spec.throughput else "LATENCY"
     }
+    if spec.streams is not None:
+        config["NUM_STREAMS"] = spec.streams
     if spec.threads is not None:
         config["INFERENCE_NUM_THREADS"] = spec.threads
     if spec.precision is not None:
@@ -180,6 +198,13 @@ def _refuse_other_precision(compiled: Any, precision: str, device: str) -> None:
             f"precision {precision!r}: OpenVINO's {device} here would run {chosen} instead: "
             "leave the precision out, or choose another"
         )
+
+
+def _refuse_other_streams(compiled: Any, streams: int, device: str) -> None:
+    """The CPU plugin makes no more of them than it has threads, and does not say so."""
+    made = int(compiled.get_property("NUM_STREAMS"))
+    if made != streams:
+        raise UsageError(f"streams {streams}: OpenVINO's {device} here makes {made} of them")
 
 
 def _executed_types(compiled: Any) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from effnet_edge.errors import BackendError
 from effnet_edge.runtime.backend import one_line
+from effnet_edge.runtime.layer_times import LayerTime, medians
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,11 @@ class CompiledEngine:
             self._idle.append(request)
         return np.asarray(logits, dtype=np.float32)
 
+    def layer_times(self, batch: npt.NDArray[np.uint8 | np.float32], runs: int) -> list[LayerTime]:
+        """Time every node; the model was compiled with `PERF_COUNT`."""
+        request = self.compiled.create_infer_request()
+        return medians(_node_times(request, batch) for _ in range(runs))
+
 
 class SingleImageEngine:
     """The same model with a static batch of 1, compiled when it is first asked for.
@@ -69,15 +75,32 @@ class SingleImageEngine:
         return engine.infer(batch)
 
     def _compiled(self) -> Any:
-        shape = self._model.input(0).get_partial_shape()
-        shape[0] = 1
         try:
-            self._model.reshape(shape)
+            make_single(self._model)
             return self._compile(self._model)
         except RuntimeError as error:
             raise BackendError(
                 f"OpenVINO cannot compile the model for single images: {one_line(error)}"
             ) from error
+
+
+def make_single(model: Any) -> None:
+    """Give an `openvino.Model` a static batch of 1."""
+    shape = model.input(0).get_partial_shape()
+    shape[0] = 1
+    model.reshape(shape)
+
+
+def _node_times(request: Any, batch: npt.NDArray[np.uint8 | np.float32]) -> list[LayerTime]:
+    try:
+        request.infer({0: batch}, share_inputs=True)
+    except RuntimeError as error:
+        raise BackendError(f"OpenVINO failed on a batch: {one_line(error)}") from error
+    return [
+        LayerTime(node.node_name, node.node_type, node.exec_type, node.real_time.total_seconds())
+        for node in request.profiling_info
+        if node.status == node.Status.EXECUTED
+    ]
 
 
 def needs_single_image_engine(model: Any, model_precision: str) -> bool:

@@ -5,22 +5,60 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from effnet_edge.errors import UsageError
+from effnet_edge.runtime.backend import EngineSpec
+from effnet_edge.runtime.interface import interface_of
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle, EngineRecord
 
+EXECUTION_PRECISIONS = ("fp32", "fp16", "bf16")
+
 
 def runnable(
-    bundle: Bundle, device: str | None, *, rebuild: bool
-) -> tuple[Bundle, EngineRecord | None]:
-    """The bundle as its engine runs it, and that engine, if it is one compiled from the model.
+    bundle: Bundle,
+    *,
+    device: str | None,
+    threads: int | None,
+    precision: str | None,
+    throughput: bool,
+    streams: int | None,
+    rebuild: bool,
+) -> tuple[Bundle, EngineSpec]:
+    """The bundle as its engine runs it, and what a backend has to know to load that.
 
     Raises:
-        UsageError: no such device.
+        UsageError: no such device, or what no engine has.
         BackendError: there is no engine for this machine, and it is not to be built.
 
     """
+    for name, number in (("threads", threads), ("streams", streams)):
+        if number is not None and number < 1:
+            raise UsageError(f"{name} {number}: needs 1 or more")
+    if precision not in (None, *EXECUTION_PRECISIONS):
+        raise UsageError(f"precision {precision!r}: choose from {', '.join(EXECUTION_PRECISIONS)}")
+    bundle, engine = _with_engine(bundle, device, rebuild=rebuild)
+    manifest = bundle.manifest
+    return bundle, EngineSpec(
+        model_path=bundle.path / engine.file if engine else bundle.model_path,
+        model_precision=manifest.precision,
+        built_with=manifest.tools.get(TARGETS[manifest.target].package),
+        engine=engine,
+        device=device,
+        threads=threads,
+        precision=precision or ("fp32" if manifest.precision == "fp32" else None),
+        throughput=throughput or streams is not None,
+        streams=streams,
+        read=lambda path: bundle.read(path.name),
+        interface=interface_of(manifest),
+    )
+
+
+def _with_engine(
+    bundle: Bundle, device: str | None, *, rebuild: bool
+) -> tuple[Bundle, EngineRecord | None]:
+    """Where a model is compiled on the device: the bundle narrowed to that engine, and it."""
     if not TARGETS[bundle.manifest.target].built_on_device:
         return bundle, None
     from effnet_edge.runtime.tensorrt.selection import with_engine

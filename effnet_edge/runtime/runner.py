@@ -13,10 +13,10 @@ from effnet_edge.bundle.signing import TrustedKey
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.pictures.sources import read_pictures
 from effnet_edge.runtime.answers import answers, inputs, pixels_of
-from effnet_edge.runtime.backend import EngineSpec, load_backend
+from effnet_edge.runtime.backend import load_backend
 from effnet_edge.runtime.batches import Logits, in_batches
 from effnet_edge.runtime.entrance import Batch, Entrance
-from effnet_edge.runtime.interface import interface_of
+from effnet_edge.runtime.layer_times import LayerClock
 from effnet_edge.runtime.lifetime import Lifetime, enter_loading
 from effnet_edge.runtime.predictions import Classes, Estimate, Prediction, Told, Values, each_row
 from effnet_edge.runtime.runnable import runnable
@@ -36,8 +36,7 @@ if TYPE_CHECKING:
     from effnet_edge.pictures.sources import Picture, Tensor
     from effnet_edge.runtime.backend import Backend
     from effnet_edge.runtime.device_array import DeviceArray
-
-EXECUTION_PRECISIONS = ("fp32", "fp16", "bf16")
+    from effnet_edge.runtime.layer_times import LayerTime
 
 
 class EngineRunner:
@@ -73,6 +72,7 @@ class EngineRunner:
         threads: int | None = None,
         precision: str | None = None,
         throughput: bool = False,
+        streams: int | None = None,
         rebuild: bool = False,
         trusted: str | os.PathLike[str] | bytes | None = None,
     ) -> EngineRunner:
@@ -81,7 +81,8 @@ class EngineRunner:
         `device` is the backend's name for it ("CPU", "GPU", …; its CPU by default) and `threads`
         the number of CPU threads. `precision` is the execution precision ("fp32", "fp16", "bf16").
         Without it FP32 bundles run in FP32, where a plugin might choose BF16 unasked, and others as
-        the engine likes. `throughput` asks for many batches at once rather than one soon.
+        the engine likes. `throughput` asks for many batches at once rather than one soon, `streams`
+        for that many of them.
         `rebuild` compiles a TensorRT engine for this machine, and keeps it in the bundle, if there
         is none; other targets need none. `trusted` is a public Ed25519 key, a PEM file or its
         bytes: what it has not signed is refused before anything else of the bundle is parsed.
@@ -100,6 +101,7 @@ class EngineRunner:
             threads=threads,
             precision=precision,
             throughput=throughput,
+            streams=streams,
             rebuild=rebuild,
         )
 
@@ -112,40 +114,26 @@ class EngineRunner:
         threads: int | None = None,
         precision: str | None = None,
         throughput: bool = False,
+        streams: int | None = None,
         rebuild: bool = False,
     ) -> EngineRunner:
-        """Load the engine of a bundle that has been read and checked already; see `load`.
+        """Load the engine of a bundle that has been read already; options and errors as of `load`.
 
-        Raises:
-            UsageError: an option that this backend or machine does not have.
-            BundleError: a file has been changed since, or the engine is not what the manifest says.
-            BackendError: the backend is not installed, or cannot load the engine.
-
+        BundleError is raised where a file has been changed since.
         """
-        if threads is not None and threads < 1:
-            raise UsageError(f"threads {threads}: needs 1 or more")
-        if precision not in (None, *EXECUTION_PRECISIONS):
-            raise UsageError(
-                f"precision {precision!r}: choose from {', '.join(EXECUTION_PRECISIONS)}"
-            )
-        bundle, engine = runnable(bundle, device, rebuild=rebuild)
-        manifest = bundle.manifest
-        spec = EngineSpec(
-            model_path=bundle.path / engine.file if engine else bundle.model_path,
-            model_precision=manifest.precision,
-            built_with=manifest.tools.get(TARGETS[manifest.target].package),
-            engine=engine,
+        bundle, spec = runnable(
+            bundle,
             device=device,
             threads=threads,
-            precision=precision or ("fp32" if manifest.precision == "fp32" else None),
+            precision=precision,
             throughput=throughput,
-            read=lambda path: bundle.read(path.name),
-            interface=interface_of(manifest),
+            streams=streams,
+            rebuild=rebuild,
         )
         visit = threading.Lock()
         with visit:
             enter_loading(visit)
-            return cls(bundle, load_backend(manifest.target, spec))
+            return cls(bundle, load_backend(bundle.manifest.target, spec))
 
     def infer(self, batch: Batch | Sequence[Batch | Tensor] | Tensor) -> Logits:
         """Give the float32 logits (N, classes) of N images, N ≥ 0, in an array of their own.
@@ -340,10 +328,9 @@ class EngineRunner:
 
     def warmup(self, runs: int = 3) -> None:
         """Run blank images, so that what an engine does once is done before it is timed."""
-        blank = np.zeros((self._batch.optimum, *self._entrance.image_shape), self._entrance.dtype)
         for size in {self._batch.minimum, self._batch.optimum}:
             for _ in range(runs):
-                self.infer(blank[:size])
+                self.infer(self._blank(size))
 
     @property
     def execution_precision(self) -> str:
@@ -354,6 +341,18 @@ class EngineRunner:
                 self._lifetime.enter(visit)
                 self._execution_precision = self._backend.execution_precision
         return self._execution_precision
+
+    def layer_times(self, size: int, runs: int = 20) -> list[LayerTime]:
+        """How long each layer takes on `size` blank images at once, in a median of `runs` runs.
+
+        Raises UsageError where the target's library tells no such times, BackendError as `infer`.
+        """
+        if not isinstance(self._backend, LayerClock):
+            raise UsageError(f"{TARGETS[self.manifest.target].title} tells no times of layers")
+        visit = threading.Lock()
+        with visit:
+            self._lifetime.enter(visit)
+            return self._backend.layer_times(self._blank(size), runs)
 
     def close(self) -> None:
         """Wait for work under way, futures included, and release the engine; may be repeated.
@@ -383,6 +382,9 @@ class EngineRunner:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _blank(self, size: int) -> Batch:
+        return np.zeros((size, *self._entrance.image_shape), self._entrance.dtype)
 
     def _run(self, batch: Batch | DeviceArray) -> Logits:
         return in_batches(self._answer, batch, self._batch, self._classes)

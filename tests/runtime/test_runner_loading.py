@@ -14,6 +14,7 @@ from tiny_bundles import LABELS, MODEL_FILES, tiny_model, write_bundle
 from effnet_edge.bundle import BatchRange, Bundle, BundleWriter
 from effnet_edge.errors import BackendError, BundleError, EffnetEdgeError, UsageError
 from effnet_edge.graphs.litert_file import pack, unpack
+from effnet_edge.machine import usable_cores
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.targets import TARGETS
 from effnet_export.litert.writing import litert_file
@@ -100,6 +101,33 @@ def test_throughput_mode(bundles: Path, target: str, threads: int | None) -> Non
         futures = [run.submit(pixels(1, seed)) for seed in range(20)]
         for seed, future in enumerate(futures):
             assert_close(future.result(60), expected(1, seed))
+
+
+@pytest.mark.parametrize("target", [name for name, row in TARGETS.items() if row.has_streams])
+def test_as_many_streams_as_are_asked_for(bundles: Path, target: str) -> None:
+    streams = min(2, usable_cores())
+    with EngineRunner.load(bundles / f"{target}-one", streams=streams) as run:
+        assert run.parallelism == streams
+        futures = [run.submit(pixels(1, seed)) for seed in range(8)]
+        for seed, future in enumerate(futures):
+            assert_close(future.result(60), expected(1, seed))
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "says"),
+    [
+        ("openvino", {"streams": 9, "threads": 1}, "streams 9: OpenVINO's CPU here makes 1 of"),
+        ("onnxruntime", {"streams": 2, "threads": 2}, "leave out threads or streams"),
+        ("litert", {"streams": 2}, "no throughput mode"),
+        ("openvino", {"streams": 0}, "streams 0: needs 1 or more"),
+        ("tensorrt", {"streams": 5}, "streams 5: 4 at most"),
+    ],
+)
+def test_streams_that_an_engine_does_not_have_are_refused(
+    bundles: Path, target: str, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        EngineRunner.load(bundles / f"{target}-one", **options)
 
 
 def test_openvino_may_choose_the_device(bundles: Path) -> None:

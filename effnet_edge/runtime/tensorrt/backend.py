@@ -44,7 +44,7 @@ class TensorRtBackend:
         number = gpu_number(spec.device)
         gpu = need_gpu(number)
         self.device = gpu.name
-        self.parallelism = _MOST_LANES if spec.throughput else 1
+        self.parallelism = (spec.streams or _MOST_LANES) if spec.throughput else 1
         self.execution_precision = spec.model_precision.upper()
         self._cuda = Cuda(number)
         self._engine = Engine(
@@ -109,6 +109,8 @@ class TensorRtRtxBackend(TensorRtBackend):
 def _refuse_unsupported(spec: EngineSpec) -> None:
     if spec.threads is not None:
         raise UsageError("threads: TensorRT runs on the GPU and has none: leave them out")
+    if spec.streams is not None and spec.streams > _MOST_LANES:
+        raise UsageError(f"streams {spec.streams}: {_MOST_LANES} at most on a GPU")
     if spec.precision not in (None, spec.model_precision):
         raise UsageError(
             f"precision {spec.precision!r}: a TensorRT engine runs the precision that it was "
