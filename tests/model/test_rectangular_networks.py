@@ -13,6 +13,7 @@ from efficientnet_pytorch import EfficientNet as LukemelasEfficientNet
 from geffnet.conv2d_layers import Conv2dSame
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from later import quick
 from reference_models import geffnet_model, randomized
 from test_network import assert_same_logits, take_over
 
@@ -39,7 +40,7 @@ def dynamic_efficientnet_pytorch(name: str) -> nn.Module:
     return LukemelasEfficientNet.from_name(f"efficientnet-{name}", image_size=None).eval()
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("size", quick(SIZES[::3], SIZES, others="sample"), ids=str)
 @pytest.mark.parametrize("theirs_of", [geffnet_model, dynamic_efficientnet_pytorch])
 def test_logits_are_those_of_networks_that_pad_as_they_go(
     theirs_of: Callable[[str], nn.Module], size: Size

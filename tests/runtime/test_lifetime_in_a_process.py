@@ -103,8 +103,8 @@ def start(function):
     [
         "start(lambda: run.infer(x))",
         "start(lambda: run.submit(x))",
-        "start(lambda: run.classify(x[0]))",
-        "start(lambda: EngineRunner.load(path).close())",
+        pytest.param("start(lambda: run.classify(x[0]))", marks=pytest.mark.sample),
+        pytest.param("start(lambda: EngineRunner.load(path).close())", marks=pytest.mark.sample),
         "start(lambda: EngineRunner.load(path).infer(x))",
         "start(lambda: run.infer(x)); run.close(); sys.exit()",
     ],
@@ -222,8 +222,10 @@ except KeyboardInterrupt:
     "lives",
     [
         "a = EngineRunner.load(path); run.close(); a.close()",
-        "a = EngineRunner.load(path); a.close(); run.close()",
-        "del run",
+        pytest.param(
+            "a = EngineRunner.load(path); a.close(); run.close()", marks=pytest.mark.sample
+        ),
+        pytest.param("del run", marks=pytest.mark.sample),
         "run.close()\nfor _ in range(3):\n    a, b = map(EngineRunner.load, (path, path))\n"
         "    a.infer(x); a.close(); b.close()",
         "t = threading.Thread(target=run.close); t.start(); t.join()",
