@@ -1,17 +1,16 @@
 """A bundle: one exported model as a directory of model files, `labels.json` and `manifest.json`."""
 
+from effnet_edge.bundle.choice import Choice, Contender, Graph, Latency
 from effnet_edge.bundle.manifest import (
     BatchRange,
-    Calibration,
     EngineRecord,
     FileRecord,
     InputSpec,
     Manifest,
-    Measured,
     OutputSpec,
-    StageParity,
     utc_now,
 )
+from effnet_edge.bundle.proof import Calibration, Measured, StageParity
 from effnet_edge.bundle.reading import Bundle
 from effnet_edge.bundle.writing import BundleWriter
 
@@ -20,9 +19,13 @@ __all__ = [
     "Bundle",
     "BundleWriter",
     "Calibration",
+    "Choice",
+    "Contender",
     "EngineRecord",
     "FileRecord",
+    "Graph",
     "InputSpec",
+    "Latency",
     "Manifest",
     "Measured",
     "OutputSpec",

@@ -14,9 +14,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
+from effnet_edge.bundle.choice import Choice, Graph
+from effnet_edge.bundle.proof import Calibration, StageParity  # noqa: TC001 - cattrs resolves it
 from effnet_edge.bundle.schema import check_manifest, parse_json
 from effnet_edge.errors import BundleError, UsageError, first_line
-from effnet_edge.machine import Machine  # noqa: TC001 - cattrs resolves it at run time
+from effnet_edge.machine import Machine  # noqa: TC001 - as above
 from effnet_edge.model.architecture import Activation, Pooling  # noqa: TC001 - as below
 from effnet_edge.model.provenance import Weights  # noqa: TC001 - as above
 from effnet_edge.model.variants import VARIANTS, Padding
@@ -25,6 +27,8 @@ from effnet_edge.pictures.image import Preprocessing  # noqa: TC001 - as above
 from effnet_edge.size import Size
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import cattrs
 
 SCHEMA_VERSION = 3
@@ -76,73 +80,6 @@ class OutputSpec:
     name: str
     classes: int
     kind: OutputKind = "single-label"
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A measure of a stage, and the limit that the stage was held to, if any.
-
-    `value` is `math.inf` for the SQNR of equal outputs; at most one of the two limits is set.
-    """
-
-    value: float
-    at_least: float | None = None
-    at_most: float | None = None
-
-    @property
-    def holds(self) -> bool | None:
-        """Whether the value keeps to its limit, itself included; None without one."""
-        if self.at_least is not None:
-            return self.value >= self.at_least
-        return None if self.at_most is None else self.value <= self.at_most
-
-
-@dataclass(frozen=True)
-class StageParity:
-    """How one stage of the export compared with the model before it.
-
-    `measures` has those that were measured, by the keys of `effnet_edge.parity.measures.table` and
-    in its stored units: shares 0..1, decibels, nats. `batch_sizes` are those at each of which the
-    gate held; empty where only one was run.
-    """
-
-    stage: str
-    reference: str
-    candidate: str
-    execution_precision: str
-    images: int
-    measures: dict[str, Measured]
-    batch_sizes: tuple[int, ...] = ()
-
-    def value(self, key: str) -> float | None:
-        """A measure by its key; None where it was not measured."""
-        measured = self.measures.get(key)
-        return None if measured is None else measured.value
-
-    @property
-    def holds(self) -> bool | None:
-        """Whether every measure keeps to its limit; None where none has one."""
-        held = [measured.holds for measured in self.measures.values()]
-        return False if False in held else True if True in held else None
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What an INT8 model was calibrated on.
-
-    `table` is the bundle's file of ranges and factors, `scheme` the integers of the activations;
-    `source`, `size` and `sha256` tell the pictures (the hash is of their prepared pixels); `kept`
-    are the names of the layers that were left in 16-bit floating point; `fast_activations` those of
-    the layers behind which a fitted hard-swish stands in for the SiLU.
-    """
-
-    table: str
-    scheme: str
-    source: str
-    size: int
-    sha256: str
-    kept: tuple[str, ...] = ()
-    fast_activations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -200,8 +137,21 @@ class Manifest:
     calibration: Calibration | None = None
     labels: str | None = None
     engines: tuple[EngineRecord, ...] = ()
+    choice: Choice | None = None
     files: dict[str, FileRecord] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it carries several graphs, of which the device keeps one when it builds."""
+        return self.choice is not None and self.choice.is_open
+
+    @property
+    def precisions(self) -> list[str]:
+        """Its own, or those of all the graphs that it carries."""
+        if self.choice is None or not self.choice.is_open:
+            return [self.precision]
+        return list(dict.fromkeys(each.precision for each in self.choice.contenders))
 
     def to_json(self) -> str:
         """The text of `manifest.json`.
@@ -211,7 +161,7 @@ class Manifest:
 
         """
         document = asdict(self)
-        for stage in document["parity"]:
+        for stage in _stages(document):
             for key, measured in stage["measures"].items():
                 if math.isnan(measured["value"]):
                     raise BundleError(
@@ -235,7 +185,7 @@ class Manifest:
         _refuse_newer(document, source)
         document = _upgraded(document)
         check_manifest(document, source)
-        for stage in document["parity"]:
+        for stage in _stages(document):
             for measured in stage["measures"].values():
                 measured.update({key: nonfinite.decode(each) for key, each in measured.items()})
         manifest = _structure(document, cls, source)
@@ -264,6 +214,14 @@ def _time(epoch: str | None) -> datetime:
         raise UsageError(
             f"SOURCE_DATE_EPOCH={epoch}: is no number of seconds since 1970: correct or unset it"
         ) from None
+
+
+def _stages(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All that was compared: of the bundle's own graph, and of those among which it chooses."""
+    yield from document["parity"]
+    for each in (document.get("choice") or {"contenders": ()})["contenders"]:
+        yield each["loss"]
+        yield from (each["graph"] or {"parity": ()})["parity"]
 
 
 def _refuse_newer(document: Any, source: str | os.PathLike[str]) -> None:
@@ -328,6 +286,11 @@ def _named_files(manifest: Manifest) -> list[tuple[str, str]]:
         named.append(("labels", manifest.labels))
     if manifest.calibration is not None:
         named.append(("calibration.table", manifest.calibration.table))
+    if manifest.choice is not None:
+        graphs = manifest.choice.graphs
+        named += [("choice: graph", name) for graph in graphs for name in graph.files]
+        if manifest.choice.answers is not None:
+            named.append(("choice.answers", manifest.choice.answers))
     return named + [("engines", engine.file) for engine in manifest.engines]
 
 
@@ -339,7 +302,7 @@ def _batches(manifest: Manifest) -> list[tuple[str, BatchRange]]:
 
 def _check_consistency(manifest: Manifest, source: str | os.PathLike[str]) -> None:
     """What a schema cannot say."""
-    side = manifest.input
+    side, choice = manifest.input, manifest.choice
     problems = [
         f"files: {name!r} is not a plain file name"
         for name in manifest.files
@@ -359,6 +322,10 @@ def _check_consistency(manifest: Manifest, source: str | os.PathLike[str]) -> No
         for role, batch in _batches(manifest)
         if not batch.minimum <= batch.optimum <= batch.maximum
     ]
+    if choice is not None:
+        problems += choice.problems()
+        if not problems and manifest.is_open and not _tells_the_first(manifest, choice):
+            problems.append("choice: an open one has no engine, and the first graph is the model")
     if (side.dtype, side.layout) not in (("uint8", "NHWC"), ("float32", "NCHW")):
         problems.append("input: must be uint8 NHWC or float32 NCHW")
     if side.channels != manifest.preprocessing.channels:
@@ -367,3 +334,9 @@ def _check_consistency(manifest: Manifest, source: str | os.PathLike[str]) -> No
         problems.append("input: height and width must be the preprocessing's resolution")
     if problems:
         raise BundleError(f"{os.fspath(source)}: {problems[0]}: export the bundle again")
+
+
+def _tells_the_first(manifest: Manifest, choice: Choice) -> bool:
+    first = choice.contenders[0]
+    own = Graph(manifest.model, manifest.calibration, manifest.parity)
+    return (own, manifest.precision) == (first.graph, first.precision) and not manifest.engines

@@ -18,6 +18,7 @@ from effnet_edge.labels import Label
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from effnet_edge.bundle.choice import Contender
     from effnet_edge.bundle.signing import TrustedKey
 
 _MOST_MANIFEST_BYTES = 16 << 20
@@ -52,6 +53,40 @@ class Bundle:
             raise FileNotFoundError(errno.ENOENT, "not recorded in the manifest", name)
         record, held = self.manifest.files[name], self._held.get(name)
         return held.read(record) if held else read_recorded(self.path / name, record)
+
+    def of_one_graph(self) -> Bundle:
+        """The bundle itself; raises UsageError where it has several graphs and none was chosen."""
+        choice = self.manifest.choice
+        if choice is not None and choice.is_open:
+            raise UsageError(
+                f"{self.path}: carries {len(choice.contenders)} graphs ({choice.names}), of which "
+                f"the device keeps the fastest: run effnet-edge build {self.path} there first"
+            )
+        return self
+
+    def with_one_graph(self, contender: Contender) -> Bundle:
+        """It as if it had been made with a contender's graph alone, and none of the others' files.
+
+        The contender still has its graph.
+        """
+        own, choice = contender.graph, self.manifest.choice
+        assert own is not None
+        assert choice is not None
+        foreign = {choice.answers, *(name for each in choice.graphs for name in each.files)}
+        manifest = replace(
+            self.manifest,
+            precision=contender.precision,
+            model=own.model,
+            calibration=own.calibration,
+            parity=own.parity,
+            choice=None,
+            files={
+                name: record
+                for name, record in self.manifest.files.items()
+                if name in own.files or name not in foreign
+            },
+        )
+        return replace(self, manifest=manifest)
 
     def released(self) -> Bundle:
         """The same bundle without its open files."""

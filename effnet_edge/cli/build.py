@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from effnet_edge.cli.common import common_options, print_json, settings, stage_display
+from effnet_edge.cli.choice_table import choice_table
+from effnet_edge.cli.common import common_options, console, print_json, settings, stage_display
 from effnet_edge.cli.engine_options import BatchType, capabilities
 from effnet_edge.cli.signatures import (
     signing_key_of,
@@ -17,10 +18,19 @@ from effnet_edge.cli.signatures import (
     trusted_key,
     trusted_option,
 )
+from effnet_edge.errors import UsageError
 from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle, EngineRecord
+    from effnet_edge.bundle.signing import SigningKey
+    from effnet_edge.runtime.tensorrt.plan import BuildOptions
+
+_STAGES = {
+    "build": "building the engine of {name}",
+    "check": "holding {name} to what its graph answers",
+    "time": "timing the engines in turns",
+}
 
 
 @click.command("build", short_help="Compile a TensorRT bundle's engine on this machine.")
@@ -42,6 +52,12 @@ if TYPE_CHECKING:
     metavar="X.Y,…",
     help="TensorRT-RTX: the GPU generations to build for. [default: 8.6,8.9,12.0]",
 )
+@click.option(
+    "--max-latency",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MS",
+    help="Of a bundle with several graphs: the most that a call may take here, in the median.",
+)
 @trusted_option
 @signing_option
 @common_options
@@ -54,6 +70,7 @@ def command(
     version_compatible: bool,
     hardware_compatible: bool,
     compute_capability: str | None,
+    max_latency: float | None,
     trusted: Path | None,
     signing_key: Path | None,
 ) -> None:
@@ -61,9 +78,11 @@ def command(
 
     A device has one engine in a bundle: another --batch replaces it. The engine becomes part of the
     manifest: a signed bundle needs --sign, with a key of this device.
+
+    Of a bundle with several graphs, as effnet-edge tune makes it for TensorRT, each is built and
+    timed, and the fastest is kept, alone.
     """
     from effnet_edge.bundle import BatchRange, Bundle
-    from effnet_edge.runtime.tensorrt.build import build_engine
     from effnet_edge.runtime.tensorrt.plan import BuildOptions
 
     options = BuildOptions(
@@ -78,9 +97,7 @@ def command(
     started = time.perf_counter()
     public, key = trusted_key(trusted), signing_key_of(signing_key)
     loaded = Bundle.load(bundle, trusted=public)
-    with stage_display() as display:
-        display.stage("building the engine")
-        built = build_engine(loaded, options, display.progress, key)
+    built = _built(loaded, options, max_latency, key)
     seconds = time.perf_counter() - started
     record = built.manifest.engines[-1]
     size = built.manifest.files[record.file].bytes
@@ -89,6 +106,7 @@ def command(
         print_json(
             {
                 **engine,
+                **({"choice": _choice(built)} if loaded.manifest.is_open else {}),
                 "bundle": str(built.path),
                 "bytes": size,
                 "seconds": seconds,
@@ -96,12 +114,51 @@ def command(
             }
         )
         return
+    if loaded.manifest.is_open:
+        console().print(choice_table(built.manifest))
+        click.echo(plain(f"{_told_choice(built)}"))
     click.echo(
         f"{plain(bundle / record.file)}: {size / 1e6:.1f} MB, {seconds:.1f} s, "
         f"for {record.batch} and compute capability "
         f"{', '.join(record.compute_capability)}, {record.library} "
         f"{record.library_version}{_replaced(loaded, record)}"
     )
+
+
+def _built(
+    bundle: Bundle, options: BuildOptions, max_latency: float | None, key: SigningKey | None
+) -> Bundle:
+    from effnet_edge.runtime.tensorrt.build import build_engine
+
+    with stage_display() as display:
+        if bundle.manifest.is_open:
+            from effnet_edge.choosing.on_device import build_fastest
+
+            return build_fastest(
+                bundle,
+                options,
+                None if max_latency is None else max_latency / 1e3,
+                lambda stage, name: display.stage(_STAGES[stage].format(name=name)),
+                display.progress,
+                key,
+            )
+        if max_latency is not None:
+            raise UsageError(
+                "--max-latency goes with a bundle of several graphs, as effnet-edge tune makes it "
+                "for TensorRT: leave it out, and see what effnet-edge bench says"
+            )
+        display.stage("building the engine")
+        return build_engine(bundle, options, display.progress, key)
+
+
+def _choice(built: Bundle) -> object:
+    return json.loads(built.manifest.to_json())["choice"]
+
+
+def _told_choice(built: Bundle) -> str:
+    choice = built.manifest.choice
+    assert choice is not None
+    return f"{choice.chosen}: none is faster here but for chance; it is the bundle's one graph now"
 
 
 def _replaced(before: Bundle, record: EngineRecord) -> str:

@@ -54,6 +54,6 @@ def _table(path: Path) -> CalibrationTable:
     try:
         if not path.is_dir():
             return CalibrationTable.load(path)
-        return CalibrationTable.of_bundle(Bundle.load(path))
+        return CalibrationTable.of_bundle(Bundle.load(path).of_one_graph())
     except EffnetEdgeError as error:
         raise UsageError(str(error)) from error

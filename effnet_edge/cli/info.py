@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from effnet_edge.cli.choice_table import told_contenders
 from effnet_edge.cli.common import common_options, console, print_json, settings
 from effnet_edge.model.variants import VARIANTS, Variant, get_variant
 from effnet_edge.text import plain
@@ -146,7 +147,7 @@ def _bundle(bundle: Bundle) -> None:
             f"{get_variant(manifest.variant).title}, "
             f"{told_outputs(manifest.output.kind, manifest.output.classes)}"
         ),
-        "target": f"{manifest.target}, {manifest.precision}",
+        "target": f"{manifest.target}, {' or '.join(manifest.precisions)}",
         "size": f"{size / 1e6:.1f} MB in {len(manifest.files)} files",
         "input": (
             f"{manifest.input.name}: {manifest.input.dtype} {manifest.input.layout}, "
@@ -177,6 +178,15 @@ def _bundle(bundle: Bundle) -> None:
             f"{each.title(kind)} {each.tell_held(stage.measures.get(each.key))}" for each in shown
         ]
         rows[f"  {stage.stage}"] = ", ".join([stage.execution_precision, *told])
+    if manifest.choice is not None:
+        chosen = manifest.choice.chosen
+        rows["graphs"] = (
+            "several: effnet-edge build, on the device, keeps the fastest"
+            if chosen is None
+            else f"{chosen} was the fastest where the engine was built"
+        )
+        told_of = told_contenders(manifest)
+        rows.update({f"  {name}": line for name, line in told_of.items()})
     for heading, text in rows.items():
         table.add_row(plain(heading), plain(text))
     console().print(table)

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from effnet_edge.cli.checked import CheckedCommand
-from effnet_edge.cli.common import (
-    calibration_warnings,
-    common_options,
-    console,
-    print_json,
-    say,
-    settings,
-    stage_display,
-)
+from effnet_edge.cli.common import calibration_warnings, common_options, say, stage_display
 from effnet_edge.cli.destinations import check_bundle, refuse_inside_bundle
 from effnet_edge.cli.network_options import (
     NetworkOf,
@@ -27,19 +19,16 @@ from effnet_edge.cli.network_options import (
     target_option,
 )
 from effnet_edge.cli.progress_lines import told_left
-from effnet_edge.cli.shown_paths import for_a_shell, shown_path
 from effnet_edge.cli.signatures import signing_key_of, signing_option
 from effnet_edge.cli.stages import STAGES
+from effnet_edge.cli.tune_output import show
 from effnet_edge.cli.variant_names import VariantName
 from effnet_edge.errors import GateError, UsageError
-from effnet_edge.text import plain
+from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from rich.table import Table
-
-    from effnet_edge.parity.measures.table import Measure
     from effnet_export.tuning.outcome import Tuned
     from effnet_export.tuning.run import Turn
 
@@ -49,6 +38,7 @@ _STAGES = STAGES | {
     "observe": "reading the pictures to calibrate on",
     "judge": "judging the loss",
     "time": "timing the candidates in turns",
+    "carry": "answering known pictures with each graph",
 }
 
 
@@ -122,6 +112,9 @@ def command(
     Each candidate is an export with all its gates: FP32, FP16 and INT8 of several kinds. What it
     loses is measured on a quarter of the --calibration pictures, on which none is calibrated; its
     time on this machine, all taking turns. Without a limit the bundle is the one of export --int8.
+
+    For TensorRT the bundle carries the graphs of two or three of them that are within the limits;
+    effnet-edge build times these on the device and keeps the fastest.
     """
     from effnet_edge.bundle import BatchRange
     from effnet_export.naming import default_directory
@@ -151,15 +144,16 @@ def command(
             output=output,
         )
         allowed = limits.Limits.of(max_kl, max_drop, max_nrmse, max_latency)
-        tuned = run.tune(
+        tune = run.tune_for_device if TARGETS[target].built_on_device else run.tune
+        tuned = tune(
             base,
             allowed,
             lambda turn, stage: display.stage(_told_stage(turn, stage)),
             display.progress,
             key,
         )
-    _report(tuned)
-    if tuned.chosen is None:
+    show(tuned)
+    if tuned.bundle is None:
         raise GateError(tuned.why_none)
     if report is not None:
         _write_report(tuned, f"{variant} for {target}", report)
@@ -194,70 +188,3 @@ def _write_report(tuned: Tuned, title: str, report: Path) -> None:
 
     write_page(tuned, title, processor_name(), report)
     say(f"drawn in {report}")
-
-
-def _report(tuned: Tuned) -> None:
-    if settings().json:
-        print_json(tuned.to_dict())
-        return
-    console().print(_table(tuned))
-    for tried in tuned.tried:
-        if tried.problem is not None:
-            click.echo(f"{tried.name}, {tuned.place(tried)}: {plain(tried.problem)}")
-    if tuned.chosen is None or tuned.bundle is None:
-        return
-    why = (
-        "none within the limits is faster but for chance"
-        if tuned.limits.any
-        else "no limit was set: as export --int8"
-    )
-    click.echo(f"{tuned.chosen.name}, {why}: {plain(shown_path(tuned.bundle))}")
-    say(f"Next: effnet-edge parity {for_a_shell(tuned.bundle)} --images PHOTOS, on other pictures")
-
-
-def _table(tuned: Tuned) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    _, loss, _ = tuned.measured[0]
-    table = Table(
-        title=Text(
-            f"Loss against PyTorch on {tuned.judged_on}\n"
-            f"and time of a call on this machine, in turns, {len(tuned.baseline.seconds)} rounds"
-        ),
-        title_justify="left",
-    )
-    table.add_column("candidate", no_wrap=True)
-    table.add_column("made of")
-    table.add_column("ran in")
-    for measure in tuned.measures:
-        table.add_column(measure.title(loss.output), justify="right")
-    for heading in ("least ms", "median", "middle half", f"of {tuned.baseline.name}"):
-        table.add_column(heading, justify="right")
-    table.add_column("")
-    for tried, own, measured in tuned.measured:
-        low, high = measured.middle_half
-        document = own.to_dict()
-        table.add_row(
-            tried.name,
-            tried.made_of,
-            own.candidate_precision,
-            *(_told_loss(measure, document) for measure in tuned.measures),
-            *(f"{1e3 * seconds:.2f}" for seconds in (measured.least, measured.median)),
-            f"{1e3 * low:.2f} to {1e3 * high:.2f}",
-            f"{tuned.ratio(measured):.2f}",
-            tuned.place(tried),
-        )
-    return table
-
-
-def _told_loss(measure: Measure, result: dict[str, Any]) -> str:
-    """A loss, and below it the ends of its 95 % interval, if it has one."""
-    from effnet_edge import nonfinite
-    from effnet_edge.parity.measures.table import INTERVALS
-
-    told = measure.tell(result[measure.key])
-    ends = result[INTERVALS].get(measure.key)
-    return (
-        told if ends is None else f"{told}\n{' to '.join(nonfinite.tell(e, '.1f') for e in ends)}"
-    )

@@ -128,6 +128,8 @@ def _why_not_tried(bundle: Bundle) -> str | None:
     from effnet_edge.targets import TARGETS
 
     target = TARGETS[bundle.manifest.target]
+    if bundle.manifest.is_open:
+        return "effnet-edge build makes it on the device, of the fastest graph"
     if not target.built_on_device:
         found = importlib.util.find_spec(target.library)
         return None if found else f"{target.title} is not installed"

@@ -32,9 +32,9 @@ class Source:
         """Read and check a bundle.
 
         Raises:
-            UsageError, BundleError: as of `Bundle.load`.
+            UsageError, BundleError: as of `Bundle.load`, or it carries several graphs.
         """
-        bundle = Bundle.load(path, trusted=trusted)
+        bundle = Bundle.load(path, trusted=trusted).of_one_graph()
         folder = Path(path)
         text = read_manifest_bytes(folder)
         if Manifest.from_json(text, folder / MANIFEST_FILE) != bundle.manifest:

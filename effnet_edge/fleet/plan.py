@@ -188,7 +188,7 @@ def _bundles(table: PlanTable, folder: Path, kinds: Kinds) -> tuple[PlannedBundl
             raise each.wrong("path", "is missing: name the bundle's folder")
         path = folder / named
         try:
-            Bundle.load(path, verify=False)
+            Bundle.load(path, verify=False).of_one_graph()
         except EffnetEdgeError as error:
             raise each.wrong("path", str(error)) from error
         bundles.append(PlannedBundle(path, kinds.named(each)))

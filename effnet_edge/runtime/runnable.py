@@ -29,7 +29,7 @@ def runnable(
     """The bundle as its engine runs it, and what a backend has to know to load that.
 
     Raises:
-        UsageError: no such device, or what no engine has.
+        UsageError: no such device, what no engine has, or several graphs of which none was chosen.
         BackendError: there is no engine for this machine, and it is not to be built.
 
     """
@@ -59,7 +59,7 @@ def _with_engine(
     bundle: Bundle, device: str | None, *, rebuild: bool
 ) -> tuple[Bundle, EngineRecord | None]:
     """Where a model is compiled on the device: the bundle narrowed to that engine, and it."""
-    if not TARGETS[bundle.manifest.target].built_on_device:
+    if not TARGETS[bundle.of_one_graph().manifest.target].built_on_device:
         return bundle, None
     from effnet_edge.runtime.tensorrt.selection import with_engine
 

@@ -194,7 +194,7 @@ class _Opener:
         self._sources: dict[str | None, Source] = {}
         told = [spec for spec in specs if is_model_file(spec) or is_served(spec)]
         self._readings = openings.said.readings(told)
-        self.bundles = {spec: Bundle.load(spec) for spec in specs if is_bundle(spec)}
+        self.bundles = {spec: Bundle.load(spec).of_one_graph() for spec in specs if is_bundle(spec)}
         self.served = ServedModels(list(filter(is_served, specs)), openings.asking, stack)
         found = self.served.find_bundles(self.bundles)
         refuse_told_network(openings.network, found)

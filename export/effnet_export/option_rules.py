@@ -242,10 +242,17 @@ RULES = (
         "{given} goes with --target tensorrt-rtx: {target} is not compiled ahead for a GPU",
     ),
     Rule(
-        ("--target",),
+        ("--max-latency",),
         lambda asked: asked.target.built_on_device,
-        "{given} {target}: only the device that builds the engine can tell its time: export what "
-        "may do, then compare there with `effnet-edge build` and `effnet-edge bench`",
+        "{given} with --target {target}: only the device that builds the engine can tell its time: "
+        "give it to `effnet-edge build` there",
+        ("tune",),
+    ),
+    Rule(
+        ("--report",),
+        lambda asked: asked.target.built_on_device,
+        "{given} draws loss against time, and only the device that builds the engine can tell that "
+        "of --target {target}: leave it out, and see what `effnet-edge build` prints there",
         ("tune",),
     ),
     Rule(

@@ -90,6 +90,7 @@ def export_bundle(
     loaded: Loaded | None = None,
     *,
     timed: bool = True,
+    built: bool = True,
 ) -> ExportResult:
     """Export, verify and write a bundle; nothing appears under its name unless all gates pass.
 
@@ -99,6 +100,7 @@ def export_bundle(
         key: signs the bundle.
         loaded: the request's network and pictures, where several exports share them.
         timed: whether what a budget left in 16 bit is timed.
+        built: whether an engine that is built on the device is built here, too, if it can be.
 
     Raises:
         UsageError: the request cannot be carried out as given.
@@ -114,7 +116,7 @@ def export_bundle(
             with clock.stage("load"):
                 loaded = load(request, on_progress)
         run = _ExportRun(request, loaded, writer.staging, clock, on_progress)
-        draft = run.write_model(Path(f"{output}.timing-cache"))
+        draft = run.write_model(Path(f"{output}.timing-cache") if built else None)
         if loaded.labels is not None:
             writer.write_labels(loaded.labels)
         write_sbom(draft, writer.staging)
@@ -156,10 +158,11 @@ class _ExportRun:
         self._start: onnx.ModelProto | None = None
         self._parity: list[StageParity] = []
 
-    def write_model(self, timing_cache: Path) -> Manifest:
+    def write_model(self, timing_cache: Path | None) -> Manifest:
         """Run all stages; the files in the bundle are then complete but for the manifest.
 
-        TensorRT's timing cache, where TensorRT is here, outlives the export.
+        TensorRT's timing cache, where TensorRT is here, outlives the export; without a place for
+        it no engine is built.
         """
         source, pictures = self._loaded.source, self._loaded.pictures.for_gates()
         reference = TorchClassifier(source.network, self._preprocessing)
@@ -170,7 +173,8 @@ class _ExportRun:
         if self._target.built_on_device:
             graph = self._make_typed_graph(graph, gate)
         draft = self._write(graph, pictures.source, gate)
-        if self._target.built_on_device and can_build(self._target.name):
+        builds = self._target.built_on_device and can_build(self._target.name)
+        if timing_cache is not None and builds:
             draft = self._with_engine(draft, gate, timing_cache)
         return replace(draft, parity=tuple(self._parity))
 

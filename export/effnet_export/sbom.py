@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from effnet_edge import __version__
+from effnet_edge.bundle.bill import SBOM_FILE, file_reference, model_name
 from effnet_edge.bundle.writing import file_records
 from effnet_edge.extras import DISTRIBUTION
 
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from effnet_edge.bundle import FileRecord, Manifest
-
-SBOM_FILE = "sbom.cdx.json"
 
 Component = dict[str, Any]
 
@@ -73,7 +72,7 @@ def _model(manifest: Manifest) -> Component:
     return {
         "type": "machine-learning-model",
         "bom-ref": "model",
-        "name": f"{manifest.variant} for {manifest.target} in {manifest.precision}",
+        "name": model_name(manifest),
         "description": f"weights: {weights.name}, {weights.source}, SHA-256 {weights.sha256}",
         **_licences([weights.licence] if weights.licence else []),
     }
@@ -82,7 +81,7 @@ def _model(manifest: Manifest) -> Component:
 def _file(name: str, record: FileRecord) -> Component:
     return {
         "type": "file",
-        "bom-ref": f"file:{name}",
+        "bom-ref": file_reference(name),
         "name": name,
         "hashes": [{"alg": "SHA-256", "content": record.sha256}],
     }

@@ -172,7 +172,7 @@ def _subject(request: SensitivityRequest, on_progress: Progress) -> _Subject:
 
 
 def _bundled(request: SensitivityRequest) -> _Subject:
-    bundle = Bundle.load(request.model)
+    bundle = Bundle.load(request.model).of_one_graph()
     calibration = bundle.manifest.calibration
     if calibration is None:
         raise UsageError(f"{bundle.path} is no INT8 bundle: nothing in it is quantized")

@@ -32,7 +32,7 @@ from effnet_calibration.quantization import (
     TensorEntry,
 )
 from effnet_calibration.table import CalibrationSet, CalibrationTable, ModelIdentity, TensorRange
-from effnet_edge.bundle.manifest import Calibration, FileRecord, Measured, StageParity
+from effnet_edge.bundle import Calibration, FileRecord, Measured, StageParity
 from effnet_edge.size import Size
 from effnet_export.litert.writing import litert_file
 

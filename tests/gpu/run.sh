@@ -65,6 +65,13 @@ for precision in fp32 fp16 int8; do
   step "$precision: the engine's layers" python tests/gpu/layers.py "$bundle"
 done
 
+make_tuned() {
+  effnet-edge tune b0 --target "$target" --calibration "$photos" --batch 1:1:8 -o "$work/tuned" --quiet &&
+    effnet-edge build "$work/tuned" "${build_options[@]}" &&
+    effnet-edge parity "$work/tuned" --images "$photos"
+}
+[ -n "$photos" ] && step "several graphs: build times them and keeps the fastest" make_tuned
+
 step "latency against PyTorch in FP16" \
   python tests/gpu/latency.py "$work/b0-fp16" "$work/b0-int8" "$work/b0-fp32"
 

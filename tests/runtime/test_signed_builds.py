@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from signing_keys import write_keys
-from tensorrt_builds import command
+from tensorrt_commands import command
 from tiny_bundles import tiny_model, write_bundle
 
 from effnet_edge.bundle import Bundle

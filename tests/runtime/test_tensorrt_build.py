@@ -23,7 +23,8 @@ from effnet_edge.runtime.tensorrt.plan import BuildOptions
 if TYPE_CHECKING:
     from pathlib import Path
 
-from tensorrt_builds import FILE, asked, command
+from tensorrt_builds import FILE, asked
+from tensorrt_commands import command
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from effnet_edge.runtime.tensorrt.plan import BuildOptions
 if TYPE_CHECKING:
     from pathlib import Path
 
-from tensorrt_builds import FILE, command
+from tensorrt_builds import FILE
+from tensorrt_commands import command
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tuning_outcomes import lost, tried, tuned
 
+from effnet_edge.choosing.frontier import Measured, fastest, frontier
 from effnet_edge.errors import UsageError
 from effnet_edge.parity import Gate
 from effnet_edge.parity.report.loss import divergence, divergence_kind
-from effnet_export.tuning.frontier import Measured, fastest, frontier
 from effnet_export.tuning.limits import Limits
 from effnet_export.tuning.outcome import Tried, choose
 

@@ -211,8 +211,8 @@ def test_the_page_draws_the_frontier_with_the_limits(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ("--target tensorrt", "tensorrt: only the device that builds the engine can tell its time"),
-        ("--target tensorrt-rtx", "`effnet-edge build` and `effnet-edge bench`"),
+        ("--target tensorrt --max-latency 1", "give it to `effnet-edge build` there"),
+        ("--target tensorrt-rtx --report a.html", "see what `effnet-edge build` prints there"),
         ("--calibration table.json", "every candidate has a table of its own"),
         ("--max-drop 1", "--max-drop needs the class of every picture"),
         ("--max-nrmse 0.1", "--max-nrmse goes with --regression"),

@@ -73,9 +73,13 @@ def exported(request: ExportRequest, *_: object, **__: object) -> ExportResult:
     noise = NOISE[request.chosen_precision]
     if request.fast_activations:
         noise *= 4 * request.fast_share
+    target = "onnxruntime"  # which opens it in a moment, where OpenVINO compiles it
+    if request.chosen_target.built_on_device:
+        target = request.target
+        noise *= 1 if request.max_kl is None else 0.5
     path = write_bundle(
         request.directory,
-        "onnxruntime",  # which opens it in a moment, where OpenVINO compiles it
+        target,
         _with_noise(noise),
         labels=None,
         precision=request.chosen_precision,

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from effnet_edge.choosing.frontier import Measured
 from effnet_edge.parity import Comparison
 from effnet_edge.parity.report.loss import divergence
-from effnet_export.tuning.frontier import Measured
 from effnet_export.tuning.limits import Limits
 from effnet_export.tuning.outcome import Tried, Tuned, choose
 

@@ -65,19 +65,29 @@ def build_engine(
     beside it, as `BUNDLE.timing-cache`, and makes the next build quicker.
 
     Raises:
-        UsageError: the bundle is not TensorRT's, an option does not fit it, or it is signed and
-            there is no key to sign it with.
+        UsageError: the bundle is not TensorRT's, an option does not fit it, it is signed and
+            there is no key to sign it with, or it carries several graphs, among which
+            `effnet_edge.choosing` chooses.
         BackendError: the library or the GPU is missing, or the library refuses the graph.
         BundleError: the bundle cannot be written.
     """
+    check_key(bundle, key)
+    record, plan = compile_engine(bundle, timing_cache_of(bundle), options, on_progress)
+    return write_engine(bundle, record, plan, bundle.path, key)
+
+
+def check_key(bundle: Bundle, key: SigningKey | None) -> None:
+    """Raise UsageError for a signed bundle that there is no key to sign anew with."""
     if key is None and is_signed(bundle.path):
         raise UsageError(
             f"{bundle.path}: is signed, and an engine changes what was signed: sign it with a key "
             f"of this device, effnet-edge build --sign KEY.pem, or remove its {SIGNATURE_FILE}"
         )
-    timing_cache = bundle.path.with_name(f"{bundle.path.name}.timing-cache")
-    record, plan = compile_engine(bundle, timing_cache, options, on_progress)
-    return _with_engine(bundle, record, plan, key)
+
+
+def timing_cache_of(bundle: Bundle) -> Path:
+    """Where TensorRT's timing cache is kept: beside the bundle."""
+    return bundle.path.with_name(f"{bundle.path.name}.timing-cache")
 
 
 def compile_engine(
@@ -95,7 +105,7 @@ def compile_engine(
         UsageError, BackendError: as for `build_engine`.
     """
     options = options or BuildOptions()
-    target = TARGETS[bundle.manifest.target]
+    target = TARGETS[bundle.of_one_graph().manifest.target]
     if not target.built_on_device:
         raise UsageError(
             f"{bundle.path}: --target {target.name} bundles need no build: they run as is"
@@ -213,11 +223,16 @@ def _image_shape(bundle: Bundle) -> tuple[int, int, int]:
     return side.channels, side.height, side.width
 
 
-def _with_engine(
-    bundle: Bundle, record: EngineRecord, plan: bytes, key: SigningKey | None
+def write_engine(
+    bundle: Bundle, record: EngineRecord, plan: bytes, place: Path, key: SigningKey | None = None
 ) -> Bundle:
+    """Write the bundle with an engine more, as the last of its manifest's, to `place`.
+
+    Raises:
+        BundleError: it cannot be written, or a file of the bundle is another by now.
+    """
     others = tuple(each for each in bundle.manifest.engines if each.file != record.file)
-    with BundleWriter(bundle.path) as writer:
+    with BundleWriter(place) as writer:
         for name in bundle.manifest.files:
             if name not in (bundle.manifest.labels, MANIFEST_FILE):
                 (writer.staging / name).write_bytes(bundle.read(name))

@@ -47,9 +47,13 @@ class Limits:
         """Whether there is a limit at all."""
         return bool(self.loss.limits) or self.seconds is not None
 
+    def loss_failures(self, loss: ParityResult) -> list[str]:
+        """A line for each limit on the loss that is not kept; NaN keeps none."""
+        return self.loss.check(loss)
+
     def failures(self, loss: ParityResult, seconds: float) -> list[str]:
-        """A line for each limit that is not kept; NaN keeps none."""
-        lines = self.loss.check(loss)
+        """The same with the limit on the time."""
+        lines = self.loss_failures(loss)
         if self.seconds is not None and not seconds <= self.seconds:
             lines.append(f"{1e3 * seconds:.3g} ms are above the {1e3 * self.seconds:g} ms allowed")
         return lines

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from effnet_calibration.threads import THREADS
-from effnet_edge.bench import in_turns
 from effnet_edge.errors import UsageError
 from effnet_edge.parity import Comparison
 from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.runtime import EngineRunner
 from effnet_export.gate import BATCH_SIZE
+from effnet_export.stand_ins import is_compiled, simulation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from effnet_edge.bundle import Bundle
-    from effnet_edge.parity import ParityResult
+    from effnet_edge.parity import Classifier, ParityResult
     from effnet_edge.progress import Progress
     from effnet_export.loading import Loaded
-
-ROUNDS = 100
-WARMUP = 10
-MOST_SECONDS = 60.0
-"""Of the timing in all; fewer rounds are made of slow networks."""
 
 
 class Judge:
@@ -61,35 +50,24 @@ class Judge:
         return self._source + (f" ({unread} of them cannot be read)" if unread else "")
 
     def loss(self, bundle: Bundle) -> ParityResult:
-        """What a bundle's engine loses, with labels its drop, too."""
-        reference = self._reference
+        """What a bundle's engine loses, with labels its drop, too.
+
+        Where the device builds the engine it is what its graph loses, simulated.
+        """
+        if is_compiled(bundle):
+            return self._loss(simulation(bundle))
         with EngineRunner.of(bundle, threads=THREADS) as runner:
-            comparison = Comparison(
-                reference.name,
-                bundle.path.name,
-                reference.execution_precision,
-                runner.execution_precision,
-                self._output,
-            )
-            for pixels, labels, logits in self._answered:
-                comparison.update(logits, runner.infer(pixels), labels)
+            return self._loss(runner)
+
+    def _loss(self, candidate: Classifier) -> ParityResult:
+        reference = self._reference
+        comparison = Comparison(
+            reference.name,
+            candidate.name,
+            reference.execution_precision,
+            candidate.execution_precision,
+            self._output,
+        )
+        for pixels, labels, logits in self._answered:
+            comparison.update(logits, candidate.infer(pixels), labels)
         return comparison.result(self._source, tuple(self._skipped))
-
-
-def seconds_in_turns(bundles: Mapping[str, Bundle], progress: Progress) -> dict[str, list[float]]:
-    """Time the engines of bundles, which take turns in another order each round.
-
-    Returns:
-        The seconds of each call, the same number for all of them, on as many images of noise as
-        their batch is best for. The engines choose their own number of threads.
-    """
-    with ExitStack() as stack:
-        calls = {}
-        for name, bundle in bundles.items():
-            runner = stack.enter_context(EngineRunner.of(bundle))
-            taken, batch = bundle.manifest.input, bundle.manifest.batch.optimum
-            shape = (batch, taken.height, taken.width, taken.channels)
-            pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-            calls[name] = partial(runner.infer, pixels)
-        told = partial(progress, "rounds")
-        return in_turns(calls, ROUNDS, WARMUP, progress=told, shuffled=True, limit=MOST_SECONDS)

@@ -8,18 +8,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
+from effnet_edge.choosing.frontier import fastest, frontier
 from effnet_edge.parity.measures.table import limited_measure
 from effnet_edge.parity.report.loss import divergence_kind
 from effnet_export.tuning.candidates import DEFAULT
-from effnet_export.tuning.frontier import fastest, frontier
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from effnet_edge.bundle import Bundle
+    from effnet_edge.choosing.frontier import Measured
     from effnet_edge.parity import ParityResult
     from effnet_edge.parity.measures.table import Measure
-    from effnet_export.tuning.frontier import Measured
     from effnet_export.tuning.limits import Limits
 
 _BASELINE = "fp32"
@@ -92,10 +92,7 @@ class Tuned:
     @property
     def measures(self) -> list[Measure]:
         """Those that tell the losses in a table."""
-        _, loss, _ = self.measured[0]
-        wanted = dict.fromkeys((divergence_kind(loss.output).limit, "min_agreement", "max_drop"))
-        found = [limited_measure(each, loss.output) for each in wanted]
-        return [each for each in found if each and loss.value(each.key) is not None]
+        return telling_measures(self.measured[0][1])
 
     def ratio(self, measured: Measured) -> float:
         """Its time over the baseline's."""
@@ -164,6 +161,13 @@ class Tuned:
                 "ratio": self.ratio(measured),
             },
         }
+
+
+def telling_measures(loss: ParityResult) -> list[Measure]:
+    """The few measures of one loss that tell such losses in a table."""
+    wanted = dict.fromkeys((divergence_kind(loss.output).limit, "min_agreement", "max_drop"))
+    found = [limited_measure(each, loss.output) for each in wanted]
+    return [each for each in found if each and loss.value(each.key) is not None]
 
 
 def choose(tried: Sequence[Tried], limits: Limits) -> Tried | None:

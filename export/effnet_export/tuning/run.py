@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from effnet_calibration.calibrate import observe
 from effnet_calibration.threads import same_threads
-from effnet_edge.bundle import BundleWriter
 from effnet_edge.bundle.writing import checked_destination
+from effnet_edge.choosing.frontier import Measured
+from effnet_edge.choosing.timing import seconds_in_turns
 from effnet_edge.errors import EffnetEdgeError, GateError
 from effnet_edge.extras import needed_for
 from effnet_edge.parity.report.loss import divergence
@@ -24,11 +25,14 @@ from effnet_export.loading import load
 from effnet_export.pictures import check_labelled
 from effnet_export.pipeline import export_bundle
 from effnet_export.tuning.candidates import DEFAULT, candidates_for, export_request, told
-from effnet_export.tuning.frontier import Measured
-from effnet_export.tuning.measuring import Judge, seconds_in_turns
+from effnet_export.tuning.carrying import Carried, to_carry
+from effnet_export.tuning.measuring import Judge
 from effnet_export.tuning.outcome import Tried, Tuned, choose
+from effnet_export.tuning.placing import put_in_place, write_carried
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from effnet_edge.bundle import Bundle
     from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.parity import ParityResult
@@ -78,8 +82,53 @@ def tune(
         CheckpointError, BundleError, BackendError: as their texts say.
     """
     begun = time.perf_counter()
-    checked_destination(base.directory)
     _check_library(base.chosen_target.row)
+    with _trial(base, limits, on_stage, on_progress) as trial:
+        tried = trial.timed(trial.made())
+        chosen = choose(tried, limits)
+        bundle = None
+        if chosen is not None:
+            bundle = put_in_place(trial.bundles[chosen.name], base.directory, key)
+        judged_on = trial.judge.judged_on
+    return Tuned(tried, limits, chosen, bundle, judged_on, time.perf_counter() - begun)
+
+
+def tune_for_device(
+    base: ExportRequest,
+    limits: Limits,
+    on_stage: OnStage = lambda _turn, _stage: None,
+    on_progress: Progress = no_progress,
+    key: SigningKey | None = None,
+) -> Carried:
+    """The same where the device builds the engine, and alone can tell its time.
+
+    The bundle carries those graphs within the limits that may be the fastest; which of them is,
+    `effnet_edge.choosing` finds out when it builds them. What they lose is simulated here.
+
+    Args:
+        limits: on the loss alone.
+
+    Raises:
+        UsageError, GateError, CheckpointError, BundleError, BackendError: as `tune`.
+    """
+    begun = time.perf_counter()
+    with _trial(base, limits, on_stage, on_progress) as trial:
+        tried = trial.made()
+        carried = to_carry(tried, limits, {n: b.manifest for n, b in trial.bundles.items()})
+        bundle = None
+        if carried:
+            on_stage(None, "carry")
+            bundle = write_carried(carried, trial.bundles, limits, base.directory, key)
+        judged_on = trial.judge.judged_on
+    return Carried(tried, limits, carried, bundle, judged_on, time.perf_counter() - begun)
+
+
+@contextmanager
+def _trial(
+    base: ExportRequest, limits: Limits, on_stage: OnStage, on_progress: Progress
+) -> Iterator[_Trial]:
+    """What all candidates share, and a folder for them that is gone after."""
+    checked_destination(base.directory)
     on_stage(None, "load")
     loaded = load(base, on_progress, HELD_OUT_SHARE)
     if limits.loss.max_drop is not None:
@@ -89,13 +138,7 @@ def tune(
     on_stage(None, "observe")
     loaded = replace(loaded, calibration=_observed(loaded, on_progress))
     with TemporaryDirectory(prefix="effnet-edge-tune-") as folder:
-        trial = _Trial(base, loaded, judge, Path(folder), on_stage, on_progress)
-        tried = trial.tried()
-        chosen = choose(tried, limits)
-        bundle = None
-        if chosen is not None:
-            bundle = _put_in_place(trial.bundles[chosen.name], base.directory, key)
-    return Tuned(tried, limits, chosen, bundle, judge.judged_on, time.perf_counter() - begun)
+        yield _Trial(base, loaded, judge, Path(folder), on_stage, on_progress)
 
 
 def _check_library(target: Target) -> None:
@@ -128,14 +171,14 @@ class _Trial:
         self.bundles: dict[str, Bundle] = {}
         self._base = base
         self._loaded = loaded
-        self._judge = judge
+        self.judge = judge
         self._folder = folder
         self._on_stage = on_stage
         self._on_progress = on_progress
         self._losses: dict[str, ParityResult] = {}
 
-    def tried(self) -> list[Tried]:
-        """What came of each candidate; one that fails is a row with its error.
+    def made(self) -> list[Tried]:
+        """What each candidate loses; one that fails is a row with its error.
 
         Raises:
             GateError: all of them failed.
@@ -151,6 +194,10 @@ class _Trial:
             raise GateError(
                 f"none of {len(made)} candidates could be made: {made[0].name}: {made[0].problem}"
             )
+        return made
+
+    def timed(self, made: Sequence[Tried]) -> list[Tried]:
+        """The same with what each takes here."""
         self._on_stage(None, "time")
         seconds = seconds_in_turns(self.bundles, self._on_progress)
         return [self._measured(each, seconds) for each in made]
@@ -166,9 +213,10 @@ class _Trial:
                 self._on_progress,
                 loaded=self._loaded,
                 timed=False,
+                built=False,
             )
             self._on_stage(turn, "judge")
-            loss = self._judge.loss(result.bundle)
+            loss = self.judge.loss(result.bundle)
         except (EffnetEdgeError, OSError, MemoryError) as error:
             problem = str(error) or type(error).__name__
             refused = isinstance(error, GateError)
@@ -182,11 +230,3 @@ class _Trial:
             return tried
         loss = divergence(tried.loss)
         return replace(tried, measured=Measured(tried.name, loss, tuple(seconds[tried.name])))
-
-
-def _put_in_place(bundle: Bundle, output: Path, key: SigningKey | None) -> Bundle:
-    """Write a finished bundle under another name, whole or not at all."""
-    with BundleWriter(output) as writer:
-        for name in bundle.manifest.files:
-            shutil.copyfile(bundle.path / name, writer.staging / name)
-        return writer.commit(bundle.manifest, bundle.labels, key)

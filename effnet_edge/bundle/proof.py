@@ -1,0 +1,72 @@
+"""What proves a model of a bundle: what it was calibrated on, and how its stages compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measure of a stage, and the limit that the stage was held to, if any.
+
+    `value` is `math.inf` for the SQNR of equal outputs; at most one of the two limits is set.
+    """
+
+    value: float
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the value keeps to its limit, itself included; None without one."""
+        if self.at_least is not None:
+            return self.value >= self.at_least
+        return None if self.at_most is None else self.value <= self.at_most
+
+
+@dataclass(frozen=True)
+class StageParity:
+    """How one stage of the export compared with the model before it.
+
+    `measures` has those that were measured, by the keys of `effnet_edge.parity.measures.table` and
+    in its stored units: shares 0..1, decibels, nats. `batch_sizes` are those at each of which the
+    gate held; empty where only one was run.
+    """
+
+    stage: str
+    reference: str
+    candidate: str
+    execution_precision: str
+    images: int
+    measures: dict[str, Measured]
+    batch_sizes: tuple[int, ...] = ()
+
+    def value(self, key: str) -> float | None:
+        """A measure by its key; None where it was not measured."""
+        measured = self.measures.get(key)
+        return None if measured is None else measured.value
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether every measure keeps to its limit; None where none has one."""
+        held = [measured.holds for measured in self.measures.values()]
+        return False if False in held else True if True in held else None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What an INT8 model was calibrated on.
+
+    `table` is the bundle's file of ranges and factors, `scheme` the integers of the activations;
+    `source`, `size` and `sha256` tell the pictures (the hash is of their prepared pixels); `kept`
+    are the names of the layers that were left in 16-bit floating point; `fast_activations` those of
+    the layers behind which a fitted hard-swish stands in for the SiLU.
+    """
+
+    table: str
+    scheme: str
+    source: str
+    size: int
+    sha256: str
+    kept: tuple[str, ...] = ()
+    fast_activations: tuple[str, ...] = ()

@@ -1,0 +1,168 @@
+"""Builds each graph of a bundle on the device, times the engines there, and keeps the fastest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from effnet_edge.bundle import BundleWriter, Choice, Contender, Latency
+from effnet_edge.bundle.bill import SBOM_FILE, without_files
+from effnet_edge.choosing.frontier import Measured, fastest
+from effnet_edge.choosing.known_answers import check_answers, read_answers
+from effnet_edge.choosing.timing import seconds_in_turns
+from effnet_edge.errors import BackendError, BundleError, GateError
+from effnet_edge.parity.measures.table import limited_measure
+from effnet_edge.parity.report.loss import divergence_kind, in_unit
+from effnet_edge.progress import Progress, no_progress
+from effnet_edge.runtime import EngineRunner
+from effnet_edge.runtime.tensorrt.build import (
+    check_key,
+    compile_engine,
+    timing_cache_of,
+    write_engine,
+)
+from effnet_edge.runtime.tensorrt.gpu import need_gpu
+from effnet_edge.runtime.tensorrt.library import library_of
+
+if TYPE_CHECKING:
+    from effnet_edge.bundle import Bundle, StageParity
+    from effnet_edge.bundle.signing import SigningKey
+    from effnet_edge.outputs import OutputKind
+    from effnet_edge.runtime.tensorrt.plan import BuildOptions
+
+OnStage = Callable[[str, str | None], None]
+"""Called with "build", "check" or "time" as it begins, and the graph's name; None for all."""
+
+
+def build_fastest(
+    bundle: Bundle,
+    options: BuildOptions | None = None,
+    max_seconds: float | None = None,
+    on_stage: OnStage = lambda _stage, _name: None,
+    on_progress: Progress = no_progress,
+    key: SigningKey | None = None,
+) -> Bundle:
+    """Build, check and time all graphs of a bundle, and let the one that is kept take its place.
+
+    That is the fastest; of those that are as fast but for chance the one that loses least. A graph
+    whose engine cannot be built, or answers otherwise than the graph, is told in the manifest with
+    the reason, and the others go on.
+
+    Args:
+        bundle: an open one.
+        max_seconds: the most that a call may take in the median.
+        key: as of `build_engine`.
+
+    Raises:
+        GateError: no engine could be built and held its answers, or the fastest takes too long;
+            nothing is changed then.
+        UsageError, BackendError, BundleError: as of `build_engine`.
+    """
+    check_key(bundle, key)
+    library_of(bundle.manifest.target)
+    need_gpu()
+    with TemporaryDirectory(prefix="effnet-edge-build-") as folder:
+        trial = _Trial(bundle, options, Path(folder), on_stage, on_progress)
+        chosen, contenders = trial.chosen(max_seconds)
+        return _put_in_place(bundle, trial.built[chosen], Choice(contenders, None, chosen), key)
+
+
+def loss_of(contender: Contender, output: OutputKind) -> float:
+    """What it loses, by `divergence_kind`, in its unit; NaN where that was not measured."""
+    kind = divergence_kind(output)
+    measure = limited_measure(kind.limit, output)
+    value = None if measure is None else contender.loss.value(measure.key)
+    return math.nan if value is None else in_unit(kind, value)
+
+
+class _Trial:
+    """Builds the engines; `built` are the bundles of those that hold their answers, by name."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        options: BuildOptions | None,
+        folder: Path,
+        on_stage: OnStage,
+        on_progress: Progress,
+    ) -> None:
+        assert bundle.manifest.choice is not None
+        self.built: dict[str, Bundle] = {}
+        self._bundle = bundle
+        self._choice = bundle.manifest.choice
+        self._options = options
+        self._folder = folder
+        self._on_stage = on_stage
+        self._on_progress = on_progress
+
+    def chosen(self, max_seconds: float | None) -> tuple[str, tuple[Contender, ...]]:
+        """The name of the one to keep, and what came of all of them; raises GateError."""
+        output = self._bundle.manifest.output.kind
+        tried = [self._tried(each) for each in self._choice.contenders]
+        if not self.built:
+            reasons = "; ".join(f"{each.name}: {each.problem}" for each in tried)
+            raise GateError(f"{self._bundle.path}: none of its graphs could be built: {reasons}")
+        self._on_stage("time", None)
+        seconds = seconds_in_turns(self.built, self._on_progress)
+        measured = [
+            Measured(each.name, loss_of(each, output), tuple(seconds[each.name]))
+            for each in tried
+            if each.name in seconds
+        ]
+        best = fastest(measured) or min(measured, key=lambda each: each.median)
+        if max_seconds is not None and not best.median <= max_seconds:
+            raise GateError(
+                f"{self._bundle.path}: the fastest, {best.name}, takes {1e3 * best.median:.3g} ms, "
+                f"above the {1e3 * max_seconds:g} ms allowed: allow more, or tune with a larger "
+                "loss"
+            )
+        latencies = {each.name: _latency(each) for each in measured}
+        return best.name, tuple(
+            replace(each, graph=None, latency=latencies.get(each.name)) for each in tried
+        )
+
+    def _tried(self, contender: Contender) -> Contender:
+        """Build its engine and check it; with the problem, where there is one."""
+        try:
+            self.built[contender.name] = self._build(contender)
+        except (BackendError, BundleError, GateError, OSError, MemoryError) as error:
+            return replace(contender, problem=str(error) or type(error).__name__)
+        return contender
+
+    def _build(self, contender: Contender) -> Bundle:
+        name, bundle = contender.name, self._bundle
+        self._on_stage("build", name)
+        alone = bundle.with_one_graph(contender)
+        record, plan = compile_engine(
+            alone, timing_cache_of(bundle), self._options, self._on_progress
+        )
+        built = write_engine(alone, record, plan, self._folder / name)
+        self._on_stage("check", name)
+        parity = (*alone.manifest.parity, self._check(built))
+        return replace(built, manifest=replace(built.manifest, parity=parity))
+
+    def _check(self, built: Bundle) -> StageParity:
+        name = built.path.name
+        with EngineRunner.of(built) as runner:
+            return check_answers(runner, runner.manifest, read_answers(self._bundle, name))
+
+
+def _latency(measured: Measured) -> Latency:
+    return Latency(len(measured.seconds), measured.least, measured.median, measured.middle_half)
+
+
+def _put_in_place(bundle: Bundle, built: Bundle, choice: Choice, key: SigningKey | None) -> Bundle:
+    manifest = replace(built.manifest, choice=choice)
+    gone = bundle.manifest.files.keys() - manifest.files.keys()
+    with BundleWriter(bundle.path) as writer:
+        for name in manifest.files:
+            if name == SBOM_FILE:
+                bill = without_files(built.read(name), gone, manifest)
+                (writer.staging / name).write_text(bill, encoding="utf-8")
+            elif name != manifest.labels:
+                (writer.staging / name).write_bytes(built.read(name))
+        return writer.commit(manifest, bundle.labels, key)

@@ -1,0 +1,90 @@
+"""Writes the bundle that a tune was asked for from those of its candidates."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from effnet_edge.bundle import BundleWriter, Choice, Contender, Graph
+from effnet_edge.choosing.known_answers import ANSWERS_FILE, answers_text, known_pictures
+from effnet_export.gate import stage_parity
+from effnet_export.sbom import write_sbom
+from effnet_export.stand_ins import simulation
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from effnet_edge.bundle import Bundle
+    from effnet_edge.bundle.signing import SigningKey
+    from effnet_export.tuning.limits import Limits
+    from effnet_export.tuning.outcome import Tried
+
+HELD_OUT = "held out"
+"""The stage of a contender's loss."""
+
+
+def put_in_place(bundle: Bundle, output: Path, key: SigningKey | None) -> Bundle:
+    """Write a finished bundle under another name, whole or not at all."""
+    with BundleWriter(output) as writer:
+        for name in bundle.manifest.files:
+            shutil.copyfile(bundle.path / name, writer.staging / name)
+        return writer.commit(bundle.manifest, bundle.labels, key)
+
+
+def write_carried(
+    carried: Sequence[Tried],
+    bundles: Mapping[str, Bundle],
+    limits: Limits,
+    output: Path,
+    key: SigningKey | None,
+) -> Bundle:
+    """Write a bundle with the graphs of several, or the one bundle where there is but one.
+
+    Args:
+        carried: the one that loses least first, which the bundle then tells as its own.
+    """
+    if len(carried) == 1:
+        return put_in_place(bundles[carried[0].name], output, key)
+    first = bundles[carried[0].name]
+    with BundleWriter(output) as writer:
+        contenders = tuple(
+            _contender(each, bundles[each.name], limits, writer.staging) for each in carried
+        )
+        text = answers_text({each.name: _answers(bundles[each.name]) for each in carried})
+        (writer.staging / ANSWERS_FILE).write_text(text, encoding="utf-8")
+        own = contenders[0].graph
+        assert own is not None
+        manifest = replace(
+            first.manifest,
+            model=own.model,
+            calibration=own.calibration,
+            choice=Choice(contenders, ANSWERS_FILE),
+        )
+        if first.labels is not None:
+            writer.write_labels(first.labels)
+        write_sbom(manifest, writer.staging)
+        return writer.commit(manifest, first.labels, key)
+
+
+def _contender(tried: Tried, bundle: Bundle, limits: Limits, staging: Path) -> Contender:
+    """Copy the files of its graph under names of their own."""
+    manifest, name = bundle.manifest, tried.name
+    model, calibration = f"model-{name}.onnx", manifest.calibration
+    shutil.copyfile(bundle.model_path, staging / model)
+    if calibration is not None:
+        table = f"calibration-{name}.json"
+        shutil.copyfile(bundle.path / calibration.table, staging / table)
+        calibration = replace(calibration, table=table)
+    assert tried.loss is not None
+    loss = stage_parity(HELD_OUT, tried.loss, limits.loss.judge(tried.loss))
+    graph = Graph(model, calibration, manifest.parity)
+    return Contender(name, tried.made_of, manifest.precision, loss, graph)
+
+
+def _answers(bundle: Bundle) -> NDArray[np.float32]:
+    return simulation(bundle).infer(known_pictures(bundle.manifest))
