@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,19 +23,21 @@ from effnet_edge.cli.progress_lines import told_left
 from effnet_edge.cli.signatures import signing_key_of, signing_option
 from effnet_edge.cli.stages import STAGES
 from effnet_edge.cli.tune_output import show
-from effnet_edge.cli.variant_names import VariantName
+from effnet_edge.cli.variant_names import VariantOrBundle
 from effnet_edge.errors import GateError, UsageError
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from effnet_edge.bundle import Bundle
     from effnet_export.tuning.outcome import Tuned
     from effnet_export.tuning.run import Turn
 
 _PRECISION = "tuned"
 _STAGES = STAGES | {
     "answers": "answering the held-out pictures with PyTorch",
+    "existing": "judging the bundle as it is",
     "observe": "reading the pictures to calibrate on",
     "judge": "judging the loss",
     "time": "timing the candidates in turns",
@@ -43,7 +46,7 @@ _STAGES = STAGES | {
 
 
 @click.command("tune", cls=CheckedCommand, short_help="Export the fastest within a loss.")
-@click.argument("variant", type=VariantName())
+@click.argument("model", type=VariantOrBundle())
 @target_option
 @calibration_options
 @click.option(
@@ -91,7 +94,7 @@ _STAGES = STAGES | {
 @click.option("--force", is_flag=True, help="Replace a bundle that is there already.")
 @common_options
 def command(
-    variant: str,
+    model: str,
     target: str,
     calibration: Path | None,
     calibration_size: int,
@@ -113,6 +116,9 @@ def command(
     loses is measured on a quarter of the --calibration pictures, on which none is calibrated; its
     time on this machine, all taking turns. Without a limit the bundle is the one of export --int8.
 
+    A BUNDLE tells its variant, checkpoint, pixels, classes and target, and is a candidate, too.
+    Without a limit it is then the fastest that loses no more than BUNDLE.
+
     For TensorRT the bundle carries the graphs of two or three of them that are within the limits;
     effnet-edge build times these on the device and keeps the fastest.
     """
@@ -124,33 +130,43 @@ def command(
             "the loss is judged on pictures like those of the device: give your own, with "
             "--calibration DIR or CSV"
         )
+    limits = {"max_kl": max_kl, "max_drop": max_drop, "max_nrmse": max_nrmse}
+    existing = _existing(model, {**limits, "max_latency": max_latency, "report": report})
+    variant = model if existing is None else existing.manifest.variant
+    target = target if existing is None else existing.manifest.target
     output = output or default_directory(variant, target, _PRECISION)
-    check_bundle(output, force=force)
+    _check_output(output, existing, force=force)
     if report is not None:
         _check_report(report)
     key = signing_key_of(signing_key)
     asked = network(variant)
     with stage_display() as display, calibration_warnings():
         display.stage(_STAGES["load"])  # PyTorch's import takes seconds, too
-        requests, limits, run = _modules()
-        base = requests.ExportRequest(
-            network=asked,
-            target=target,
-            precision="int8",
-            labels=labels,
-            batch=BatchRange(*batch),
-            calibration=calibration,
-            calibration_size=calibration_size,
-            output=output,
-        )
-        allowed = limits.Limits.of(max_kl, max_drop, max_nrmse, max_latency)
-        tune = run.tune_for_device if TARGETS[target].built_on_device else run.tune
+        modules = _modules()
+        if existing is None:
+            base = modules.request.ExportRequest(
+                network=asked,
+                target=target,
+                precision="int8",
+                labels=labels,
+                batch=BatchRange(*batch),
+                calibration=calibration,
+                calibration_size=calibration_size,
+                output=output,
+            )
+        else:
+            base = modules.existing.request_like(
+                existing, asked.weights, calibration, calibration_size, output
+            )
+        on_device = TARGETS[target].built_on_device
+        tune = modules.run.tune_for_device if on_device else modules.run.tune
         tuned = tune(
             base,
-            allowed,
+            modules.limits.Limits.of(**limits, max_latency=max_latency),
             lambda turn, stage: display.stage(_told_stage(turn, stage)),
             display.progress,
             key,
+            existing,
         )
     show(tuned)
     if tuned.bundle is None:
@@ -159,13 +175,43 @@ def command(
         _write_report(tuned, f"{variant} for {target}", report)
 
 
-def _modules() -> tuple[ModuleType, ModuleType, ModuleType]:
+def _existing(model: str, given: dict[str, object]) -> Bundle | None:
+    """The bundle that is tuned, held to the options that were given; None for a variant."""
+    from effnet_edge.bundle import Bundle
+
+    if not Path(model).is_dir():
+        return None
+    bundle = Bundle.load(model).of_one_graph()
+    options = {f"--{name.replace('_', '-')}": value for name, value in given.items()}
+    _modules().existing.check_asked(
+        bundle.manifest, {name: value for name, value in options.items() if value is not None}
+    )
+    return bundle
+
+
+def _check_output(output: Path, existing: Bundle | None, *, force: bool) -> None:
+    if existing is not None and output.resolve() == existing.path.resolve():
+        raise UsageError(f"-o {output}: is the bundle that is tuned: choose another place")
+    check_bundle(output, force=force)
+
+
+def _modules() -> _Modules:
     from effnet_edge.extras import needed_for
 
     with needed_for("tune", "export"):
         from effnet_export import request
-        from effnet_export.tuning import limits, run
-    return request, limits, run
+        from effnet_export.tuning import existing, limits, run
+    return _Modules(request, existing, limits, run)
+
+
+@dataclass(frozen=True)
+class _Modules:
+    """Those of the build host, which import PyTorch."""
+
+    request: ModuleType
+    existing: ModuleType
+    limits: ModuleType
+    run: ModuleType
 
 
 def _told_stage(turn: Turn | None, stage: str) -> str:

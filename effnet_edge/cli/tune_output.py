@@ -48,8 +48,9 @@ def _tell_carried(carried: Carried, bundle: Bundle) -> None:
 
 def _tell_chosen(tuned: Tuned, bundle: Bundle) -> None:
     assert tuned.chosen is not None
+    _, loss, _ = tuned.measured[0]
     why = (
-        "none within the limits is faster but for chance"
+        f"none within {tuned.limits.describe(loss)} is faster but for chance"
         if tuned.limits.any
         else "no limit was set: as export --int8"
     )
@@ -74,20 +75,23 @@ def _table(tuned: Tuned) -> Table:
     table.add_column("ran in")
     for measure in tuned.measures:
         table.add_column(measure.title(loss.output), justify="right")
-    for heading in ("least ms", "median", "middle half", f"of {tuned.baseline.name}"):
+    own = tuned.as_it_is
+    compared = [tuned.baseline, *([own] if own else [])]
+    times = (f"of {each.name}" for each in compared)
+    for heading in ("least ms", "median", "middle half", *times):
         table.add_column(heading, justify="right")
     table.add_column("")
-    for tried, own, measured in tuned.measured:
+    for tried, lost, measured in tuned.measured:
         low, high = measured.middle_half
-        document = own.to_dict()
+        document = lost.to_dict()
         table.add_row(
             tried.name,
             tried.made_of,
-            own.candidate_precision,
+            lost.candidate_precision,
             *(_told_loss(measure, document) for measure in tuned.measures),
             *(f"{1e3 * seconds:.2f}" for seconds in (measured.least, measured.median)),
             f"{1e3 * low:.2f} to {1e3 * high:.2f}",
-            f"{tuned.ratio(measured):.2f}",
+            *(f"{tuned.ratio(measured, each):.2f}" for each in compared),
             tuned.place(tried),
         )
     return table

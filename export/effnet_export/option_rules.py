@@ -187,7 +187,7 @@ RULES = (
     ),
     Rule(
         ("--max-nrmse",),
-        lambda asked: "--regression" not in asked.given,
+        lambda asked: "--regression" not in asked.given and not asked.has_bundle,
         "{given} goes with --regression: use --max-kl, or with labelled pictures --max-drop",
         ("export", "tune"),
     ),
@@ -266,6 +266,12 @@ RULES = (
         lambda asked: asked.has_bundle,
         "{given} goes with a variant: a bundle tells its own network, and what it is calibrated by",
         ("parity", "sensitivity"),
+    ),
+    Rule(
+        (*_NETWORK, "--padding", "--target", "--labels", "--batch"),
+        lambda asked: asked.has_bundle,
+        "{given} goes with a variant: a bundle tells its own network, and for what it was exported",
+        ("tune",),
     ),
     Rule(
         ("--padding",),

@@ -11,6 +11,7 @@ from PIL import Image
 
 from effnet_calibration.table import CalibrationTable
 from effnet_edge.bundle import Bundle
+from effnet_edge.errors import UsageError
 from effnet_edge.model.preprocessing import variant_preprocessing
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.variants import VARIANTS
@@ -19,6 +20,7 @@ from effnet_export.loading import load
 from effnet_export.pipeline import export_bundle
 from effnet_export.request import ExportRequest
 from effnet_export.tuning import candidates, run
+from effnet_export.tuning.existing import request_like
 from effnet_export.tuning.limits import Limits
 
 if TYPE_CHECKING:
@@ -66,6 +68,20 @@ def test_the_bundle_is_the_export_that_the_candidate_names(
     assert losses["fp16"] < losses["int8"]
     bundle = Bundle.load(tmp_path / "tuned")
     assert all(stage.holds for stage in bundle.manifest.parity)
+
+    monkeypatch.setattr(candidates, "CANDIDATES", (rows[0],))
+    photos_given, again = tmp_path / "photos", tmp_path / "again"
+    like = request_like(bundle, None, photos_given, base.calibration_size, again)
+    from_bundle = run.tune(like, Limits(), existing=bundle)
+    assert [each.name for each in from_bundle.tried] == ["bundle", "fp16"]
+    own, fp16 = (loss.value("kl") for _, loss, _ in from_bundle.measured)
+    assert own == pytest.approx(losses["int8"], rel=1e-3)
+    assert fp16 == pytest.approx(losses["fp16"], rel=1e-3)
+    assert from_bundle.limits.loss.limits == {"max_kl": own}
+    assert from_bundle.chosen is not None
+    other = replace(like, network=replace(like.network, weights="random"))
+    with pytest.raises(UsageError, match="random is not the checkpoint that the bundle was made"):
+        run.tune(other, Limits(), existing=bundle)
 
     alone = export_bundle(
         replace(base, output=tmp_path / "alone"), loaded=load(base, held_out_share=0.25)

@@ -93,6 +93,7 @@ def test_the_json_has_every_number_and_the_fastest_within_is_written(
         "median": 0.015,
         "middle_half": [0.015, 0.015],
         "ratio": pytest.approx(0.75),
+        "ratio_to_bundle": None,
     }
     assert set(document["frontier"]) <= set(rows) - {"int8-budget-25"}
     assert rows["int8-budget-25"]["loss"] is rows["int8-budget-25"]["latency"] is None

@@ -80,7 +80,7 @@ def exported(request: ExportRequest, *_: object, **__: object) -> ExportResult:
     path = write_bundle(
         request.directory,
         target,
-        _with_noise(noise),
+        with_noise(noise),
         labels=None,
         precision=request.chosen_precision,
         preprocessing=PREPROCESSING,
@@ -100,7 +100,8 @@ def seconds(bundles: dict[str, Bundle], _: object) -> dict[str, list[float]]:
 def stand_in(patch: pytest.MonkeyPatch, export: Callable[..., ExportResult] = exported) -> None:
     """Let a tune load the tiny network and export it in a moment."""
 
-    def load(request: ExportRequest, _: object, share: float) -> Loaded:
+    def load(request: ExportRequest, _: object, share: float, bundle: Bundle | None) -> Loaded:
+        del bundle
         network = TinyNetwork()
         source = SimpleNamespace(network=network, preprocessing=PREPROCESSING)
         pictures = ExportPictures(request, None, 3, share)
@@ -113,7 +114,7 @@ def stand_in(patch: pytest.MonkeyPatch, export: Callable[..., ExportResult] = ex
     patch.setattr(run, "seconds_in_turns", seconds)
 
 
-def _with_noise(deviation: float) -> onnx.ModelProto:
+def with_noise(deviation: float) -> onnx.ModelProto:
     model = tiny_model()
     random = np.random.default_rng(1)
     (kernel,) = (each for each in model.graph.initializer if each.name == "kernel")

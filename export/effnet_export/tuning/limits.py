@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import UsageError
 from effnet_edge.parity import Gate
+from effnet_edge.parity.measures.table import limited_measure
+from effnet_edge.parity.report.loss import divergence_kind
 
 if TYPE_CHECKING:
     from effnet_edge.parity import ParityResult
@@ -46,6 +48,16 @@ class Limits:
     def any(self) -> bool:
         """Whether there is a limit at all."""
         return bool(self.loss.limits) or self.seconds is not None
+
+    def or_within(self, own: ParityResult | None) -> Limits:
+        """These; where there is none, to lose no more than that, if it was measured."""
+        if self.any or own is None:
+            return self
+        name = divergence_kind(own.output).limit
+        measure = limited_measure(name, own.output)
+        value = None if measure is None else own.value(measure.key)
+        finite = value is not None and math.isfinite(value)
+        return replace(self, loss=Gate(**{name: value})) if finite else self
 
     def loss_failures(self, loss: ParityResult) -> list[str]:
         """A line for each limit on the loss that is not kept; NaN keeps none."""

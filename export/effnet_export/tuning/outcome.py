@@ -12,6 +12,7 @@ from effnet_edge.choosing.frontier import fastest, frontier
 from effnet_edge.parity.measures.table import limited_measure
 from effnet_edge.parity.report.loss import divergence_kind
 from effnet_export.tuning.candidates import DEFAULT
+from effnet_export.tuning.existing import AS_IT_IS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,14 +90,19 @@ class Tuned:
         measured = {each.name: each for *_, each in self.measured}
         return measured.get(_BASELINE) or max(measured.values(), key=lambda each: each.median)
 
+    @cached_property
+    def as_it_is(self) -> Measured | None:
+        """The bundle that was tuned, if it was measured: times are told against it, too."""
+        return next((each for *_, each in self.measured if each.name == AS_IT_IS), None)
+
     @property
     def measures(self) -> list[Measure]:
         """Those that tell the losses in a table."""
         return telling_measures(self.measured[0][1])
 
-    def ratio(self, measured: Measured) -> float:
-        """Its time over the baseline's."""
-        return measured.median / self.baseline.median
+    def ratio(self, measured: Measured, to: Measured | None = None) -> float:
+        """Its time over the baseline's, or another one's."""
+        return measured.median / (to or self.baseline).median
 
     def place(self, tried: Tried) -> str:
         """In words, what it is among all of them."""
@@ -159,6 +165,7 @@ class Tuned:
                 "median": measured.median,
                 "middle_half": measured.middle_half,
                 "ratio": self.ratio(measured),
+                "ratio_to_bundle": self.as_it_is and self.ratio(measured, self.as_it_is),
             },
         }
 

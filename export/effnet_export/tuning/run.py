@@ -26,6 +26,7 @@ from effnet_export.pictures import check_labelled
 from effnet_export.pipeline import export_bundle
 from effnet_export.tuning.candidates import DEFAULT, candidates_for, export_request, told
 from effnet_export.tuning.carrying import Carried, to_carry
+from effnet_export.tuning.existing import AS_IT_IS
 from effnet_export.tuning.measuring import Judge
 from effnet_export.tuning.outcome import Tried, Tuned, choose
 from effnet_export.tuning.placing import put_in_place, write_carried
@@ -66,15 +67,17 @@ def tune(
     on_stage: OnStage = lambda _turn, _stage: None,
     on_progress: Progress = no_progress,
     key: SigningKey | None = None,
+    existing: Bundle | None = None,
 ) -> Tuned:
     """Try all candidates of the request's target and network, and write the one asked for.
 
-    That is the fastest one within the limits; without limits it is `DEFAULT`. Nothing is written
-    where there is none.
+    That is the fastest one within the limits. Without limits it is `DEFAULT`, or where a bundle is
+    tuned the fastest that loses no more than it does. Nothing is written where there is none.
 
     Args:
         base: in INT8, on pictures of one's own; its output is where the chosen bundle goes.
         key: signs the bundle.
+        existing: the bundle that is tuned, of which `request_like` made the request.
 
     Raises:
         UsageError: the limits need labels and the pictures have none, or what an export refuses.
@@ -83,8 +86,9 @@ def tune(
     """
     begun = time.perf_counter()
     _check_library(base.chosen_target.row)
-    with _trial(base, limits, on_stage, on_progress) as trial:
+    with _trial(base, limits, on_stage, on_progress, existing) as trial:
         tried = trial.timed(trial.made())
+        limits = limits.or_within(trial.losses.get(AS_IT_IS))
         chosen = choose(tried, limits)
         bundle = None
         if chosen is not None:
@@ -99,6 +103,7 @@ def tune_for_device(
     on_stage: OnStage = lambda _turn, _stage: None,
     on_progress: Progress = no_progress,
     key: SigningKey | None = None,
+    existing: Bundle | None = None,
 ) -> Carried:
     """The same where the device builds the engine, and alone can tell its time.
 
@@ -112,8 +117,9 @@ def tune_for_device(
         UsageError, GateError, CheckpointError, BundleError, BackendError: as `tune`.
     """
     begun = time.perf_counter()
-    with _trial(base, limits, on_stage, on_progress) as trial:
+    with _trial(base, limits, on_stage, on_progress, existing) as trial:
         tried = trial.made()
+        limits = limits.or_within(trial.losses.get(AS_IT_IS))
         carried = to_carry(tried, limits, {n: b.manifest for n, b in trial.bundles.items()})
         bundle = None
         if carried:
@@ -125,12 +131,16 @@ def tune_for_device(
 
 @contextmanager
 def _trial(
-    base: ExportRequest, limits: Limits, on_stage: OnStage, on_progress: Progress
+    base: ExportRequest,
+    limits: Limits,
+    on_stage: OnStage,
+    on_progress: Progress,
+    existing: Bundle | None,
 ) -> Iterator[_Trial]:
     """What all candidates share, and a folder for them that is gone after."""
     checked_destination(base.directory)
     on_stage(None, "load")
-    loaded = load(base, on_progress, HELD_OUT_SHARE)
+    loaded = load(base, on_progress, HELD_OUT_SHARE, existing)
     if limits.loss.max_drop is not None:
         check_labelled(loaded.pictures.held_out())
     on_stage(None, "answers")
@@ -138,7 +148,7 @@ def _trial(
     on_stage(None, "observe")
     loaded = replace(loaded, calibration=_observed(loaded, on_progress))
     with TemporaryDirectory(prefix="effnet-edge-tune-") as folder:
-        yield _Trial(base, loaded, judge, Path(folder), on_stage, on_progress)
+        yield _Trial(base, loaded, judge, Path(folder), on_stage, on_progress, existing)
 
 
 def _check_library(target: Target) -> None:
@@ -157,7 +167,11 @@ def _observed(loaded: Loaded, on_progress: Progress) -> SharedCalibration:
 
 
 class _Trial:
-    """Makes, judges and times the candidates; `bundles` are those that could be made, by name."""
+    """Makes, judges and times the candidates.
+
+    Attributes:
+        bundles, losses: of those that could be made, by name.
+    """
 
     def __init__(
         self,
@@ -167,6 +181,7 @@ class _Trial:
         folder: Path,
         on_stage: OnStage,
         on_progress: Progress,
+        existing: Bundle | None,
     ) -> None:
         self.bundles: dict[str, Bundle] = {}
         self._base = base
@@ -175,7 +190,8 @@ class _Trial:
         self._folder = folder
         self._on_stage = on_stage
         self._on_progress = on_progress
-        self._losses: dict[str, ParityResult] = {}
+        self._existing = existing
+        self.losses: dict[str, ParityResult] = {}
 
     def made(self) -> list[Tried]:
         """What each candidate loses; one that fails is a row with its error.
@@ -184,7 +200,8 @@ class _Trial:
             GateError: all of them failed.
         """
         candidates = candidates_for(self._base.chosen_target, self._loaded.source.network)
-        begun, made = time.perf_counter(), []
+        made = [] if self._existing is None else [self._as_it_is(self._existing)]
+        begun = time.perf_counter()
         for done, candidate in enumerate(candidates):
             spent, left = time.perf_counter() - begun, len(candidates) - done
             seconds_left = spent / done * left if done else None
@@ -196,6 +213,11 @@ class _Trial:
             )
         return made
 
+    def _as_it_is(self, bundle: Bundle) -> Tried:
+        """The bundle that is tuned, with its own table of calibration."""
+        self._on_stage(None, "existing")
+        return self._judged(AS_IT_IS, told(bundle.manifest), lambda: bundle)
+
     def timed(self, made: Sequence[Tried]) -> list[Tried]:
         """The same with what each takes here."""
         self._on_stage(None, "time")
@@ -204,9 +226,10 @@ class _Trial:
 
     def _made(self, candidate: Candidate, turn: Turn) -> Tried:
         """Export and judge it."""
-        name = candidate.name
-        try:
-            request = export_request(candidate, self._base, self._folder, self._losses.get(DEFAULT))
+
+        def export() -> Bundle:
+            default = self.losses.get(DEFAULT)
+            request = export_request(candidate, self._base, self._folder, default)
             result = export_bundle(
                 request,
                 lambda stage: self._on_stage(turn, stage),
@@ -216,14 +239,21 @@ class _Trial:
                 built=False,
             )
             self._on_stage(turn, "judge")
-            loss = self.judge.loss(result.bundle)
+            return result.bundle
+
+        return self._judged(candidate.name, candidate.made_of, export)
+
+    def _judged(self, name: str, made_of: str, make: Callable[[], Bundle]) -> Tried:
+        """Make a bundle and judge it; where that fails, `made_of` says what it was to be."""
+        try:
+            bundle = make()
+            loss = self.judge.loss(bundle)
         except (EffnetEdgeError, OSError, MemoryError) as error:
             problem = str(error) or type(error).__name__
-            refused = isinstance(error, GateError)
-            return Tried(name, candidate.made_of, problem=problem, refused=refused)
-        self.bundles[name], self._losses[name] = result.bundle, loss
-        files = result.bundle.manifest.files.values()
-        return Tried(name, told(result.bundle.manifest), sum(each.bytes for each in files), loss)
+            return Tried(name, made_of, problem=problem, refused=isinstance(error, GateError))
+        self.bundles[name], self.losses[name] = bundle, loss
+        files = bundle.manifest.files.values()
+        return Tried(name, told(bundle.manifest), sum(each.bytes for each in files), loss)
 
     def _measured(self, tried: Tried, seconds: dict[str, list[float]]) -> Tried:
         if tried.loss is None:
