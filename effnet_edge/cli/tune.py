@@ -41,6 +41,8 @@ _STAGES = STAGES | {
     "observe": "reading the pictures to calibrate on",
     "judge": "judging the loss",
     "time": "timing the candidates in turns",
+    "throughput": "timing many calls at once",
+    "ends": "timing the smallest and the largest batch",
     "carry": "answering known pictures with each graph",
 }
 

@@ -78,7 +78,7 @@ def _table(tuned: Tuned) -> Table:
     own = tuned.as_it_is
     compared = [tuned.baseline, *([own] if own else [])]
     times = (f"of {each.name}" for each in compared)
-    for heading in ("least ms", "median", "middle half", *times):
+    for heading in ("least ms", "median", "middle half", *times, *tuned.beside):
         table.add_column(heading, justify="right")
     table.add_column("")
     for tried, lost, measured in tuned.measured:
@@ -92,6 +92,7 @@ def _table(tuned: Tuned) -> Table:
             *(f"{1e3 * seconds:.2f}" for seconds in (measured.least, measured.median)),
             f"{1e3 * low:.2f} to {1e3 * high:.2f}",
             *(f"{tuned.ratio(measured, each):.2f}" for each in compared),
+            *tuned.told_beside(tried),
             tuned.place(tried),
         )
     return table

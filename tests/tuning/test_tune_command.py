@@ -102,6 +102,38 @@ def test_the_json_has_every_number_and_the_fastest_within_is_written(
     assert sum(each.bytes for each in written.files.values()) == made["bytes"]
 
 
+def test_what_else_was_timed_stands_beside_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch)
+
+    result = invoke("--batch", "1:4:8", "--report", "page.html")
+
+    assert "pictures/s" in result.stdout
+    assert "timing the smallest and the largest batch" in result.stderr
+    page = (place / "page.html").read_text()
+    for heading in ("pictures/s", "ms each, 1 a call", "ms each, 8 a call"):
+        assert f"<th>{heading}</th>" in page
+    rows = json.loads(invoke("--batch", "1:4:8", "--json", "--force").stdout)["candidates"]
+    beside = {row["name"]: row["beside"] for row in rows}
+    assert beside["fp16"] == {
+        "images_per_second": pytest.approx(2e3 / 15),
+        "seconds_per_image": {"1": pytest.approx(0.015), "8": pytest.approx(0.015)},
+    }
+    assert beside["int8-budget-25"] is None
+
+
+def test_one_batch_and_no_streams_have_nothing_beside(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del place
+    stand_in(monkeypatch)
+    monkeypatch.setattr(run, "images_per_second", None)
+
+    rows = json.loads(invoke("--target", "litert", "--json").stdout)["candidates"]
+
+    assert rows[0]["beside"] == {"images_per_second": None, "seconds_per_image": {}}
+    assert "pictures/s" not in invoke("--target", "litert", "--force").stdout
+
+
 def test_an_export_that_fails_is_a_row_and_not_the_end(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

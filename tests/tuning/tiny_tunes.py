@@ -88,13 +88,20 @@ def exported(request: ExportRequest, *_: object, **__: object) -> ExportResult:
     return ExportResult(Bundle.load(path), {})
 
 
-def seconds(bundles: dict[str, Bundle], _: object) -> dict[str, list[float]]:
+def seconds(
+    bundles: dict[str, Bundle], _: object, size: int = 1, _rounds: int = 0
+) -> dict[str, list[float]]:
     """Made-up times of the candidates, so that the same one is always the fastest."""
     taken = {}
     for name, bundle in bundles.items():
-        each = MILLISECONDS[bundle.manifest.precision] / 1e3
+        each = size * MILLISECONDS[bundle.manifest.precision] / 1e3
         taken[name] = [each * (0.6 if "fast" in name else 1.0)] * 3
     return taken
+
+
+def per_second(bundles: dict[str, Bundle], _: object) -> dict[str, float]:
+    """Made-up pictures a second: twice as many as one after the other."""
+    return {name: 2e3 / MILLISECONDS[each.manifest.precision] for name, each in bundles.items()}
 
 
 def stand_in(patch: pytest.MonkeyPatch, export: Callable[..., ExportResult] = exported) -> None:
@@ -112,6 +119,7 @@ def stand_in(patch: pytest.MonkeyPatch, export: Callable[..., ExportResult] = ex
     patch.setattr(run, "_observed", lambda *_: None)
     patch.setattr(run, "export_bundle", export)
     patch.setattr(run, "seconds_in_turns", seconds)
+    patch.setattr(run, "images_per_second", per_second)
 
 
 def with_noise(deviation: float) -> onnx.ModelProto:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,20 @@ _BASELINE = "fp32"
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Other times of a candidate, by which none is chosen.
+
+    Attributes:
+        images_per_second: loaded for throughput; None where the target has no such mode.
+        seconds_per_image: in the median, in a call of so many images as the batch takes at least
+            and at most; empty where it takes one number alone.
+    """
+
+    images_per_second: float | None = None
+    seconds_per_image: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Tried:
     """What came of one candidate.
 
@@ -35,6 +49,7 @@ class Tried:
         bytes: of the bundle's files; like what follows None where there is none.
         problem: why there is none.
         refused: whether a gate refused it.
+        beside: what else was timed.
     """
 
     name: str
@@ -44,6 +59,7 @@ class Tried:
     measured: Measured | None = None
     problem: str | None = None
     refused: bool = False
+    beside: Beside | None = None
 
     def failures(self, limits: Limits) -> list[str]:
         """A line for each limit that it does not keep, or why it was not measured."""
@@ -104,6 +120,20 @@ class Tuned:
         """Its time over the baseline's, or another one's."""
         return measured.median / (to or self.baseline).median
 
+    @cached_property
+    def beside(self) -> list[str]:
+        """The headings of what else was timed."""
+        first = next((each.beside for each in self.tried if each.beside), Beside())
+        load = [] if first.images_per_second is None else ["pictures/s"]
+        return [*load, *(f"ms each, {size} a call" for size in first.seconds_per_image)]
+
+    def told_beside(self, tried: Tried) -> list[str]:
+        """The same of one candidate, in words."""
+        beside = tried.beside or Beside()
+        load = beside.images_per_second
+        ends = (f"{1e3 * each:.2f}" for each in beside.seconds_per_image.values())
+        return [*([] if load is None else [f"{load:.0f}"]), *ends]
+
     def place(self, tried: Tried) -> str:
         """In words, what it is among all of them."""
         if tried.problem is not None:
@@ -158,6 +188,7 @@ class Tuned:
             "refused_by_gate": tried.refused,
             "breaks": tried.failures(self.limits),
             "loss": tried.loss and tried.loss.to_dict(),
+            "beside": tried.beside and asdict(tried.beside),
             "latency": measured
             and {
                 "rounds": len(measured.seconds),

@@ -11,11 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from effnet_calibration.calibrate import observe
 from effnet_calibration.threads import same_threads
 from effnet_edge.bundle.writing import checked_destination
 from effnet_edge.choosing.frontier import Measured
-from effnet_edge.choosing.timing import seconds_in_turns
+from effnet_edge.choosing.timing import END_ROUNDS, images_per_second, seconds_in_turns
 from effnet_edge.errors import EffnetEdgeError, GateError
 from effnet_edge.extras import needed_for
 from effnet_edge.parity.report.loss import divergence
@@ -28,7 +30,7 @@ from effnet_export.tuning.candidates import DEFAULT, candidates_for, export_requ
 from effnet_export.tuning.carrying import Carried, to_carry
 from effnet_export.tuning.existing import AS_IT_IS
 from effnet_export.tuning.measuring import Judge
-from effnet_export.tuning.outcome import Tried, Tuned, choose
+from effnet_export.tuning.outcome import Beside, Tried, Tuned, choose
 from effnet_export.tuning.placing import put_in_place, write_carried
 
 if TYPE_CHECKING:
@@ -222,7 +224,26 @@ class _Trial:
         """The same with what each takes here."""
         self._on_stage(None, "time")
         seconds = seconds_in_turns(self.bundles, self._on_progress)
-        return [self._measured(each, seconds) for each in made]
+        beside = self._beside()
+        return [
+            replace(self._measured(each, seconds), beside=beside.get(each.name)) for each in made
+        ]
+
+    def _beside(self) -> dict[str, Beside]:
+        """What else is timed of each: under load, and at the ends of the batch's range."""
+        per_second: dict[str, float] = {}
+        if self._base.chosen_target.row.has_streams:
+            self._on_stage(None, "throughput")
+            per_second = images_per_second(self.bundles, self._on_progress)
+        batch, ends = self._base.batch, dict[int, dict[str, float]]()
+        for size in sorted({batch.minimum, batch.maximum}) if batch.minimum < batch.maximum else ():
+            self._on_stage(None, "ends")
+            taken = seconds_in_turns(self.bundles, self._on_progress, size, END_ROUNDS)
+            ends[size] = {name: float(np.median(each)) / size for name, each in taken.items()}
+        return {
+            name: Beside(per_second.get(name), {size: of[name] for size, of in ends.items()})
+            for name in self.bundles
+        }
 
     def _made(self, candidate: Candidate, turn: Turn) -> Tried:
         """Export and judge it."""
