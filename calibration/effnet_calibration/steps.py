@@ -6,6 +6,7 @@ from effnet_calibration import (
     activation_fitting,
     bias_correction,
     grids,
+    kept_depthwise,
     last_projection,
     output_grids,
     pixel_stem,
@@ -16,6 +17,7 @@ STEPS = (
     activation_fitting.STEP,
     grids.STEP,
     last_projection.STEP,
+    kept_depthwise.STEP,
     output_grids.STEP,
     bias_correction.STEP,
 )

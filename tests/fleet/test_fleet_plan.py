@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fleet_bundles import write_fleet
+from open_bundles import write_open
 from tiny_bundles import tiny_model, write_bundle
 
 from effnet_edge.errors import UsageError
@@ -135,6 +136,15 @@ def test_what_is_wrong_is_one_line_with_the_file_and_the_key(
     assert told.format(folder=folder) in message
     assert "\n" not in message
     assert refused.value.exit_code == 2
+
+
+def test_a_bundle_of_several_graphs_is_built_first(folder: Path) -> None:
+    write_open(folder / "several")
+    with pytest.raises(UsageError) as caught:
+        read_plan(planned(folder, '[[bundle]]\npath = "several"\n'))
+    assert "several: carries 3 graphs (fp16, int8-budget-50, int8), of which the device" in str(
+        caught.value
+    )
 
 
 def test_a_plan_that_is_not_there_is_one_line(tmp_path: Path) -> None:

@@ -41,7 +41,10 @@ def test_names_are_unique_and_one_is_the_default() -> None:
 
 def test_a_target_has_what_it_can_run() -> None:
     assert names("openvino") == [each.name for each in CANDIDATES]
-    assert names("onnxruntime") == ["fp32", "int8", "int8-budget-50", "int8-budget-25"]
+    assert names("onnxruntime") == [
+        *("fp32", "int8", "int8-dense", "int8-budget-50", "int8-budget-25")
+    ]
+    assert "int8-dense" not in names("tensorrt")
     assert names("litert") == ["fp32", "fp16", "int8"]
 
 
@@ -96,6 +99,7 @@ def test_the_changes_reach_the_calibration(tmp_path: Path) -> None:
     }
     assert settings[DEFAULT].keep_last_projection
     assert not settings["int8-all-8-bit"].keep_last_projection
+    assert [name for name, each in settings.items() if each.keep_depthwise] == ["int8-dense"]
     shares = [settings[f"int8-fast-{percent}"].fitted_share for percent in (65, 80, 90)]
     assert shares == [0.65, 0.8, 0.9]
     assert settings[DEFAULT].fitted_share == 0

@@ -51,7 +51,8 @@ def test_it_is_the_first_candidate_and_no_other_may_lose_more(
     document = json.loads(invoke("--json").stdout)
 
     rows = {row["name"]: row for row in document["candidates"]}
-    assert list(rows) == ["bundle", "fp32", "int8", "int8-budget-50", "int8-budget-25"]
+    in_int8 = ["int8", "int8-dense", "int8-budget-50", "int8-budget-25"]
+    assert list(rows) == ["bundle", "fp32", *in_int8]
     assert document["limits"]["max_kl"] == rows["bundle"]["loss"]["kl"]
     assert rows["bundle"]["loss"]["kl"] > rows["int8"]["loss"]["kl"] > 0
     assert document["chosen"] == "int8"  # as fast, and loses less

@@ -65,7 +65,7 @@ def test_without_limits_it_is_the_default_and_all_are_told(
         assert re.search(rf"^│ {name} +│", result.stdout, re.MULTILINE)
     assert "int8-budget-25, refused by a gate: the budget cannot be met" in result.stdout
     assert "int8, no limit was set: as export --int8: b0-openvino-tuned" in result.stdout
-    assert "3 of 9, int8" in result.stderr
+    assert "3 of 10, int8" in result.stderr
     assert "Loss against PyTorch on 16 pictures held out of the 64 in photos\n" in result.stdout
 
 
@@ -155,7 +155,7 @@ def test_an_export_that_fails_is_a_row_and_not_the_end(
     page = (place / "page.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;" in page
-    assert page.count("<circle") == 6
+    assert page.count("<circle") == 7
 
 
 def test_where_all_exports_fail_the_first_error_is_told(
@@ -170,7 +170,7 @@ def test_where_all_exports_fail_the_first_error_is_told(
 
     assert isinstance(result.exception, GateError)
     assert str(result.exception) == (
-        "none of 9 candidates could be made: fp32: no library for fp32"
+        "none of 10 candidates could be made: fp32: no library for fp32"
     )
     assert left(place) == set()
 
@@ -234,7 +234,7 @@ def test_the_page_draws_the_frontier_with_the_limits(
     assert result.exception is None
     page = (place / "page.html").read_text()
     assert '<meta name="generator" content="effnet-edge tune">' in page
-    assert page.count("<circle") == 8
+    assert page.count("<circle") == 9
     assert page.count('class="limit"') == 2
     assert "the budget cannot be met: allow more" in page
     assert re.findall(r'(?:src|href)="', page) == []

@@ -52,6 +52,10 @@ def _keeps_last_projection(target: ExportTarget, _: EfficientNet) -> bool:
     return target.keeps_last_projection
 
 
+def _reads_depthwise_in_8_bit(target: ExportTarget, _: EfficientNet) -> bool:
+    return not target.row.rounds_outputs and target.scheme.quantizes_depthwise
+
+
 def _keeps_tensors(target: ExportTarget, network: EfficientNet) -> bool:
     return not target.row.rounds_outputs and _budget_of(network.output_kind) is not None
 
@@ -77,6 +81,13 @@ CANDIDATES = (
         "int8",
         {"all_in_8_bit": True},
         fits=_keeps_last_projection,
+    ),
+    Candidate(
+        "int8-dense",
+        "INT8, depthwise convolutions in 16 bit",
+        "int8",
+        {"keep_depthwise": True},
+        fits=_reads_depthwise_in_8_bit,
     ),
     Candidate(
         "int8-budget-50",
