@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from fake_tensorrt import FakeTensorRt
+    from fake_tensorrt import FakeConfig, FakeNetwork, FakeTensorRt
 
 MILLISECONDS = {"fp16": 3.0, "int8-budget-50": 2.0, "int8": 1.0}
 
@@ -62,13 +62,13 @@ def fail_to_build(patch: pytest.MonkeyPatch, *names: str) -> None:
     graphs = {noisy_model(name).SerializeToString() for name in names}
     usual = FakeBuilder.build_serialized_network
 
-    def build(self: FakeBuilder, network: object, config: object) -> bytes | None:
-        if network.graph in graphs:  # type: ignore[attr-defined]
+    def build(self: FakeBuilder, network: FakeNetwork, config: FakeConfig) -> bytes | None:
+        if network.graph in graphs:
             self.logger.log(
                 1, "[builder.cpp::run] Error Code 10: Could not find any implementation"
             )
             return None
-        return usual(self, network, config)  # type: ignore[arg-type]
+        return usual(self, network, config)
 
     patch.setattr(FakeBuilder, "build_serialized_network", build)
 
@@ -149,14 +149,21 @@ def test_one_that_does_not_build_is_told_and_the_others_go_on(
 
 
 def test_an_engine_that_answers_otherwise_than_its_graph_is_not_kept(
-    tmp_path: Path, times: dict[str, float]
+    tmp_path: Path, times: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     del times
-    other = noisy_model("fp16")
-    for each in other.graph.initializer:
-        if each.name == "bias":
-            each.raw_data = bytes(len(each.raw_data))
-    build_fastest(write_open(tmp_path / "b", answering={"int8": other}))
+    graph, usual = noisy_model("int8").SerializeToString(), FakeBuilder.build_serialized_network
+
+    def without_bias(self: FakeBuilder, network: FakeNetwork, config: FakeConfig) -> bytes | None:
+        if network.graph == graph:
+            model = noisy_model("int8")
+            (bias,) = (each for each in model.graph.initializer if each.name == "bias")
+            bias.raw_data = bytes(len(bias.raw_data))
+            network.graph = model.SerializeToString()
+        return usual(self, network, config)
+
+    monkeypatch.setattr(FakeBuilder, "build_serialized_network", without_bias)
+    build_fastest(write_open(tmp_path / "b"))
     choice = Bundle.load(tmp_path / "b").manifest.choice
     assert choice is not None
     assert choice.chosen == "int8-budget-50"
@@ -272,11 +279,12 @@ def test_without_a_gpu_no_time_can_be_told(
 
 def test_the_answers_of_another_bundle_are_refused(tmp_path: Path, times: dict[str, float]) -> None:
     del times
-    bundle = write_open(tmp_path / "b", answering={"more": noisy_model("fp16")})
+    bundle = write_open(tmp_path / "b")
     path, document = bundle.path / "answers.json", json.loads(bundle.read("answers.json"))
-    document["int8"] = [[1.0]]
-    del document["fp16"]
-    document["int8-budget-50"][0][0] = "nothing"
+    graphs = document["graphs"]
+    graphs["int8"] = [[1.0]]
+    del graphs["fp16"]
+    graphs["int8-budget-50"][0][0] = "nothing"
     path.write_text(json.dumps(document))
     manifest = json.loads((bundle.path / "manifest.json").read_text())
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 class Judge:
     """Holds bundles against the network in PyTorch, which answers each picture once.
 
+    Attributes:
+        reference: the network.
+
     Raises:
         UsageError: none of the pictures can be read, or one's label is no class.
     """
@@ -32,7 +35,7 @@ class Judge:
         self._output = source.network.output_kind
         self._skipped: list[str] = []
         reference = TorchClassifier(source.network, source.preprocessing)
-        self._reference = reference
+        self.reference = reference
         self._answered = []
         itself = Comparison(reference.name, reference.name, "FP32", "FP32", self._output)
         for pixels, labels in pictures.batches(source.preprocessing, BATCH_SIZE, self._skipped):
@@ -60,7 +63,7 @@ class Judge:
             return self._loss(runner)
 
     def _loss(self, candidate: Classifier) -> ParityResult:
-        reference = self._reference
+        reference = self.reference
         comparison = Comparison(
             reference.name,
             candidate.name,

@@ -16,11 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from effnet_edge.bundle import Bundle
     from effnet_edge.bundle.signing import SigningKey
+    from effnet_edge.parity import Classifier
     from effnet_export.tuning.limits import Limits
     from effnet_export.tuning.outcome import Tried
 
@@ -40,6 +38,7 @@ def write_carried(
     carried: Sequence[Tried],
     bundles: Mapping[str, Bundle],
     limits: Limits,
+    exact: Classifier,
     output: Path,
     key: SigningKey | None,
 ) -> Bundle:
@@ -47,6 +46,7 @@ def write_carried(
 
     Args:
         carried: the one that loses least first, which the bundle then tells as its own.
+        exact: the network in PyTorch.
     """
     if len(carried) == 1:
         return put_in_place(bundles[carried[0].name], output, key)
@@ -55,7 +55,9 @@ def write_carried(
         contenders = tuple(
             _contender(each, bundles[each.name], limits, writer.staging) for each in carried
         )
-        text = answers_text({each.name: _answers(bundles[each.name]) for each in carried})
+        pixels = known_pictures(first.manifest)
+        simulated = {each.name: simulation(bundles[each.name]).infer(pixels) for each in carried}
+        text = answers_text(exact.infer(pixels), simulated)
         (writer.staging / ANSWERS_FILE).write_text(text, encoding="utf-8")
         own = contenders[0].graph
         assert own is not None
@@ -84,7 +86,3 @@ def _contender(tried: Tried, bundle: Bundle, limits: Limits, staging: Path) -> C
     loss = stage_parity(HELD_OUT, tried.loss, limits.loss.judge(tried.loss))
     graph = Graph(model, calibration, manifest.parity)
     return Contender(name, tried.made_of, manifest.precision, loss, graph)
-
-
-def _answers(bundle: Bundle) -> NDArray[np.float32]:
-    return simulation(bundle).infer(known_pictures(bundle.manifest))

@@ -126,7 +126,9 @@ def tune_for_device(
         bundle = None
         if carried:
             on_stage(None, "carry")
-            bundle = write_carried(carried, trial.bundles, limits, base.directory, key)
+            bundle = write_carried(
+                carried, trial.bundles, limits, trial.judge.reference, base.directory, key
+            )
         judged_on = trial.judge.judged_on
     return Carried(tried, limits, carried, bundle, judged_on, time.perf_counter() - begun)
 
