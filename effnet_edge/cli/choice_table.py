@@ -60,12 +60,12 @@ def told_contenders(manifest: Manifest) -> dict[str, str]:
 
 
 def _measures(manifest: Manifest) -> list[Measure]:
-    from effnet_edge.parity.measures.table import measures_of
+    from effnet_edge.parity.report.loss import telling_measures
 
     assert manifest.choice is not None
     losses = [each.loss.measures for each in manifest.choice.contenders]
-    shown = [each for each in measures_of(manifest.output.kind) if each.overview]
-    return [each for each in shown if any(each.key in measured for measured in losses)]
+    told = telling_measures(manifest.output.kind)
+    return [each for each in told if any(each.key in measured for measured in losses)]
 
 
 def _told_times(contender: Contender) -> tuple[str, str, str]:

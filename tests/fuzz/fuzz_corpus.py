@@ -6,7 +6,7 @@ import io
 import json
 import tempfile
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,16 @@ from effnet_calibration.quantization import (
     TensorEntry,
 )
 from effnet_calibration.table import CalibrationSet, CalibrationTable, ModelIdentity, TensorRange
-from effnet_edge.bundle import Calibration, FileRecord, Measured, StageParity
+from effnet_edge.bundle import (
+    Calibration,
+    Choice,
+    Contender,
+    FileRecord,
+    Graph,
+    Latency,
+    Measured,
+    StageParity,
+)
 from effnet_edge.size import Size
 from effnet_export.litert.writing import litert_file
 
@@ -185,7 +194,22 @@ def manifests() -> list[bytes]:
             for name in ("model.xml", "model.bin", "labels.json", "table.json")
         },
     )
-    return [whole.to_json().encode()]
+    graphs = [Graph(name, None, (stage,)) for name in ("model.xml", "model.bin")]
+    opened = replace(
+        whole,
+        target="tensorrt",
+        calibration=None,
+        choice=Choice(
+            tuple(Contender(each.model, "INT8", "int8", stage, each) for each in graphs),
+            "table.json",
+        ),
+    )
+    latency = Latency(100, 0.001, 0.002, (0.0015, 0.003))
+    built = tuple(
+        Contender(each.model, "INT8", "int8", stage, None, latency, None) for each in graphs
+    )
+    closed = replace(opened, choice=Choice(built, None, "model.xml"))
+    return [each.to_json().encode() for each in (whole, opened, closed)]
 
 
 def calibration_tables() -> list[bytes]:

@@ -144,6 +144,12 @@ def divergence_kind(output: OutputKind) -> LossKind:
     return kinds.get(output, _KL)
 
 
+def telling_measures(output: OutputKind) -> list[Measure]:
+    """The few that tell such losses in a table: the last one only of labelled pictures."""
+    wanted = dict.fromkeys((divergence_kind(output).limit, "min_agreement", "max_drop"))
+    return [measure for each in wanted if (measure := limited_measure(each, output))]
+
+
 def divergence(result: ParityResult) -> float:
     """The number of one candidate, by `divergence_kind`; NaN where it gave NaN."""
     kind = divergence_kind(result.output)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.parity.report.loss import divergence
-from effnet_export.tuning.outcome import telling_measures
+from effnet_export.tuning.outcome import measured_ones
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,7 +50,7 @@ class Carried:
     @property
     def measures(self) -> list[Measure]:
         """Those that tell the losses in a table."""
-        return telling_measures(self.judged[0][1])
+        return measured_ones(self.judged[0][1])
 
     def place(self, tried: Tried) -> str:
         """In words, what became of it."""

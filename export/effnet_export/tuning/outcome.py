@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
 from effnet_edge.choosing.frontier import fastest, frontier
-from effnet_edge.parity.measures.table import limited_measure
-from effnet_edge.parity.report.loss import divergence_kind
+from effnet_edge.parity.report.loss import telling_measures
 from effnet_export.tuning.candidates import DEFAULT
 from effnet_export.tuning.existing import AS_IT_IS
 
@@ -114,7 +113,7 @@ class Tuned:
     @property
     def measures(self) -> list[Measure]:
         """Those that tell the losses in a table."""
-        return telling_measures(self.measured[0][1])
+        return measured_ones(self.measured[0][1])
 
     def ratio(self, measured: Measured, to: Measured | None = None) -> float:
         """Its time over the baseline's, or another one's."""
@@ -201,11 +200,9 @@ class Tuned:
         }
 
 
-def telling_measures(loss: ParityResult) -> list[Measure]:
-    """The few measures of one loss that tell such losses in a table."""
-    wanted = dict.fromkeys((divergence_kind(loss.output).limit, "min_agreement", "max_drop"))
-    found = [limited_measure(each, loss.output) for each in wanted]
-    return [each for each in found if each and loss.value(each.key) is not None]
+def measured_ones(loss: ParityResult) -> list[Measure]:
+    """Those of `telling_measures` that were measured."""
+    return [each for each in telling_measures(loss.output) if loss.value(each.key) is not None]
 
 
 def choose(tried: Sequence[Tried], limits: Limits) -> Tried | None:
