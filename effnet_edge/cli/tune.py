@@ -48,7 +48,7 @@ _STAGES = STAGES | {
 
 
 @click.command("tune", cls=CheckedCommand, short_help="Export the fastest within a loss.")
-@click.argument("model", type=VariantOrBundle())
+@click.argument("model", type=VariantOrBundle(), metavar="VARIANT|BUNDLE")
 @target_option
 @calibration_options
 @click.option(

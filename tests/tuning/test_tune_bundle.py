@@ -65,12 +65,15 @@ def test_it_may_be_the_one_that_is_chosen(place: Path, monkeypatch: pytest.Monke
     write_bundle(place / "mine", "onnxruntime", tiny_model(), precision="int8")
     stand_in(monkeypatch)
 
-    result = invoke("--max-kl", 1e-6, "-o", "other")
+    result = invoke("--max-kl", 1e-6, "-o", "other", "--report", "page.html")
 
     assert "bundle, none within KL divergence ≤ 1e-06 nats is faster but for chance" in (
         result.stdout
     )
     assert "│ of bundle" in result.stdout.replace("┃", "│")
+    assert "<small>2.00 of bundle's</small>" in (place / "page.html").read_text().replace(
+        "&#39;", "'"
+    )
     own, written = (Bundle.load(place / each).manifest for each in ("mine", "other"))
     assert written.files == own.files
 
