@@ -26,8 +26,8 @@ class Target:
         overflows: its INT8 kernels for x86 without VNNI overflow where weights have 8 bits.
         rounds_outputs: rounds what every operator gives in INT8, and not just what convolutions
             read: single tensors cannot be left in 16 bit.
-        fuses_hard_swish: runs a hard-swish inside of the convolution before it, where a SiLU costs
-            it an exponential.
+        faster_hard_swish: the precisions in which a hard-swish takes it less time than a SiLU with
+            its exponential.
         has_streams: answers several batches at once, each on cores of its own, where it is loaded
             for throughput.
         builds_ahead: the engine is compiled for any generations of GPUs, on a machine without one;
@@ -48,7 +48,7 @@ class Target:
     built_on_device: bool = False
     overflows: bool = False
     rounds_outputs: bool = False
-    fuses_hard_swish: bool = False
+    faster_hard_swish: tuple[str, ...] = ()
     has_streams: bool = False
     builds_ahead: bool = False
     install_note: str = ""
@@ -85,7 +85,7 @@ _ROWS = (
         precisions=("fp16", "fp32", "int8"),
         refusal="choose --fp16 (weights in FP16, the device's fastest arithmetic) or --fp32",
         overflows=True,
-        fuses_hard_swish=True,
+        faster_hard_swish=("fp16", "fp32", "int8"),
         has_streams=True,
     ),
     Target(
@@ -108,6 +108,7 @@ _ROWS = (
         precisions=("fp32", "fp16", "int8"),
         refusal="choose --fp32, --fp16 or --int8",
         rounds_outputs=True,
+        faster_hard_swish=("fp32", "fp16"),
         extra="litert",
         probe="probe.tflite",
     ),
@@ -142,9 +143,9 @@ TARGETS = {row.name: row for row in _ROWS}
 DEFAULT_TARGET = "openvino"
 
 
-def fusing_hard_swish() -> list[str]:
-    """The names of the targets for which a hard-swish is faster than a SiLU."""
-    return [row.name for row in _ROWS if row.fuses_hard_swish]
+def with_faster_hard_swish(precision: str) -> list[str]:
+    """The names of the targets for which a hard-swish is faster than a SiLU in that precision."""
+    return [row.name for row in _ROWS if precision in row.faster_hard_swish]
 
 
 def built_on_device() -> list[str]:

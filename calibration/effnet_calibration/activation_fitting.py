@@ -112,7 +112,7 @@ def _decide(work: Work, quantization: Quantization) -> Quantization:
     return quantization.changing(ACTIVATIONS, numbers)
 
 
-STEP = Step(_decide, {ACTIVATIONS: replace_activation})
+STEP = Step(_decide, {ACTIVATIONS: replace_activation}, in_floats=True)
 
 
 class _PairedFlow:

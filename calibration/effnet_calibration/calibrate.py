@@ -68,7 +68,7 @@ class Observed:
     """A folded network, and what one pass over the pictures tells of it.
 
     Attributes:
-        statistics: of every layer's input, by layer name.
+        statistics: of every layer's input, by layer name; none of `read_pictures`.
         exact: outputs on as many of the pictures as memory holds.
         pictures: what the table says of them.
     """
@@ -98,18 +98,42 @@ def observe(
     return Observed(fast, preprocessing, collector.statistics(), outputs.outputs(), seen.record())
 
 
+def read_pictures(
+    network: EfficientNet,
+    pictures: Pictures,
+    preprocessing: Preprocessing,
+    progress: Progress = no_progress,
+) -> Observed:
+    """The pictures alone, as many as memory holds: enough where nothing is rounded.
+
+    Raises and warns as `calibrate` does, but sees no outputs.
+    """
+    check_network(network)
+    fast, held = channels_last(network), OutputCollector(network, images_in_memory(network))
+    seen = CalibrationPictures(pictures, preprocessing, batch_size(network))
+    for batch in seen.batches():
+        held.offer(batch)
+        progress("pictures", seen.seen, len(pictures))
+    return Observed(fast, preprocessing, {}, held.outputs(), seen.record())
+
+
 def tabulate(
     observed: Observed,
     schemes: tuple[QuantizationScheme, ...],
     settings: Settings = DEFAULT_SETTINGS,
     progress: Progress = no_progress,
 ) -> CalibrationTable:
-    """The table of a network that was observed, for one or several schemes."""
+    """The table of a network that was observed, for one or several schemes.
+
+    It has no ranges where no scheme rounds anything.
+    """
+    rounds = any(scheme.rounds for scheme in schemes)
+    seen = observed.statistics.items() if rounds else ()
     return CalibrationTable(
         identify(observed.network),
         observed.pictures,
         _tool_versions(),
-        {name: _range(each) for name, each in observed.statistics.items()},
+        {name: _range(each) for name, each in seen},
         {scheme.name: quantize(observed, scheme, settings, progress) for scheme in schemes},
     )
 
@@ -120,7 +144,7 @@ def quantize(
     settings: Settings = DEFAULT_SETTINGS,
     progress: Progress = no_progress,
 ) -> Quantization:
-    """Go through all steps for one scheme."""
+    """Go through all steps for one scheme: without integers, those that have a use there."""
     network = observed.network
     work = Work(
         network=network,
@@ -134,7 +158,7 @@ def quantize(
         progress=progress,
     )
     quantization = Quantization(scheme.name)
-    for step in STEPS:
+    for step in (each for each in STEPS if scheme.rounds or each.in_floats):
         quantization = step.decide(work, quantization)
     return quantization
 

@@ -148,6 +148,8 @@ def changed(network: EfficientNet, quantization: Quantization) -> EfficientNet:
 
 def _left_in_floats(path: NetworkPath, scheme: QuantizationScheme) -> set[str]:
     """Names of the layers that a scheme does not quantize."""
+    if not scheme.rounds:
+        return set(path.names)
     names = set()
     if not scheme.quantizes_gates:
         names |= {layer.name for layer in path if layer.in_gate}

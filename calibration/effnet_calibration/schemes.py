@@ -54,7 +54,8 @@ class QuantizationScheme:
     blocks of a shape. docs/tensorrt.md tells how much both save. `weight_limit` is the largest
     integer of a weight. `rounds_outputs` tells whether the engine rounds what every operator gives,
     and not just what convolutions read. `quantizes_classifier` tells it of the last layer, whose
-    outputs would be rounded, too.
+    outputs would be rounded, too. `rounds` tells whether anything is: without
+    integers a table holds what its steps change in a network that stays in floating point.
     """
 
     name: str
@@ -68,6 +69,7 @@ class QuantizationScheme:
     weight_limit: int = 127
     rounds_outputs: bool = False
     quantizes_classifier: bool = True
+    rounds: bool = True
 
     @property
     def dtype(self) -> str:
@@ -113,6 +115,7 @@ ASYMMETRIC_INT8_OUTPUTS = QuantizationScheme(
     rounds_outputs=True,
     quantizes_classifier=False,
 )
+FLOATING_POINT = QuantizationScheme("floating-point", 0, 0, symmetric=False, rounds=False)
 
 SCHEMES = {
     scheme.name: scheme
@@ -124,10 +127,13 @@ SCHEMES = {
         ASYMMETRIC_INT8_OUTPUTS,
     )
 }
+"""Those with integers."""
 
 
 def get_scheme(name: str) -> QuantizationScheme:
     """The scheme called `name`; raises `CalibrationError` for an unknown one."""
+    if name == FLOATING_POINT.name:
+        return FLOATING_POINT
     try:
         return SCHEMES[name]
     except KeyError:

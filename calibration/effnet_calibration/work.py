@@ -81,9 +81,11 @@ class Step:
         changes: by name, the changes of the network that it decides on, in the order in which they
             are made. Each is given the network to change in place, its path, the layer, and the
             numbers that were decided for it.
+        in_floats: whether it is of use where nothing is rounded, too.
     """
 
     decide: Callable[[Work, Quantization], Quantization]
     changes: Mapping[str, Callable[[EfficientNet, NetworkPath, Layer, Numbers], None]] = field(
         default_factory=dict
     )
+    in_floats: bool = False

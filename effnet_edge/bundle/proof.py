@@ -55,12 +55,12 @@ class StageParity:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What an INT8 model was calibrated on.
+    """What a model was calibrated on: every INT8 one, and others with fitted activations.
 
-    `table` is the bundle's file of ranges and factors, `scheme` the integers of the activations;
-    `source`, `size` and `sha256` tell the pictures (the hash is of their prepared pixels); `kept`
-    are the names of the layers that were left in 16-bit floating point; `fast_activations` those of
-    the layers behind which a fitted hard-swish stands in for the SiLU.
+    `table` is the bundle's file of ranges and factors; `scheme` the integers of the activations, or
+    "floating-point"; `source`, `size` and `sha256` tell the pictures (the hash is of their prepared
+    pixels); `kept` are the names of the layers that INT8 left in 16-bit floating point;
+    `fast_activations` those of the layers behind which a fitted hard-swish stands in for the SiLU.
     """
 
     table: str

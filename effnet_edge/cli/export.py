@@ -95,7 +95,8 @@ if TYPE_CHECKING:
 @click.option(
     "--fast-activations",
     is_flag=True,
-    help="For INT8 with OpenVINO: fit hard-swishes in the place of the largest maps' SiLUs.",
+    help="Fit hard-swishes on the calibration pictures, in the place of the largest maps' SiLUs: "
+    "faster on OpenVINO, and on LiteRT in FP32 and FP16.",
 )
 @click.option(
     "--require-engine",
@@ -157,7 +158,7 @@ def command(
     generations = capabilities(compute_capability)
     key = signing_key_of(signing_key)
     asked = network(variant)
-    if precision == "int8" and calibration is None:
+    if calibration is None and (precision == "int8" or fast_activations):
         say(
             "calibrating on embedded photos: your own are better (--calibration DIR), "
             "the more like those of the device"

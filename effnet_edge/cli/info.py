@@ -115,16 +115,14 @@ def _weights_row(name: str, file: NamedFile) -> dict[str, object]:
 
 
 def _quantized(manifest: Manifest) -> dict[str, str]:
-    """What INT8 left in 16 bit, and the activations that it replaced."""
+    """What INT8 left in 16 bit, and the activations that were replaced."""
     calibration = manifest.calibration
     if calibration is None:
         return {}
     replaced = calibration.fast_activations
     behind = f"behind {replaced[0]} to {replaced[-1]} ({len(replaced)})" if replaced else "none"
-    return {
-        "in 16 bit": ", ".join(calibration.kept) or "none",
-        "fitted hard-swishes": behind,
-    }
+    kept = {"in 16 bit": ", ".join(calibration.kept) or "none"}
+    return (kept if manifest.precision == "int8" else {}) | {"fitted hard-swishes": behind}
 
 
 def _bundle(bundle: Bundle) -> None:

@@ -99,15 +99,15 @@ _CALIBRATION = click.option(
     "--calibration",
     type=click.Path(exists=True, path_type=Path),
     metavar="DIR|CSV|TABLE.json",
-    help="For INT8 and TensorRT's FP16: your own pictures; for INT8 also a table to reuse. "
-    "[default: embedded photos]",
+    help="For INT8, --fast-activations and TensorRT's FP16: your own pictures; for the first two "
+    "also a table to reuse. [default: embedded photos]",
 )
 _CALIBRATION_SIZE = click.option(
     "--calibration-size",
     type=click.IntRange(1),
     default=200,
     show_default=True,
-    help="For INT8: at most so many pictures.",
+    help="At most so many pictures.",
 )
 
 

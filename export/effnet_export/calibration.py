@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effnet_calibration.calibrate import observe, tabulate
+from effnet_calibration.calibrate import observe, read_pictures, tabulate
 from effnet_calibration.table import CalibrationTable
 from effnet_calibration.threads import same_threads
 from effnet_edge.errors import UsageError
@@ -134,6 +134,8 @@ def calibrated(
             "no SiLU to replace: leave it out"
         )
     with same_threads():
-        shared = shared or SharedCalibration(observe(folded, named, preprocessing, progress))
+        if shared is None:
+            look = observe if scheme.rounds else read_pictures
+            shared = SharedCalibration(look(folded, named, preprocessing, progress))
         table = shared.table(scheme, settings, progress)
     return Calibrated(table, shared.observed)

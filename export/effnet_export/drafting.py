@@ -37,7 +37,7 @@ def draft_manifest(
 
     Args:
         gate_pictures: which ones the gates compared on, in words.
-        table: what an INT8 model was quantized by, in `CALIBRATION_FILE`.
+        table: what the network was changed and quantized by, in `CALIBRATION_FILE`.
     """
     network, preprocessing = source.network, source.preprocessing
     size, channels = preprocessing.resolution, preprocessing.channels
@@ -61,9 +61,7 @@ def draft_manifest(
         machine=Machine.here(),
         weights=source.weights,
         parity_images=gate_pictures,
-        calibration=_calibration(table, request.chosen_target.scheme.name, network)
-        if table
-        else None,
+        calibration=_calibration(table, request.scheme.name, network) if table else None,
     )
 
 

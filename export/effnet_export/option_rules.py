@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.errors import UsageError
 from effnet_edge.outputs import ONE_OUTPUT
-from effnet_edge.targets import DEFAULT_TARGET, TARGETS, Target, built_on_device, fusing_hard_swish
+from effnet_edge.targets import (
+    DEFAULT_TARGET,
+    TARGETS,
+    Target,
+    built_on_device,
+    with_faster_hard_swish,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -65,6 +71,16 @@ class Asked:
         return self.command in {"sensitivity", "tune"} or self.precision == "int8"
 
     @property
+    def replaces_silu(self) -> bool:
+        """Whether a hard-swish would save time in the place of a SiLU."""
+        return self.precision in self.target.faster_hard_swish
+
+    @property
+    def fits_activations(self) -> bool:
+        """Whether hard-swishes are fitted on pictures, or a table has them."""
+        return "--fast-activations" in self.given or (self.table and self.replaces_silu)
+
+    @property
     def table(self) -> bool:
         """Whether --calibration names a table rather than pictures."""
         path = self.given.get("--calibration")
@@ -94,7 +110,7 @@ class Rule:
     Attributes:
         options: it holds for those of them that were given, `least` of them or more.
         clashes: whether they contradict what else was asked for, or would do nothing.
-        says: why, with `{given}` for the options, `{target}` and `{calibration}`.
+        says: why, with `{given}` for the options, `{target}`, `{precision}` and `{calibration}`.
         commands: that it holds for.
     """
 
@@ -169,7 +185,7 @@ RULES = (
         ("sensitivity",),
     ),
     Rule(
-        (*_BUDGETS, "--weight-bits", "--fast-activations"),
+        (*_BUDGETS, "--weight-bits"),
         lambda asked: not asked.int8,
         "{given} goes with --int8: nothing else is quantized",
     ),
@@ -205,9 +221,9 @@ RULES = (
     ),
     Rule(
         ("--fast-activations",),
-        lambda asked: not asked.target.fuses_hard_swish,
-        f"{{given}} goes with --target {' or '.join(fusing_hard_swish())}: it makes nothing faster "
-        "on {target}",
+        lambda asked: not asked.replaces_silu,
+        "{given} makes nothing faster on {target} with --{precision}: leave it out, or choose "
+        f"--target {' or '.join(with_faster_hard_swish('fp32'))}, the first with --int8, too",
     ),
     Rule(
         ("--fast-activations",),
@@ -217,12 +233,17 @@ RULES = (
     ),
     Rule(
         ("--calibration", "--calibration-size"),
-        lambda asked: not (asked.int8 or asked.tries_fp16 or asked.has_other_channels),
-        "{given} goes with --int8, and for TensorRT with --fp16: nothing else looks at pictures",
+        lambda asked: (
+            not (
+                asked.int8 or asked.fits_activations or asked.tries_fp16 or asked.has_other_channels
+            )
+        ),
+        "{given} goes with --int8, with --fast-activations, and for TensorRT with --fp16: nothing "
+        "else looks at pictures",
     ),
     Rule(
         ("--calibration",),
-        lambda asked: asked.table and not asked.int8,
+        lambda asked: asked.table and not (asked.int8 or asked.fits_activations),
         "{given} {calibration}: a calibration table goes with --int8: give pictures",
     ),
     Rule(
@@ -291,6 +312,7 @@ def check_options(asked: Asked) -> None:
                 rule.says.format(
                     given=" and ".join(given),
                     target=asked.target.name,
+                    precision=asked.precision,
                     calibration=asked.given.get("--calibration"),
                 )
             )

@@ -57,7 +57,7 @@ class ExportPictures:
                 wanted = min(round(held_out_share * len(self._own)), MOST_HELD_OUT)
                 self._held_out, self._own = self._own.hold_out(max(wanted, GATE_PICTURES))
         self.calibrated_on: CalibratedOn | None = None
-        if request.chosen_precision == "int8":
+        if request.calibrates:
             self.calibrated_on = request.table or self._to_calibrate_on()
         if request.max_drop is not None:
             check_labelled(self.calibrated_on)

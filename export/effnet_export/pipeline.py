@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 from effnet_calibration.path import STEM
 from effnet_calibration.quantized import apply, apply_quantization
-from effnet_calibration.schemes import ASYMMETRIC_UINT8
 from effnet_calibration.threads import THREADS, same_threads
 from effnet_edge.bench import bench_models
 from effnet_edge.bundle import Bundle, BundleWriter
 from effnet_edge.bundle.writing import file_records
-from effnet_edge.errors import BackendError, GateError
-from effnet_edge.machine import INT8_OVERFLOWS, int8_overflows
+from effnet_edge.errors import GateError
 from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, graph_sizes, sizes_to_check
 from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.parity.models.torch import TorchClassifier
@@ -26,12 +24,13 @@ from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.tensorrt.build import can_build, compile_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_edge.runtime.tensorrt.selection import runs_here
+from effnet_export.advice import advice, no_engine
 from effnet_export.against import ORIGINAL, compare_with_original
 from effnet_export.budget import mixed_within_budget
 from effnet_export.calibration import calibrated
 from effnet_export.drafting import CALIBRATION_FILE, draft_manifest
 from effnet_export.fp16 import type_fp16
-from effnet_export.gate import ROUNDED_WEIGHTS, ParityGate, advice_for_int8
+from effnet_export.gate import FITTED_ACTIVATIONS, ROUNDED_WEIGHTS, ParityGate
 from effnet_export.loading import Loaded, load
 from effnet_export.onnx_graph import export_onnx
 from effnet_export.qdq import quantize_graph, without_pairs
@@ -42,6 +41,8 @@ from effnet_export.tensorrt_graph import cast_pixels_first
 from effnet_export.written import opened_pair
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import onnx
 
     from effnet_calibration.mixed_precision import MixedPrecision
@@ -51,15 +52,18 @@ if TYPE_CHECKING:
     from effnet_edge.bundle import BatchRange, Manifest, StageParity
     from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.model.network import EfficientNet
+    from effnet_edge.outputs import OutputKind
+    from effnet_edge.parity import Gate
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.pictures.protocol import Pictures
     from effnet_edge.progress import Progress
     from effnet_export.gate import Inside
     from effnet_export.pictures import CalibratedOn
     from effnet_export.request import ExportRequest
-    from effnet_export.targets import ExportTarget
 
 LATENCY_RUNS = 100
+ACTIVATIONS = "activations"
+WRITTEN = "written"
 
 OnStage = Callable[[str], None]
 
@@ -108,7 +112,7 @@ def export_bundle(
         CheckpointError, BundleError, BackendError: as their texts say.
     """
     if request.require_engine and not can_build(request.target):
-        raise _no_engine(request.chosen_target)
+        raise no_engine(request.chosen_target)
     clock = StageClock(on_stage)
     output = request.directory
     with same_threads(), BundleWriter(output) as writer:
@@ -155,6 +159,7 @@ class _ExportRun:
         self._preprocessing = loaded.source.preprocessing
         self._graph_sizes = graph_sizes(request.batch)
         self._table: CalibrationTable | None = None
+        self._fitted: ParityGate | None = None
         self._start: onnx.ModelProto | None = None
         self._parity: list[StageParity] = []
 
@@ -191,13 +196,16 @@ class _ExportRun:
 
     def _make_graph(self, gate: ParityGate) -> onnx.ModelProto:
         folded, calibrated_on = self._loaded.folded, self._loaded.pictures.calibrated_on
-        if self._precision != "int8" or calibrated_on is None:
+        if not self._request.calibrates or calibrated_on is None:
             return self._simplified(self._exported(folded, gate), gate)
         quantized = self._calibrated(calibrated_on)
-        equalized = TorchClassifier(quantized.network, self._preprocessing, "equalized torch")
-        exact = gate.against(equalized)
+        changed = TorchClassifier(quantized.network, self._preprocessing, "changed torch")
+        exact = gate.against(changed)
+        if not quantized.scheme.rounds:
+            self._fitted = exact
+            self._hold(ACTIVATIONS, gate, changed, FITTED_ACTIVATIONS)
         graph = self._simplified(self._exported(quantized.network, exact), exact)
-        return self._with_pairs(graph, quantized, gate)
+        return self._with_pairs(graph, quantized, gate) if quantized.scheme.rounds else graph
 
     def _exported(self, network: EfficientNet, gate: ParityGate) -> _Gated:
         request, preprocessing = self._request, self._preprocessing
@@ -232,11 +240,12 @@ class _ExportRun:
         with self._stage("calibrate"):
             self._table = self._table_within_budget(named)
             self._table.save(self._staging / CALIBRATION_FILE)
-            return apply(folded, self._table, self._target.scheme)
+            return apply(folded, self._table, self._request.scheme)
 
     def _table_within_budget(self, named: CalibratedOn) -> CalibrationTable:
         folded, preprocessing, told = self._loaded.folded, self._preprocessing, self._on_progress
-        scheme, settings, budget = self._target.scheme, self._request.settings, self._request.budget
+        request = self._request
+        scheme, settings, budget = request.scheme, request.settings, request.budget
         shared = self._loaded.calibration
         found = calibrated(folded, named, preprocessing, scheme, settings, told, shared)
         if budget is None or isinstance(named, Path) or found.observed is None:
@@ -348,27 +357,36 @@ class _ExportRun:
         gate: ParityGate,
         inside: Inside | None = None,
     ) -> None:
-        """What people will run must hold at every batch size that they may call it with."""
+        """What people will run must hold at every batch size that they may call it with.
+
+        With fitted activations it is first held against the network that has them: as closely as
+        without them against PyTorch.
+        """
+        gates, sizes = self._target.gates(self._precision), sizes_to_check(batch)
+        if self._fitted is not None:
+            self._hold(WRITTEN, self._fitted, candidate, gates, inside, sizes)
+            gates, inside = FITTED_ACTIVATIONS, None
+        self._hold(stage, gate, candidate, gates, inside, sizes)
+
+    def _hold(
+        self,
+        stage: str,
+        gate: ParityGate,
+        candidate: Classifier,
+        gates: Mapping[OutputKind, Gate],
+        inside: Inside | None = None,
+        sizes: Sequence[int] = (),
+    ) -> None:
+        """Check, and end a failure with what may help."""
+        own_answers_db = OWN_ANSWERS_DB[self._precision]
         try:
             found = gate.check(
-                stage,
-                candidate,
-                self._target.gates(self._precision),
-                inside=inside,
-                sizes=sizes_to_check(batch),
-                own_answers_db=OWN_ANSWERS_DB[self._precision],
+                stage, candidate, gates, inside=inside, sizes=sizes, own_answers_db=own_answers_db
             )
         except GateError as error:
-            if self._precision != "int8":
-                raise
-            raise GateError(f"{error}; {self._advice()}") from error
+            helps = advice(gates, self._target.scheme, self._loaded.source.network.output_kind)
+            raise (GateError(f"{error}; {helps}") if helps else error) from error
         self._parity.append(found)
-
-    def _advice(self) -> str:
-        """What may help where INT8 does not hold its gate."""
-        if self._target.scheme == ASYMMETRIC_UINT8 and int8_overflows():
-            return INT8_OVERFLOWS
-        return advice_for_int8(self._loaded.source.network.output_kind)
 
     def latency(self, bundle: Bundle) -> tuple[ModelTiming, ModelTiming] | None:
         """Time the model as it is without the budget and the finished bundle in turns."""
@@ -381,11 +399,3 @@ class _ExportRun:
                 start = writer.commit(replace(bundle.manifest, calibration=None), None)
             first, second = bench_models([start.path, bundle.path], batch.optimum, LATENCY_RUNS)
         return first, second
-
-
-def _no_engine(target: ExportTarget) -> BackendError:
-    gpu = "" if target.row.builds_ahead else " and an NVIDIA GPU"
-    return BackendError(
-        f"--require-engine: no {target.name} engine can be built here: it needs the library "
-        f"({target.row.install_hint}){gpu}"
-    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from effnet_calibration.activation_fitting import SHARE
 from effnet_calibration.image_sets import DEFAULT_IMAGES
+from effnet_calibration.schemes import FLOATING_POINT
 from effnet_edge.bundle import BatchRange, utc_now
 from effnet_edge.labels import Label, default_labels, read_labels
 from effnet_edge.parity import Gate
@@ -20,6 +21,7 @@ from effnet_export.targets import target_for
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from effnet_calibration.schemes import QuantizationScheme
     from effnet_calibration.work import Settings
     from effnet_edge.model.request import NetworkRequest
     from effnet_export.deployed import InputKind
@@ -33,14 +35,14 @@ class ExportRequest:
     Attributes:
         precision: "fp32", "fp16" or "int8"; the target's default if None.
         labels: a file of class names; ImageNet's for 1000 classes if None.
-        calibration: for INT8 and for TensorRT's FP16: a folder or CSV of pictures, or for INT8 a
-            table (`.json`) to reuse; crops of the embedded photos if None.
+        calibration: for INT8, fitted activations and TensorRT's FP16: a folder or CSV of pictures,
+            or for the first two a table (`.json`) to reuse; crops of the embedded photos if None.
         calibration_size: at most so many pictures.
         max_drop: for INT8: keep the fewest tensors in 16 bit that hold the top-1 drop on the
             calibration pictures, which must be labelled, to so many points.
         max_kl: the same for the KL divergence in nats; no labels are needed.
         max_nrmse: the same for the error of a regression, as a share of the spread of its values.
-        fast_activations: for INT8: let fitted hard-swishes take the place of the SiLUs of the
+        fast_activations: let fitted hard-swishes take the place of the SiLUs of the
             largest feature maps, which costs some of the answer's faithfulness.
         fast_share: so many of all values that pass a SiLU then pass a hard-swish, 0..1.
         all_in_8_bit: for INT8: do not keep the last projection in 16 bit where the target does.
@@ -96,8 +98,18 @@ class ExportRequest:
         return self.chosen_target.precision(self.precision)
 
     @property
+    def calibrates(self) -> bool:
+        """Whether a table says what is changed in the network, made on pictures or read."""
+        return self.chosen_precision == "int8" or self.fast_activations or self.table is not None
+
+    @property
+    def scheme(self) -> QuantizationScheme:
+        """Of the table, where there is one."""
+        return self.chosen_target.scheme if self.chosen_precision == "int8" else FLOATING_POINT
+
+    @property
     def settings(self) -> Settings:
-        """How an INT8 model is calibrated."""
+        """How a model is calibrated."""
         own = self.chosen_target.settings
         return replace(
             own,

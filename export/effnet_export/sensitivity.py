@@ -174,7 +174,7 @@ def _subject(request: SensitivityRequest, on_progress: Progress) -> _Subject:
 def _bundled(request: SensitivityRequest) -> _Subject:
     bundle = Bundle.load(request.model).of_one_graph()
     calibration = bundle.manifest.calibration
-    if calibration is None:
+    if calibration is None or bundle.manifest.precision != "int8":
         raise UsageError(f"{bundle.path} is no INT8 bundle: nothing in it is quantized")
     if get_scheme(calibration.scheme).rounds_outputs:
         raise UsageError(

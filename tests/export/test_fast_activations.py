@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import openvino
 import pytest
+import torch
 
+from effnet_calibration import activation_fitting
+from effnet_calibration.errors import CalibrationError
 from effnet_calibration.quantization import ACTIVATIONS
-from effnet_calibration.schemes import ASYMMETRIC_UINT8
+from effnet_calibration.schemes import ASYMMETRIC_UINT8, FLOATING_POINT
 from effnet_calibration.table import CalibrationTable
 from effnet_calibration.work import Settings
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import GateError, UsageError
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.preprocessing import variant_preprocessing
@@ -30,8 +33,10 @@ if TYPE_CHECKING:
 B0 = NetworkRequest("b0", resolution=64)
 
 
-def exported(output: Path, **options: object) -> Bundle:
-    return export_bundle(ExportRequest(B0, "openvino", "int8", output=output, **options)).bundle
+def exported(
+    output: Path, target: str = "openvino", precision: str = "int8", **options: object
+) -> Bundle:
+    return export_bundle(ExportRequest(B0, target, precision, output=output, **options)).bundle
 
 
 def test_a_network_without_silu_is_refused_before_it_is_calibrated() -> None:
@@ -64,6 +69,58 @@ def test_the_bundle_tells_what_is_replaced_and_openvino_fuses_it(tmp_path: Path)
 
     assert again.manifest.files["model.bin"] == bundle.manifest.files["model.bin"]
     assert again.manifest.calibration == calibration
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "precision"), [("openvino", "fp16"), ("litert", "fp32")])
+def test_a_bundle_in_floating_point_is_the_changed_network(
+    target: str, precision: str, tmp_path: Path
+) -> None:
+    options = {"calibration_size": 40, "fast_activations": True}
+    bundle = exported(tmp_path / "fast", target, precision, **options)
+
+    manifest = bundle.manifest
+    assert manifest.precision == precision
+    assert manifest.calibration.scheme == FLOATING_POINT.name
+    assert len(manifest.calibration.fast_activations) == 22
+    assert manifest.calibration.kept == ()
+    stages = {each.stage: each for each in manifest.parity}
+    assert list(stages) == ["activations", "export", "simplify", "written", target]
+    assert all(stage.holds for stage in stages.values())
+    assert stages["export"].value("sqnr_db") > 80
+    assert stages["written"].reference == stages["export"].reference
+    assert stages[target].reference == stages["activations"].reference
+    # What the hard-swishes lose is in the last row, too: the engine adds nothing to it.
+    assert stages[target].value("kl") == pytest.approx(stages["activations"].value("kl"), rel=0.05)
+
+    again = exported(
+        tmp_path / "again", target, precision, calibration=bundle.path / "calibration.json"
+    )
+
+    assert again.manifest.files[manifest.model] == manifest.files[manifest.model]
+    assert again.manifest.calibration == manifest.calibration
+    with pytest.raises(CalibrationError, match="holds floating-point, not asymmetric-"):
+        exported(tmp_path / "int8", calibration=bundle.path / "calibration.json")
+
+
+@pytest.mark.slow
+def test_what_the_hard_swishes_lose_has_a_limit_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fit that gives every channel twice what it should."""
+    fitted = activation_fitting.fit_activations
+
+    def doubled(*args: object) -> dict[str, tuple[float, ...]]:
+        found = {}
+        for name, numbers in fitted(*args).items():
+            a, *others = torch.tensor(numbers).view(4, -1)
+            found[name] = tuple(torch.cat([2 * a, *others]).tolist())
+        return found
+
+    monkeypatch.setattr(activation_fitting, "fit_activations", doubled)
+    with pytest.raises(GateError, match="^activations changed .* or leave --fast-activations out$"):
+        exported(tmp_path / "b", precision="fp32", calibration_size=8, fast_activations=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def _nodes_of_their_own(bundle: Bundle) -> set[str]:

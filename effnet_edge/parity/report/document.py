@@ -161,7 +161,7 @@ def _candidate(examined: Examined, labels: Sequence[str]) -> Document:
 
 
 def _quantized(calibration: Calibration | None) -> Document | None:
-    """The layers that INT8 left in 16 bit, and those whose activation it replaced."""
+    """The layers that INT8 left in 16 bit, and those whose activation was replaced."""
     if calibration is None:
         return None
     return {

@@ -179,7 +179,7 @@ def size_of(document: Document, candidate: Document) -> str:
 
 @dataclass(frozen=True)
 class UnlikeOthers:
-    """Layers of an INT8 model that are not as the others: which, in words, and what that means."""
+    """Layers of a model that are not as the others: which, in words, and what that means."""
 
     told: str
     meaning: str
@@ -187,7 +187,7 @@ class UnlikeOthers:
 
 
 def unlike_others(candidate: Document) -> list[UnlikeOthers]:
-    """Of a bundle in INT8; nothing of other models."""
+    """Of a bundle that was calibrated; nothing of other models."""
     quantized = candidate["quantized"] or {}
     kinds = (
         ("kept", "in 16 bit", "Left in 16-bit floating point, as INT8 would cost most there."),

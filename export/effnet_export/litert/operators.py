@@ -306,6 +306,7 @@ _RULES: dict[str, Rule] = {
     "Gemm": _gemm,
     "GlobalAveragePool": _global_pool("MEAN"),
     "GlobalMaxPool": _global_pool("REDUCE_MAX"),
+    "HardSwish": _like_input("HARD_SWISH"),
     "Identity": _identity,
     "MatMul": _matrix_product,
     "Mul": _of_two("MUL", "MulOptions"),

@@ -45,7 +45,7 @@ class Candidate:
 
 
 def _replaces_silu(target: ExportTarget, network: EfficientNet) -> bool:
-    return target.row.fuses_hard_swish and network.activation == "silu"
+    return "int8" in target.row.faster_hard_swish and network.activation == "silu"
 
 
 def _keeps_last_projection(target: ExportTarget, _: EfficientNet) -> bool:

@@ -1,0 +1,54 @@
+"""What may help where a model does not hold its gate, or an engine cannot be built."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from effnet_calibration.schemes import ASYMMETRIC_UINT8
+from effnet_edge.errors import BackendError
+from effnet_edge.machine import INT8_OVERFLOWS, int8_overflows
+from effnet_export.gate import FITTED_ACTIVATIONS, INT8
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from effnet_calibration.schemes import QuantizationScheme
+    from effnet_edge.outputs import OutputKind
+    from effnet_edge.parity import Gate
+    from effnet_export.targets import ExportTarget
+
+# A budget that keeps well within the limits of INT8.
+_BUDGETS: dict[OutputKind, str] = {
+    "single-label": "--max-kl 0.02",
+    "multi-label": "--max-kl 0.005",
+    "regression": "--max-nrmse 0.1",
+}
+
+
+def advice(gates: Mapping[OutputKind, Gate], scheme: QuantizationScheme, output: OutputKind) -> str:
+    """What to try where a model does not hold these gates, in words that end the error.
+
+    Empty where it has to hold them whatever it costs: then the export is at fault.
+    """
+    if gates is FITTED_ACTIVATIONS:
+        return (
+            "fitted hard-swishes may cost this network too much: try more pictures (--calibration) "
+            "or leave --fast-activations out"
+        )
+    if gates is not INT8:
+        return ""
+    if scheme == ASYMMETRIC_UINT8 and int8_overflows():
+        return INT8_OVERFLOWS
+    budget = f", {_BUDGETS[output]}" if output in _BUDGETS else ""
+    return (
+        f"INT8 may cost this network too much: try more pictures (--calibration){budget} or --fp16"
+    )
+
+
+def no_engine(target: ExportTarget) -> BackendError:
+    """The error of who has to have an engine here."""
+    gpu = "" if target.row.builds_ahead else " and an NVIDIA GPU"
+    return BackendError(
+        f"--require-engine: no {target.name} engine can be built here: it needs the library "
+        f"({target.row.install_hint}){gpu}"
+    )
