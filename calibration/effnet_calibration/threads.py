@@ -3,6 +3,11 @@
 Libraries share out a sum among their threads, and floating-point sums depend on their order: with
 another number of threads PyTorch's convolutions differ in their last bits, and so do the ranges
 and biases that are read off them.
+
+While one thread of PyTorch's OpenMP waits for another it spins for milliseconds, unless it has more
+threads than cores. Where another program has a core, that is most of what a calibration computes:
+`OMP_WAIT_POLICY=PASSIVE` lets it sleep. OpenMP reads it when PyTorch is loaded, so that it is set
+by who starts the process: the command line does, a program of one's own has to.
 """
 
 from __future__ import annotations
