@@ -45,7 +45,7 @@ def test_a_target_has_what_it_can_run() -> None:
         *("fp32", "int8", "int8-dense", "int8-budget-50", "int8-budget-25")
     ]
     assert "int8-dense" not in names("tensorrt")
-    assert names("litert") == ["fp32", "fp16", "int8"]
+    assert names("litert") == ["fp32", "fp16", "int8", "fp16-fast-90"]
 
 
 def test_a_network_has_what_can_be_changed_in_it() -> None:
@@ -61,7 +61,8 @@ def test_each_is_an_export_that_can_be_asked_for(target: str, tmp_path: Path) ->
         assert request.directory == tmp_path / candidate.name
         assert request.chosen_precision == candidate.precision
         assert request.network == asked.network
-        assert (request.calibration is None) == (candidate.precision != "int8")
+        assert (request.calibration is not None) == request.calibrates
+        assert request.calibrates == (candidate.precision == "int8" or "fast" in candidate.name)
 
 
 def test_the_default_is_the_export_itself(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from effnet_edge.parity.measures.table import limited_measure
@@ -44,8 +45,8 @@ class Candidate:
     fits: Callable[[ExportTarget, EfficientNet], bool] = lambda _target, _network: True
 
 
-def _replaces_silu(target: ExportTarget, network: EfficientNet) -> bool:
-    return "int8" in target.row.faster_hard_swish and network.activation == "silu"
+def _replaces_silu(precision: str, target: ExportTarget, network: EfficientNet) -> bool:
+    return precision in target.row.faster_hard_swish and network.activation == "silu"
 
 
 def _keeps_last_projection(target: ExportTarget, _: EfficientNet) -> bool:
@@ -60,14 +61,14 @@ def _keeps_tensors(target: ExportTarget, network: EfficientNet) -> bool:
     return not target.row.rounds_outputs and _budget_of(network.output_kind) is not None
 
 
-def _fast(share: float) -> Candidate:
+def _fast(precision: str, share: float) -> Candidate:
     percent = f"{100 * share:.0f}"
     return Candidate(
-        f"int8-fast-{percent}",
-        f"INT8, hard-swishes for {percent} % of the values",
-        "int8",
+        f"{precision}-fast-{percent}",
+        f"{precision.upper()}, hard-swishes for {percent} % of the values",
+        precision,
         {"fast_activations": True, "fast_share": share},
-        fits=_replaces_silu,
+        fits=partial(_replaces_silu, precision),
     )
 
 
@@ -98,9 +99,10 @@ CANDIDATES = (
         _keeps_tensors,
     ),
     Candidate("int8-budget-25", "INT8, a budget of a quarter", "int8", {}, 0.25, _keeps_tensors),
-    _fast(0.65),
-    _fast(0.8),
-    _fast(0.9),
+    _fast("int8", 0.65),
+    _fast("int8", 0.8),
+    _fast("int8", 0.9),
+    _fast("fp16", 0.9),
 )
 
 
@@ -132,7 +134,7 @@ def export_request(
         "output": folder / candidate.name,
         **candidate.changes,
     }
-    if candidate.precision != "int8":
+    if candidate.precision != "int8" and "fast_activations" not in changes:
         changes["calibration"] = None
     if candidate.loss_share is not None:
         changes |= _budget(base, candidate.loss_share, default)
