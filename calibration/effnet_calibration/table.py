@@ -82,7 +82,7 @@ class CalibrationTable:
         except KeyError:
             raise CalibrationError(
                 f"the calibration table holds {', '.join(self.quantizations) or 'no scheme'}, "
-                f"not {scheme}: calibrate again for this target"
+                f"not {scheme}: calibrate again for this target and precision"
             ) from None
 
     def check_model(self, network: EfficientNet) -> None:

@@ -12,14 +12,25 @@ from tiny_networks import PREPROCESSING, Smooth, normalized, random_network
 from torch.nn import functional
 
 from effnet_calibration.activation_fitting import SHARE, sites
-from effnet_calibration.calibrate import calibrate, observe, quantize
+from effnet_calibration.calibrate import (
+    calibrate,
+    observe,
+    quantize,
+    read_pictures,
+    tabulate,
+)
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.fitted_activation import FittedActivation, HardSwishFit
 from effnet_calibration.hard_swish_fit import Pairs, fit
 from effnet_calibration.path import NetworkPath
 from effnet_calibration.quantization import ACTIVATIONS, Quantization, shortest
 from effnet_calibration.quantized import apply, changed
-from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8, get_scheme
+from effnet_calibration.schemes import (
+    ASYMMETRIC_UINT8,
+    FLOATING_POINT,
+    SYMMETRIC_INT8,
+    get_scheme,
+)
 from effnet_calibration.table import CalibrationTable
 from effnet_calibration.work import Settings
 from effnet_edge.parity.measures.metrics import sqnr_db
@@ -169,6 +180,34 @@ def test_fitting_in_order_is_nearer_than_hard_swish_as_it_is(network: EfficientN
             )
         )
     assert fitted > plain + 3
+
+
+def test_without_integers_a_table_holds_the_fit_alone(network: EfficientNet) -> None:
+    pictures = Smooth(8)
+    few = Settings(fitted_share=0.2)
+    table = tabulate(read_pictures(network, pictures, PREPROCESSING), (FLOATING_POINT,), few)
+
+    fitted = table.quantization(FLOATING_POINT.name)
+    assert table.ranges == {}
+    assert set(fitted.changes(ACTIVATIONS)) == {
+        layer.name for layer in sites(network, NetworkPath.of(network), 0.2)
+    }
+    assert fitted == Quantization(FLOATING_POINT.name).changing(
+        ACTIVATIONS, fitted.changes(ACTIVATIONS)
+    )
+    # The same of pictures that a calibration for INT8 has looked at.
+    observed = observe(network, pictures, PREPROCESSING)
+    assert tabulate(observed, (FLOATING_POINT,), few) == table
+    read = CalibrationTable.from_json(table.to_json())
+    assert read == table
+
+    applied = apply(network, read, FLOATING_POINT)
+    assert applied.inputs == applied.weights == applied.outputs == {}
+    assert applied.pixel_stem is None
+    batch = normalized(4)
+    with torch.inference_mode():
+        exact, simulated = (each(batch) for each in (applied.network, applied.simulated()))
+    assert sqnr_db(exact.numpy(), simulated.numpy()) > 100
 
 
 def test_a_network_without_silu_keeps_its_activations() -> None:
