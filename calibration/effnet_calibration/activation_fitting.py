@@ -18,11 +18,12 @@ from effnet_calibration.fitted_activation import FittedActivation, HardSwishFit
 from effnet_calibration.flow import Held, after, computed
 from effnet_calibration.hard_swish_fit import Pairs, fit
 from effnet_calibration.memory import HELD_BYTES, output_size
+from effnet_calibration.path import frozen
 from effnet_calibration.quantization import ACTIVATIONS, shortest
 from effnet_calibration.work import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from effnet_calibration.path import Layer, NetworkPath
     from effnet_calibration.quantization import Numbers, Quantization
@@ -102,6 +103,26 @@ def replace_activation(
     module.weight = nn.Parameter(weight.float().contiguous(memory_format=memory), False)
     module.bias = nn.Parameter(bias.float(), requires_grad=False)
     network.set_submodule(layer.activation, FittedActivation(replaced))
+
+
+def fold_factors(network: EfficientNet, path: NetworkPath, names: Iterable[str]) -> None:
+    """Let the layers that read these ones' hard-swishes multiply by their factors a.
+
+    An engine that fuses nothing into a convolution then has a pass less over each map. Where
+    something else reads the map, too, a shortcut or who asked for features, its factors stay.
+    """
+    for name in names:
+        layer = path[name]
+        readers = [each for each in path if each.source == name]
+        if not readers or layer.opens or layer.adds_to is not None:
+            continue
+        activation = network.get_submodule(cast("str", layer.activation))
+        factors = cast("FittedActivation", activation).take_factors().double()
+        for reader in readers:
+            module = reader.module(network)
+            channel = 0 if reader.kind == "depthwise" else 1
+            shape = [-1 if axis == channel else 1 for axis in range(module.weight.dim())]
+            module.weight = frozen(module.weight.double() * factors.view(shape))
 
 
 def _decide(work: Work, quantization: Quantization) -> Quantization:

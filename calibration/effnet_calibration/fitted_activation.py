@@ -64,6 +64,7 @@ class FittedActivation(nn.Module):
 
     factors: Tensor
     shifts: Tensor
+    folded = False
 
     def __init__(self, fit: HardSwishFit) -> None:
         super().__init__()
@@ -75,10 +76,17 @@ class FittedActivation(nn.Module):
         factors = factors.view_as(self.factors)
         self.factors, self.shifts = self.factors * factors, self.shifts * factors
 
+    def take_factors(self) -> Tensor:
+        """Leave the factors, (C,), to the layers behind it: what it gives is divided by them."""
+        taken = self.factors
+        self.shifts, self.factors, self.folded = self.shifts / taken, torch.ones_like(taken), True
+        return taken.flatten()
+
     def subtract(self, centre: float) -> None:
         """Subtract a constant from all channels from now on."""
         self.shifts = self.shifts - centre
 
     def forward(self, x: Tensor) -> Tensor:
         """float32 (N, C, H, W) → the same shape."""
-        return functional.hardswish(x) * self.factors + self.shifts
+        hard = functional.hardswish(x)
+        return (hard if self.folded else hard * self.factors) + self.shifts

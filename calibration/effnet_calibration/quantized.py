@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
 
+from effnet_calibration.activation_fitting import fold_factors
 from effnet_calibration.equalization import scale_logits
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.integer_weights import QuantizedWeight
 from effnet_calibration.path import STEM, NetworkPath, channels_last
 from effnet_calibration.pixel_stem import PixelStem
-from effnet_calibration.quantization import CENTRES
+from effnet_calibration.quantization import ACTIVATIONS, CENTRES
 from effnet_calibration.rounded_outputs import grids_of_outputs, round_outputs
-from effnet_calibration.schemes import QuantizationScheme, TensorQuantization, get_scheme
+from effnet_calibration.schemes import (
+    FLOATING_POINT,
+    QuantizationScheme,
+    TensorQuantization,
+    get_scheme,
+)
 from effnet_calibration.steps import CHANGES
 
 if TYPE_CHECKING:
@@ -141,6 +147,8 @@ def changed(network: EfficientNet, quantization: Quantization) -> EfficientNet:
         raise CalibrationError(
             f"the calibration table's factors do not fit the network: {error}"
         ) from error
+    if quantization.scheme == FLOATING_POINT.name:
+        fold_factors(copied, path, quantization.changes(ACTIVATIONS))
     if quantization.logit_gain != 1:
         scale_logits(copied, 1 / quantization.logit_gain)
     return copied

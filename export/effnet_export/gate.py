@@ -58,11 +58,12 @@ INT8: dict[OutputKind, Gate] = {
 }
 
 # What fitted hard-swishes may lose where nothing is rounded to integers. B0 with the usual share of
-# them is at 23 dB and 0.004 nats, with all SiLUs replaced at 11 dB and 0.08: docs/figures.md,
-# "Fitted hard-swishes". A wrong padding, at 14 dB, has to stay outside.
+# them is at 20 dB and 0.016 nats on pictures of another kind than those of the fit, and with all
+# SiLUs replaced at 11 dB and 0.08 nats: docs/figures.md, "Fitted hard-swishes". A wrong padding, at
+# 14 dB, has to stay outside.
 FITTED_ACTIVATIONS: dict[OutputKind, Gate] = {
-    "single-label": Gate(min_sqnr_db=16.0, max_kl=0.025),
-    "multi-label": Gate(min_sqnr_db=16.0, max_kl=0.006),
+    "single-label": Gate(min_sqnr_db=16.0, max_kl=0.05),
+    "multi-label": Gate(min_sqnr_db=16.0, max_kl=0.0125),
     "regression": Gate(min_sqnr_db=16.0, max_nrmse=0.15),
     "features": Gate(min_sqnr_db=16.0),
 }

@@ -182,6 +182,29 @@ def test_fitting_in_order_is_nearer_than_hard_swish_as_it_is(network: EfficientN
     assert fitted > plain + 3
 
 
+@pytest.mark.parametrize(
+    ("variant", "folded"), [("b0", {True}), ("v2-s", {True, False})], ids=["b0", "v2-s"]
+)
+def test_the_layers_behind_take_the_factors_where_nothing_is_rounded(
+    variant: str, folded: set[bool]
+) -> None:
+    """A stem or a fused block of V2 gives what is a shortcut, too: its factors stay."""
+    network = random_network(variant)
+    numbers = numbers_for(network)
+    batch = normalized(4)
+    with torch.inference_mode():
+        plain, taken = (
+            changed(network, Quantization(name).changing(ACTIVATIONS, numbers))
+            for name in ("none", FLOATING_POINT.name)
+        )
+        # Rounding grows through the 40 blocks of an untrained V2-S.
+        assert sqnr_db(plain(batch).numpy(), taken(batch).numpy()) > 60
+    activations = [each for each in taken.modules() if isinstance(each, FittedActivation)]
+    assert len(activations) == 4
+    assert {each.folded for each in activations} == folded
+    assert all(bool((each.factors == 1).all()) == each.folded for each in activations)
+
+
 def test_without_integers_a_table_holds_the_fit_alone(network: EfficientNet) -> None:
     pictures = Smooth(8)
     few = Settings(fitted_share=0.2)
