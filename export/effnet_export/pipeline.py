@@ -62,8 +62,7 @@ if TYPE_CHECKING:
     from effnet_export.request import ExportRequest
 
 LATENCY_RUNS = 100
-ACTIVATIONS = "activations"
-WRITTEN = "written"
+ACTIVATIONS, WRITTEN = "activations", "written"
 
 OnStage = Callable[[str], None]
 
@@ -359,8 +358,7 @@ class _ExportRun:
     ) -> None:
         """What people will run must hold at every batch size that they may call it with.
 
-        With fitted activations it is first held against the network that has them: as closely as
-        without them against PyTorch.
+        With fitted activations it is held against the network that has them first.
         """
         gates, sizes = self._target.gates(self._precision), sizes_to_check(batch)
         if self._fitted is not None:
