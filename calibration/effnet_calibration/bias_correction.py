@@ -6,6 +6,10 @@ what the gate is off by in the mean, the projection's bias takes back.
 Rounding and clipping move the mean of each output channel. Each layer is corrected with everything
 before it quantized and corrected already (Nagel et al. 2019, "Data-free quantization through
 weight equalization and bias correction", section 4.2.2, here sequentially and on pictures).
+
+Where every output is rounded, and a ReLU is behind, it is the ReLU's output whose mean is given
+back. Most of what goes into the last ones is below 0: with the mean of that corrected, but its
+spread a little narrower than it was, less comes out, from layer to layer.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from effnet_calibration.work import DEFAULT_SETTINGS, Settings, Step
 from effnet_edge.progress import Progress, no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from effnet_calibration.outputs import ExactOutputs
     from effnet_calibration.path import Layer
@@ -38,6 +42,11 @@ if TYPE_CHECKING:
     from effnet_edge.model.network import EfficientNet
 
 CORRECTION = "bias correction"
+
+SECANT_STEPS = 2
+PROBE, FARTHEST = 0.05, 0.1
+"""How far a bias is moved to see what comes of it, and at most in one step, in deviations."""
+LEAST_SLOPE = 0.02
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,8 @@ def correct_biases(
     biases = {}
     for layer in NetworkPath.of(simulated).main:
         on_layer(layer.name)
-        biases[layer.name] = flow.correct(layer.name, exact.means[layer.name])
+        behind = exact.activation_means.get(layer.name)
+        biases[layer.name] = flow.correct(layer.name, exact.means[layer.name], behind)
     outputs = flow.finish()
     weighs = simulated.output_kind == "single-label"
     gain = _gain(exact.logits, outputs) if weighs else 1.0
@@ -140,17 +150,24 @@ STEP = Step(_decide, {BIASES: _make})
 
 
 def _scaled_as(quantization: Quantization, path: NetworkPath, exact: ExactOutputs) -> ExactOutputs:
-    """The outputs of the changed network: streams and activations scale them."""
+    """The outputs of the changed network: streams and activations scale them.
+
+    What activations give is left of those alone whose means are to be corrected.
+    """
     means = dict(exact.means)
+    behind: dict[str, Tensor] = {}
     for name, numbers in quantization.changes(ACTIVATIONS).items():
         fit = HardSwishFit.of(numbers)
         means[name] = means[name] * fit.b + fit.c
     for name, factors in quantization.changes(EQUALIZED).items():
-        means[name] = means[name] / torch.tensor(factors, dtype=torch.float64)
+        divisors = torch.tensor(factors, dtype=torch.float64)
+        means[name] = means[name] / divisors
+        if name in exact.activation_means:
+            behind[name] = exact.activation_means[name] / divisors
     for name, factors in quantization.changes(STREAM).items():
         for layer in path.stream_projections(cast("int", path[name].adds_to)):
             means[layer.name] = means[layer.name] * torch.tensor(factors, dtype=torch.float64)
-    return replace(exact, means=means)
+    return replace(exact, means=means, activation_means=behind)
 
 
 class _Flow:
@@ -167,8 +184,13 @@ class _Flow:
         ]
         self._before = 0
 
-    def correct(self, name: str, mean: Tensor) -> Tensor:
-        """Give the layer's output that mean, and tell what its bias lacked: float32 (C,)."""
+    def correct(self, name: str, mean: Tensor, behind: Tensor | None) -> Tensor:
+        """Give the layer's output a mean, and tell what its bias lacked: float32 (C,).
+
+        Args:
+            mean: of the layer's output.
+            behind: of what its activation gives, which then counts; None where that does not.
+        """
         index = self._names.index(name)
         layer = self._layers[index]
         total, count, fits = torch.zeros_like(mean), 0, True
@@ -182,6 +204,8 @@ class _Flow:
             if fits:
                 self._held[number] = output
         added = (mean - total / count).float()
+        if behind is not None:
+            added = self._corrected_behind(index, fits, added, behind)
         _add_bias(layer.module(self._network), added)
         if fits:
             self._before = index + 1
@@ -193,16 +217,57 @@ class _Flow:
         ends = [self._passed(held, self._before, len(self._layers)) for held in self._held]
         return torch.cat([end.value for end in ends])
 
+    def _corrected_behind(self, index: int, fits: bool, added: Tensor, mean: Tensor) -> Tensor:
+        """The bias that gives the activation's output that mean, from one that comes near it."""
+        layer = self._layers[index]
+        activation = self._network.get_submodule(cast("str", layer.activation))
+        deviation = self._deviation(index, fits)
+        probe = (PROBE * deviation).clamp_min(torch.finfo(torch.float32).eps)
+        for _ in range(SECANT_STEPS):
+            count, here, there = 0, torch.zeros_like(mean), torch.zeros_like(mean)
+            for output in self._outputs(index, fits):
+                moved = output + _per_channel(added, output)
+                count += positions(output)
+                there += channel_sum(activation(moved + _per_channel(probe, output)))
+                here += channel_sum(activation(moved))
+            slope = ((there - here) / count / probe).clamp_min(LEAST_SLOPE)
+            step = ((mean - here / count) / slope).float()
+            added = added + step.clamp(-FARTHEST * deviation, FARTHEST * deviation)
+        return added
+
+    def _deviation(self, index: int, fits: bool) -> Tensor:
+        """Of the layer's output, float32 (C,)."""
+        total, squares, count = torch.zeros(()), torch.zeros(()), 0
+        for output in self._outputs(index, fits):
+            total = total + channel_sum(output)
+            squares = squares + channel_sum(output.square())
+            count += positions(output)
+        return (squares / count - (total / count).square()).clamp_min(0).sqrt().float()
+
+    def _outputs(self, index: int, fits: bool) -> Iterator[Tensor]:
+        """The layer's output for all pictures, without its correction."""
+        layer = self._layers[index]
+        for held in self._held:
+            if fits:
+                yield held.value
+            else:
+                at = self._passed(held, self._before, index)
+                yield computed(self._network, layer, at).value
+
     def _leave(self, layer: Layer, added: Tensor) -> None:
         """Take what is held, the layer's outputs without their correction, to the next layer."""
         for number, (output, shortcut) in enumerate(self._held):
-            corrected = output.add_(added.view(1, -1, *[1] * (output.dim() - 2)))
+            corrected = output.add_(_per_channel(added, output))
             self._held[number] = after(self._network, layer, Held(corrected, shortcut))
 
     def _passed(self, held: Held, start: int, stop: int) -> Held:
         for layer in self._layers[start:stop]:
             held = after(self._network, layer, computed(self._network, layer, held))
         return held
+
+
+def _per_channel(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(1, -1, *[1] * (like.dim() - 2))
 
 
 def _add_bias(module: nn.Module, added: Tensor) -> None:

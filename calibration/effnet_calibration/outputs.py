@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,11 +24,14 @@ class ExactOutputs:
         batches: normalized pictures, float32 (n, 3, H, W) each.
         means: of the output channels of every layer on the main path, by layer name, float64 (C,).
         logits: float32 (N, classes); (0, 0) for a network without a classifier.
+        activation_means: of what the ReLUs behind those layers give, by layer name. A SiLU gives
+            too much that is not above 0 for its mean to tell more.
     """
 
     batches: tuple[Tensor, ...]
     means: dict[str, Tensor]
     logits: Tensor
+    activation_means: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, network: EfficientNet, batches: Iterable[Tensor]) -> ExactOutputs:
@@ -55,6 +58,7 @@ class OutputCollector:
         self._batches: list[Tensor] = []
         self._logits: list[Tensor] = []
         self._totals: dict[str, Tensor] = {}
+        self._activation_totals: dict[str, Tensor] = {}
         self._positions: dict[str, int] = {}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
 
@@ -62,6 +66,10 @@ class OutputCollector:
         for layer in NetworkPath.of(self._network).main:
             module = layer.module(self._network)
             self._handles.append(module.register_forward_hook(self._hook(layer.name)))
+            if layer.activation is not None and self._network.activation != "silu":
+                behind = self._network.get_submodule(layer.activation)
+                hook = self._hook_behind(layer.name)
+                self._handles.append(behind.register_forward_hook(hook))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,7 +88,18 @@ class OutputCollector:
         """What was seen."""
         logits = torch.cat(self._logits) if self._logits else torch.empty(0, 0)
         means = {name: total / self._positions[name] for name, total in self._totals.items()}
-        return ExactOutputs(tuple(self._batches), means, logits)
+        behind = {
+            name: total / self._positions[name] for name, total in self._activation_totals.items()
+        }
+        return ExactOutputs(tuple(self._batches), means, logits, behind)
+
+    def _hook_behind(self, name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
+        def add(_: nn.Module, __: tuple[Tensor], output: Tensor) -> None:
+            if self._watching:
+                total = self._activation_totals.get(name, 0)
+                self._activation_totals[name] = total + channel_sum(output)
+
+        return add
 
     def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
         def add(_: nn.Module, __: tuple[Tensor], output: Tensor) -> None:

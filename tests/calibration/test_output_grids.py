@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from later import quick
 from tiny_networks import PREPROCESSING, Smooth, normalized, random_network
 
+from effnet_calibration.bias_correction import correct_biases
 from effnet_calibration.calibrate import observe, quantize
 from effnet_calibration.equalized_activation import (
     EQUALIZED,
@@ -26,6 +27,7 @@ from effnet_calibration.equalized_activation import (
 )
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.output_grids import can_be_scaled
+from effnet_calibration.outputs import ExactOutputs
 from effnet_calibration.path import NetworkPath
 from effnet_calibration.quantization import Quantization, from_columns, to_columns
 from effnet_calibration.quantized import apply, apply_quantization, changed
@@ -196,3 +198,39 @@ def test_gates_have_factors_where_there_are_gates(
     network, quantization = quantized
     gated = [layer for layer in NetworkPath.of(network) if layer.gate is not None]
     assert len(quantization.changes(GATES)) == len(gated)
+
+
+def test_biases_give_relus_their_means_back() -> None:
+    network = random_network("lite0")
+    observed = observe(network, Smooth(16), PREPROCESSING)
+    exact = observed.exact
+    off = {}
+    for told, means in (("behind", exact.activation_means), ("before", {})):
+        seen = replace(observed, exact=replace(exact, activation_means=means))
+        decided = quantize(seen, ASYMMETRIC_INT8_OUTPUTS)
+        simulated = apply_quantization(network, decided).simulated()
+        found = ExactOutputs.of(simulated, exact.batches).activation_means
+        off[told] = sum(
+            float((found[name] * torch.tensor(factors) - exact.activation_means[name]).abs().mean())
+            for name, factors in decided.changes(EQUALIZED).items()
+            # Untrained, noise alone is larger farther on.
+            if int(name.split(".")[1] if name.startswith("stages") else 9) < 3
+        )
+    assert len(exact.activation_means) > 10
+    assert off["behind"] < 0.75 * off["before"]
+    assert not observe(random_network("b0"), Smooth(16), PREPROCESSING).exact.activation_means
+
+
+@pytest.mark.parametrize("held_bytes", [0, 1 << 30])
+def test_memory_does_not_change_biases_behind_relus(held_bytes: int) -> None:
+    network = random_network("lite0")
+    exact = ExactOutputs.of(network, [normalized(8), normalized(8, seed=2)])
+    shifted = copy.deepcopy(network)
+    for layer in NetworkPath.of(shifted).main:
+        bias = layer.module(shifted).bias
+        assert bias is not None
+        bias.data += 0.01
+    found = correct_biases(exact, shifted, held_bytes=held_bytes)
+    restored = torch.cat([shifted(normalized(8)), shifted(normalized(8, seed=2))])
+    assert sqnr_db(exact.logits, found.logits) > 45
+    assert sqnr_db(found.logits, restored.detach()) > SAME
