@@ -311,7 +311,8 @@ def _report_kept(result: ExportResult) -> None:
 def _report_fast_activations(bundle: Bundle) -> None:
     if replaced := _told(bundle, "fast_activations"):
         first, last = plain(replaced[0]), plain(replaced[-1])
-        click.echo(f"A fitted hard-swish is behind {len(replaced)} layers, {first} to {last}")
+        layers = f"{len(replaced)} layers, {first} to {last}" if len(replaced) > 1 else first
+        click.echo(f"A fitted hard-swish is behind {layers}")
 
 
 def _loss(loss: ParityResult) -> str:
