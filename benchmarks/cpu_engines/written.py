@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Times = dict[str, list[list[float]]]
 """Seconds of each call, by name and round."""
 
+LEAST_KL = 1e-4
+"""What is drawn of models that are exact to rounding, which a logarithm would put far away."""
+
 
 def document(
     results: Mapping[str, ParityResult],
@@ -43,12 +46,15 @@ def document(
         "",
         f"![KL against time](images/{picture})",
         "",
-        "| " + " | ".join(["", "top-1 %", "agrees %", "KL, nats", *heads]) + " |",
-        "| --- |" + " ---: |" * (3 + len(times)),
+        "*A point a model, by its number in the table; ours are red. What no other model beats in"
+        " both is joined.*",
+        "",
+        "| " + " | ".join(["", "model", "top-1 %", "agrees %", "KL, nats", *heads]) + " |",
+        "| ---: | --- |" + " ---: |" * (3 + len(times)),
     ]
-    for name, result in results.items():
-        cells = [name, *_faithful(result), *(_speed(each, name) for each in times.values())]
-        lines.append("| " + " | ".join(cells) + " |")
+    for number, (name, result) in enumerate(results.items(), 1):
+        cells = [*_faithful(result), *(_speed(each, name) for each in times.values())]
+        lines.append("| " + " | ".join([str(number), name, *cells]) + " |")
     if failures:
         lines += ["", "Not in the table:", ""]
         lines += [f"- {name}: {text}" for name, text in failures.items()]
@@ -73,34 +79,45 @@ def _speed(times: Times, name: str) -> str:
 
 def frontier(results: Mapping[str, ParityResult], times: Times, threads: int, file: Path) -> None:
     """Draw KL against the median time, both logarithmic; what nothing beats in both is joined."""
+    points = {
+        name: (1e3 * median(median(each) for each in times[name]), result.kl)
+        for name, result in results.items()
+    }
+    draw(points, threads, file)
+
+
+def draw(points: Mapping[str, tuple[float, float]], threads: int, file: Path) -> None:
+    """Draw milliseconds and nats of each model, numbered as in the table, with a key below."""
     import matplotlib as mpl
 
     mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
-    points = {
-        name: (1e3 * median(median(each) for each in times[name]), max(result.kl, 1e-6))
-        for name, result in results.items()
-    }
+    shown = {name: (x, max(y, LEAST_KL)) for name, (x, y) in points.items()}
     best = sorted(
         (x, y)
-        for x, y in points.values()
-        if not any(u <= x and v <= y and (u, v) != (x, y) for u, v in points.values())
+        for x, y in shown.values()
+        if not any(u <= x and v <= y and (u, v) != (x, y) for u, v in shown.values())
     )
-    figure, axes = pyplot.subplots(figsize=(9, 6), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(9, 7.5), layout="constrained")
     axes.step(*zip(*best, strict=True), where="post", color="#9aa", linewidth=1, zorder=1)
-    for name, (x, y) in points.items():
-        axes.scatter(
-            x, y, s=28, color="#c33" if name.startswith("effnet-edge") else "#36c", zorder=2
-        )
-        axes.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7)
+    above = {name: turn % 2 == 0 for turn, name in enumerate(sorted(shown, key=shown.get))}
+    for number, (name, (x, y)) in enumerate(shown.items(), 1):
+        color = "#c33" if name.startswith("effnet-edge") else "#36c"
+        axes.scatter(x, y, s=28, color=color, zorder=2, label=f"{number}  {name}")
+        place = (0, 6 if above[name] else -13)
+        axes.annotate(str(number), (x, y), place, textcoords="offset points", ha="center")
     axes.set(
         xscale="log",
         yscale="log",
         xlabel=f"ms a picture, threads: {threads} (median)",
-        ylabel="KL from PyTorch, nats",
+        ylabel=f"KL from PyTorch, nats (as {LEAST_KL:g} where it is less)",
     )
-    axes.margins(x=0.3)  # the names stand to the right of their points
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 6, 8)))
+    axes.xaxis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.margins(x=0.05, y=0.08)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, markerscale=0.7, frameon=False)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=120)
     pyplot.close(figure)
