@@ -18,7 +18,7 @@ from effnet_calibration.fitted_activation import FittedActivation, HardSwishFit
 from effnet_calibration.flow import Held, after, computed
 from effnet_calibration.hard_swish_fit import Pairs, fit
 from effnet_calibration.memory import HELD_BYTES, output_size
-from effnet_calibration.path import frozen
+from effnet_calibration.path import multiply_inputs
 from effnet_calibration.quantization import ACTIVATIONS, shortest
 from effnet_calibration.work import Step
 
@@ -119,10 +119,7 @@ def fold_factors(network: EfficientNet, path: NetworkPath, names: Iterable[str])
         activation = network.get_submodule(cast("str", layer.activation))
         factors = cast("FittedActivation", activation).take_factors().double()
         for reader in readers:
-            module = reader.module(network)
-            channel = 0 if reader.kind == "depthwise" else 1
-            shape = [-1 if axis == channel else 1 for axis in range(module.weight.dim())]
-            module.weight = frozen(module.weight.double() * factors.view(shape))
+            multiply_inputs(reader, network, factors)
 
 
 def _decide(work: Work, quantization: Quantization) -> Quantization:

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from effnet_calibration.errors import CalibrationError
-from effnet_calibration.path import frozen
+from effnet_calibration.path import frozen, multiply_inputs
 
 if TYPE_CHECKING:
-    from effnet_calibration.path import Layer, Linear, NetworkPath
+    from effnet_calibration.path import Layer, NetworkPath
     from effnet_calibration.quantization import Numbers
     from effnet_edge.model.network import EfficientNet, SqueezeExcitation
 
@@ -147,21 +147,12 @@ def equalize_gate(network: EfficientNet, path: NetworkPath, layer: Layer, number
     factors = torch.as_tensor(numbers, dtype=torch.float32)
     original = cast("SqueezeExcitation", network.get_submodule(gate))
     network.set_submodule(gate, EqualizedSqueezeExcitation(original, factors))
-    _multiply(layer, network, 1 / factors.double())
+    multiply_inputs(layer, network, 1 / factors.double())
 
 
 def _let_readers_multiply(
     network: EfficientNet, path: NetworkPath, layer: Layer, factors: Tensor
 ) -> None:
-    _multiply(path.reader(layer), network, factors)
+    multiply_inputs(path.reader(layer), network, factors)
     if layer.gate is not None:
-        _multiply(path[f"{layer.gate}.reduce"], network, factors)
-
-
-def _multiply(reader: Layer, network: EfficientNet, factors: Tensor) -> None:
-    """Multiply the weights that read each channel by its factor, float64 (C,)."""
-    module: Linear = reader.module(network)
-    per_output = reader.kind == "depthwise"
-    shape = [1] * module.weight.dim()
-    shape[0 if per_output else 1] = -1
-    module.weight = frozen(module.weight.double() * factors.view(shape))
+        multiply_inputs(path[f"{layer.gate}.reduce"], network, factors)

@@ -265,3 +265,11 @@ def input_channel_energy(reader: Linear) -> Tensor:
 def frozen(values: Tensor) -> nn.Parameter:
     """A float32 parameter of these values, which no training changes."""
     return nn.Parameter(values.float(), requires_grad=False)
+
+
+def multiply_inputs(layer: Layer, network: EfficientNet, factors: Tensor) -> None:
+    """Multiply the weights with which a layer reads each channel by its factor, float64 (C,)."""
+    module = layer.module(network)
+    shape = [1] * module.weight.dim()
+    shape[0 if layer.kind == "depthwise" else 1] = -1
+    module.weight = frozen(module.weight.double() * factors.view(shape))

@@ -6,9 +6,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from effnet_edge.bench import in_turns
+from effnet_edge.bench.calls import NoiseCalls
 from effnet_edge.bench.load import under_load
 from effnet_edge.runtime import EngineRunner
 
@@ -84,8 +83,5 @@ def _calls(
     runners = {}
     for name, bundle in bundles.items():
         runner = runners[name] = stack.enter_context(EngineRunner.of(bundle, throughput=throughput))
-        taken, images = runner.manifest.input, batch or runner.manifest.batch.optimum
-        shape = (images, taken.height, taken.width, taken.channels)
-        pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-        calls[name] = partial(runner.infer, pixels)
+        calls[name] = NoiseCalls(runner, batch or runner.manifest.batch.optimum)
     return calls, runners

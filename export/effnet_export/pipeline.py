@@ -383,7 +383,9 @@ class _ExportRun:
             )
         except GateError as error:
             helps = advice(gates, self._target.scheme, self._loaded.source.network.output_kind)
-            raise (GateError(f"{error}; {helps}") if helps else error) from error
+            if not helps:
+                raise
+            raise GateError(f"{error}; {helps}") from error
         self._parity.append(found)
 
     def latency(self, bundle: Bundle) -> tuple[ModelTiming, ModelTiming] | None:

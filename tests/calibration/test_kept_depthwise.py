@@ -1,13 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from tiny_networks import kept_by
 from torch import nn
 
 from effnet_calibration import kept_depthwise
-from effnet_calibration.path import NetworkPath
-from effnet_calibration.quantization import Quantization
-from effnet_calibration.schemes import ASYMMETRIC_UINT8
-from effnet_calibration.work import Settings, Work
+from effnet_calibration.work import Settings
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
 
@@ -17,18 +15,7 @@ def test_all_depthwise_convolutions_are_kept_beside_what_was(variant: str) -> No
     network = EfficientNet(VARIANTS[variant], resolution=32, num_classes=3)
 
     def kept_in(settings: Settings) -> set[str]:
-        work = Work(
-            network=network,
-            path=NetworkPath.of(network),
-            scheme=ASYMMETRIC_UINT8,
-            preprocessing=None,
-            statistics={},
-            exact=None,
-            simulate=lambda _: network,
-            settings=settings,
-        )
-        part = Quantization(ASYMMETRIC_UINT8.name).keeping(["classifier"])
-        return set(kept_depthwise.STEP.decide(work, part).kept)
+        return kept_by(kept_depthwise.STEP, network, settings, ["classifier"])
 
     depthwise = {
         name

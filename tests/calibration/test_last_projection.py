@@ -3,13 +3,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tiny_networks import kept_by
 from torch import nn
 
 from effnet_calibration import last_projection
-from effnet_calibration.path import NetworkPath
-from effnet_calibration.quantization import Quantization
-from effnet_calibration.schemes import ASYMMETRIC_UINT8
-from effnet_calibration.work import Settings, Work
+from effnet_calibration.work import Settings
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
 
@@ -18,18 +16,7 @@ if TYPE_CHECKING:
 
 
 def kept_in(network: EfficientNet, settings: Settings, before: Sequence[str] = ()) -> set[str]:
-    work = Work(
-        network=network,
-        path=NetworkPath.of(network),
-        scheme=ASYMMETRIC_UINT8,
-        preprocessing=None,
-        statistics={},
-        exact=None,
-        simulate=lambda _: network,
-        settings=settings,
-    )
-    part = Quantization(ASYMMETRIC_UINT8.name).keeping(before)
-    return set(last_projection.STEP.decide(work, part).kept)
+    return kept_by(last_projection.STEP, network, settings, before)
 
 
 @pytest.mark.parametrize("variant", ["b0", "lite0", "es", "v2-s"])

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from effnet_calibration.path import NetworkPath
+from effnet_calibration.quantization import Quantization
 from effnet_calibration.schemes import ASYMMETRIC_UINT8, SYMMETRIC_INT8
+from effnet_calibration.work import Settings, Step, Work
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.pictures.image import Preprocessing, normalize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from effnet_edge.pictures.sets import Batch
 
@@ -51,6 +54,24 @@ def random_network(variant: str = "b0", seed: int = 0) -> EfficientNet:
             # One size for all channels: dividing by a small variance would amplify any noise.
             module.running_var.fill_(float(module.running_var.mean()))
     return fold_batch_norm(network)
+
+
+def kept_by(
+    step: Step, network: EfficientNet, settings: Settings, before: Sequence[str] = ()
+) -> set[str]:
+    """The layers left in 16 bit once a step that looks at no picture has decided."""
+    work = Work(
+        network=network,
+        path=NetworkPath.of(network),
+        scheme=ASYMMETRIC_UINT8,
+        preprocessing=None,
+        statistics={},
+        exact=None,
+        simulate=lambda _: network,
+        settings=settings,
+    )
+    part = Quantization(ASYMMETRIC_UINT8.name).keeping(before)
+    return set(step.decide(work, part).kept)
 
 
 class Smooth:

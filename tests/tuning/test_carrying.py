@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_bundles import manifest
-from tiny_tunes import NOISE, photos, stand_in
+from tiny_tunes import NOISE, in_a_folder_with_photos, stand_in
 from tuning_outcomes import tried
 
 from effnet_edge.bundle import Bundle, FileRecord
@@ -94,10 +93,7 @@ def test_what_is_carried(
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    photos(tmp_path)
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.chdir(tmp_path)
+    in_a_folder_with_photos(tmp_path, monkeypatch)
     stand_in(monkeypatch)
     monkeypatch.setattr(run, "seconds_in_turns", None)
     return tmp_path

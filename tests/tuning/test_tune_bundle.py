@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 from open_bundles import write_open
 from tiny_bundles import LABELS, PREPROCESSING, tiny_model, write_bundle
-from tiny_tunes import photos, stand_in, with_noise
+from tiny_tunes import in_a_folder_with_photos, stand_in, with_noise
 
 from effnet_edge.bundle import BatchRange, Bundle, OutputSpec
 from effnet_edge.cli.common import Settings
@@ -29,10 +28,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, with pictures and a bundle that loses more than an export in INT8."""
-    photos(tmp_path)
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.chdir(tmp_path)
+    in_a_folder_with_photos(tmp_path, monkeypatch)
     made = {"precision": "int8", "preprocessing": PREPROCESSING}
     write_bundle(tmp_path / "mine", "onnxruntime", with_noise(0.2), **made)
     return tmp_path

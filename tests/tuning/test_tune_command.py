@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
-from tiny_tunes import exported, photos, stand_in
+from tiny_tunes import exported, in_a_folder_with_photos, stand_in
 
 from effnet_edge.bundle import Bundle
 from effnet_edge.cli.common import Settings
@@ -34,11 +33,7 @@ HOSTILE = "<script>alert(1)</script>"
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, with pictures; what is temporary goes to `tmp` in it."""
-    photos(tmp_path)
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return in_a_folder_with_photos(tmp_path, monkeypatch)
 
 
 def invoke(*options: object) -> Result:

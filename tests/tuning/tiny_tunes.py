@@ -5,6 +5,7 @@ A candidate in INT8 is the model with noise in its weights: the more hard-swishe
 
 from __future__ import annotations
 
+import tempfile
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,15 @@ class TinyNetwork(nn.Module):
         unit = image * self._std + self._mean
         features = torch.relu(torch.conv2d(unit, self._weights["kernel"])).mean((2, 3))
         return features @ self._weights["dense"] + self._weights["bias"]
+
+
+def in_a_folder_with_photos(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make it the working directory, with pictures; what is temporary goes to `tmp` in it."""
+    photos(folder)
+    (folder / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "tmp"))
+    monkeypatch.chdir(folder)
+    return folder
 
 
 def photos(folder: Path, count: int = 64) -> Path:

@@ -66,10 +66,7 @@ class Carried:
     def why_none(self) -> str:
         """In one line, why the bundle would carry none, and what comes nearest."""
         nearest, loss = min(self.judged, key=lambda each: self.limits.excess(each[1], 0.0))
-        return (
-            f"no candidate keeps {self.limits.describe(loss)}: of the nearest, {nearest.name}, "
-            f"{'; '.join(self.limits.loss_failures(loss))}: allow more"
-        )
+        return self.limits.told_missed(loss, nearest.name, self.limits.loss_failures(loss))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; numbers as `effnet_edge.nonfinite` says."""

@@ -12,6 +12,8 @@ from effnet_edge.parity.measures.table import limited_measure
 from effnet_edge.parity.report.loss import divergence_kind
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from effnet_edge.parity import ParityResult
 
 _SMALL = 1e-9
@@ -85,6 +87,13 @@ class Limits:
         if self.seconds is not None:
             told.append(f"{1e3 * self.seconds:g} ms a call")
         return " and ".join(told)
+
+    def told_missed(self, loss: ParityResult, nearest: str, failures: Sequence[str]) -> str:
+        """In one line, that no candidate keeps them, and what comes nearest."""
+        return (
+            f"no candidate keeps {self.describe(loss)}: of the nearest, {nearest}, "
+            f"{'; '.join(failures)}: allow more"
+        )
 
 
 def _beyond(value: float | None, limit: float) -> float:

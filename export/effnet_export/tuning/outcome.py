@@ -159,10 +159,7 @@ class Tuned:
             self.measured,
             key=lambda each: (self.limits.excess(each[1], each[2].median), each[2].median),
         )
-        return (
-            f"no candidate keeps {self.limits.describe(loss)}: of the nearest, {nearest.name}, "
-            f"{'; '.join(nearest.failures(self.limits))}: allow more"
-        )
+        return self.limits.told_missed(loss, nearest.name, nearest.failures(self.limits))
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; numbers as `effnet_edge.nonfinite` says, times in seconds."""
