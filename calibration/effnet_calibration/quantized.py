@@ -141,8 +141,10 @@ def changed(network: EfficientNet, quantization: Quantization) -> EfficientNet:
             )
     try:
         for change, make in CHANGES.items():
-            for name, numbers in quantization.changes(change).items():
-                make(copied, path, path[name], numbers)
+            decided = quantization.changes(change)
+            # In the network's order, whatever a table's is: the last bits depend on it.
+            for name in (each for each in path.names if each in decided):
+                make(copied, path, path[name], decided[name])
     except (RuntimeError, AttributeError, ValueError, TypeError) as error:
         raise CalibrationError(
             f"the calibration table's factors do not fit the network: {error}"

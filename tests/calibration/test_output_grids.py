@@ -32,6 +32,7 @@ from effnet_calibration.path import NetworkPath
 from effnet_calibration.quantization import Quantization, from_columns, to_columns
 from effnet_calibration.quantized import apply, apply_quantization, changed
 from effnet_calibration.schemes import ASYMMETRIC_INT8_OUTPUTS
+from effnet_calibration.steps import CHANGES
 from effnet_calibration.table import CalibrationSet, CalibrationTable, identify
 from effnet_calibration.work import Settings
 from effnet_edge.parity.measures.metrics import sqnr_db
@@ -56,6 +57,25 @@ def quantized(request: pytest.FixtureRequest) -> tuple[EfficientNet, Quantizatio
 def logits(network: EfficientNet) -> torch.Tensor:
     with torch.no_grad():
         return network(normalized(8, seed=5))
+
+
+def test_changes_are_made_in_the_networks_order_whatever_the_tables_is(
+    quantized: tuple[EfficientNet, Quantization], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each rounds the weights to float32, and their last bits depend on which came first."""
+    network, quantization = quantized
+    made: list[str] = []
+    monkeypatch.setattr(
+        "effnet_calibration.quantized.CHANGES",
+        {name: lambda *given: made.append(given[2].name) for name in CHANGES},
+    )
+    turned = replace(quantization, layers=dict(reversed(quantization.layers.items())))
+    changed(network, turned)
+    backwards = list(made)
+    made.clear()
+    changed(network, quantization)
+    assert len(made) > 10
+    assert backwards == made
 
 
 def test_the_factors_change_nothing(quantized: tuple[EfficientNet, Quantization]) -> None:
