@@ -6,26 +6,22 @@ import errno
 import hashlib
 import os
 import stat
+import weakref
 from contextlib import contextmanager
+from io import FileIO
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from io import FileIO
     from pathlib import Path
 
     from effnet_edge.bundle.manifest import FileRecord
 
 _CHUNK_BYTES = 1 << 20
 # Neither follows a link nor waits for the other end of a pipe.
-_FLAGS = (
-    os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_BINARY", 0)
-)
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def read_at_most(path: Path, most_bytes: int) -> bytes:
@@ -60,15 +56,16 @@ def read_recorded(path: Path, record: FileRecord) -> bytes:
 class HeldFile:
     """A file that was checked, and stays the same one when another takes its name."""
 
-    def __init__(self, path: Path, descriptor: int) -> None:
-        self._path = path
-        self._descriptor = descriptor
+    def __init__(self, path: Path, file: FileIO) -> None:
+        self._path, self._file = path, file
+        # Closes the file in one step of C: an interrupt in a `__del__` would leave it open.
+        self._closer = weakref.ref(self, file.__exit__)  # type: ignore[arg-type]
 
     def read(self, record: FileRecord) -> bytes:
         """Its content, hashed again in the memory that is returned; raises BundleError."""
         parts, size = [], 0
         while size < record.bytes:
-            part = os.pread(self._descriptor, record.bytes - size, size)
+            part = os.pread(self._file.fileno(), record.bytes - size, size)
             if not part:
                 raise _altered(self._path)
             parts.append(part)
@@ -78,19 +75,18 @@ class HeldFile:
             raise _altered(self._path)
         return content
 
-    def __del__(self) -> None:
-        os.close(self._descriptor)
-
 
 def hold_recorded(path: Path, record: FileRecord, *, hashed: bool) -> HeldFile | None:
     """Check a file as `check_recorded` does and keep it open; None where the system cannot."""
     if not hasattr(os, "pread"):
         check_recorded(path, record, hashed=hashed)
         return None
-    with _opened(path, record) as file:
+    with _errors_told(path):
+        file = _open_regular(path, record)
+        held = HeldFile(path, file)
         if hashed and _digest(file) != record.sha256:
             raise _altered(path)
-        return HeldFile(path, os.dup(file.fileno()))
+        return held
 
 
 def check_recorded(path: Path, record: FileRecord, *, hashed: bool) -> None:
@@ -112,14 +108,32 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def _opened(path: Path, record: FileRecord | None = None) -> Iterator[FileIO]:
+    with _errors_told(path), _open_regular(path, record) as file:
+        yield file
+
+
+def _open_regular(path: Path, record: FileRecord | None) -> FileIO:
+    file = FileIO(path, opener=_open_at_once)
     try:
-        with open(os.open(path, _FLAGS), "rb", buffering=0) as file:  # noqa: PTH123 - a descriptor
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise _irregular(path)
-            if record is not None and status.st_size != record.bytes:
-                raise _altered(path)
-            yield file
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise _irregular(path)
+        if record is not None and status.st_size != record.bytes:
+            raise _altered(path)
+    except BundleError:
+        file.close()
+        raise
+    return file
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | _FLAGS)
+
+
+@contextmanager
+def _errors_told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise BundleError(f"{path}: is missing: copy or export the bundle again") from None
     except OSError as error:

@@ -119,15 +119,19 @@ class _Capsule:
     """A DLPack capsule that has been taken over: released when nothing refers to it any more."""
 
     def __init__(self, capsule: object) -> None:
-        pointer = _capsule_call("PyCapsule_GetPointer", ctypes.c_void_p)(capsule, _DLPACK_NAME)
+        self._address = _capsule_call("PyCapsule_GetPointer", ctypes.c_void_p)(
+            capsule, _DLPACK_NAME
+        )
+        managed = _DlManagedTensor.from_address(self._address)
+        self.tensor: _DlTensor = managed.tensor
         _capsule_call("PyCapsule_SetName", ctypes.c_int)(capsule, _DLPACK_USED_NAME)
-        self._address = pointer
-        self._managed = _DlManagedTensor.from_address(pointer)
-        self.tensor: _DlTensor = self._managed.tensor
+        self._managed = managed
 
     def __del__(self) -> None:
-        if self._managed.deleter:
-            self._managed.deleter(self._address)
+        # There is none if it was not taken over: then the capsule releases it itself.
+        managed = getattr(self, "_managed", None)
+        if managed is not None and managed.deleter:
+            managed.deleter(self._address)
 
 
 def _capsule_call(name: str, answer: Any) -> Any:
