@@ -1,4 +1,4 @@
-"""INT8 of B0 for LiteRT, of effnet-edge and of Google's own tools, on the same pictures.
+r"""INT8 of B0 for LiteRT, of effnet-edge and of Google's own tools, on the same pictures.
 
 `ai-edge-quantizer` makes its INT8 of a float model: of what `litert-torch` converts, and of our own
 FP32 file. In an environment of its own, as `litert-torch` brings some fifty packages:
@@ -11,7 +11,9 @@ xdsl, of `litert-torch`, wants an older typing-extensions, and it works with the
 
     peers/bin/effnet-edge export b0 --target litert -o fp32
     peers/bin/effnet-edge export b0 --target litert --int8 --calibration CALIBRATION -o int8
-    peers/bin/python benchmarks/litert_against_peers.py fp32 int8 CALIBRATION EVALUATION
+    peers/bin/effnet-edge export b0 --target litert --int8 --fast-activations \
+        --calibration CALIBRATION -o fast
+    peers/bin/python benchmarks/litert_against_peers.py fp32 int8 fast CALIBRATION EVALUATION
 
 prints how far each is from PyTorch, and how long one picture takes on one thread, all in turns in
 one process. Ours take pixels. The peers take normalized tensors, without the time it takes to make
@@ -220,6 +222,7 @@ def latency(contestants: Sequence[Contestant], subject: Subject, runs: int, warm
 @click.command()
 @click.argument("fp32", type=click.Path(exists=True, path_type=Path))
 @click.argument("int8", type=click.Path(exists=True, path_type=Path))
+@click.argument("fast", type=click.Path(exists=True, path_type=Path))
 @click.argument("calibration", type=click.Path(exists=True, path_type=Path))
 @click.argument("evaluation", type=click.Path(exists=True, path_type=Path))
 @click.option("--work", type=click.Path(path_type=Path), default="litert-peers-work")
@@ -229,6 +232,7 @@ def latency(contestants: Sequence[Contestant], subject: Subject, runs: int, warm
 def main(
     fp32: Path,
     int8: Path,
+    fast: Path,
     calibration: Path,
     evaluation: Path,
     work: Path,
@@ -236,13 +240,13 @@ def main(
     warmup: int,
     only: str | None,
 ) -> None:
-    """Compare bundles of B0 for LiteRT, FP32 and INT8, with the peers' models."""
+    """Compare bundles of B0 for LiteRT, FP32, INT8 and fast INT8, with the peers' models."""
     subject = Subject.load(calibration)
-    ours = Bundle.load(fp32).model_path, Bundle.load(int8).model_path
     contestants = [
-        Contestant("effnet-edge INT8", ours[1]),
-        Contestant("effnet-edge FP32", ours[0]),
-        *made(subject, ours[0], work),
+        Contestant("effnet-edge INT8", Bundle.load(int8).model_path),
+        Contestant("effnet-edge INT8, fast activations", Bundle.load(fast).model_path),
+        Contestant("effnet-edge FP32", Bundle.load(fp32).model_path),
+        *made(subject, Bundle.load(fp32).model_path, work),
     ]
     if only != "latency":
         accuracy(contestants, subject, Pictures.read(evaluation, subject.preprocessing))

@@ -108,7 +108,7 @@ _ROWS = (
         precisions=("fp32", "fp16", "int8"),
         refusal="choose --fp32, --fp16 or --int8",
         rounds_outputs=True,
-        faster_hard_swish=("fp32", "fp16"),
+        faster_hard_swish=("fp32", "fp16", "int8"),
         extra="litert",
         probe="probe.tflite",
     ),

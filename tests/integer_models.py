@@ -16,12 +16,13 @@ SIGMOID_GRID = (1 / 256, -128)
 
 
 def model_of_integers(
-    batch: int | str = 1, *, equalized: bool = False, rounds: bool = True
+    batch: int | str = 1, *, equalized: bool = False, hard: bool = False, rounds: bool = True
 ) -> onnx.ModelProto:
     """Pixels → convolution → SiLU, all in integers, → mean → dense → logits in floating point.
 
-    `equalized`: the sigmoid reads a product with a factor a channel. Without `rounds` it is the
-    same model in floating point.
+    `equalized`: the sigmoid reads a product with a factor a channel. `hard`: a hard-swish is there
+    instead, and the dense layer's weights are integers. Without `rounds` it is the same model in
+    floating point.
     """
     random = np.random.default_rng(0)
     constants: dict[str, npt.NDArray[Any]] = {
@@ -31,10 +32,18 @@ def model_of_integers(
         "kernel/zero": np.zeros(8, np.int8),
         "dense": random.normal(size=(8, CLASSES)).astype(np.float32),
         "bias": random.normal(size=CLASSES).astype(np.float32),
+        "dense/scale": np.full(CLASSES, 0.01, np.float32),
+        "dense/zero": np.zeros(CLASSES, np.int8),
+        "three": np.float32(3),
+        "none": np.float32(0),
+        "six": np.float32(6),
         "axes": np.int64([2, 3]),
         "factors": np.float32([127, 64, 32, 96, 127, 100, 80, 48]).reshape(1, 8, 1, 1) / 32,
     }
+    if hard:
+        constants["dense"] = random.integers(-127, 128, (CLASSES, 8)).astype(np.int8)
     kernel = ["kernel", "kernel/scale", "kernel/zero"]
+    dense = ["dense", "dense/scale", "dense/zero"]
     nodes = [
         helper.make_node("Transpose", ["pixels"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("Cast", ["planes"], ["cast"], to=TensorProto.FLOAT),
@@ -57,11 +66,20 @@ def model_of_integers(
 
     pixels = rounded("values", 1 / 255, -128)
     conv = made("Conv", [pixels, "kernel/DQ"], "conv", 0.03, -60)
-    real = made("Mul", [conv, "factors"], "real", 1 / 16, 0) if equalized else conv
-    gate = made("Sigmoid", [real], "gate", *SIGMOID_GRID)
-    silu = made("Mul", [conv, gate], "silu", 0.022, -115)
+    if hard:
+        nodes.append(helper.make_node("Add", [conv, "three"], ["shifted"]))
+        gate = made("Clip", ["shifted", "none", "six"], "gate", 6 / 255, -128)
+        silu = made("Mul", [conv, gate], "silu", 0.15, -113)
+        nodes.append(helper.make_node("DequantizeLinear", dense, ["dense/DQ"], axis=0))
+    else:
+        real = made("Mul", [conv, "factors"], "real", 1 / 16, 0) if equalized else conv
+        gate = made("Sigmoid", [real], "gate", *SIGMOID_GRID)
+        silu = made("Mul", [conv, gate], "silu", 0.022, -115)
     nodes.append(helper.make_node("ReduceMean", [silu, "axes"], ["mean"], keepdims=0))
-    nodes.append(helper.make_node("Gemm", ["mean", "dense", "bias"], ["logits"]))
+    weight = "dense/DQ" if hard else "dense"
+    nodes.append(
+        helper.make_node("Gemm", ["mean", weight, "bias"], ["logits"], transB=1 if hard else 0)
+    )
     graph = helper.make_graph(
         nodes,
         "integers",

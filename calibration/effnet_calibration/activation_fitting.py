@@ -123,7 +123,7 @@ def fold_factors(network: EfficientNet, path: NetworkPath, names: Iterable[str])
 
 
 def _decide(work: Work, quantization: Quantization) -> Quantization:
-    if not work.settings.fitted_share:
+    if not work.settings.fitted_share or work.scheme.rounds_outputs:
         return quantization
     layers = sites(work.network, work.path, work.settings.fitted_share)
     numbers = fit_activations(work.network, work.path, layers, work.exact.batches, work.progress)

@@ -29,6 +29,7 @@ from effnet_calibration.memory import HELD_BYTES
 from effnet_calibration.outputs import channel_sum, positions
 from effnet_calibration.path import NetworkPath
 from effnet_calibration.quantization import ACTIVATIONS, BIASES, STREAM, shortest
+from effnet_calibration.rounded_hard_swish import HARD_SWISHES, RoundedHardSwish
 from effnet_calibration.work import DEFAULT_SETTINGS, Settings, Step
 from effnet_edge.progress import Progress, no_progress
 
@@ -159,6 +160,9 @@ def _scaled_as(quantization: Quantization, path: NetworkPath, exact: ExactOutput
     for name, numbers in quantization.changes(ACTIVATIONS).items():
         fit = HardSwishFit.of(numbers)
         means[name] = means[name] * fit.b + fit.c
+    for name, numbers in quantization.changes(HARD_SWISHES).items():
+        rounded = RoundedHardSwish.of(numbers)
+        means[name] = means[name] * rounded.b + rounded.c
     for name, factors in quantization.changes(EQUALIZED).items():
         divisors = torch.tensor(factors, dtype=torch.float64)
         means[name] = means[name] / divisors

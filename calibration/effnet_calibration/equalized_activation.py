@@ -123,7 +123,7 @@ def equalize_activation(
         network.set_submodule(layer.activation, EqualizedReLU6(factors))
     if bool((factors == 1).all()):
         return
-    _let_readers_multiply(network, path, layer, divisors)
+    let_readers_multiply(network, path, layer, divisors)
 
 
 def make_up_for_saturation(
@@ -134,7 +134,7 @@ def make_up_for_saturation(
     A sigmoid of 8 bits ends at 255/256. What one activation loses there the next ones lose again,
     and the logits lack it all.
     """
-    _let_readers_multiply(network, path, layer, torch.as_tensor(numbers, dtype=torch.float64))
+    let_readers_multiply(network, path, layer, torch.as_tensor(numbers, dtype=torch.float64))
 
 
 def equalize_gate(network: EfficientNet, path: NetworkPath, layer: Layer, numbers: Numbers) -> None:
@@ -150,9 +150,10 @@ def equalize_gate(network: EfficientNet, path: NetworkPath, layer: Layer, number
     multiply_inputs(layer, network, 1 / factors.double())
 
 
-def _let_readers_multiply(
+def let_readers_multiply(
     network: EfficientNet, path: NetworkPath, layer: Layer, factors: Tensor
 ) -> None:
+    """Multiply the weights that read a layer's activation by its channels' factors, (C,)."""
     multiply_inputs(path.reader(layer), network, factors)
     if layer.gate is not None:
         multiply_inputs(path[f"{layer.gate}.reduce"], network, factors)

@@ -23,11 +23,18 @@ from effnet_calibration.equalized_activation import (
     make_up_for_saturation,
     on_steps,
 )
+from effnet_calibration.fitted_activation import LOWEST_HARD_SWISH
 from effnet_calibration.grids import choose_stream, entry_of
+from effnet_calibration.memory import output_size
 from effnet_calibration.output_statistics import observe_outputs
 from effnet_calibration.path import HEAD, input_channel_energy
-from effnet_calibration.quantization import STREAM, TensorEntry, shortest
+from effnet_calibration.quantization import INTEGER_WEIGHTS, STREAM, TensorEntry, shortest
 from effnet_calibration.ranges import SILU_MINIMUM
+from effnet_calibration.rounded_hard_swish import (
+    HARD_SWISHES,
+    fit_rounded,
+    replace_by_hard_swish,
+)
 from effnet_calibration.selection import Reader, choose
 from effnet_calibration.threads import one_thread
 from effnet_calibration.work import Step
@@ -38,6 +45,7 @@ if TYPE_CHECKING:
     from effnet_calibration.output_statistics import Extremes, Seen
     from effnet_calibration.path import Layer
     from effnet_calibration.quantization import Numbers, Quantization
+    from effnet_calibration.rounded_hard_swish import FittedSite
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_calibration.selection import TensorChoice
     from effnet_calibration.work import Work
@@ -47,6 +55,10 @@ HEADROOM = 1.1
 PLAIN_DB = 30.0
 """A tensor before a SiLU that holds this by itself gets no factors, which saves the product with
 s: on B0, 43 % of their time for a tenth of the KL divergence. The widest maps do not hold it."""
+HARD_SWISH_SHARE, HARD_SWISH_DB = 0.1, 22.5
+"""A SiLU that needs factors becomes a hard-swish, two operators instead of three, where it passes
+such a share of all values, as time goes by them, and where that comes so close, if time is asked
+for. On B0 that is the widest map alone: more than a third of all that needs factors."""
 GATE_SPREAD = 3.0
 """The largest factor times gate, in medians: a gate is rounded with one scale for all channels."""
 
@@ -59,10 +71,16 @@ def _decide(work: Work, quantization: Quantization) -> Quantization:
         return _Decision(work, seen).made(quantization)
 
 
+def _leave_weights(*_: object) -> None:
+    """Change nothing in the network: these weights are rounded when all else has changed them."""
+
+
 STEP = Step(
     _decide,
     {
         EQUALIZED: equalize_activation,
+        HARD_SWISHES: replace_by_hard_swish,
+        INTEGER_WEIGHTS: _leave_weights,
         GATES: equalize_gate,
         SATURATION: make_up_for_saturation,
     },
@@ -86,6 +104,7 @@ class _Decision:
         self._streams: dict[int, Tensor] = {}
         self._outputs: dict[str, TensorEntry] = {}
         self._equalized: dict[str, Numbers] = {}
+        self._hard_swishes: dict[str, Numbers] = {}
         self._gates: dict[str, Numbers] = {}
         self._scales: dict[str, Tensor] = {}
 
@@ -103,15 +122,29 @@ class _Decision:
         for change, decided in (
             (STREAM, numbers),
             (EQUALIZED, self._equalized),
+            (HARD_SWISHES, self._hard_swishes),
+            (INTEGER_WEIGHTS, self._integer_weights()),
             (GATES, self._gates),
             (SATURATION, self._saturation()),
         ):
             quantization = quantization.changing(change, decided)
         return quantization.rounding(self._outputs)
 
+    def _integer_weights(self) -> dict[str, Numbers]:
+        """Of the last layers, which take and give floating point, where time is asked for."""
+        if not self._work.settings.fitted_share:
+            return {}
+        path = self._work.path
+        last = [path.last_projection(), *path.of_kind("classifier")]
+        return {each.name: float(self._scheme.weight_limit) for each in last}
+
     def _saturation(self) -> dict[str, Numbers]:
         """What the sigmoids lose, of every activation that weights alone read."""
-        scaled = [each for each in self._layers if can_be_scaled(each, self._layers)]
+        scaled = [
+            each
+            for each in self._layers
+            if can_be_scaled(each, self._layers) and each.name not in self._hard_swishes
+        ]
         lost = self._seen.lost
         return {
             each.name: shortest(lost[each.name].factors) for each in scaled if each.name in lost
@@ -141,6 +174,12 @@ class _Decision:
             plain = choose(self._seen.rounded[layer.name], self._scheme, reader, equalize=False)
             if plain.snr_db >= PLAIN_DB:
                 scaled, choice = False, plain
+            elif self._work.settings.fitted_share and self._passes_many(layer):
+                seen = self._seen.rounded[layer.name].whole
+                fitted = fit_rounded(seen, self._scheme, reader.energy)
+                if fitted.snr_db >= HARD_SWISH_DB:
+                    self._hard_swish(layer, fitted)
+                    return
         scale = 1 / choice.factors.double()
         scale = on_steps(scale) if silu else scale
         numbers = shortest(scale) if scaled else (1.0,) * len(scale)
@@ -152,6 +191,24 @@ class _Decision:
             return
         self._outputs[layer.name] = entry
         self._after_silu(cast("str", layer.activation), self._scales[layer.name], choice)
+
+    def _passes_many(self, layer: Layer) -> bool:
+        network = self._work.network
+        active = [each for each in self._layers if each.activation is not None]
+        total = sum(output_size(network, each) for each in active)
+        return output_size(network, layer) >= HARD_SWISH_SHARE * total
+
+    def _hard_swish(self, layer: Layer, fitted: FittedSite) -> None:
+        self._hard_swishes[layer.name] = shortest(fitted.fit.numbers)
+        self._scales[layer.name] = fitted.fit.behind
+        grid, snr_db = fitted.grid, round(fitted.snr_db, 2)
+        scale = _shortest(grid.scale)
+        entry = TensorEntry(scale, grid.zero_point, "hard-swish", snr_db)
+        self._outputs[layer.name] = entry
+        highest = 6 * (grid.maximum - grid.zero_point) * grid.scale
+        signal = highest**2 / 12
+        after = _spanning(self._scheme, 6 * LOWEST_HARD_SWISH, highest, signal)
+        self._outputs[cast("str", layer.activation)] = after
 
     def _after_silu(self, name: str, scale: Tensor, choice: TensorChoice) -> None:
         """SiLU never passes what goes in, and its least value is known."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from effnet_calibration.ranges import SILU_FLOOR
 from effnet_calibration.rounded_outputs import SIGMOID_LARGEST, SIGMOID_SCALE
 from effnet_calibration.statistics import FOLDS, ChannelStatistics, TensorStatistics
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from effnet_edge.model.network import EfficientNet
 
 OUTPUT_GRIDS = "output grids"
-
-SILU_FLOOR = -5.0
-"""Below it SiLU is as good as 0: it is −0.03 there."""
 
 
 @dataclass

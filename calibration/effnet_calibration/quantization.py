@@ -20,6 +20,7 @@ PROJECTION = "projection"
 CENTRES = "centres"
 BIASES = "biases"
 ACTIVATIONS = "activations"
+INTEGER_WEIGHTS = "integer_weights"
 
 # What a table's file takes from a layer's name in these columns: it calls a block's two tensors by
 # the block, and a stream by its stage.

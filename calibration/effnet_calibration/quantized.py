@@ -14,7 +14,7 @@ from effnet_calibration.errors import CalibrationError
 from effnet_calibration.integer_weights import QuantizedWeight
 from effnet_calibration.path import STEM, NetworkPath, channels_last
 from effnet_calibration.pixel_stem import PixelStem
-from effnet_calibration.quantization import ACTIVATIONS, CENTRES
+from effnet_calibration.quantization import ACTIVATIONS, CENTRES, INTEGER_WEIGHTS
 from effnet_calibration.rounded_outputs import grids_of_outputs, round_outputs
 from effnet_calibration.schemes import (
     FLOATING_POINT,
@@ -43,7 +43,8 @@ class QuantizedNetwork:
         scheme: of the activations.
         inputs: the grid of each quantized layer's input, by layer name. The stem has none: its
             input are 8-bit pixels already.
-        weights: of every quantized layer but the stem; none of those that the scheme leaves alone.
+        weights: of every quantized layer but the stem, and of those in floating point whose weights
+            alone are integers.
         outputs: grids of what modules give, by module name, where the scheme rounds outputs;
             `inputs` then is empty.
         pixel_stem: the stem that reads pixels; None where the stem is in floating point.
@@ -104,9 +105,10 @@ def apply_quantization(network: EfficientNet, quantization: Quantization) -> Qua
     layers = [layer for layer in path.inputs if layer.name not in kept]
     rounded = () if scheme.rounds_outputs else layers
     inputs = {layer.name: _grid(layer, quantization, scheme) for layer in rounded}
+    integers = [*layers, *(path[name] for name in quantization.changes(INTEGER_WEIGHTS))]
     weights = {
         layer.name: QuantizedWeight.of(layer.module(network).weight.detach(), scheme.weight_limit)
-        for layer in layers
+        for layer in integers
     }
     pixel_stem = None
     if quantization.pixels is not None and STEM not in kept:

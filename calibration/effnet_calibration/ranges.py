@@ -22,6 +22,8 @@ NEGATIVE, POSITIVE = 0, 1
 
 # SiLU is never below this: min x·sigmoid(x), at x ≈ −1.2785.
 SILU_MINIMUM = -0.2784645
+SILU_FLOOR = -5.0
+"""Below it SiLU is as good as 0: it is −0.03 there."""
 ACTIVATION_BOUNDS = {"silu": (SILU_MINIMUM, None), "relu": (0.0, None), "relu6": (0.0, 6.0)}
 
 ENTROPY_LEVELS = 128

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from effnet_calibration.equalized_activation import EqualizedSiLU, Scale
 from effnet_calibration.path import NetworkPath
+from effnet_calibration.rounded_hard_swish import HardSwish6
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,12 +22,14 @@ SIGMOID_SCALE = 2**-8
 SIGMOID_LARGEST = 255
 SIGMOID_INPUT_SCALE = 2**-4
 """From -8 to 8: outside, the sigmoid of 8 bits stays as it is."""
+HARD_GATE_SCALE = 6 / 255
+"""Of `HardSwish6`: from 0 to 6, so that the grid's ends cut off as its gate does."""
 
 
 def grids_of_outputs(
     network: EfficientNet, quantization: Quantization, scheme: QuantizationScheme
 ) -> dict[str, TensorQuantization]:
-    """By module: those of the table, and those of the sigmoids, which are always the same."""
+    """By module: those of the table, and those of sigmoids and hard gates, always the same."""
     outputs = quantization.outputs.items()
     grids = {name: scheme.on_grid(each.scale, each.zero_point) for name, each in outputs}
     if not scheme.quantizes_last_projection:
@@ -37,6 +40,8 @@ def grids_of_outputs(
             if isinstance(module.real, Scale):
                 grids[f"{name}.real"] = scheme.on_grid(SIGMOID_INPUT_SCALE, 0)
             grids[f"{name}.sigmoid"] = scheme.on_grid(SIGMOID_SCALE, scheme.minimum)
+        elif isinstance(module, HardSwish6):
+            grids[f"{name}.gate"] = scheme.on_grid(HARD_GATE_SCALE, scheme.minimum)
     return grids
 
 

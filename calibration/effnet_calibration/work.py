@@ -31,7 +31,8 @@ class Settings:
         correct_biases: see `bias_correction`.
         fitted_share: of all values that pass a SiLU on the main path, 0..1, how many shall pass a
             hard-swish instead, see `activation_fitting`. 0, as it is no part of the rounding: it
-            trades some of the answer for time.
+            trades some of the answer for time. Where the engine rounds every output, any other
+            share lets `output_grids` do what saves time there.
         keep_last_projection: see `last_projection`. Off, as it is for targets that gain by it.
         keep_depthwise: see `kept_depthwise`. Off, as it may cost time.
         correct_gain: divide the logits by the share of their spread that quantization left.

@@ -73,11 +73,12 @@ class LiteRtBackend:
 def precision_of_litert(model: LiteRtModel) -> str:
     """What most convolutions and dense layers run in: LiteRT follows the types in the file.
 
-    Weights that are stored in FP16 are turned into FP32 when the model is loaded. XNNPACK would
+    Weights that are stored in FP16 are turned into FP32 when the model is loaded, and what weights
+    of integers multiply is rounded to integers, too. XNNPACK would
     compute in FP16 only for a model that asks for it in its metadata, which ours do not.
     """
     weighted = (each for each in model.operators if each.kind in COMPUTE)
-    types = (model.tensors[each.inputs[0]].dtype for each in weighted)
+    types = (model.tensors[each.inputs[1]].dtype for each in weighted)
     return most_common_precision("f32" if each == "float32" else each for each in types)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from effnet_calibration.path import NetworkPath
 from effnet_calibration.quantization import ACTIVATIONS
+from effnet_calibration.rounded_hard_swish import HARD_SWISHES
 from effnet_edge import __version__
 from effnet_edge.bundle import Calibration, InputSpec, Manifest, OutputSpec, utc_now
 from effnet_edge.extras import installed_versions
@@ -67,7 +68,7 @@ def draft_manifest(
 
 def _calibration(table: CalibrationTable, scheme: str, network: EfficientNet) -> Calibration:
     images, quantization = table.images, table.quantization(scheme)
-    replaced = quantization.changes(ACTIVATIONS)
+    replaced = {**quantization.changes(ACTIVATIONS), **quantization.changes(HARD_SWISHES)}
     return Calibration(
         table=CALIBRATION_FILE,
         scheme=scheme,

@@ -223,7 +223,7 @@ RULES = (
         ("--fast-activations",),
         lambda asked: not asked.replaces_silu,
         "{given} makes nothing faster on {target} with --{precision}: leave it out, or choose "
-        f"--target {' or '.join(with_faster_hard_swish('fp32'))}, the first with --int8, too",
+        f"--target {' or '.join(with_faster_hard_swish('int8'))}",
     ),
     Rule(
         ("--fast-activations",),

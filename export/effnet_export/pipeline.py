@@ -345,8 +345,7 @@ class _ExportRun:
         with EngineRunner.of(self._draft_bundle(draft), threads=threads) as runner:
             # Not the folder's, which has a random part until it is finished.
             runner.name = self._target.name
-            batch = runner.manifest.batch
-            self._check_finished(self._target.name, runner, batch, gate, inside)
+            self._check_finished(self._target.name, runner, runner.manifest.batch, gate, inside)
 
     def _check_finished(
         self,

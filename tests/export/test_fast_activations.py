@@ -104,6 +104,22 @@ def test_a_bundle_in_floating_point_is_the_changed_network(
 
 
 @pytest.mark.slow
+def test_litert_in_int8_replaces_the_widest_map_alone(tmp_path: Path) -> None:
+    options = {"calibration_size": 64, "fast_activations": True}
+    bundle = exported(tmp_path / "fast", "litert", "int8", **options)
+
+    assert bundle.manifest.calibration.fast_activations == ("stages.1.0.expand.conv",)
+    assert all(stage.holds for stage in bundle.manifest.parity)
+
+    again = exported(
+        tmp_path / "again", "litert", "int8", calibration=bundle.path / "calibration.json"
+    )
+
+    assert again.manifest.files["model.tflite"] == bundle.manifest.files["model.tflite"]
+    assert again.manifest.calibration == bundle.manifest.calibration
+
+
+@pytest.mark.slow
 def test_what_the_hard_swishes_lose_has_a_limit_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from effnet_edge.errors import BackendError
-from effnet_edge.runtime.demand.litert_steps import checked_litert
+from effnet_edge.runtime.demand.litert_steps import COMPUTE, checked_litert
 from effnet_edge.runtime.litert_interpreter import LiteRtInterpreter
 from effnet_export.litert.writing import litert_file
 
@@ -126,6 +126,57 @@ def test_an_equalized_silu() -> None:
     assert np.abs(found - expected).max() < 4.01 * 0.03
     inner = [each.kind for each in checked_litert(content, "m").operators][2:-2]
     assert inner == ["CONV_2D", "MUL", "LOGISTIC", "MUL"]
+
+
+def test_a_hard_swish_is_a_sum_and_a_product() -> None:
+    graph = Graph()
+    x = graph.rounded("x", *IN)
+    weighted = graph.add("Conv", [x, graph.weight("w", (4, 4, 1, 1))], "c", kernel_shape=(1, 1))
+    y = graph.rounded(weighted, 11 / 255, -58)
+    shifted = graph.add("Add", [y, graph.const("three", np.float32(3))], "shifted")
+    ends = [graph.const("zero", np.float32(0)), graph.const("six", np.float32(6))]
+    gate = graph.rounded(graph.add("Clip", [shifted, *ends], "gate"), 6 / 255, -128)
+    graph.rounded(graph.add("Mul", [y, gate], "z"), 0.2, -115)
+    checked = assert_within_a_step(graph, 0.2, ["CONV_2D", "ADD"])
+    assert [each.kind for each in checked.operators][2:-2] == ["CONV_2D", "ADD", "MUL"]
+
+
+def hybrid(graph: Graph, kind: str) -> onnx.ModelProto:
+    """A layer whose weights are integers, and whose values are not."""
+    if kind == "dense":
+        mean = graph.add(
+            "ReduceMean", ["x", graph.const("axes", np.int64([2, 3]))], "m", keepdims=0
+        )
+        bias = graph.const("b", graph.random.normal(size=7).astype(np.float32))
+        graph.add("Gemm", [mean, graph.weight("w", (7, 4)), bias], "y", transB=1)
+    else:
+        groups = 4 if kind == "depthwise" else 1
+        weight = graph.weight("w", (4, 4 // groups, 3, 3))
+        graph.add("Conv", ["x", weight], "y", kernel_shape=(3, 3), pads=[1] * 4, group=groups)
+    return graph.model()
+
+
+@pytest.mark.parametrize("kind", ["dense", "convolution", "depthwise"])
+def test_weights_of_integers_between_floats(kind: str) -> None:
+    graph = Graph()
+    model = hybrid(graph, kind)
+    x = graph.random.normal(0, 2, (2, 4, 6, 5)).astype(np.float32)
+    expected = ReferenceEvaluator(model).run(None, {"x": x})[0]
+    content = litert_file(model)
+    checked = checked_litert(content, "model.tflite")
+    (weighted,) = (each for each in checked.operators if each.kind in COMPUTE)
+    found = LiteRtInterpreter(content, 1).run([x])[0]
+    if kind == "depthwise":  # There is no kernel for it.
+        assert checked.tensors[weighted.inputs[1]].dtype == "float32"
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    else:
+        assert checked.tensors[weighted.inputs[1]].dtype == "int8"
+        assert checked.tensors[weighted.output].dtype == "float32"
+        # What it reads is rounded to 256 steps.
+        assert np.abs(found - expected).max() < 0.02 * np.ptp(expected)
+        assert np.abs(found - expected).max() > 0
+        alone = LiteRtInterpreter(content, 1).run([np.stack([x[0] * 50, x[1]])])[0]
+        np.testing.assert_array_equal(alone[1], found[1])
 
 
 @pytest.mark.parametrize("kind", ["Relu", "Clip", "Min"])

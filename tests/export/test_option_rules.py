@@ -26,7 +26,6 @@ def run(*arguments: object) -> None:
         ("--fp16 --int8 --fp32", "--fp32 and --fp16 and --int8 exclude"),
         ("--fp32 --weight-bits 7", "--weight-bits goes with --int8"),
         ("--weight-bits 8", "--weight-bits goes with --int8"),
-        ("--int8 --target litert --fast-activations", "makes nothing faster on litert with --int8"),
         ("--target onnxruntime --fast-activations", "choose --target openvino or litert"),
         ("--fp16 --fast-activations --max-kl 1", "--max-kl goes with --int8"),
         ("--fp16 --calibration table.json --fast-activations", "needs pictures to fit on"),

@@ -165,8 +165,9 @@ def onnx_files() -> list[bytes]:
 
 def litert_files() -> list[bytes]:
     model = tiny_model(batch="N")
-    integers = model_of_integers("N")
-    return [litert_file(model), litert_file(model, fp16_weights=True), litert_file(integers)]
+    integers = [model_of_integers("N"), model_of_integers("N", hard=True)]
+    files = [litert_file(each) for each in (model, *integers)]
+    return [*files, litert_file(model, fp16_weights=True)]
 
 
 @cache

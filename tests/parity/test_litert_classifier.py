@@ -115,6 +115,25 @@ def test_a_silu_in_integers_is_judged_by_what_it_gives(tmp_path: Path, equalized
     assert not shared.keys() & {"conv", "real", "gate"}
 
 
+def test_a_hard_swish_in_integers_is_judged_by_what_it_gives(tmp_path: Path) -> None:
+    path = written(tmp_path, model_of_integers("N", hard=True))
+    candidate = LiteRtClassifier(path, PREPROCESSING)
+    told = {kernel.tensors: (kernel.operation, kernel.precision) for kernel in candidate.kernels()}
+    assert told["conv", "gate", "silu"] == ("CONV_2D, pads [0, 0, 0, 0], HardSwish", "INT8")
+    # Its weights are integers, and what it reads is rounded by itself.
+    assert told["logits",] == ("FULLY_CONNECTED", "INT8")
+    plain = OnnxClassifier(model_of_integers("N", hard=True, rounds=False), PREPROCESSING)
+    assert not find_faults(plain, candidate, pixels(8)).faults
+    weight = candidate.parameters("logits")
+    expected = plain.parameters("logits")
+    assert weight is not None
+    assert expected is not None
+    np.testing.assert_allclose(weight.weight, expected.weight, rtol=1e-6)
+    expected_logits = plain.infer(pixels(8))
+    off = np.abs(candidate.infer(pixels(8)) - expected_logits).max()
+    assert 0 < off < 0.06 * np.ptp(expected_logits)
+
+
 def test_a_fault_before_a_silu_in_integers_is_found(tmp_path: Path) -> None:
     wrong = model_of_integers("N", equalized=True)
     kernel = next(each for each in wrong.graph.initializer if each.name == "kernel")

@@ -171,9 +171,14 @@ class LiteRtClassifier:
         told = _QUANTIZERS.get(first.kind, self._told(first))
         return Kernel(
             tuple(self._public(each.output) for each in step),
-            told if len(step) == 1 else f"{told}, SiLU",
-            "INT8" if self._tensor(first.inputs[0]).dtype == "int8" else "FP32",
+            told if len(step) == 1 else f"{told}, {_activation(step)}",
+            "INT8" if self._in_integers(first) else "FP32",
         )
+
+    def _in_integers(self, operator: Operator) -> bool:
+        """Whether it computes in them: by its weights, where it has any."""
+        read = operator.inputs[1 if operator.kind in COMPUTE else 0]
+        return self._tensor(read).dtype == "int8"
 
     def _public(self, number: int) -> str:
         name = self._tensor(number).name
@@ -185,6 +190,11 @@ class LiteRtClassifier:
         parameters = self._structure.parameters(operator.output)
         pads = None if parameters is None else parameters.pads
         return operator.kind if pads is None else f"{operator.kind}, pads {list(pads)}"
+
+
+def _activation(step: tuple[Operator, ...]) -> str:
+    """Which one ends a step of several operators."""
+    return "SiLU" if any(each.kind == "LOGISTIC" for each in step) else "HardSwish"
 
 
 def litert_entrance(path: str | os.PathLike[str], reading: Reading = AS_TOLD) -> Entrance:

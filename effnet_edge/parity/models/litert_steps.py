@@ -1,8 +1,8 @@
 """Which of a LiteRT model's operators are one step to who compares it.
 
-What goes into a SiLU in integers is rounded so that only what matters to the sigmoid fits its grid:
-a tensor that is cut off at −5 or at ±8 is not at fault. So a convolution and its SiLU are judged by
-what the SiLU gives, as where an engine fuses them.
+What goes into a SiLU or a hard-swish in integers is rounded so that only what matters to it fits
+its grid: a tensor that is cut off at −5, −3 or ±8 is not at fault. So a convolution and its
+activation are judged by what this gives, as where an engine fuses them.
 """
 
 from __future__ import annotations
@@ -38,27 +38,39 @@ class _Activations:
                 self._readers[number].append(operator)
 
     def before(self, operator: Operator) -> tuple[Operator, ...]:
-        """What belongs to the operator, if it is the product that ends a SiLU in integers."""
+        """What belongs to the operator, if it is the product that ends an activation."""
         if operator.kind != "MUL" or self._model.tensors[operator.output].dtype != "int8":
             return ()
         for value, gate in (operator.inputs, operator.inputs[::-1]):
-            sigmoid, layer = self._makers.get(gate), self._makers.get(value)
-            if sigmoid is None or sigmoid.kind != "LOGISTIC" or layer is None:
+            opens, layer = self._makers.get(gate), self._makers.get(value)
+            if opens is None or layer is None:
                 continue
-            inner = self._between(value, sigmoid)
+            inner = self._between(value, opens)
             alone = all(each in (operator, *inner) for each in self._readers[value])
             if inner and alone and layer.kind in COMPUTE:
                 return (layer, *inner)
         return ()
 
-    def _between(self, value: int, sigmoid: Operator) -> tuple[Operator, ...]:
-        """The sigmoid of a tensor, after a product with constants or without one; or nothing."""
-        (read,) = sigmoid.inputs
-        if read == value:
-            return (sigmoid,)
-        product = self._makers.get(read)
-        if product is None or product.kind != "MUL" or value not in product.inputs:
+    def _between(self, value: int, gate: Operator) -> tuple[Operator, ...]:
+        """What makes the gate of a tensor that it multiplies; nothing where it is no gate.
+
+        A sigmoid, after a product with constants or without one; or a sum with a constant, whose
+        grid ends where a hard gate does.
+        """
+        if gate.kind == "ADD":
+            return (gate,) if self._with_constants(gate, value) else ()
+        if gate.kind != "LOGISTIC":
             return ()
-        others = [each for each in product.inputs if each != value]
+        (read,) = gate.inputs
+        if read == value:
+            return (gate,)
+        product = self._makers.get(read)
+        if product is None or product.kind != "MUL" or not self._with_constants(product, value):
+            return ()
+        return (product, gate)
+
+    def _with_constants(self, operator: Operator, value: int) -> bool:
+        """Whether it reads the tensor, and constants beside it."""
+        others = [each for each in operator.inputs if each != value]
         constant = all(self._model.tensors[each].data is not None for each in others)
-        return (product, sigmoid) if others and constant else ()
+        return len(others) == 1 and constant

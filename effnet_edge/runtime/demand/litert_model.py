@@ -151,7 +151,7 @@ _TABLES: dict[str, dict[int, Field]] = {
         0: Field("activation", "number", "b"),
         1: Field("weights_format", "zero", "b"),
         2: Field("keep_dimensions", "zero", "b"),
-        3: Field("asymmetric_inputs", "zero", "b"),
+        3: Field("asymmetric_inputs", "number", "b"),
         4: Field("bias_type", "zero", "b"),
     },
     "SoftmaxOptions": {0: Field("beta", "number", "f")},

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 COMPUTE = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 """The operators that have weights."""
 
+_PARAMETERS = {
+    "float32": (["float32", "float32"], ["int8", "float32"]),
+    "int8": (["int8", "int32"],),
+}
+"""Types of weights and bias by that of the values: floats are rounded by an operator itself."""
 _AXIS_OF_OUTPUTS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 _MOST_PADDING = 4096
 _SAME, _VALID = 0, 1  # of the schema's enum Padding
@@ -146,9 +151,10 @@ def _check_types(operator: Operator, inputs: list[Tensor], output: Tensor) -> No
     types = [each.dtype for each in inputs]
     kind, first, made = operator.kind, types[0], output.dtype
     if kind in COMPUTE:
-        bias = {"float32": "float32", "int8": "int32"}.get(first)
-        fits = made == first and types[1:] == [first, bias][: len(types) - 1]
-        fits = fits and len(types) in (2, 3) and bias is not None
+        rest = types[1:]
+        told = [kinds[: len(rest)] for kinds in _PARAMETERS.get(first, ())]
+        fits = made == first and len(types) in (2, 3) and rest in told
+        fits = fits and (first == rest[0] or kind != "DEPTHWISE_CONV_2D")
     elif kind == "CAST":
         fits = made == "float32" and first in ("uint8", "int8", "int32")
     elif kind == "QUANTIZE":

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # The first version of an operator that has everything we use: its types, broadcasting in Mul, ….
 # LiteRT refuses a version that it does not know.
 _VERSIONS = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "DEQUANTIZE": 2}
+HYBRID_VERSIONS = {"CONV_2D": 5, "FULLY_CONNECTED": 12}
+"""Of those that take floats and have integer weights, a scale a channel."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class LiteRtGraph:
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
         self._grids: dict[int, Grid] = {}
-        self._codes: dict[str, int] = {}
+        self._codes: dict[tuple[str, int], int] = {}
 
     def value(
         self, name: str, shape: Sequence[int], dtype: str = "float32", grid: Grid | None = None
@@ -97,16 +99,24 @@ class LiteRtGraph:
         return self._grids.get(tensor.index)
 
     def operator(
-        self, kind: str, inputs: Sequence[Tensor], output: Tensor, options: str = "", **given: Any
+        self,
+        kind: str,
+        inputs: Sequence[Tensor],
+        output: Tensor,
+        options: str = "",
+        version: int | None = None,
+        **given: Any,
     ) -> Tensor:
         """Append an operator and give its output.
 
         Args:
             kind: of the schema's `BuiltinOperator`.
             options: the schema's table of its options, which are `given`.
+            version: of the operator; None for the one that has all that is usual here.
         """
         operator = self._schema.OperatorT()
-        operator.opcodeIndex = self._codes.setdefault(kind, len(self._codes))
+        code = kind, version or _VERSIONS.get(kind, 1)
+        operator.opcodeIndex = self._codes.setdefault(code, len(self._codes))
         operator.inputs = [each.index for each in inputs]
         operator.outputs = [output.index]
         if options:
@@ -127,7 +137,7 @@ class LiteRtGraph:
         model = schema.ModelT()
         model.version = SCHEMA_VERSION
         model.description = "effnet-edge"
-        model.operatorCodes = [self._code(kind) for kind in self._codes]
+        model.operatorCodes = [self._code(*code) for code in self._codes]
         model.subgraphs, model.buffers = [subgraph], self._buffers
         return pack(model)
 
@@ -154,10 +164,10 @@ class LiteRtGraph:
             self.put_on_grid(made, grid)
         return made
 
-    def _code(self, kind: str) -> Any:
+    def _code(self, kind: str, version: int) -> Any:
         number = getattr(self._schema.BuiltinOperator, kind)
         code = self._schema.OperatorCodeT()
         code.builtinCode = number
         code.deprecatedBuiltinCode = min(number, 127)
-        code.version = _VERSIONS.get(kind, 1)
+        code.version = version
         return code

@@ -35,7 +35,7 @@ class IntegerNodes:
                 self._readers[name].append(node)
         self._outputs: dict[str, tuple[str, Grid]] = {}
         self.saturating: set[str] = set()
-        """Names of nodes that cut off at the ends of the grid behind them, as rounding does."""
+        """What nodes give that cut off at the ends of the grid behind them, as rounding does."""
         for node in graph.node:
             if node.op_type == "QuantizeLinear" and self.grid(node) is not None:
                 self._find(node)
@@ -77,7 +77,7 @@ class IntegerNodes:
             maker = self._makers.get(name)
             if maker is None or not self._saturates(maker, grid):
                 return
-            self.saturating.add(maker.name)
+            self.saturating.add(maker.output[0])
             name = maker.input[0]
 
     def _saturates(self, node: onnx.NodeProto, grid: Grid) -> bool:

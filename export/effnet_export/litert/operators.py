@@ -13,7 +13,7 @@ from effnet_export.litert.conversion import (
     attribute,
     unknown,
 )
-from effnet_export.litert.graph import Grid
+from effnet_export.litert.graph import HYBRID_VERSIONS, Grid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ def convert_node(conversion: Conversion, node: onnx.NodeProto) -> None:
     Raises:
         BackendError: there is no rule for it, or not for all that it does.
     """
-    saturates = node.name in conversion.integers.saturating
+    saturates = node.output[0] in conversion.integers.saturating
     rule = _identity if saturates else _RULES.get(node.op_type)
     if rule is None:
         raise unknown(node, "no EfficientNet has this operator")
@@ -173,13 +173,16 @@ def _convolution(conversion: Conversion, node: onnx.NodeProto) -> None:
     depthwise = groups > 1
     order = (1, 2, 3, 0) if depthwise else (0, 2, 3, 1)
     options = {"depthMultiplier": outputs // groups} if depthwise else {}
+    kind = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
+    parameters = _parameters(conversion, node, image, weight.transpose(order), order.index(0))
     conversion.append(
         node,
-        "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D",
-        [image, *_parameters(conversion, node, image, weight.transpose(order), order.index(0))],
+        kind,
+        [image, *parameters],
         (image.shape[0], *sides, outputs),
         "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions",
         channels_last=True,
+        version=_version(kind, image, parameters),
         padding=_SAME if same else _VALID,
         strideH=strides[0],
         strideW=strides[1],
@@ -217,11 +220,13 @@ def _padded(
 
 
 def _weight(conversion: Conversion, node: onnx.NodeProto) -> NDArray[Any] | None:
-    """Of a convolution or a dense layer, in integers where it computes in them."""
+    """Of a convolution or a dense layer, in integers where it has them and a kernel takes them."""
     integers = conversion.integers.weight(node.input[1])
-    if integers is None or conversion.in_integers:
-        return conversion.constant(node, 1) if integers is None else integers[0]
+    if integers is None:
+        return conversion.constant(node, 1)
     values, scales = integers
+    if conversion.in_integers or attribute(node, "group", 1) == 1:
+        return values
     return values * scales.reshape(-1, *[1] * (values.ndim - 1))
 
 
@@ -235,19 +240,25 @@ def _parameters(
     """Weights and bias, in LiteRT's order; `axis` is that of the outputs in the weights."""
     outputs = weight.shape[axis]
     name, bias = _bias(conversion, node, outputs)
-    if not conversion.in_integers:
-        return [conversion.weight(node.input[1], weight), conversion.graph.constant(name, bias)]
-    found, grid = conversion.integers.weight(node.input[1]), conversion.graph.grid_of(image)
-    assert found is not None
-    assert grid is not None
+    graph, found = conversion.graph, conversion.integers.weight(node.input[1])
+    if found is None or weight.dtype != np.int8:
+        return [conversion.weight(node.input[1], weight), graph.constant(name, bias)]
     scales = found[1].astype(np.float64)
+    integers = graph.constant(node.input[1], weight, Grid(tuple(scales.tolist()), 0, axis))
+    if not conversion.in_integers:
+        return [integers, graph.constant(name, bias)]
+    grid = graph.grid_of(image)
+    assert grid is not None
     steps = scales * grid.scales[0]
     limit = np.iinfo(np.int32)
-    integers = np.rint(bias / steps).clip(limit.min, limit.max).astype(np.int32)
-    return [
-        conversion.graph.constant(node.input[1], weight, Grid(tuple(scales.tolist()), 0, axis)),
-        conversion.graph.constant(name, integers, Grid(tuple(steps.tolist()))),
-    ]
+    rounded = np.rint(bias / steps).clip(limit.min, limit.max).astype(np.int32)
+    return [integers, graph.constant(name, rounded, Grid(tuple(steps.tolist())))]
+
+
+def _version(kind: str, values: Tensor, parameters: Sequence[Tensor]) -> int | None:
+    """Of the operator, where its values and its weights are of two types; None for the usual."""
+    hybrid = (values.dtype, parameters[0].dtype) == ("float32", "int8")
+    return HYBRID_VERSIONS[kind] if hybrid else None
 
 
 def _bias(
@@ -277,9 +288,18 @@ def _dense(conversion: Conversion, node: onnx.NodeProto, *, transposed: bool) ->
     if weight is None or weight.ndim != 2 or len(laid.tensor.shape) != 2:
         raise unknown(node, "it is no dense layer")
     rows: NDArray[Any] = weight if transposed else weight.T
-    inputs = [laid.tensor, *_parameters(conversion, node, laid.tensor, rows, 0)]
+    parameters = _parameters(conversion, node, laid.tensor, rows, 0)
     shape = (laid.tensor.shape[0], len(rows))
-    conversion.append(node, "FULLY_CONNECTED", inputs, shape, "FullyConnectedOptions")
+    version = _version("FULLY_CONNECTED", laid.tensor, parameters)
+    conversion.append(
+        node,
+        "FULLY_CONNECTED",
+        [laid.tensor, *parameters],
+        shape,
+        "FullyConnectedOptions",
+        version=version,
+        asymmetricQuantizeInputs=version is not None,
+    )
 
 
 def _flattened(conversion: Conversion, node: onnx.NodeProto) -> None:

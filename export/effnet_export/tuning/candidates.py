@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from effnet_calibration.activation_fitting import SHARE
 from effnet_edge.parity.measures.table import limited_measure
 
 if TYPE_CHECKING:
@@ -45,7 +46,11 @@ class Candidate:
     fits: Callable[[ExportTarget, EfficientNet], bool] = lambda _target, _network: True
 
 
-def _replaces_silu(precision: str, target: ExportTarget, network: EfficientNet) -> bool:
+def _replaces_silu(
+    precision: str, share: float, target: ExportTarget, network: EfficientNet
+) -> bool:
+    if precision == "int8" and target.row.rounds_outputs and share != SHARE:
+        return False  # any share is the same there
     return precision in target.row.faster_hard_swish and network.activation == "silu"
 
 
@@ -68,7 +73,7 @@ def _fast(precision: str, share: float) -> Candidate:
         f"{precision.upper()}, hard-swishes for {percent} % of the values",
         precision,
         {"fast_activations": True, "fast_share": share},
-        fits=partial(_replaces_silu, precision),
+        fits=partial(_replaces_silu, precision, share),
     )
 
 
@@ -101,8 +106,8 @@ CANDIDATES = (
     Candidate("int8-budget-25", "INT8, a budget of a quarter", "int8", {}, 0.25, _keeps_tensors),
     _fast("int8", 0.65),
     _fast("int8", 0.8),
-    _fast("int8", 0.9),
-    _fast("fp16", 0.9),
+    _fast("int8", SHARE),
+    _fast("fp16", SHARE),
 )
 
 
