@@ -96,7 +96,7 @@ if TYPE_CHECKING:
     "--fast-activations",
     is_flag=True,
     help="Fit hard-swishes on the calibration pictures, in the place of the largest maps' SiLUs: "
-    "faster on OpenVINO, and on LiteRT in FP32 and FP16.",
+    "faster on OpenVINO and LiteRT.",
 )
 @click.option(
     "--require-engine",
