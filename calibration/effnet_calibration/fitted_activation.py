@@ -24,6 +24,25 @@ LOWEST_HARD_SWISH = -0.375
 """HardSwish(−1.5): it is nowhere lower."""
 
 
+_WORDS = {3: "three", 4: "four"}
+
+
+def numbers_of_channels(numbers: Numbers, count: int, whose: str) -> Tensor:
+    """Read `count` numbers a channel, the first of all channels first: float64 (count, C).
+
+    Raises:
+        CalibrationError: they are not so many, not finite, or one of the first two, which are
+            factors, is not above 0.
+    """
+    values = torch.as_tensor(numbers, dtype=torch.float64)
+    if values.dim() != 1 or len(values) % count:
+        raise CalibrationError(f"{whose} has not {_WORDS[count]} numbers a channel")
+    read = values.view(count, -1)
+    if not bool(torch.isfinite(read).all() and (read[:2] > 0).all()):
+        raise CalibrationError(f"{whose} has a factor that is not above 0")
+    return read
+
+
 @dataclass(frozen=True)
 class HardSwishFit:
     """The four numbers of every channel, each (C,): a > 0, b > 0, c and d of the formula."""
@@ -40,13 +59,7 @@ class HardSwishFit:
         Raises:
             CalibrationError: they are not four a channel, not finite, or a factor is not above 0.
         """
-        values = torch.as_tensor(numbers, dtype=torch.float64)
-        if values.dim() != 1 or len(values) % 4:
-            raise CalibrationError("a fitted activation has not four numbers a channel")
-        fit = cls(*values.view(4, -1))
-        if not bool(torch.isfinite(values).all() and (fit.a > 0).all() and (fit.b > 0).all()):
-            raise CalibrationError("a fitted activation has a factor that is not above 0")
-        return fit
+        return cls(*numbers_of_channels(numbers, 4, "a fitted activation"))
 
     @property
     def numbers(self) -> Tensor:

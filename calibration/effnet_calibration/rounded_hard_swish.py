@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from effnet_calibration.equalized_activation import let_readers_multiply
 from effnet_calibration.errors import CalibrationError
-from effnet_calibration.fitted_activation import LOWEST_HARD_SWISH
+from effnet_calibration.fitted_activation import LOWEST_HARD_SWISH, numbers_of_channels
 from effnet_calibration.path import frozen
 from effnet_calibration.ranges import SILU_FLOOR
 from effnet_calibration.statistics import bin_centres
@@ -81,13 +81,7 @@ class RoundedHardSwish:
         Raises:
             CalibrationError: they are not three a channel, not finite, or a factor is not above 0.
         """
-        values = torch.as_tensor(numbers, dtype=torch.float64)
-        if values.dim() != 1 or len(values) % 3:
-            raise CalibrationError("a hard-swish has not three numbers a channel")
-        found = cls(*values.view(3, -1))
-        if not bool(torch.isfinite(values).all() and (found.a > 0).all() and (found.b > 0).all()):
-            raise CalibrationError("a hard-swish has a factor that is not above 0")
-        return found
+        return cls(*numbers_of_channels(numbers, 3, "a hard-swish"))
 
     @property
     def numbers(self) -> Tensor:

@@ -74,8 +74,8 @@ def precision_of_litert(model: LiteRtModel) -> str:
     """What most convolutions and dense layers run in: LiteRT follows the types in the file.
 
     Weights that are stored in FP16 are turned into FP32 when the model is loaded, and what weights
-    of integers multiply is rounded to integers, too. XNNPACK would
-    compute in FP16 only for a model that asks for it in its metadata, which ours do not.
+    of integers multiply is rounded to integers, too. XNNPACK would compute in FP16 only for a model
+    that asks for it in its metadata, which ours do not.
     """
     weighted = (each for each in model.operators if each.kind in COMPUTE)
     types = (model.tensors[each.inputs[1]].dtype for each in weighted)
