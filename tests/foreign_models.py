@@ -154,8 +154,14 @@ def some_pixels(count: int = 3, width: int = SIDE) -> np.ndarray:
 
 
 def opened(
-    stack: ExitStack, file: Path, other: Path | None = None, said: Said = NOTHING, **asked: object
+    stack: ExitStack,
+    file: Path,
+    other: Path | None = None,
+    said: Said = NOTHING,
+    precision: str | None = None,
+    **asked: object,
 ) -> Models:
     """A comparison of a file with itself, or with another one."""
-    openings = Openings(NetworkRequest("b0", **{"resolution": SIDE, **asked}), said=said)
+    network = NetworkRequest("b0", **{"resolution": SIDE, **asked})
+    openings = Openings(network, precision=precision, said=said)
     return open_models(str(file), [str(other or file)], openings, stack)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from effnet_edge.serving.asking import Asking
@@ -33,6 +33,8 @@ class Openings:
         device, threads, precision: for the engines.
         said: of model files and served models, what they do not tell themselves.
         asking: how served models are asked.
+        exact: compute in FP32 where no precision is asked for. On a CPU that has BF16, OpenVINO
+            otherwise computes in that, whatever a file holds.
     """
 
     network: NetworkRequest
@@ -41,6 +43,7 @@ class Openings:
     precision: str | None = None
     said: Said = field(default_factory=Said)
     asking: Asking = field(default_factory=Asking)
+    exact: bool = False
 
     def on_engine(
         self,
@@ -114,6 +117,9 @@ def _open_ir(
 ) -> FileModel:
     from effnet_edge.parity.models.openvino import OpenVinoClassifier
 
+    on_cpu = (openings.device or "CPU").upper() == "CPU"
+    if openings.exact and on_cpu and openings.precision is None:
+        openings = replace(openings, precision="fp32")
     return openings.on_engine(OpenVinoClassifier, path, preprocessing, name, reading)
 
 

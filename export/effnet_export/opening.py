@@ -159,7 +159,7 @@ def open_models(
     for spec in filter(is_recorded, candidates):
         raise UsageError(f"{spec} has the answers of a model: give it as --reference")
     specs = list(dict.fromkeys((*candidates, reference)))
-    opener = _Opener(specs, openings, stack)
+    opener = _Opener(reference, specs, openings, stack)
     lazy = answers is not None and opener.is_network_of_bundle(reference)
     opened = {spec: opener.model(spec) for spec in specs if not (lazy and spec == reference)}
     files = [FileFacts.of(opened[spec], opener.about(spec)) for spec in opener.entrances]
@@ -186,9 +186,11 @@ def open_models(
 class _Opener:
     """Opens the models of one comparison, once it knows what they have in common."""
 
-    def __init__(self, specs: Sequence[str], openings: Openings, stack: ExitStack) -> None:
+    def __init__(
+        self, reference: str, specs: Sequence[str], openings: Openings, stack: ExitStack
+    ) -> None:
         refuse_idle_options(specs, openings.network)
-        self._specs = specs
+        self._reference, self._specs = reference, specs
         self._openings = openings
         self._stack = stack
         self._sources: dict[str | None, Source] = {}
@@ -232,7 +234,8 @@ class _Opener:
         reading = self._readings[spec]
         if is_served(spec):
             return self.served.open(spec, self.preprocessing, reading, self._told_kind())
-        return _row(spec).open(Path(spec), self.preprocessing, self._openings, reading, None)
+        openings = replace(self._openings, exact=spec == self._reference)
+        return _row(spec).open(Path(spec), self.preprocessing, openings, reading, None)
 
     def is_network_of_bundle(self, spec: str) -> bool:
         """Whether it is PyTorch's network that the first bundle tells."""
@@ -294,9 +297,8 @@ class _Opener:
         bundle = self.bundles[spec]
         if is_compiled(bundle):
             return simulation(bundle)
-        path, openings = bundle.model_path, self._openings
-        if openings.precision is None and bundle.manifest.precision == "fp32":
-            openings = replace(openings, precision="fp32")
+        path = bundle.model_path
+        openings = replace(self._openings, exact=bundle.manifest.precision == "fp32")
         return _row(path).open(path, self.preprocessing, openings, AS_TOLD, classifier.name)
 
     def folded(self, checkpoint: str | None, name: str, like: Bundle | None = None) -> Traceable:

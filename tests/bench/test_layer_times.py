@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize(("target", "convolution"), [("openvino", "I8"), ("onnxruntime", "CPU")])
+@pytest.mark.parametrize(("target", "convolution"), [("openvino", "i8"), ("onnxruntime", "cpu")])
 def test_every_layer_of_an_int8_engine_is_timed(
     tmp_path: Path, target: str, convolution: str
 ) -> None:
@@ -30,7 +30,7 @@ def test_every_layer_of_an_int8_engine_is_timed(
         for size in (1, 3):  # OpenVINO has an engine of its own for single images
             times = run.layer_times(size, runs=3)
             found = [each for each in times if "Conv" in each.operator]
-            assert [convolution in each.kernel for each in found] == [True]
+            assert [convolution in each.kernel.lower() for each in found] == [True]
             assert all(each.seconds >= 0 for each in times)
             assert sum(each.seconds for each in times) > 0
 

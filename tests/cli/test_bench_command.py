@@ -72,12 +72,13 @@ def test_options_of_the_engine() -> None:
     assert (row["device"], row["concurrency"]) == ("CPU", 1)
     for options, told in (
         (("--device", "npu9"), "npu9"),
-        (("--precision", "fp16"), "fp16"),
         (("--images", "nowhere"), "nowhere"),
         (("--images", "<b>"), "no pictures"),
     ):
         with pytest.raises(UsageError, match=told):
             bench("<b>", *options)
+    with pytest.raises(UsageError, match="fp16"):
+        bench("c", "--precision", "fp16")
     (row,) = json.loads(bench("c", "--throughput", "--threads", "3", "--json").stdout)
     assert row["concurrency"] == 3
 

@@ -83,6 +83,22 @@ def test_a_rectangle_gets_its_height_and_width(
     np.testing.assert_allclose(models.reference.infer(pixels), true_logits(pixels), atol=2e-5)
 
 
+def test_a_reference_computes_in_fp32_unless_told_otherwise(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    """OpenVINO would choose BF16 where the processor has it; a candidate runs as it will run."""
+    file, other = Foreign().saved(tmp_path / "a.xml"), Foreign().saved(tmp_path / "b.xml")
+    as_it_chooses = openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT")
+
+    models = opened(stack, file, other)
+
+    assert models.reference.execution_precision == "FP32"
+    expected = {"f32": "FP32", "bf16": "BF16"}[as_it_chooses.get_type_name()]
+    assert models.candidates[0].execution_precision == expected
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        assert opened(stack, file, precision="bf16").reference.execution_precision == "BF16"
+
+
 def test_dimensions_of_minus_one_are_open(tmp_path: Path, stack: ExitStack) -> None:
     model = Foreign().model()
     for dimension in model.graph.input[0].type.tensor_type.shape.dim:
