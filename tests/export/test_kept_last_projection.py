@@ -79,7 +79,9 @@ def test_it_runs_in_floats_and_its_weights_are_restored_when_it_is_loaded(
     compiled = openvino.Core().compile_model(bundle.path / "model.xml", "CPU")
     nodes = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
     kernels = {
-        node["originalLayersNames"].astype(str).split(",")[0]: node["primitiveType"].astype(str)
+        node["originalLayersNames"].astype(str).split(",")[0]: node["primitiveType"]
+        .astype(str)
+        .upper()
         for node in nodes
         if node["layerType"].astype(str) == "Convolution"
     }

@@ -45,7 +45,9 @@ def test_a_target_has_what_it_can_run() -> None:
         *("fp32", "int8", "int8-dense", "int8-budget-50", "int8-budget-25")
     ]
     assert "int8-dense" not in names("tensorrt")
-    assert names("litert") == ["fp32", "fp16", "int8", "int8-fast-90", "fp16-fast-90"]
+    assert names("litert") == [
+        *("fp32", "fp16", "int8", "int8-fast-90", "fp16-fast-65", "fp16-fast-90")
+    ]
 
 
 def test_a_network_has_what_can_be_changed_in_it() -> None:

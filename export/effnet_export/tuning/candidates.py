@@ -107,6 +107,7 @@ CANDIDATES = (
     _fast("int8", 0.65),
     _fast("int8", 0.8),
     _fast("int8", SHARE),
+    _fast("fp16", 0.65),
     _fast("fp16", SHARE),
 )
 
