@@ -134,13 +134,20 @@ def measured_roofs(threads: int) -> Roofs:
                 found, seconds = fastest(model, {**config, "INFERENCE_PRECISION_HINT": hint})
                 if found == wanted:
                     products[wanted] = max(products.get(wanted, 0), side**3 / seconds)
-    rates = {size: size / fastest(passing(size), config)[1] for size in WORKING_SETS}
+    floats = {**config, "INFERENCE_PRECISION_HINT": hints["FP32"]}
+    rates = {size: size / fastest(passing(size), floats)[1] for size in WORKING_SETS}
     return Roofs(products, rates)
 
 
-def nodes_of(path: str, threads: int, runs: int) -> list[Node]:
-    """All nodes of a model that take time, each with its median of `runs`."""
-    engine = compiled(read(path), PERF_COUNT=True, INFERENCE_NUM_THREADS=threads)
+def nodes_of(bundle: Bundle, threads: int, runs: int) -> list[Node]:
+    """All nodes of a bundle's model that take time, each with its median of `runs`.
+
+    In the precision that the runner takes: FP32 for FP32, otherwise what OpenVINO chooses.
+    """
+    config: dict[str, str | int] = {"INFERENCE_NUM_THREADS": threads}
+    if bundle.manifest.precision == "fp32":
+        config["INFERENCE_PRECISION_HINT"] = "f32"
+    engine = compiled(read(str(bundle.model_path)), PERF_COUNT=True, **config)
     times = {each.name: each for each in CompiledEngine(engine).layer_times(noise(engine), runs)}
     found = []
     for node in engine.get_runtime_model().get_ordered_ops():
@@ -289,8 +296,7 @@ def main(bundles: tuple[Path, ...], threads: int, runs: int, picture: Path | Non
     report_roofs(roofs, threads, console)
     models = {}
     for path in bundles:
-        bundle = Bundle.load(path)
-        models[path.name] = nodes_of(str(bundle.model_path), threads, runs)
+        models[path.name] = nodes_of(Bundle.load(path), threads, runs)
         report(path.name, models[path.name], roofs, console)
     after = ProcessorTime.now()
     if before is not None and after is not None:
