@@ -38,7 +38,9 @@ SHARE = 0.9
 last stages' maps, where the loss grows fastest (22 of B0's 33 are 89 %)."""
 
 PICTURES = 100
-SAMPLES = 12800
+SAMPLES = 51200
+"""A channel. Of fewer, what the rare large values should become is known too little
+(docs/figures.md, "Fitted hard-swishes")."""
 
 
 def sites(network: EfficientNet, path: NetworkPath, share: float = SHARE) -> list[Layer]:

@@ -11,6 +11,9 @@ from torch.nn import functional
 from effnet_calibration.fitted_activation import HardSwishFit
 
 BINS = 256
+SORTED_AT_ONCE = 64
+"""Channels: sorting takes five times the memory of the samples."""
+
 SMALLEST_FACTOR = 1e-3
 ITERATIONS = 30
 
@@ -33,13 +36,8 @@ class Pairs(NamedTuple):
     @classmethod
     def binned(cls, values: Tensor, targets: Tensor) -> Pairs:
         """Of samples, float32 (C, S): means over `BINS` ranges of values with as many samples."""
-        width = max(1, values.shape[1] // BINS)
-        kept = values.shape[1] // width * width
-        order = values.argsort(1)[:, :kept]
-        means = [
-            each.gather(1, order).double().view(len(each), -1, width).mean(2)
-            for each in (values, targets)
-        ]
+        few = zip(*(torch.split(each, SORTED_AT_ONCE) for each in (values, targets)), strict=True)
+        means = [torch.cat(each) for each in zip(*(_means(*both) for both in few), strict=True)]
         prior = _PRIOR.expand(len(values), -1)
         bins = means[0].shape[1]
         weights = torch.full_like(means[0], 1 / bins)
@@ -48,6 +46,16 @@ class Pairs(NamedTuple):
             torch.cat([means[1], functional.silu(prior)], 1),
             torch.cat([weights, torch.full_like(prior, _PRIOR_WEIGHT / len(_PRIOR))], 1),
         )
+
+
+def _means(values: Tensor, targets: Tensor) -> list[Tensor]:
+    width = max(1, values.shape[1] // BINS)
+    kept = values.shape[1] // width * width
+    order = values.argsort(1)[:, :kept]
+    return [
+        each.gather(1, order).double().view(len(each), -1, width).mean(2)
+        for each in (values, targets)
+    ]
 
 
 def fit(pairs: Pairs) -> HardSwishFit:
