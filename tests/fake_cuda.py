@@ -55,7 +55,9 @@ class FakeCuda:
     cudaHostAllocMapped = 2
     cudaEventDisableTiming = 2
     cudaDeviceAttr = SimpleNamespace(cudaDevAttrIntegrated=18)
-    cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
+    cudaMemcpyKind = SimpleNamespace(
+        cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2, cudaMemcpyDefault=4
+    )
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
 
     def __getattribute__(self, name: str) -> Any:
@@ -132,14 +134,16 @@ class FakeCuda:
         return (0,)
 
     def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> Any:
-        assert not self.integrated
-        assert kind in (1, 2)
+        assert kind == 4 or (kind in (1, 2) and not self.integrated)
 
         def copy() -> None:
             ctypes.memmove(self.memory_at(target, size), self.memory_at(source, size), size)
 
         self.enqueue(stream, copy)
         return (0,)
+
+    def cudaStreamIsCapturing(self, stream: int) -> Any:
+        return 0, int(self.is_capturing(stream))
 
     def cudaStreamSynchronize(self, stream: int) -> Any:
         assert not self.is_capturing(stream)

@@ -8,13 +8,16 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
 from fake_cuda import ILLEGAL_ADDRESS, DeviceFaultError, FakeCuda
 
 from effnet_edge.machine import Gpu
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 GPU = Gpu("Test GPU", "8.7", "12.6")
 
@@ -103,6 +106,9 @@ class FakeTensorRt:
     def Runtime(self, logger: Any) -> FakeRuntime:
         self.runtimes.append(FakeRuntime(self, logger))
         return self.runtimes[-1]
+
+    def new_context(self, engine: FakeEngine) -> FakeContext:
+        return FirstContext(engine) if self.before_10_1 else SizedContext(engine)
 
 
 class FakeTensorRtRtx(FakeTensorRt):
@@ -300,7 +306,12 @@ class FakeEngine:
     def create_execution_context(self, strategy: int) -> FakeContext:
         assert strategy == self.library.ExecutionContextAllocationStrategy.USER_MANAGED
         self.library.contexts += 1
-        return FirstContext(self) if self.library.before_10_1 else SizedContext(self)
+        return self.library.new_context(self)
+
+    def answer(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Logits (N, classes)."""
+        logits = self.session.run(None, {self.session.get_inputs()[0].name: batch})[0]
+        return np.ascontiguousarray(logits)
 
 
 class FakeContext:
@@ -331,16 +342,22 @@ class FakeContext:
     def execute_async_v3(self, stream: int) -> bool:
         assert self.scratch
         assert self.shape is not None
-        if self.cuda.is_capturing(stream):
+        if self.is_capturing(stream):
             assert self.warm_for == self.shape, "TensorRT wants a run before the recording"
             if not self.engine.library.capturable:
                 self.engine.logger.log(1, "operation not permitted when stream is capturing")
                 return False
             self.recorded = True
         self.warm_for = self.shape
-        shape, addresses = self.shape, dict(self.addresses)
-        self.cuda.enqueue(stream, lambda: self._run(shape, addresses))
+        self.compute(stream, self.shape, dict(self.addresses))
         return True
+
+    def is_capturing(self, stream: int) -> bool:
+        return self.cuda.is_capturing(stream)
+
+    def compute(self, stream: int, shape: tuple[int, ...], addresses: dict[str, int]) -> None:
+        """Enqueue one run."""
+        self.cuda.enqueue(stream, lambda: self._run(shape, addresses))
 
     def _run(self, shape: tuple[int, ...], addresses: dict[str, int]) -> None:
         if self.engine.faulty:
@@ -349,13 +366,9 @@ class FakeContext:
         dtype = np.dtype(self.engine.get_tensor_dtype(pixels.name))
         size = int(np.prod(shape)) * dtype.itemsize
         source = memoryview(self.cuda.memory_at(addresses[pixels.name], size))
-        batch = np.ndarray(shape, dtype, source)
-        answer = self.engine.session.run(None, {pixels.name: batch})[0]
-        ctypes.memmove(
-            self.cuda.memory_at(addresses[logits.name], answer.nbytes),
-            np.ascontiguousarray(answer).ctypes.data,
-            answer.nbytes,
-        )
+        answer = self.engine.answer(np.ndarray(shape, dtype, source))
+        target = self.cuda.memory_at(addresses[logits.name], answer.nbytes)
+        ctypes.memmove(target, answer.ctypes.data, answer.nbytes)
 
 
 class FirstContext(FakeContext):

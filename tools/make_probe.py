@@ -15,12 +15,17 @@ DATA = Path(__file__).parents[1] / "effnet_edge" / "data"
 
 
 def probe_model() -> onnx.ModelProto:
-    """Uint8 pixels (1, 2, 2, 3) → means of the channels → logits (1, 2) by a matrix product."""
-    weights = np.array([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0]], np.float32)
+    """Uint8 pixels (1, 2, 2, 3) → 1×1 convolution of two channels → means → logits (1, 2).
+
+    Not the means times a matrix: TensorRT-RTX has no matrix product in FP32 for compute capability
+    7.5, where it runs FP16 and INT8.
+    """
+    weights = np.array([[1.0, 1.0, 1.0], [0.0, 1.0, 1.0]], np.float32).reshape(2, 3, 1, 1)
     nodes = [
         helper.make_node("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["values"], ["means"], axes=[1, 2], keepdims=0),
-        helper.make_node("MatMul", ["means", "weights"], ["logits"]),
+        helper.make_node("Transpose", ["values"], ["channels"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["channels", "weights"], ["sums"]),
+        helper.make_node("ReduceMean", ["sums"], ["logits"], axes=[2, 3], keepdims=0),
     ]
     graph = helper.make_graph(
         nodes,

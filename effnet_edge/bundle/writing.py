@@ -21,7 +21,7 @@ from effnet_edge.bundle.reading import (
     read_manifest_bytes,
     refuse_foreign_files,
 )
-from effnet_edge.errors import BundleError, UsageError
+from effnet_edge.errors import BundleError, EffnetEdgeError, UsageError
 from effnet_edge.files import sync, write_whole
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class BundleWriter:
 
     Files go into `staging`, a hidden sibling of the destination. `commit` seals them and renames
     the directory into place, or lets it change names with the bundle there; leaving the context
-    removes the staging directory.
+    removes the staging directory, and an error of ours that names it names the destination.
 
         with BundleWriter("b0-openvino-fp32") as writer:
             openvino.save_model(model, writer.staging / "model.xml")
@@ -112,6 +112,10 @@ class BundleWriter:
         shutil.rmtree(self.staging, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
+        if isinstance(error, EffnetEdgeError):
+            # A person knows the place, and not the folder beside it, which is gone by now.
+            staging, place = str(self.staging), str(self.destination)
+            error.args = tuple(str(each).replace(staging, place) for each in error.args)
         if isinstance(error, OSError) and self._is_ours(error):
             raise _disk_error(self.destination, error) from error
 

@@ -12,7 +12,7 @@ from effnet_edge.machine import is_arm, is_arm_without_fp16
 from effnet_edge.runtime.backend import EngineSpec, load_backend
 from effnet_edge.targets import TARGETS, Target
 
-# `tools/make_probe.py` writes the models: the means of the three channels times a small matrix.
+# `tools/make_probe.py` writes the models: a small convolution and the means of what it gives.
 _PROBE_PIXELS = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
 _PROBE_LOGITS = np.array([[16.5, 12.0]], np.float32)
 

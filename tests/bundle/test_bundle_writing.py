@@ -20,7 +20,7 @@ from effnet_edge.bundle import (
     BundleWriter,
     InputSpec,
 )
-from effnet_edge.errors import BundleError, UsageError
+from effnet_edge.errors import BackendError, BundleError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,12 @@ def test_an_error_passes_through_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), BundleWriter(tmp_path / "b") as writer:
         (writer.staging / str(1 // 0)).touch()
     assert entries(tmp_path) == []
+
+
+def test_an_error_names_the_destination_and_not_the_folder_beside_it(tmp_path: Path) -> None:
+    with pytest.raises(BackendError) as caught, BundleWriter(tmp_path / "b") as writer:
+        raise BackendError(f"{writer.staging / 'model.onnx'}: TensorRT refuses it")
+    assert str(caught.value) == f"{tmp_path / 'b' / 'model.onnx'}: TensorRT refuses it"
 
 
 def test_an_inconsistent_manifest_is_never_written(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from effnet_edge.bundle import Manifest
 
 COMPILERS = {
-    "compiled": "max-autotune-no-cudagraphs",
+    "compiled": "default",
     "compiled, CUDA graphs": "reduce-overhead",
 }
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import resources
+from typing import TYPE_CHECKING, cast
 
 import pytest
+import tensorrt_rtx as real_library
 from fake_tensorrt import RTX_VERSION, FakeTensorRt, FakeTensorRtRtx
 from gpu_or_fake import fake_nvidia
 from tiny_bundles import tiny_model, write_bundle
@@ -12,12 +14,19 @@ from tiny_bundles import tiny_model, write_bundle
 from effnet_edge.bundle import Bundle
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.machine import Gpu
-from effnet_edge.runtime import EngineRunner
+from effnet_edge.runtime import EngineRunner, doctor
 from effnet_edge.runtime.tensorrt.build import build_engine
-from effnet_edge.runtime.tensorrt.plan import BuildOptions
+from effnet_edge.runtime.tensorrt.plan import (
+    BuildOptions,
+    UncompiledGraph,
+    build_plan,
+    known_generations,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from effnet_edge.runtime.tensorrt.api import TensorRtRtx
 
 
 @pytest.fixture
@@ -70,6 +79,23 @@ def test_a_gpu_that_tensorrt_rtx_has_no_engines_for(rtx_bundle: Bundle) -> None:
                 "compute capability 9.0, only for 7.5, 8.6, 8.7, 8.9, 12.0: export for it with "
                 "--target tensorrt"
             )
+
+
+def test_the_doctor_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.metadata, "version", lambda _: RTX_VERSION)
+    with fake_nvidia(gpu_here=Gpu("NVIDIA H200", "9.0", "13.0")):
+        statuses = {each.name: each for each in doctor.available_backends()}
+    assert not statuses["tensorrt-rtx"].works
+    assert "has no engines for NVIDIA H200" in statuses["tensorrt-rtx"].detail
+    assert "--compute-capability" not in statuses["tensorrt-rtx"].detail
+
+
+@pytest.mark.parametrize("generation", known_generations(cast("TensorRtRtx", real_library)))
+def test_the_doctors_probe_compiles_for_every_gpu(generation: str) -> None:
+    """Also for Turing, for which there are no matrix products in FP32."""
+    graph = resources.files("effnet_edge").joinpath("data", "probe.onnx").read_bytes()
+    source = UncompiledGraph(graph, "the probe", "", None, "fp32")
+    assert build_plan("tensorrt-rtx", source, (generation,), BuildOptions())
 
 
 @pytest.mark.parametrize(

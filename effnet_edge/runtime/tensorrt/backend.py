@@ -12,7 +12,14 @@ from effnet_edge.runtime.tensorrt.cuda import Cuda, CudaError
 from effnet_edge.runtime.tensorrt.engine import Engine
 from effnet_edge.runtime.tensorrt.gpu import gpu_number, need_gpu
 from effnet_edge.runtime.tensorrt.lane import Lane
-from effnet_edge.runtime.tensorrt.plan import BuildOptions, UncompiledGraph, build_plan
+from effnet_edge.runtime.tensorrt.library import library_of
+from effnet_edge.runtime.tensorrt.plan import (
+    BuildOptions,
+    UncompiledGraph,
+    build_plan,
+    refuse_unknown_generation,
+)
+from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,5 +129,7 @@ def _plan(spec: EngineSpec, target: str, gpu: Gpu) -> bytes:
     """The plan in the file; a graph, which only `doctor` brings, is compiled first."""
     if spec.model_path.suffix != ".onnx":
         return spec.read(spec.model_path)
+    if TARGETS[target].builds_ahead:
+        refuse_unknown_generation(library_of(target), gpu, "")
     graph = UncompiledGraph(spec.read(spec.model_path), str(spec.model_path), "", None, "fp32")
     return build_plan(target, graph, (gpu.compute_capability,), BuildOptions())

@@ -26,9 +26,14 @@ if TYPE_CHECKING:
     import tensorrt_rtx
 
     from effnet_edge.bundle import BatchRange
+    from effnet_edge.machine import Gpu
     from effnet_edge.progress import Progress
     from effnet_edge.runtime.tensorrt.api import TensorRt, TensorRtRtx
 
+
+# What TensorRT-RTX 1.7 says of compute capability 7.5 and a matrix product in FP32.
+_TURING_REFUSES = "Turing (SM75): FP32 GEMM is not supported"
+_TURING_HINT = ": for compute capability 7.5 export it with --fp16 or --int8"
 
 _HANGUP = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
 
@@ -130,7 +135,9 @@ def build_plan(
         config.progress_monitor = _monitor(library, on_progress, interrupts)
         plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise BackendError(f"{title} cannot build {source.name}: {log.reason()}")
+        reason = log.reason()
+        hint = _TURING_HINT if _TURING_REFUSES in reason else ""
+        raise BackendError(f"{title} cannot build {source.name}: {reason}{hint}")
     if timing_cache is not None:
         _write_cache(timing_cache, bytes(config.get_timing_cache().serialize()))
     return bytes(plan)
@@ -179,6 +186,21 @@ def known_generations(library: TensorRtRtx) -> list[str]:
     members = library.ComputeCapability.__members__
     numbers = sorted(int(each[2:]) for each in members if each.startswith("SM"))
     return [f"{number // 10}.{number % 10}" for number in numbers]
+
+
+def refuse_unknown_generation(library: TensorRt, gpu: Gpu, whose: str) -> None:
+    """TensorRT-RTX has no engines for GPUs of data centres, such as compute capability 9.0.
+
+    Raises:
+        BackendError: it has none for this GPU; the text begins with `whose`.
+    """
+    known = known_generations(cast("TensorRtRtx", library))
+    if gpu.compute_capability not in known:
+        raise BackendError(
+            f"{whose}TensorRT-RTX {library.__version__} has no engines for {gpu.name}, "
+            f"compute capability {gpu.compute_capability}, only for {', '.join(known)}: export "
+            "for it with --target tensorrt"
+        )
 
 
 def _capability(

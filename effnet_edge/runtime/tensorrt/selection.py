@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from effnet_edge.errors import BackendError
 from effnet_edge.machine import find_gpu
 from effnet_edge.runtime.tensorrt.build import build_engine
 from effnet_edge.runtime.tensorrt.gpu import gpu_number, need_gpu
 from effnet_edge.runtime.tensorrt.library import library_of
-from effnet_edge.runtime.tensorrt.plan import known_generations
+from effnet_edge.runtime.tensorrt.plan import refuse_unknown_generation
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle, EngineRecord
     from effnet_edge.machine import Gpu
-    from effnet_edge.runtime.tensorrt.api import TensorRt, TensorRtRtx
 
 # The first generation of NVIDIA's "Ampere+" hardware compatibility.
 _AMPERE = (8, 0)
@@ -62,8 +61,8 @@ def with_engine(
     library = library_of(target)
     version = str(library.__version__)
     fitting = [each for each in bundle.manifest.engines if misfit(each, gpu, version) is None]
-    if not fitting:
-        _refuse_unknown_generation(bundle, gpu, library)
+    if not fitting and TARGETS[target].builds_ahead:
+        refuse_unknown_generation(library, gpu, f"{bundle.path}: ")
     if not fitting and rebuild:
         bundle = build_engine(bundle)
         fitting = [bundle.manifest.engines[-1]]
@@ -94,20 +93,6 @@ def misfit(engine: EngineRecord, gpu: Gpu, version: str) -> str | None:
 def _runs_on_version(engine: EngineRecord, version: str) -> bool:
     built, here = _numbers(engine.library_version), _numbers(version)
     return built == here or (engine.version_compatible and built[0] == here[0] and built < here)
-
-
-def _refuse_unknown_generation(bundle: Bundle, gpu: Gpu, library: TensorRt) -> None:
-    """TensorRT-RTX has no engines for GPUs of data centres, such as compute capability 9.0."""
-    row = TARGETS[bundle.manifest.target]
-    if not row.builds_ahead:
-        return
-    known = known_generations(cast("TensorRtRtx", library))
-    if gpu.compute_capability not in known:
-        raise BackendError(
-            f"{bundle.path}: {row.title} {library.__version__} has no engines for {gpu.name}, "
-            f"compute capability {gpu.compute_capability}, only for {', '.join(known)}: export "
-            "for it with --target tensorrt"
-        )
 
 
 def _nothing_fits(bundle: Bundle, gpu: Gpu, version: str) -> str:

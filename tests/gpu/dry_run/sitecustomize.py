@@ -1,4 +1,6 @@
-"""Python with the scripted GPU instead of a real one, for as long as this folder is on its path.
+"""Python with a scripted TensorRT, for as long as this folder is on its path.
+
+CUDA and the GPU are scripted, too, unless there is one: then TensorRT works through its CUDA.
 
 The inspector tells of each engine that it computes what its graph says.
 """
@@ -16,10 +18,11 @@ TESTS = Path(__file__).parents[2]
 sys.path[1:1] = [str(TESTS), str(TESTS / "gpu")]
 
 import fake_tensorrt  # noqa: E402
+import fake_tensorrt_on_cuda  # noqa: E402
 import gpu_or_fake  # noqa: E402
 import onnx  # noqa: E402
 
-from effnet_edge.machine import Gpu  # noqa: E402
+from effnet_edge.machine import Gpu, find_gpu  # noqa: E402
 
 WORDS = {"INT8": "Int8", "FP16": "Half", "FP32": "Float"}
 
@@ -57,6 +60,10 @@ fake_tensorrt.FakeRuntime.deserialize_cuda_engine = deserialize_and_inspect  # t
 # torch's compiler asks where the module comes from.
 fake_tensorrt.FakeTensorRt.__spec__ = ModuleSpec("tensorrt", None)
 gpu = Gpu("Dry run", os.environ.get("DRY_RUN_CAPABILITY", "8.6"), "12.6")
-installed = gpu_or_fake.fake_nvidia(gpu_here=gpu)
+installed = (
+    gpu_or_fake.fake_nvidia(gpu_here=gpu)
+    if find_gpu() is None
+    else fake_tensorrt_on_cuda.scripted_on_cuda(gpu)
+)
 installed.__enter__()
 atexit.register(installed.__exit__, None, None, None)
