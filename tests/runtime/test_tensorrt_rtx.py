@@ -98,6 +98,13 @@ def test_the_doctors_probe_compiles_for_every_gpu(generation: str) -> None:
     assert build_plan("tensorrt-rtx", source, (generation,), BuildOptions())
 
 
+def test_what_turing_cannot_compute_is_told_with_what_it_can() -> None:
+    graph = tiny_model().SerializeToString()
+    source = UncompiledGraph(graph, "b/model.onnx", "", None, "fp32")
+    with pytest.raises(BackendError, match="export it with --fp16 or --int8"):
+        build_plan("tensorrt-rtx", source, ("7.5",), BuildOptions())
+
+
 @pytest.mark.parametrize(
     ("version", "here", "built_for"),
     [
