@@ -295,7 +295,8 @@ def test_a_gpu_that_tensorrt_rtx_does_not_list_is_tried_and_reported() -> None:
     lines = completed.stdout.splitlines()
     assert "Dry run, compute capability 9.0" in lines
     assert [line for line in lines if line.startswith("compiled for")] == [
-        f"compiled for {each}: runs" for each in ("7.5", "8.6", "8.7", "8.9", "12.0")
+        f"compiled for {each}: runs"
+        for each in ("7.5", "8.6", "8.7", "8.9", "12.0", "no compute capability by name")
     ]
     assert lines[-1].startswith("failed: TensorRT-RTX lists no compute capability 9.0, only NONE")
 
