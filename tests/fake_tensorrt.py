@@ -308,6 +308,12 @@ class FakeEngine:
         self.library.contexts += 1
         return self.library.new_context(self)
 
+    @property
+    def largest_batch(self) -> int:
+        pixels = self.session.get_inputs()[0].name
+        static = self.get_tensor_shape(pixels)[0]
+        return static if static > 0 else self.get_tensor_profile_shape(pixels, 0)[2][0]
+
     def answer(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Logits (N, classes)."""
         logits = self.session.run(None, {self.session.get_inputs()[0].name: batch})[0]
@@ -326,9 +332,7 @@ class FakeContext:
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         assert not self.recorded, "a context must not change after its graph was recorded"
         allowed = self.engine.get_tensor_shape(name)
-        largest = self.engine.get_tensor_profile_shape(name, 0)[2][0]
-        largest = allowed[0] if allowed[0] > 0 else largest
-        if shape[0] > largest or (allowed[0] > 0 and shape[0] != allowed[0]):
+        if shape[0] > self.engine.largest_batch or (allowed[0] > 0 and shape[0] != allowed[0]):
             self.engine.logger.log(1, f"[IExecutionContext] shape {shape} out of the profile")
             return False
         self.shape = shape

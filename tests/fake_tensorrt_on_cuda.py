@@ -12,16 +12,15 @@ import sys
 import time
 import weakref
 from contextlib import contextmanager
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from fake_cuda import FakeCuda
 from fake_tensorrt import GPU, FakeContext, FakeTensorRt
+from gpu_or_fake import put_gpu, put_runtime
 
 from effnet_edge.machine import find_gpu
-from effnet_edge.runtime.tensorrt import build, gpu, selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,9 +64,6 @@ class ContextOnCuda(FakeContext):
         super().__init__(engine)
         self.library = library
         pixels, logits = list(engine.tensors)
-        self.largest = engine.get_tensor_profile_shape(pixels, 0)[2][0]
-        static = engine.get_tensor_shape(pixels)[0]
-        self.largest = static if static > 0 else self.largest
         self.pixels, self.logits = self._pinned(pixels), self._pinned(logits)
         self.functions: list[Any] = []
 
@@ -119,7 +115,7 @@ class ContextOnCuda(FakeContext):
         checked(self.cuda.cudaMemcpyAsync(target, source, size, kind, stream))
 
     def _pinned(self, name: str) -> int:
-        shape = (self.largest, *self.engine.get_tensor_shape(name)[1:])
+        shape = (self.engine.largest_batch, *self.engine.get_tensor_shape(name)[1:])
         size = int(np.prod(shape)) * np.dtype(self.engine.get_tensor_dtype(name)).itemsize
         flags = self.cuda.cudaHostAllocMapped
         address = int(checked(self.cuda.cudaHostAlloc(size, flags)))
@@ -140,17 +136,12 @@ def scripted_on_cuda(gpu_here: Gpu = GPU) -> Iterator[FakeTensorRtOnCuda]:
     """Within: TensorRT is scripted; CUDA is the GPU's if there is one, and scripted otherwise."""
     with pytest.MonkeyPatch.context() as patch:
         if find_gpu() is None:
-            bindings = ModuleType("cuda.bindings")
-            bindings.runtime = FakeCuda()  # type: ignore[attr-defined]
-            patch.setitem(sys.modules, "cuda", ModuleType("cuda"))
-            patch.setitem(sys.modules, "cuda.bindings", bindings)
-            patch.setitem(sys.modules, "cuda.bindings.runtime", bindings.runtime)
+            put_runtime(patch, FakeCuda())
         from cuda.bindings import runtime
 
         library = FakeTensorRtOnCuda(runtime)
         patch.setitem(sys.modules, "tensorrt", library)
-        for module in (gpu, build, selection):
-            patch.setattr(module, "find_gpu", lambda number=0: gpu_here if number == 0 else None)
+        put_gpu(patch, gpu_here)
         yield library
 
 

@@ -45,14 +45,24 @@ def fake_nvidia(
     """Within: the libraries and `cuda.bindings.runtime` are fakes, and so is the GPU."""
     cuda = FakeCuda(integrated=integrated)
     tensorrt = FakeTensorRt(cuda)
-    bindings = ModuleType("cuda.bindings")
-    bindings.runtime = cuda  # type: ignore[attr-defined]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "tensorrt", tensorrt)
         patch.setitem(sys.modules, "tensorrt_rtx", FakeTensorRtRtx(cuda))
-        patch.setitem(sys.modules, "cuda", ModuleType("cuda"))
-        patch.setitem(sys.modules, "cuda.bindings", bindings)
-        patch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
-        for module in (gpu, build, selection):
-            patch.setattr(module, "find_gpu", lambda number=0: gpu_here if number == 0 else None)
+        put_runtime(patch, cuda)
+        put_gpu(patch, gpu_here)
         yield cuda, tensorrt
+
+
+def put_runtime(patch: pytest.MonkeyPatch, cuda: FakeCuda) -> None:
+    """Let it be `cuda.bindings.runtime`."""
+    bindings = ModuleType("cuda.bindings")
+    bindings.runtime = cuda  # type: ignore[attr-defined]
+    patch.setitem(sys.modules, "cuda", ModuleType("cuda"))
+    patch.setitem(sys.modules, "cuda.bindings", bindings)
+    patch.setitem(sys.modules, "cuda.bindings.runtime", cuda)
+
+
+def put_gpu(patch: pytest.MonkeyPatch, gpu_here: Gpu) -> None:
+    """Let the runner find this GPU, and no other."""
+    for module in (gpu, build, selection):
+        patch.setattr(module, "find_gpu", lambda number=0: gpu_here if number == 0 else None)
