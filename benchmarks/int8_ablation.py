@@ -45,7 +45,7 @@ STEPS = {
     ),
     "+ bias correction": replace(ALL, correct_gain=False),
     "+ gain of the logits: the default": ALL,
-    "default, last projection in 16 bit: OpenVINO's": replace(ALL, keep_last_projection=True),
+    "default, last blocks in 16 bit: OpenVINO's": replace(ALL, keep_last_blocks=True),
     "default, without depthwise equalization": replace(ALL, equalize_depthwise=False),
     "default, without projection equalization": replace(ALL, equalize_projection=False),
     "default, with fitted hard-swishes": replace(ALL, fitted_share=SHARE),

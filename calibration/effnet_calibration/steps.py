@@ -7,7 +7,7 @@ from effnet_calibration import (
     bias_correction,
     grids,
     kept_depthwise,
-    last_projection,
+    last_blocks,
     output_grids,
     pixel_stem,
 )
@@ -16,7 +16,7 @@ STEPS = (
     pixel_stem.STEP,
     activation_fitting.STEP,
     grids.STEP,
-    last_projection.STEP,
+    last_blocks.STEP,
     kept_depthwise.STEP,
     output_grids.STEP,
     bias_correction.STEP,

@@ -33,7 +33,7 @@ class Settings:
             hard-swish instead, see `activation_fitting`. 0, as it is no part of the rounding: it
             trades some of the answer for time. Where the engine rounds every output, any other
             share lets `output_grids` do what saves time there.
-        keep_last_projection: see `last_projection`. Off, as it is for targets that gain by it.
+        keep_last_blocks: see `last_blocks`. Off, as it is for targets that gain by it.
         keep_depthwise: see `kept_depthwise`. Off, as it may cost time.
         correct_gain: divide the logits by the share of their spread that quantization left.
     """
@@ -44,7 +44,7 @@ class Settings:
     correct_biases: bool = True
     correct_gain: bool = True
     fitted_share: float = 0.0
-    keep_last_projection: bool = False
+    keep_last_blocks: bool = False
     keep_depthwise: bool = False
 
 

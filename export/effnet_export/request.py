@@ -45,7 +45,7 @@ class ExportRequest:
         fast_activations: let fitted hard-swishes take the place of the SiLUs of the
             largest feature maps, which costs some of the answer's faithfulness.
         fast_share: so many of all values that pass a SiLU then pass a hard-swish, 0..1.
-        all_in_8_bit: for INT8: do not keep the last projection in 16 bit where the target does.
+        all_in_8_bit: for INT8: keep nothing of the last blocks in 16 bit where the target does.
         keep_depthwise: for INT8: keep the depthwise convolutions in 16 bit.
         require_engine: fail where the engine can only be built on the device.
         weight_bits: of INT8 weights, 8, or 7 for x86 processors without VNNI, on which large sums
@@ -114,7 +114,7 @@ class ExportRequest:
         return replace(
             own,
             fitted_share=self.fast_share if self.fast_activations else 0.0,
-            keep_last_projection=own.keep_last_projection and not self.all_in_8_bit,
+            keep_last_blocks=own.keep_last_blocks and not self.all_in_8_bit,
             keep_depthwise=self.keep_depthwise,
         )
 

@@ -100,8 +100,8 @@ def test_the_changes_reach_the_calibration(tmp_path: Path) -> None:
         for each in CANDIDATES
         if each.precision == "int8"
     }
-    assert settings[DEFAULT].keep_last_projection
-    assert not settings["int8-all-8-bit"].keep_last_projection
+    assert settings[DEFAULT].keep_last_blocks
+    assert not settings["int8-all-8-bit"].keep_last_blocks
     assert [name for name, each in settings.items() if each.keep_depthwise] == ["int8-dense"]
     shares = [settings[f"int8-fast-{percent}"].fitted_share for percent in (65, 80, 90)]
     assert shares == [0.65, 0.8, 0.9]

@@ -54,8 +54,8 @@ def _replaces_silu(
     return precision in target.row.faster_hard_swish and network.activation == "silu"
 
 
-def _keeps_last_projection(target: ExportTarget, _: EfficientNet) -> bool:
-    return target.keeps_last_projection
+def _keeps_last_blocks(target: ExportTarget, _: EfficientNet) -> bool:
+    return target.keeps_last_blocks
 
 
 def _reads_depthwise_in_8_bit(target: ExportTarget, _: EfficientNet) -> bool:
@@ -86,7 +86,7 @@ CANDIDATES = (
         "INT8 with nothing kept in 16 bit",
         "int8",
         {"all_in_8_bit": True},
-        fits=_keeps_last_projection,
+        fits=_keeps_last_blocks,
     ),
     Candidate(
         "int8-dense",
