@@ -37,6 +37,10 @@ SHARE = 0.9
 """Of all values that pass a SiLU on the main path. The rest would gain little time: these are the
 last stages' maps, where the loss grows fastest (22 of B0's 33 are 89 %)."""
 
+DEFAULT_SHARE = 0.65
+"""Where INT8 is asked for and nothing else: two thirds of the time to be won for half of the loss
+(9 of B0's 33; docs/figures.md, "Fitted hard-swishes")."""
+
 PICTURES = 100
 SAMPLES = 51200
 """A channel. Of fewer, what the rare large values should become is known too little

@@ -37,12 +37,14 @@ class CheckedCommand(click.Command):
 
 def _given(context: click.Context) -> dict[str, object]:
     """The options on the command line, by their long name, with their values."""
-    return {
-        parameter.opts[-1]: context.params.get(parameter.name or "")
-        for parameter in context.command.get_params(context)
-        if isinstance(parameter, click.Option)
-        and context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
-    }
+    given: dict[str, object] = {}
+    for parameter in context.command.get_params(context):
+        source = context.get_parameter_source(parameter.name or "")
+        if isinstance(parameter, click.Option) and source is ParameterSource.COMMANDLINE:
+            value = context.params.get(parameter.name or "")
+            off = value is False and parameter.secondary_opts
+            given[(parameter.secondary_opts if off else parameter.opts)[-1]] = value
+    return given
 
 
 def _has_bundle(models: object) -> bool:

@@ -93,10 +93,10 @@ if TYPE_CHECKING:
     "otherwise. [default: what this machine needs]",
 )
 @click.option(
-    "--fast-activations",
-    is_flag=True,
-    help="Fit hard-swishes on the calibration pictures, in the place of the largest maps' SiLUs: "
-    "faster on OpenVINO and LiteRT.",
+    "--fast-activations/--exact-activations",
+    default=None,
+    help="Fit hard-swishes on the calibration pictures, in the place of most SiLUs, or of none: "
+    "faster on OpenVINO and LiteRT. [default: in INT8 of some]",
 )
 @click.option(
     "--require-engine",
@@ -138,7 +138,7 @@ def command(
     max_kl: float | None,
     max_nrmse: float | None,
     weight_bits: str | None,
-    fast_activations: bool,
+    fast_activations: bool | None,
     require_engine: bool,
     compute_capability: str | None,
     against: str | None,
@@ -210,6 +210,7 @@ def _report(result: ExportResult, key: SigningKey | None) -> None:
                 "parity": json.loads(bundle.manifest.to_json())["parity"],
                 "kept": _told(bundle, "kept"),
                 "fast_activations": _told(bundle, "fast_activations"),
+                "fast_activations_left_out": _too_far(result),
                 "mixed_precision": _mixed_document(result),
                 "signed_by": key and key.fingerprint,
             }
@@ -218,7 +219,7 @@ def _report(result: ExportResult, key: SigningKey | None) -> None:
     console().print(_parity_table(bundle))
     _report_original(bundle)
     _report_kept(result)
-    _report_fast_activations(bundle)
+    _report_fast_activations(result)
     console().print(
         f"{shown_path(bundle)}: {_bytes(bundle) / 1e6:.1f} MB, "
         f"{sum(result.seconds.values()):.1f} s",
@@ -261,6 +262,10 @@ def _next_step(bundle: Bundle) -> str:
 def _told(bundle: Bundle, field: Literal["kept", "fast_activations"]) -> list[str]:
     calibration = bundle.manifest.calibration
     return list(getattr(calibration, field)) if calibration else []
+
+
+def _too_far(result: ExportResult) -> list[str]:
+    return list(result.tabulated.too_far) if result.tabulated else []
 
 
 def _mixed_document(result: ExportResult) -> dict[str, object] | None:
@@ -308,8 +313,10 @@ def _report_kept(result: ExportResult) -> None:
         )
 
 
-def _report_fast_activations(bundle: Bundle) -> None:
-    if replaced := _told(bundle, "fast_activations"):
+def _report_fast_activations(result: ExportResult) -> None:
+    if too_far := _too_far(result):
+        click.echo(f"Every SiLU stays: with fitted hard-swishes {'; '.join(too_far)}")
+    elif replaced := _told(result.bundle, "fast_activations"):
         first, last = plain(replaced[0]), plain(replaced[-1])
         layers = f"{len(replaced)} layers, {first} to {last}" if len(replaced) > 1 else first
         click.echo(f"A fitted hard-swish is behind {layers}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,22 +117,18 @@ def calibrated(
     """The table in a file, checked to be the network's, or one made on pictures.
 
     Args:
-        scheme, settings: of one made on pictures.
+        scheme, settings: of one made on pictures. A network without SiLU has none to replace.
         shared: what was observed on these pictures already.
 
     Raises:
-        UsageError: the network has no SiLU that could be replaced.
         CalibrationError: see `CalibrationTable.load`, `check_model` and `observe`.
     """
     if isinstance(named, Path):
         table = CalibrationTable.load(named)
         table.check_model(folded)
         return Calibrated(table)
-    if settings.fitted_share and folded.activation != "silu":
-        raise UsageError(
-            f"--fast-activations: {folded.variant.name} has {folded.activation} activations, and "
-            "no SiLU to replace: leave it out"
-        )
+    if folded.activation != "silu":
+        settings = replace(settings, fitted_share=0.0)
     with same_threads():
         if shared is None:
             look = observe if scheme.rounds else read_pictures

@@ -232,6 +232,17 @@ RULES = (
         "or leave {given} out to use {calibration} as it is",
     ),
     Rule(
+        ("--exact-activations",),
+        lambda asked: not (asked.int8 and asked.replaces_silu),
+        "{given}: nothing takes the place of a SiLU on {target} with --{precision}: leave it out",
+    ),
+    Rule(
+        ("--exact-activations",),
+        lambda asked: asked.table,
+        "{given} needs pictures to calibrate on: give --calibration DIR or CSV, "
+        "or leave {given} out to use {calibration} as it is",
+    ),
+    Rule(
         ("--calibration", "--calibration-size"),
         lambda asked: (
             not (

@@ -26,8 +26,6 @@ from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_edge.runtime.tensorrt.selection import runs_here
 from effnet_export.advice import advice, no_engine
 from effnet_export.against import ORIGINAL, compare_with_original
-from effnet_export.budget import mixed_within_budget
-from effnet_export.calibration import calibrated
 from effnet_export.drafting import CALIBRATION_FILE, draft_manifest
 from effnet_export.fp16 import type_fp16
 from effnet_export.gate import FITTED_ACTIVATIONS, ROUNDED_WEIGHTS, ParityGate
@@ -37,6 +35,7 @@ from effnet_export.qdq import quantize_graph, without_pairs
 from effnet_export.sbom import write_sbom
 from effnet_export.simplify import simplify
 from effnet_export.stage_clock import StageClock
+from effnet_export.tabulating import Tabulated, table_for
 from effnet_export.tensorrt_graph import cast_pixels_first
 from effnet_export.written import opened_pair
 
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 
     from effnet_calibration.mixed_precision import MixedPrecision
     from effnet_calibration.quantized import QuantizedNetwork
-    from effnet_calibration.table import CalibrationTable
     from effnet_edge.bench import ModelTiming
     from effnet_edge.bundle import BatchRange, Manifest, StageParity
     from effnet_edge.bundle.signing import SigningKey
@@ -74,15 +72,20 @@ class ExportResult:
     Attributes:
         bundle: finished.
         seconds: how long each stage took.
-        mixed: how the tensors in 16 bit were found, where a budget was set.
+        tabulated: what it was calibrated to, where it was.
         latency: the model as it is without the budget and the bundle, timed in turns, where a
             budget left more in 16 bit.
     """
 
     bundle: Bundle
     seconds: dict[str, float]
-    mixed: MixedPrecision | None = None
+    tabulated: Tabulated | None = None
     latency: tuple[ModelTiming, ModelTiming] | None = None
+
+    @property
+    def mixed(self) -> MixedPrecision | None:
+        """How the tensors in 16 bit were found, where a budget was set."""
+        return self.tabulated.mixed if self.tabulated else None
 
 
 def export_bundle(
@@ -125,7 +128,7 @@ def export_bundle(
         write_sbom(draft, writer.staging)
         bundle = writer.commit(draft, loaded.labels, key)
     latency = run.latency(bundle) if timed else None
-    return ExportResult(bundle, clock.seconds, run.mixed, latency)
+    return ExportResult(bundle, clock.seconds, run.tabulated, latency)
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ class _ExportRun:
         clock: StageClock,
         on_progress: Progress,
     ) -> None:
-        self.mixed: MixedPrecision | None = None
+        self.tabulated: Tabulated | None = None
         self._request = request
         self._loaded = loaded
         self._staging = staging
@@ -157,7 +160,6 @@ class _ExportRun:
         self._precision = request.chosen_precision
         self._preprocessing = loaded.source.preprocessing
         self._graph_sizes = graph_sizes(request.batch)
-        self._table: CalibrationTable | None = None
         self._fitted: ParityGate | None = None
         self._start: onnx.ModelProto | None = None
         self._parity: list[StageParity] = []
@@ -197,7 +199,7 @@ class _ExportRun:
         folded, calibrated_on = self._loaded.folded, self._loaded.pictures.calibrated_on
         if not self._request.calibrates or calibrated_on is None:
             return self._simplified(self._exported(folded, gate), gate)
-        quantized = self._calibrated(calibrated_on)
+        quantized = self._calibrated(calibrated_on, gate)
         changed = TorchClassifier(quantized.network, self._preprocessing, "changed torch")
         exact = gate.against(changed)
         if not quantized.scheme.rounds:
@@ -233,35 +235,21 @@ class _ExportRun:
     def _onnx(self, graph: onnx.ModelProto, name: str, *, rounding: bool = False) -> OnnxClassifier:
         return OnnxClassifier(graph, self._preprocessing, name, rounding=rounding, threads=THREADS)
 
-    def _calibrated(self, named: CalibratedOn) -> QuantizedNetwork:
+    def _calibrated(self, named: CalibratedOn, gate: ParityGate) -> QuantizedNetwork:
         """Equalized and bias-corrected, with the grids of its tensors."""
-        folded = self._loaded.folded
         with self._stage("calibrate"):
-            self._table = self._table_within_budget(named)
-            self._table.save(self._staging / CALIBRATION_FILE)
-            return apply(folded, self._table, self._request.scheme)
-
-    def _table_within_budget(self, named: CalibratedOn) -> CalibrationTable:
-        folded, preprocessing, told = self._loaded.folded, self._preprocessing, self._on_progress
-        request = self._request
-        scheme, settings, budget = request.scheme, request.settings, request.budget
-        shared = self._loaded.calibration
-        found = calibrated(folded, named, preprocessing, scheme, settings, told, shared)
-        if budget is None or isinstance(named, Path) or found.observed is None:
-            return found.table
-        exact = found.observed.exact
-        quantization = found.table.quantization(scheme.name)
-        self.mixed = mixed_within_budget(
-            folded, quantization, named, preprocessing, budget, told, exact
-        )
-        return replace(found.table, quantizations={scheme.name: self.mixed.best.quantization})
+            found = table_for(self._request, self._loaded, named, gate, self._on_progress)
+            self.tabulated = found
+            found.table.save(self._staging / CALIBRATION_FILE)
+            return apply(self._loaded.folded, found.table, self._request.scheme)
 
     def _with_pairs(
         self, graph: onnx.ModelProto, quantized: QuantizedNetwork, gate: ParityGate
     ) -> onnx.ModelProto:
         with self._stage("quantize"):
-            if self.mixed is not None and self.mixed.keeps_more:
-                start = apply_quantization(self._loaded.folded, self.mixed.start.quantization)
+            mixed = self.tabulated.mixed if self.tabulated else None
+            if mixed is not None and mixed.keeps_more:
+                start = apply_quantization(self._loaded.folded, mixed.start.quantization)
                 self._start = quantize_graph(graph, start)
             graph = quantize_graph(graph, quantized)
             self._check_pairs(graph, quantized, gate)
@@ -309,7 +297,8 @@ class _ExportRun:
         with self._stage(self._target.name):
             file = self._target.write(graph, self._staging, self._precision, request.batch)
             source = self._loaded.source
-            draft = draft_manifest(request, source, file, gate_pictures, self._table)
+            table = self.tabulated.table if self.tabulated else None
+            draft = draft_manifest(request, source, file, gate_pictures, table)
             if not self._target.built_on_device:
                 # In INT8 the nodes differ by their roundings, and none of them is at fault.
                 written, precision = self._staging / file, self._precision

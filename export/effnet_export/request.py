@@ -43,8 +43,10 @@ class ExportRequest:
         max_kl: the same for the KL divergence in nats; no labels are needed.
         max_nrmse: the same for the error of a regression, as a share of the spread of its values.
         fast_activations: let fitted hard-swishes take the place of the SiLUs of the
-            largest feature maps, which costs some of the answer's faithfulness.
-        fast_share: so many of all values that pass a SiLU then pass a hard-swish, 0..1.
+            largest feature maps, which costs some of the answer's faithfulness; False for none at
+            all. If None, INT8 has what the target gains by, unless that loses too much.
+        fast_share: where they are asked for, so many of all values that pass a SiLU pass a
+            hard-swish, 0..1.
         all_in_8_bit: for INT8: keep nothing of the last blocks in 16 bit where the target does.
         keep_depthwise: for INT8: keep the depthwise convolutions in 16 bit.
         require_engine: fail where the engine can only be built on the device.
@@ -70,7 +72,7 @@ class ExportRequest:
     max_drop: float | None = None
     max_kl: float | None = None
     max_nrmse: float | None = None
-    fast_activations: bool = False
+    fast_activations: bool | None = None
     fast_share: float = SHARE
     all_in_8_bit: bool = False
     keep_depthwise: bool = False
@@ -100,7 +102,9 @@ class ExportRequest:
     @property
     def calibrates(self) -> bool:
         """Whether a table says what is changed in the network, made on pictures or read."""
-        return self.chosen_precision == "int8" or self.fast_activations or self.table is not None
+        return (
+            self.chosen_precision == "int8" or bool(self.fast_activations) or self.table is not None
+        )
 
     @property
     def scheme(self) -> QuantizationScheme:
@@ -111,12 +115,26 @@ class ExportRequest:
     def settings(self) -> Settings:
         """How a model is calibrated."""
         own = self.chosen_target.settings
+        share = own.fitted_share if self.chosen_precision == "int8" else 0.0
+        if self.fast_activations is not None:
+            share = self.fast_share if self.fast_activations else 0.0
         return replace(
             own,
-            fitted_share=self.fast_share if self.fast_activations else 0.0,
+            fitted_share=share,
             keep_last_blocks=own.keep_last_blocks and not self.all_in_8_bit,
             keep_depthwise=self.keep_depthwise,
         )
+
+    @property
+    def exact_settings(self) -> Settings | None:
+        """The same with every SiLU, where nobody asked for a hard-swish; None where there is none.
+
+        For what loses too much with `settings`.
+        """
+        settings = self.settings
+        if self.fast_activations is not None or not settings.fitted_share:
+            return None
+        return replace(settings, fitted_share=0.0)
 
     @property
     def directory(self) -> Path:
@@ -165,6 +183,7 @@ class ExportRequest:
             "--max-kl": self.max_kl,
             "--max-nrmse": self.max_nrmse,
             "--fast-activations": self.fast_activations or None,
+            "--exact-activations": self.fast_activations is False or None,
             "--require-engine": self.require_engine or None,
             "--weight-bits": self.weight_bits,
             "--compute-capability": self.compute_capabilities or None,

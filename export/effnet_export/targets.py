@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from effnet_calibration.activation_fitting import DEFAULT_SHARE, SHARE
 from effnet_calibration.schemes import (
     ASYMMETRIC_INT8_OUTPUTS,
     ASYMMETRIC_UINT8,
@@ -46,31 +47,32 @@ class Writing:
         write: writes the model's files.
         scheme: of INT8 activations.
         keeps_last_blocks: in 16 bit, as far as `effnet_calibration.last_blocks` says.
+        fitted_share: of `Settings`, where nobody asked for another.
     """
 
     write: WriteModel
     scheme: QuantizationScheme
     keeps_last_blocks: bool = False
+    fitted_share: float = 0.0
 
 
 @dataclass(frozen=True)
 class ExportTarget:
-    """A target and how its model is written."""
+    """A target and how its model is written.
+
+    Attributes:
+        settings: how its INT8 models are calibrated.
+    """
 
     row: Target
     write: WriteModel
     scheme: QuantizationScheme
-    keeps_last_blocks: bool = False
+    settings: Settings
 
     @property
     def name(self) -> str:
         """What `--target` calls it."""
         return self.row.name
-
-    @property
-    def settings(self) -> Settings:
-        """How its INT8 models are calibrated."""
-        return Settings(keep_last_blocks=self.keeps_last_blocks)
 
     @property
     def built_on_device(self) -> bool:
@@ -100,9 +102,11 @@ def _write_onnx(model: onnx.ModelProto, folder: Path, _precision: str, _batch: B
 
 
 WRITING = {
-    "openvino": Writing(_write_ir, ASYMMETRIC_UINT8, keeps_last_blocks=True),
+    "openvino": Writing(
+        _write_ir, ASYMMETRIC_UINT8, keeps_last_blocks=True, fitted_share=DEFAULT_SHARE
+    ),
     "onnxruntime": Writing(_write_onnx, ASYMMETRIC_UINT8),
-    "litert": Writing(_write_tflite, ASYMMETRIC_INT8_OUTPUTS),
+    "litert": Writing(_write_tflite, ASYMMETRIC_INT8_OUTPUTS, fitted_share=SHARE),
     "tensorrt": Writing(_write_onnx, SYMMETRIC_INT8_DENSE),
     "tensorrt-rtx": Writing(_write_onnx, SYMMETRIC_INT8_DENSE),
 }
@@ -121,7 +125,10 @@ def target_for(name: str, weight_bits: int | None = None) -> ExportTarget:
     asked = {"--target": name, "--int8": True, "--weight-bits": weight_bits}
     check_options(Asked("export", asked))
     row, writing = TARGETS[name], WRITING[name]
-    target = ExportTarget(row, writing.write, writing.scheme, writing.keeps_last_blocks)
+    settings = Settings(
+        keep_last_blocks=writing.keeps_last_blocks, fitted_share=writing.fitted_share
+    )
+    target = ExportTarget(row, writing.write, writing.scheme, settings)
     if not row.overflows:
         return target
     seven = int8_overflows() if weight_bits is None else weight_bits == 7

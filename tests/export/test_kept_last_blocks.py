@@ -49,7 +49,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def test_openvino_alone_keeps_it() -> None:
-    assert {name for name in TARGETS if target_for(name).keeps_last_blocks} == {"openvino"}
+    assert {name for name in TARGETS if target_for(name).settings.keep_last_blocks} == {"openvino"}
 
 
 @pytest.mark.sample

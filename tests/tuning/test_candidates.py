@@ -46,7 +46,7 @@ def test_a_target_has_what_it_can_run() -> None:
     ]
     assert "int8-dense" not in names("tensorrt")
     assert names("litert") == [
-        *("fp32", "fp16", "int8", "int8-fast-90", "fp16-fast-65", "fp16-fast-90")
+        *("fp32", "fp16", "int8", "int8-exact", "fp16-fast-65", "fp16-fast-90")
     ]
 
 
@@ -101,8 +101,9 @@ def test_the_changes_reach_the_calibration(tmp_path: Path) -> None:
         if each.precision == "int8"
     }
     assert settings[DEFAULT].keep_last_blocks
+    assert settings["int8-exact"] == replace(settings[DEFAULT], fitted_share=0.0)
     assert not settings["int8-all-8-bit"].keep_last_blocks
     assert [name for name, each in settings.items() if each.keep_depthwise] == ["int8-dense"]
-    shares = [settings[f"int8-fast-{percent}"].fitted_share for percent in (65, 80, 90)]
-    assert shares == [0.65, 0.8, 0.9]
-    assert settings[DEFAULT].fitted_share == 0
+    shares = [settings[f"int8-fast-{percent}"].fitted_share for percent in (80, 90)]
+    assert shares == [0.8, 0.9]
+    assert settings[DEFAULT].fitted_share == 0.65

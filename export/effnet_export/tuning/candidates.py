@@ -46,16 +46,18 @@ class Candidate:
     fits: Callable[[ExportTarget, EfficientNet], bool] = lambda _target, _network: True
 
 
-def _replaces_silu(
-    precision: str, share: float, target: ExportTarget, network: EfficientNet
-) -> bool:
-    if precision == "int8" and target.row.rounds_outputs and share != SHARE:
-        return False  # any share is the same there
+def _replaces_silu(precision: str, target: ExportTarget, network: EfficientNet) -> bool:
+    if precision == "int8" and target.row.rounds_outputs:
+        return False  # any share is the same there, and the default's
     return precision in target.row.faster_hard_swish and network.activation == "silu"
 
 
+def _may_replace_silu(target: ExportTarget, network: EfficientNet) -> bool:
+    return bool(target.settings.fitted_share) and network.activation == "silu"
+
+
 def _keeps_last_blocks(target: ExportTarget, _: EfficientNet) -> bool:
-    return target.keeps_last_blocks
+    return target.settings.keep_last_blocks
 
 
 def _reads_depthwise_in_8_bit(target: ExportTarget, _: EfficientNet) -> bool:
@@ -73,7 +75,7 @@ def _fast(precision: str, share: float) -> Candidate:
         f"{precision.upper()}, hard-swishes for {percent} % of the values",
         precision,
         {"fast_activations": True, "fast_share": share},
-        fits=partial(_replaces_silu, precision, share),
+        fits=partial(_replaces_silu, precision),
     )
 
 
@@ -81,6 +83,13 @@ CANDIDATES = (
     Candidate("fp32", "weights and arithmetic in FP32", "fp32"),
     Candidate("fp16", "weights in FP16, the device's fastest arithmetic", "fp16"),
     Candidate(DEFAULT, "INT8 as export makes it", "int8"),
+    Candidate(
+        "int8-exact",
+        "INT8 with every SiLU",
+        "int8",
+        {"fast_activations": False},
+        fits=_may_replace_silu,
+    ),
     Candidate(
         "int8-all-8-bit",
         "INT8 with nothing kept in 16 bit",
@@ -104,7 +113,6 @@ CANDIDATES = (
         _keeps_tensors,
     ),
     Candidate("int8-budget-25", "INT8, a budget of a quarter", "int8", {}, 0.25, _keeps_tensors),
-    _fast("int8", 0.65),
     _fast("int8", 0.8),
     _fast("int8", SHARE),
     _fast("fp16", 0.65),
