@@ -11,21 +11,16 @@ import torch
 from effnet_calibration import activation_fitting
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.quantization import ACTIVATIONS
-from effnet_calibration.schemes import ASYMMETRIC_UINT8, FLOATING_POINT
+from effnet_calibration.schemes import FLOATING_POINT
 from effnet_calibration.table import CalibrationTable
-from effnet_calibration.work import Settings
 from effnet_edge.errors import GateError, UsageError
-from effnet_edge.model.folding import fold_batch_norm
-from effnet_edge.model.network import EfficientNet
-from effnet_edge.model.preprocessing import variant_preprocessing
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
-from effnet_edge.model.variants import VARIANTS
 from effnet_edge.parity import compare
 from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.runtime import EngineRunner
-from effnet_export.calibration import calibrated
+from effnet_export import tabulating
 from effnet_export.pipeline import export_bundle
 from effnet_export.request import ExportRequest
 
@@ -51,16 +46,16 @@ def kl_in_fp32(bundle: Bundle) -> float | None:
         return compare(reference, run, EmbeddedPhotos(16), source.preprocessing).value("kl")
 
 
-def test_a_network_without_silu_is_refused_before_it_is_calibrated() -> None:
-    lite = fold_batch_norm(EfficientNet(VARIANTS["lite0"], resolution=64, num_classes=3))
+def test_a_network_without_silu_is_refused_before_it_is_calibrated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tabulating, "calibrated", None)
+    lite = NetworkRequest("lite0", weights="random", resolution=64)
+    request = ExportRequest(
+        lite, "openvino", "int8", fast_activations=True, output=tmp_path / "lite"
+    )
     with pytest.raises(UsageError, match="lite0 has relu6 activations, and no SiLU to replace"):
-        calibrated(
-            lite,
-            EmbeddedPhotos(8),
-            variant_preprocessing(VARIANTS["lite0"], 64),
-            ASYMMETRIC_UINT8,
-            Settings(fitted_share=0.9),
-        )
+        export_bundle(request)
 
 
 @pytest.mark.slow
