@@ -56,9 +56,9 @@ def write_openvino_ir(
             shape[0] = openvino.Dimension(_smallest_batch(converted, batch), batch.maximum)
             converted.reshape(shape)
         _apply_common_transformations(converted)
+        _name_by_place(converted, model)  # First: halved weights are named after what they were.
         if fp16_weights and _is_quantized(converted):
             halve_float_weights(converted)
-        _name_by_place(converted, model)
     except RuntimeError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise BackendError(f"OpenVINO cannot convert the model: {lines[-1]}") from error

@@ -311,6 +311,6 @@ def test_what_int8_left_out_and_replaced_is_told_with_its_names() -> None:
     assert "1 layer in 16 bit" in told
     assert "2 layers with a fitted hard-swish" in told
     assert "stem.conv, stages.0.0.depthwise" in told
-    assert "--fast-activations" in told
+    assert "--exact-activations" in told
     assert "16 bit" not in plain
     assert "hard-swish" not in plain

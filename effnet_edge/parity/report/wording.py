@@ -195,7 +195,7 @@ def unlike_others(candidate: Document) -> list[UnlikeOthers]:
             "fast_activations",
             "with a fitted hard-swish",
             "Their SiLU was replaced by what is computed faster and is only nearly the same "
-            "(--fast-activations).",
+            "(--exact-activations keeps it).",
         ),
     )
     return [
