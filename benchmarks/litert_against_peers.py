@@ -11,9 +11,9 @@ xdsl, of `litert-torch`, wants an older typing-extensions, and it works with the
 
     peers/bin/effnet-edge export b0 --target litert -o fp32
     peers/bin/effnet-edge export b0 --target litert --int8 --calibration CALIBRATION -o int8
-    peers/bin/effnet-edge export b0 --target litert --int8 --fast-activations \
-        --calibration CALIBRATION -o fast
-    peers/bin/python benchmarks/litert_against_peers.py fp32 int8 fast CALIBRATION EVALUATION
+    peers/bin/effnet-edge export b0 --target litert --int8 --exact-activations \
+        --calibration CALIBRATION -o exact
+    peers/bin/python benchmarks/litert_against_peers.py fp32 int8 exact CALIBRATION EVALUATION
 
 prints how far each is from PyTorch, and how long one picture takes on one thread, all in turns in
 one process. Ours take pixels. The peers take normalized tensors, without the time it takes to make

@@ -12,29 +12,35 @@ from typing import TYPE_CHECKING
 from effnet_calibration.work import Step
 
 if TYPE_CHECKING:
-    from effnet_calibration.path import NetworkPath
+    from effnet_calibration.path import Layer, NetworkPath
     from effnet_calibration.quantization import Quantization
     from effnet_calibration.work import Work
+    from effnet_edge.model.network import EfficientNet
 
 PROJECTIONS = 4
 """Of so many last blocks."""
 
 
-def kept_layers(path: NetworkPath) -> list[str]:
-    """Names of the last blocks' projections, and of the last one's depthwise and squeeze layers."""
-    last = path.blocks[-PROJECTIONS:]
-    return [
-        layer.name
-        for layer in path
-        if (layer.kind == "project" and layer.block in last)
-        or (layer.kind in {"depthwise", "squeeze"} and layer.block == last[-1])
-    ]
+def kept_layers(network: EfficientNet, path: NetworkPath) -> list[str]:
+    """Names of the last blocks' projections, and of the last one's depthwise and squeeze layers.
+
+    Of a network with ReLUs, which has little noise there, the last projection alone.
+    """
+    silu = network.activation == "silu"
+    last = path.blocks[-PROJECTIONS if silu else -1 :]
+
+    def is_kept(layer: Layer) -> bool:
+        if layer.kind in {"depthwise", "squeeze"}:
+            return silu and layer.block == last[-1]
+        return layer.kind == "project" and layer.block in last
+
+    return [layer.name for layer in path if is_kept(layer)]
 
 
 def _decide(work: Work, quantization: Quantization) -> Quantization:
     if not work.settings.keep_last_blocks:
         return quantization
-    return quantization.keeping((*quantization.kept, *kept_layers(work.path)))
+    return quantization.keeping((*quantization.kept, *kept_layers(work.network, work.path)))
 
 
 STEP = Step(_decide)
