@@ -68,7 +68,8 @@ def table_for(
     if exact is not None and found.observed is not None and folded.activation == "silu":
         too_far = tuple(_failures(request, loaded, named, found, gate, progress))
         if too_far:
-            found = make(settings=exact, shared=SharedCalibration(found.observed))
+            shared = loaded.calibration or SharedCalibration(found.observed)
+            found = make(settings=exact, shared=shared)
     budget = request.budget
     if budget is None or isinstance(named, Path) or found.observed is None:
         return Tabulated(found.table, too_far=too_far)

@@ -118,7 +118,7 @@ def parse(line: str) -> None:
 
 def options_of(command: click.Command) -> set[str]:
     parameters = command.get_params(click.Context(command))
-    own = {each for parameter in parameters for each in parameter.opts}
+    own = {each for one in parameters for each in (*one.opts, *one.secondary_opts)}
     if isinstance(command, click.Group):
         own = own.union(*map(options_of, command.commands.values()))
     return {each for each in own if each.startswith("--")} | {"--help"}
