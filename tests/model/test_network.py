@@ -135,8 +135,9 @@ def test_symmetric_padding_is_that_of_geffnets_pytorch_models() -> None:
 
 @pytest.mark.parametrize("name", ["b0", "b3"])
 def test_folding_batch_norm_changes_nothing_but_rounding(name: str) -> None:
-    x = picture(VARIANTS[name].resolution)
-    network = randomized(EfficientNet(VARIANTS[name]), x)
+    # In float64: by chance, a deep network amplifies rounding beyond any limit.
+    x = picture(VARIANTS[name].resolution).double()
+    network = randomized(EfficientNet(VARIANTS[name]).double(), x)
     folded = fold_batch_norm(network)
 
     assert_same_logits(folded, network, x)
