@@ -6,11 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
-import torch
 from conditioned_networks import save_conditioned
+from doubled_fits import double_fits
 from exports_to_compare import SIDE, TINY
 
-from effnet_calibration import activation_fitting
 from effnet_edge.errors import UsageError
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.variants import VARIANTS
@@ -92,16 +91,7 @@ def test_the_default_replaces_the_first_silus(export: Export, exact: ExportResul
 def test_every_silu_stays_where_hard_swishes_lose_too_much(
     export: Export, exact: ExportResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fitted = activation_fitting.fit_activations
-
-    def doubled(*args: object) -> dict[str, tuple[float, ...]]:
-        found = {}
-        for name, numbers in fitted(*args).items():
-            a, *others = torch.tensor(numbers).view(4, -1)
-            found[name] = tuple(torch.cat([2 * a, *others]).tolist())
-        return found
-
-    monkeypatch.setattr(activation_fitting, "fit_activations", doubled)
+    double_fits(monkeypatch)
     found = export("too-far")
 
     assert found.tabulated is not None

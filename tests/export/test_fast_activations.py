@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING
 
 import openvino
 import pytest
-import torch
+from doubled_fits import double_fits
 
-from effnet_calibration import activation_fitting
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.quantization import ACTIVATIONS
 from effnet_calibration.schemes import FLOATING_POINT
@@ -135,16 +134,7 @@ def test_what_the_hard_swishes_lose_has_a_limit_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A fit that gives every channel twice what it should."""
-    fitted = activation_fitting.fit_activations
-
-    def doubled(*args: object) -> dict[str, tuple[float, ...]]:
-        found = {}
-        for name, numbers in fitted(*args).items():
-            a, *others = torch.tensor(numbers).view(4, -1)
-            found[name] = tuple(torch.cat([2 * a, *others]).tolist())
-        return found
-
-    monkeypatch.setattr(activation_fitting, "fit_activations", doubled)
+    double_fits(monkeypatch)
     with pytest.raises(GateError, match="^activations changed .* or leave --fast-activations out$"):
         exported(tmp_path / "b", precision="fp32", calibration_size=8, fast_activations=True)
     assert list(tmp_path.iterdir()) == []

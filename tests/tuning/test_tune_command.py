@@ -78,7 +78,7 @@ def test_the_json_has_every_number_and_the_fastest_within_is_written(
     result = invoke("--max-kl", allowed, "--max-latency", 7, "--json", "--quiet", "-o", "mine")
 
     document = json.loads(result.stdout)
-    assert document["chosen"] in {"int8-fast-80"}
+    assert document["chosen"] in {"int8-fast-80", "int8-fast-90"}
     assert document["chosen"] == "int8-fast-80"  # as fast, and loses less
     assert document["limits"] == {"max_kl": allowed, "seconds": 0.007}
     assert document["bundle"] == str(place / "mine")

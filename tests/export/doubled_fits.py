@@ -1,0 +1,26 @@
+"""Hard-swishes whose fit is planted to be wrong."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from effnet_calibration import activation_fitting
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def double_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a fit give every channel twice what it should."""
+    fitted = activation_fitting.fit_activations
+
+    def doubled(*args: object) -> dict[str, tuple[float, ...]]:
+        found = {}
+        for name, numbers in fitted(*args).items():
+            a, *others = torch.tensor(numbers).view(4, -1)
+            found[name] = tuple(torch.cat([2 * a, *others]).tolist())
+        return found
+
+    monkeypatch.setattr(activation_fitting, "fit_activations", doubled)
