@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.fitted_activation import FittedActivation, HardSwishFit
-from effnet_calibration.flow import Held, after, computed
+from effnet_calibration.flow import Held, after, computed, held_pictures
 from effnet_calibration.hard_swish_fit import Pairs, fit
-from effnet_calibration.memory import HELD_BYTES, output_size
+from effnet_calibration.memory import output_size
 from effnet_calibration.path import multiply_inputs
 from effnet_calibration.quantization import ACTIVATIONS, shortest
 from effnet_calibration.work import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from effnet_calibration.path import Layer, NetworkPath
     from effnet_calibration.quantization import Numbers, Quantization
@@ -42,6 +42,8 @@ DEFAULT_SHARE = 0.65
 (9 of B0's 33; docs/figures.md, "Fitted hard-swishes")."""
 
 PICTURES = 100
+HELD_MAPS = 4
+"""A picture takes: two networks, each with a layer's input and its output."""
 SAMPLES = 51200
 """A channel. Of fewer, what the rare large values should become is known too little
 (docs/figures.md, "Fitted hard-swishes")."""
@@ -146,7 +148,7 @@ class _PairedFlow:
         self._path = path
         self._exact = network
         self._changed = copy.deepcopy(network)
-        self._held = [(held, held) for held in _held(network, path, batches)]
+        self._held = [(held, held) for held in held_pictures(network, batches, PICTURES, HELD_MAPS)]
         self._chance = torch.Generator().manual_seed(0)
 
     def pass_layer(self, layer: Layer, *, replace: bool) -> Numbers | None:
@@ -177,20 +179,6 @@ class _PairedFlow:
         for _, changed in outputs:
             changed.value.mul_(b).add_(c)
         return numbers
-
-
-def _held(network: EfficientNet, path: NetworkPath, batches: Sequence[Tensor]) -> Iterator[Held]:
-    """Pictures from all over the set, as many as fit at once, before the first layer."""
-    largest = max(output_size(network, layer) for layer in path.main if layer.kind != "classifier")
-    # Two networks, each with a layer's input and its output.
-    room = max(1, min(PICTURES, HELD_BYTES // (4 * 4 * largest)))
-    step = -(-sum(len(batch) for batch in batches) // room)
-    before = 0
-    for batch in batches:
-        part = batch[-before % step :: step]
-        before += len(batch)
-        if len(part):
-            yield Held(part.contiguous(memory_format=torch.channels_last), None)
 
 
 def _channels_at(values: Tensor, positions: Tensor) -> Tensor:

@@ -23,13 +23,12 @@ from torch import Tensor, nn
 
 from effnet_calibration.equalized_activation import EQUALIZED
 from effnet_calibration.errors import CalibrationError
-from effnet_calibration.fitted_activation import HardSwishFit
 from effnet_calibration.flow import Held, after, computed
 from effnet_calibration.memory import HELD_BYTES
+from effnet_calibration.output_scales import output_scales
 from effnet_calibration.outputs import channel_sum, positions
 from effnet_calibration.path import NetworkPath
-from effnet_calibration.quantization import ACTIVATIONS, BIASES, STREAM, shortest
-from effnet_calibration.rounded_hard_swish import HARD_SWISHES, RoundedHardSwish
+from effnet_calibration.quantization import BIASES, shortest
 from effnet_calibration.work import DEFAULT_SETTINGS, Settings, Step
 from effnet_edge.progress import Progress, no_progress
 
@@ -156,21 +155,13 @@ def _scaled_as(quantization: Quantization, path: NetworkPath, exact: ExactOutput
     What activations give is left of those alone whose means are to be corrected.
     """
     means = dict(exact.means)
-    behind: dict[str, Tensor] = {}
-    for name, numbers in quantization.changes(ACTIVATIONS).items():
-        fit = HardSwishFit.of(numbers)
-        means[name] = means[name] * fit.b + fit.c
-    for name, numbers in quantization.changes(HARD_SWISHES).items():
-        rounded = RoundedHardSwish.of(numbers)
-        means[name] = means[name] * rounded.b + rounded.c
-    for name, factors in quantization.changes(EQUALIZED).items():
-        divisors = torch.tensor(factors, dtype=torch.float64)
-        means[name] = means[name] / divisors
-        if name in exact.activation_means:
-            behind[name] = exact.activation_means[name] / divisors
-    for name, factors in quantization.changes(STREAM).items():
-        for layer in path.stream_projections(cast("int", path[name].adds_to)):
-            means[layer.name] = means[layer.name] * torch.tensor(factors, dtype=torch.float64)
+    for name, scale in output_scales(quantization, path).items():
+        means[name] = means[name] * scale.factors + scale.shifts
+    behind = {
+        name: exact.activation_means[name] / torch.tensor(factors, dtype=torch.float64)
+        for name, factors in quantization.changes(EQUALIZED).items()
+        if name in exact.activation_means
+    }
     return replace(exact, means=means, activation_means=behind)
 
 

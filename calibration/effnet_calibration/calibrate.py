@@ -14,7 +14,7 @@ from effnet_calibration.memory import batch_size, images_in_memory
 from effnet_calibration.outputs import OutputCollector
 from effnet_calibration.path import NetworkPath, channels_last, check_network
 from effnet_calibration.quantization import Quantization, shortest
-from effnet_calibration.quantized import simulate
+from effnet_calibration.quantized import apply_quantization, simulate
 from effnet_calibration.statistics import StatisticsCollector, TensorStatistics
 from effnet_calibration.steps import STEPS
 from effnet_calibration.table import CalibrationTable, TensorRange, identify
@@ -153,7 +153,7 @@ def quantize(
         preprocessing=observed.preprocessing,
         statistics=observed.statistics,
         exact=observed.exact,
-        simulate=partial(simulate, network),
+        apply=partial(apply_quantization, network),
         settings=settings,
         progress=progress,
     )

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+import torch
+
+from effnet_calibration.memory import pictures_at_once
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from torch import Tensor
 
     from effnet_calibration.path import Layer
@@ -36,3 +42,22 @@ def after(network: EfficientNet, layer: Layer, output: Held) -> Held:
     if layer.closes:
         value, shortcut = value + cast("Tensor", shortcut), None
     return Held(value, value if layer.opens else shortcut)
+
+
+def held_pictures(
+    network: EfficientNet, batches: Sequence[Tensor], most: int, maps: float
+) -> Iterator[Held]:
+    """Pictures from all over the set before the first layer, as many as fit at once.
+
+    Args:
+        maps: how many of the network's largest maps one picture takes.
+    """
+    every = sum(len(batch) for batch in batches)
+    count = min(most, every, pictures_at_once(network, maps))
+    before = 0
+    for batch in batches:
+        at = torch.arange(before, before + len(batch))
+        before += len(batch)
+        part = batch[(at + 1) * count // every > at * count // every]
+        if len(part):
+            yield Held(part.contiguous(memory_format=torch.channels_last), None)

@@ -31,6 +31,13 @@ def images_in_memory(network: EfficientNet, held_bytes: int = HELD_BYTES) -> int
     return max(FEWEST_HELD, held_bytes // (4 * largest))
 
 
+def pictures_at_once(network: EfficientNet, maps: float) -> int:
+    """How many fit of which each takes that many of the network's largest maps, 1 at least."""
+    layers = [layer for layer in NetworkPath.of(network).main if layer.kind != "classifier"]
+    largest = max(output_size(network, layer) for layer in layers)
+    return max(1, int(HELD_BYTES / (4 * maps * largest)))
+
+
 def output_size(network: EfficientNet, layer: Layer) -> int:
     """Values in a convolution's output for one picture."""
     conv = cast("PaddedConv2d", layer.module(network))

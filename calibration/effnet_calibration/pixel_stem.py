@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
 
 from effnet_calibration.integer_weights import QuantizedWeight
-from effnet_calibration.quantization import PixelNormalization
-from effnet_calibration.work import Step
 
 if TYPE_CHECKING:
-    from effnet_calibration.quantization import Quantization
+    from effnet_calibration.quantization import PixelNormalization
     from effnet_calibration.schemes import QuantizationScheme
-    from effnet_calibration.work import Work
     from effnet_edge.model.network import EfficientNet
 
 LARGEST_PIXEL = 255
@@ -65,17 +62,6 @@ class PixelStem:
         stem.weight.data.copy_(self.weight.dequantized() * std.float())
         cast("Tensor", stem.bias).data += self.bias.float()
         stem.register_forward_pre_hook(lambda _, inputs: (inputs[0] - moved,))
-
-
-def _decide(work: Work, quantization: Quantization) -> Quantization:
-    """Let the stem read integers where the scheme can hold pixels and their padding."""
-    if not work.scheme.quantizes_stem:
-        return quantization
-    normalization = PixelNormalization(work.preprocessing.mean, work.preprocessing.std)
-    return replace(quantization, pixels=normalization)
-
-
-STEP = Step(_decide)
 
 
 def _per_channel(normalization: PixelNormalization) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-Numbers = float | tuple[float, ...]
+Numbers = float | tuple[float, ...] | str
+"""A text where a step packs them, as they are many: see `PACKED`."""
 
 STREAM = "stream"
 DEPTHWISE = "depthwise"
@@ -21,6 +22,9 @@ CENTRES = "centres"
 BIASES = "biases"
 ACTIVATIONS = "activations"
 INTEGER_WEIGHTS = "integer_weights"
+REFITTED = "refitted"
+
+PACKED = frozenset({REFITTED})
 
 # What a table's file takes from a layer's name in these columns: it calls a block's two tensors by
 # the block, and a stream by its stage.
@@ -186,12 +190,16 @@ def from_columns(columns: Mapping[str, Any]) -> Quantization:
     outputs = changes.pop("outputs", {})
     read = read.rounding(converter.structure(outputs, dict[str, TensorEntry]))
     for change, by_key in changes.items():
-        numbers = {_layer_name(change, key): _numbers(each) for key, each in by_key.items()}
+        numbers = {_layer_name(change, key): _numbers(change, each) for key, each in by_key.items()}
         read = read.changing(change, numbers)
     return read
 
 
-def _numbers(value: object) -> Numbers:
+def _numbers(change: str, value: object) -> Numbers:
+    if change in PACKED:
+        if not isinstance(value, str):
+            raise TypeError(f"{change} is no text")
+        return value
     if isinstance(value, (list, tuple)):
         return tuple(float(each) for each in value)
     return float(value)  # type: ignore[arg-type]

@@ -9,16 +9,18 @@ from effnet_calibration import (
     kept_depthwise,
     last_blocks,
     output_grids,
-    pixel_stem,
+    pixel_input,
+    refitting,
 )
 
 STEPS = (
-    pixel_stem.STEP,
+    pixel_input.STEP,
     activation_fitting.STEP,
     grids.STEP,
     last_blocks.STEP,
     kept_depthwise.STEP,
     output_grids.STEP,
+    refitting.STEP,
     bias_correction.STEP,
 )
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 3
 _SQUARE_VERSION = 2
+LONGEST_TEXT = 80
+"""That a difference tells in full, in characters."""
 
 
 @dataclass(frozen=True)
@@ -275,4 +277,6 @@ def _short(value: object) -> str:
         return ", ".join(value)
     if isinstance(value, (tuple, dict)):
         return f"{len(value)} values"
+    if isinstance(value, str) and len(value) > LONGEST_TEXT:
+        return f"{len(value)} characters"
     return str(value)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from effnet_calibration.outputs import ExactOutputs
     from effnet_calibration.path import Layer, NetworkPath
     from effnet_calibration.quantization import Numbers, Quantization
+    from effnet_calibration.quantized_network import QuantizedNetwork
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_calibration.statistics import TensorStatistics
     from effnet_edge.model.network import EfficientNet
@@ -35,6 +36,8 @@ class Settings:
             share lets `output_grids` do what saves time there.
         keep_last_blocks: see `last_blocks`. Off, as it is for targets that gain by it.
         keep_depthwise: see `kept_depthwise`. Off, as it may cost time.
+        refit_weights: where hard-swishes or rounded outputs leave something to take back, see
+            `refitting`.
         correct_gain: divide the logits by the share of their spread that quantization left.
     """
 
@@ -42,6 +45,7 @@ class Settings:
     equalize_projection: bool = True
     equalize_stream: bool = False
     correct_biases: bool = True
+    refit_weights: bool = True
     correct_gain: bool = True
     fitted_share: float = 0.0
     keep_last_blocks: bool = False
@@ -59,7 +63,7 @@ class Work:
         network: folded; a step leaves it as it is.
         statistics: of every layer's input, by layer name.
         exact: the network's own outputs.
-        simulate: gives a copy of the network that computes what it would with a quantization.
+        apply: quantizes a copy of the network.
     """
 
     network: EfficientNet
@@ -68,9 +72,13 @@ class Work:
     preprocessing: Preprocessing
     statistics: Mapping[str, TensorStatistics]
     exact: ExactOutputs
-    simulate: Callable[[Quantization], EfficientNet]
+    apply: Callable[[Quantization], QuantizedNetwork]
     settings: Settings = DEFAULT_SETTINGS
     progress: Progress = no_progress
+
+    def simulate(self, quantization: Quantization) -> EfficientNet:
+        """A copy of the network that computes what it would with a quantization."""
+        return self.apply(quantization).simulated()
 
 
 @dataclass(frozen=True)

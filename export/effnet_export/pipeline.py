@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import onnx
 
     from effnet_calibration.mixed_precision import MixedPrecision
-    from effnet_calibration.quantized import QuantizedNetwork
+    from effnet_calibration.quantized_network import QuantizedNetwork
     from effnet_edge.bench import ModelTiming
     from effnet_edge.bundle import BatchRange, Manifest, StageParity
     from effnet_edge.bundle.signing import SigningKey

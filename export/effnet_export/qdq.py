@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from effnet_calibration.integer_weights import QuantizedWeight
     from effnet_calibration.pixel_stem import PixelStem
-    from effnet_calibration.quantized import QuantizedNetwork
+    from effnet_calibration.quantized_network import QuantizedNetwork
     from effnet_calibration.schemes import TensorQuantization
 
 PREPROCESS = "preprocess"

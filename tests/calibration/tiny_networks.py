@@ -67,7 +67,7 @@ def kept_by(
         preprocessing=None,
         statistics={},
         exact=None,
-        simulate=lambda _: network,
+        apply=lambda _: None,
         settings=settings,
     )
     part = Quantization(ASYMMETRIC_UINT8.name).keeping(before)

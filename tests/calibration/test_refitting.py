@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from later import quick
+from tiny_networks import PREPROCESSING, Smooth, normalized
+
+from effnet_calibration.activation_fitting import SHARE
+from effnet_calibration.calibrate import Observed, observe, quantize, tabulate
+from effnet_calibration.errors import CalibrationError
+from effnet_calibration.path import NetworkPath
+from effnet_calibration.quantization import ACTIVATIONS, REFITTED, Quantization
+from effnet_calibration.quantized import apply, changed, simulate
+from effnet_calibration.refitting import decoded
+from effnet_calibration.schemes import (
+    ASYMMETRIC_INT8_OUTPUTS,
+    ASYMMETRIC_UINT8,
+    FLOATING_POINT,
+)
+from effnet_calibration.table import CalibrationTable, difference
+from effnet_calibration.work import Settings
+from effnet_edge.parity.measures.metrics import sqnr_db
+
+if TYPE_CHECKING:
+    from effnet_calibration.schemes import QuantizationScheme
+    from effnet_edge.model.network import EfficientNet
+
+FITTED = Settings(fitted_share=SHARE)
+PROJECTION = "stages.0.0.project.conv"
+
+pytestmark = pytest.mark.filterwarnings("ignore::effnet_calibration.errors.CalibrationWarning")
+
+
+@pytest.fixture(scope="module")
+def observed(network: EfficientNet) -> Observed:
+    return observe(network, Smooth(32), PREPROCESSING)
+
+
+def packed(numbers: np.ndarray) -> str:
+    return base64.b64encode(numbers.astype("<f2").tobytes()).decode("ascii")
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    quick([FLOATING_POINT], [ASYMMETRIC_UINT8, ASYMMETRIC_INT8_OUTPUTS], "sample"),
+    ids=lambda each: each.name,
+)
+def test_other_pictures_get_answers_that_are_nearer(
+    network: EfficientNet, observed: Observed, scheme: QuantizationScheme
+) -> None:
+    refitted = quantize(observed, scheme, FITTED)
+    plain = quantize(observed, scheme, replace(FITTED, refit_weights=False))
+    assert refitted.changes(REFITTED)
+    assert not plain.changes(REFITTED)
+    batch = normalized(32, seed=9)
+    with torch.inference_mode():
+        exact = network(batch)
+        nearer, near = (
+            sqnr_db(exact.numpy(), simulate(network, each)(batch).numpy())
+            for each in (refitted, plain)
+        )
+    assert nearer > near + 0.5
+
+
+def test_with_every_silu_and_unrounded_outputs_the_weights_stay(observed: Observed) -> None:
+    assert not quantize(observed, ASYMMETRIC_UINT8).changes(REFITTED)
+
+
+def test_a_table_makes_the_same_network_bit_for_bit(
+    network: EfficientNet, observed: Observed
+) -> None:
+    table = tabulate(observed, (FLOATING_POINT,), FITTED)
+    read = CalibrationTable.from_json(table.to_json())
+    assert read == table
+    made, again = (
+        apply(network, each, FLOATING_POINT).network.state_dict() for each in (table, read)
+    )
+    assert all(bool((made[name] == again[name]).all()) for name in made)
+    # A layer's numbers are one value of the file, and too long a one to be told.
+    part = table.quantization(FLOATING_POINT.name)
+    stripped = replace(table, quantizations={part.scheme: part.changing(REFITTED, {})})
+    told = difference(table, stripped)
+    assert told
+    assert max(map(len, told)) < 200
+
+
+def test_the_numbers_are_added_to_what_the_other_changes_leave(network: EfficientNet) -> None:
+    """They were calculated there: of a layer whose hard-swish has b, in the units of b · W."""
+    layer = NetworkPath.of(network)["stages.0.0.depthwise.conv"]
+    module = layer.module(network)
+    numbers = np.linspace(-1, 1, module.weight.numel() + len(module.weight))
+    added = torch.from_numpy(numbers.astype("<f2").astype(np.float32))
+    b, c = 2.0, 0.5
+    channels = len(module.weight)
+    hard_swish = (1.0,) * channels + (b,) * channels + (c,) * channels + (0.0,) * channels
+    both = Quantization("none").changing(REFITTED, {layer.name: packed(numbers)})
+    made = changed(network, both.changing(ACTIVATIONS, {layer.name: hard_swish}))
+    weights, biases = added[: module.weight.numel()], added[module.weight.numel() :]
+    moved = layer.module(made)
+    assert torch.equal(moved.weight, module.weight * b + weights.view_as(module.weight))
+    assert torch.equal(moved.bias, module.bias * b + c + biases)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "says"),
+    [
+        ("not base64!", "damaged"),
+        ("AAA=A", "damaged"),
+        (packed(np.zeros(7)), "do not fit"),
+        (packed(np.full(16 * 32 + 16, np.nan)), "not finite"),
+        (packed(np.full(16 * 32 + 16, np.inf)), "not finite"),
+        (0.5, "damaged"),
+    ],
+)
+def test_damaged_numbers_are_refused(network: EfficientNet, damaged: str, says: str) -> None:
+    module = NetworkPath.of(network)[PROJECTION].module(network)
+    assert module.weight.numel() == 16 * 32
+    with pytest.raises(CalibrationError, match=says):
+        decoded(damaged, module)
+    with pytest.raises(CalibrationError, match=says):
+        changed(network, Quantization("none").changing(REFITTED, {PROJECTION: damaged}))
+
+
+def test_a_table_with_numbers_in_the_place_of_the_text_is_refused(observed: Observed) -> None:
+    table = tabulate(observed, (FLOATING_POINT,), FITTED)
+    part = table.quantization(FLOATING_POINT.name)
+    wrong = replace(
+        table, quantizations={part.scheme: part.changing(REFITTED, {PROJECTION: (1.0, 2.0)})}
+    )
+    with pytest.raises(CalibrationError, match="damaged"):
+        CalibrationTable.from_json(wrong.to_json())
+
+
+def test_the_fit_of_hard_swishes_is_the_same_with_and_without(observed: Observed) -> None:
+    with_it, without = (
+        quantize(observed, FLOATING_POINT, replace(FITTED, refit_weights=each))
+        for each in (True, False)
+    )
+    assert with_it.changes(ACTIVATIONS) == without.changes(ACTIVATIONS)
