@@ -100,12 +100,12 @@ def changed(network: EfficientNet, quantization: Quantization) -> EfficientNet:
             # In the network's order, whatever a table's is: the last bits depend on it.
             for name in (each for each in path.names if each in decided):
                 make(copied, path, path[name], decided[name])
+            if change == ACTIVATIONS and quantization.scheme == FLOATING_POINT.name:
+                fold_factors(copied, path, decided)
     except (RuntimeError, AttributeError, ValueError, TypeError) as error:
         raise CalibrationError(
             f"the calibration table's factors do not fit the network: {error}"
         ) from error
-    if quantization.scheme == FLOATING_POINT.name:
-        fold_factors(copied, path, quantization.changes(ACTIVATIONS))
     if quantization.logit_gain != 1:
         scale_logits(copied, 1 / quantization.logit_gain)
     return copied

@@ -13,6 +13,7 @@ from tiny_networks import PREPROCESSING, Smooth, normalized
 from effnet_calibration.activation_fitting import SHARE
 from effnet_calibration.calibrate import Observed, observe, quantize, tabulate
 from effnet_calibration.errors import CalibrationError
+from effnet_calibration.output_scales import AS_IT_IS, output_scales
 from effnet_calibration.path import NetworkPath
 from effnet_calibration.quantization import ACTIVATIONS, REFITTED, Quantization
 from effnet_calibration.quantized import apply, changed, simulate
@@ -45,6 +46,16 @@ def packed(numbers: np.ndarray) -> str:
     return base64.b64encode(numbers.astype("<f2").tobytes()).decode("ascii")
 
 
+def output_of(network: EfficientNet, name: str, batch: torch.Tensor) -> torch.Tensor:
+    seen: list[torch.Tensor] = []
+    module = network.get_submodule(name)
+    handle = module.register_forward_hook(lambda _, __, output: seen.append(output.clone()))
+    with torch.inference_mode():
+        network(batch)
+    handle.remove()
+    return seen[0]
+
+
 @pytest.mark.parametrize(
     "scheme",
     quick([FLOATING_POINT], [ASYMMETRIC_UINT8, ASYMMETRIC_INT8_OUTPUTS], "sample"),
@@ -65,6 +76,37 @@ def test_other_pictures_get_answers_that_are_nearer(
             for each in (refitted, plain)
         )
     assert nearer > near + 0.5
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    quick([FLOATING_POINT], [ASYMMETRIC_UINT8, ASYMMETRIC_INT8_OUTPUTS], "sample"),
+    ids=lambda each: each.name,
+)
+def test_each_layer_is_nearer_to_its_own_output_with_its_numbers_than_without(
+    network: EfficientNet, observed: Observed, scheme: QuantizationScheme
+) -> None:
+    """In the units in which they are added: a factor that is missing there makes it worse."""
+    whole = quantize(observed, scheme, replace(FITTED, correct_biases=False))
+    path = NetworkPath.of(network)
+    scales = output_scales(whole, path)
+    refits = whole.changes(REFITTED)
+    names = [name for name in path.names if name in refits]
+    batch = torch.cat(list(observed.exact.batches))
+    for last in (1, len(names) // 2, len(names) - 1):
+        layer = path[names[last]]
+        factors, shifts = (each.float().view(-1, 1, 1) for each in scales.get(layer.name, AS_IT_IS))
+        wanted = output_of(network, layer.name, batch) * factors + shifts
+        before, after = (
+            output_of(simulate(network, whole.changing(REFITTED, kept)), layer.name, batch)
+            for kept in ({name: refits[name] for name in names[:end]} for end in (last, last + 1))
+        )
+        mean = (2, 3)
+        errors = [
+            (each - wanted - (each - wanted).mean(mean, keepdim=True)).square().sum()
+            for each in (before, after)
+        ]
+        assert errors[1] < errors[0], layer.name
 
 
 def test_with_every_silu_and_unrounded_outputs_the_weights_stay(observed: Observed) -> None:
@@ -104,6 +146,22 @@ def test_the_numbers_are_added_to_what_the_other_changes_leave(network: Efficien
     moved = layer.module(made)
     assert torch.equal(moved.weight, module.weight * b + weights.view_as(module.weight))
     assert torch.equal(moved.bias, module.bias * b + c + biases)
+
+
+def test_without_integers_they_are_added_to_weights_that_have_the_factors_before(
+    network: EfficientNet,
+) -> None:
+    module = NetworkPath.of(network)["stages.0.0.depthwise.conv"].module(network)
+    numbers = np.linspace(-1, 1, module.weight.numel() + len(module.weight))
+    added = torch.from_numpy(numbers.astype("<f2").astype(np.float32))
+    channels, a = len(network.stem.conv.weight), 4.0
+    hard_swish = (a,) * channels + (1.0,) * channels + (0.0,) * 2 * channels
+    both = Quantization(FLOATING_POINT.name).changing(ACTIVATIONS, {"stem.conv": hard_swish})
+    packed_numbers = {"stages.0.0.depthwise.conv": packed(numbers)}
+    made = changed(network, both.changing(REFITTED, packed_numbers))
+    weights = added[: module.weight.numel()].view_as(module.weight)
+    moved = NetworkPath.of(made)["stages.0.0.depthwise.conv"].module(made)
+    assert torch.equal(moved.weight, module.weight * a + weights)
 
 
 @pytest.mark.parametrize(
