@@ -55,6 +55,9 @@ HEADROOM = 1.1
 PLAIN_DB = 30.0
 """A tensor before a SiLU that holds this by itself gets no factors, which saves the product with
 s: on B0, 43 % of their time for a tenth of the KL divergence. The widest maps do not hold it."""
+FAST_PLAIN_DB = 23.0
+"""The same where time is asked for: what is behind takes some of it back, see `refitting`, and on
+B0 one small map alone keeps its product (docs/figures.md, "LiteRT")."""
 HARD_SWISH_SHARE, HARD_SWISH_DB = 0.1, 22.5
 """A SiLU that needs factors becomes a hard-swish, two operators instead of three, where it passes
 such a share of all values, as time goes by them, and where that comes so close, if time is asked
@@ -172,9 +175,10 @@ class _Decision:
         choice = choose(self._seen.rounded[layer.name], self._scheme, reader, equalize=scaled)
         if scaled and silu:
             plain = choose(self._seen.rounded[layer.name], self._scheme, reader, equalize=False)
-            if plain.snr_db >= PLAIN_DB:
+            fast = bool(self._work.settings.fitted_share)
+            if plain.snr_db >= (FAST_PLAIN_DB if fast else PLAIN_DB):
                 scaled, choice = False, plain
-            elif self._work.settings.fitted_share and self._passes_many(layer):
+            elif fast and self._passes_many(layer):
                 seen = self._seen.rounded[layer.name].whole
                 fitted = fit_rounded(seen, self._scheme, reader.energy)
                 if fitted.snr_db >= HARD_SWISH_DB:
