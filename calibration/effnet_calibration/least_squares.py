@@ -116,9 +116,11 @@ class LeastSquares:
         own = self._rows(self._module.weight)
         own = torch.cat([own, bias.view(-1, 1, 1) if self._depthwise else bias.view(1, 1, -1)], 1)
         lacking = self._by_group(targets.unsqueeze(3)) - own.mT @ rows
+        # Without enough to tell about weights, what the biases are known by is all that is summed.
+        by = rows if self._enough else rows[:, -1:]
         normal = _Normal(
-            (rows @ rows.mT).double(),
-            (rows @ lacking.mT).double(),
+            (by @ rows.mT).double(),
+            (by @ lacking.mT).double(),
             lacking.double().square().sum((1, 2)),
         )
         before = self._folds[fold]
@@ -156,7 +158,7 @@ class LeastSquares:
 
 class _Normal(NamedTuple):
     """Normal equations, a group of weights each: what is read (G, U, U), its products with what
-    the output lacks (G, U, outputs), and the energy of that (G,); float64.
+    the output lacks (G, U, outputs), and the energy of that (G,); float64. Or the last row of both.
     """
 
     moments: Tensor

@@ -149,7 +149,12 @@ def test_more_weights_than_the_pictures_tell_about_stay(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
-def test_with_other_weights_the_biases_give_the_mean_back(name: str) -> None:
+@pytest.mark.parametrize("enough", [0, 10**9])
+def test_with_other_weights_the_biases_give_the_mean_back(
+    name: str, enough: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the pictures tell enough about the weights or not."""
+    monkeypatch.setattr(least_squares, "LEAST_SAMPLES", enough)
     module = convolution(name)
     inputs = pictures(module)
     targets = planted(module)(inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -173,6 +174,7 @@ def decided() -> tuple[EfficientNet, Quantization]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(output_grids, "HARD_SWISH_DB", -100.0)
         patch.setattr(output_grids, "HARD_SWISH_SHARE", 0.01)
+        patch.setattr(output_grids, "FAST_PLAIN_DB", output_grids.PLAIN_DB)
         observed = observe(network, Smooth(16), PREPROCESSING)
         return network, quantize(observed, SCHEME, Settings(fitted_share=0.9))
 
@@ -197,6 +199,20 @@ def test_the_widest_maps_get_one_instead_of_factors(
         grid = outputs[name]
         assert -3.1 < (grid.minimum - grid.zero_point) * grid.scale <= -2.99
     assert from_columns(to_columns(quantization)) == quantization
+
+
+def test_where_time_is_asked_for_fewer_tensors_get_factors() -> None:
+    network = random_network("b0")
+    observed = observe(network, Smooth(16), PREPROCESSING)
+    uncorrected = Settings(correct_biases=False, refit_weights=False)
+    exact, fast = (
+        quantize(observed, SCHEME, replace(uncorrected, fitted_share=share)) for share in (0, 0.65)
+    )
+    with_factors = [
+        {name for name, factors in each.changes(EQUALIZED).items() if set(factors) != {1.0}}
+        for each in (exact, fast)
+    ]
+    assert with_factors[1] < with_factors[0]
 
 
 def test_the_last_two_layers_have_integer_weights_and_nothing_else_of_them(
