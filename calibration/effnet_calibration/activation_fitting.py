@@ -11,14 +11,14 @@ import copy
 from typing import TYPE_CHECKING, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.fitted_activation import FittedActivation, HardSwishFit
 from effnet_calibration.flow import Held, after, computed, held_pictures
 from effnet_calibration.hard_swish_fit import Pairs, fit
 from effnet_calibration.memory import output_size
-from effnet_calibration.path import multiply_inputs
+from effnet_calibration.path import frozen, frozen_as, multiply_inputs
 from effnet_calibration.quantization import ACTIVATIONS, shortest
 from effnet_calibration.work import Step
 
@@ -103,13 +103,8 @@ def replace_activation(
         )
     weight = module.weight.double() * replaced.b.view(-1, 1, 1, 1)
     bias = cast("Tensor", module.bias).double() * replaced.b + replaced.c
-    memory = (
-        torch.channels_last
-        if weight.is_contiguous(memory_format=torch.channels_last)
-        else (torch.contiguous_format)
-    )
-    module.weight = nn.Parameter(weight.float().contiguous(memory_format=memory), False)
-    module.bias = nn.Parameter(bias.float(), requires_grad=False)
+    module.weight = frozen_as(weight, module.weight)
+    module.bias = frozen(bias)
     network.set_submodule(layer.activation, FittedActivation(replaced))
 
 

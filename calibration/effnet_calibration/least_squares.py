@@ -54,6 +54,7 @@ class LeastSquares:
 
     def __init__(self, module: PaddedConv2d, pictures: int, pixels: int) -> None:
         self._module = module
+        self._pixels = pixels
         self._depthwise = module.groups > 1
         wanted = SAMPLES_OF_A_KERNEL if self._depthwise else SAMPLES
         self._samples = max(1, min(pixels, wanted // pictures))
@@ -61,9 +62,9 @@ class LeastSquares:
         unknowns = module.weight[0].numel()
         self._enough = self._samples * pictures >= LEAST_SAMPLES * unknowns
 
-    def places(self, pixels: int, chance: torch.Generator) -> Tensor:
+    def places(self, chance: torch.Generator) -> Tensor:
         """Which of an output's pixels to look at, row by row: int64 (S,)."""
-        return torch.randperm(pixels, generator=chance)[: self._samples]
+        return torch.randperm(self._pixels, generator=chance)[: self._samples]
 
     def offer(self, inputs: Tensor, at: Tensor, targets: Tensor) -> None:
         """See a batch.

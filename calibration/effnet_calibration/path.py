@@ -267,6 +267,13 @@ def frozen(values: Tensor) -> nn.Parameter:
     return nn.Parameter(values.float(), requires_grad=False)
 
 
+def frozen_as(values: Tensor, weight: Tensor) -> nn.Parameter:
+    """The same, laid out in memory as another weight is."""
+    last = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    memory = torch.channels_last if last else torch.contiguous_format
+    return frozen(values.float().contiguous(memory_format=memory))
+
+
 def multiply_inputs(layer: Layer, network: EfficientNet, factors: Tensor) -> None:
     """Multiply the weights with which a layer reads each channel by its factor, float64 (C,)."""
     module = layer.module(network)

@@ -26,7 +26,7 @@ from effnet_calibration.flow import Held, after, computed, held_pictures
 from effnet_calibration.integer_weights import QuantizedWeight
 from effnet_calibration.least_squares import Change, LeastSquares
 from effnet_calibration.output_scales import AS_IT_IS, output_scales
-from effnet_calibration.path import frozen
+from effnet_calibration.path import STEM, frozen, frozen_as
 from effnet_calibration.quantization import ACTIVATIONS, REFITTED
 from effnet_calibration.work import Step
 
@@ -42,9 +42,6 @@ PICTURES = 100
 HELD_MAPS = 2.5
 """How many of the largest maps a picture takes at most: what the network and the quantized one give
 at an expansion, and what the quantized one reads there."""
-
-NOT_REFITTED = frozenset({"stem", "classifier"})
-"""The stem reads the pictures themselves; the classifier has too many weights for 200 of them."""
 
 
 def encoded(change: Change) -> str:
@@ -75,12 +72,17 @@ def decoded(text: Numbers, module: Linear) -> Change:
 def refit(network: EfficientNet, _: NetworkPath, layer: Layer, text: Numbers) -> None:
     """Move a layer's weights and biases by what a table holds."""
     module = layer.module(network)
-    _move(module, decoded(text, module))
+    change = decoded(text, module)
+    module.weight = frozen_as(module.weight + change.weights, module.weight)
+    module.bias = frozen(cast("Tensor", module.bias) + change.biases)
 
 
 @torch.inference_mode()
 def refitted(work: Work, quantization: Quantization) -> dict[str, Numbers]:
-    """What each layer is moved by, by its name; those that gain nothing are missing."""
+    """What each layer is moved by, by its name; those that gain nothing are missing.
+
+    The classifier stays: it has too many weights for what the pictures tell.
+    """
     flow = _Flow(work, quantization)
     layers = [layer for layer in work.path.main if layer.kind != "classifier"]
     found: dict[str, Numbers] = {}
@@ -122,7 +124,8 @@ class _Flow:
         """Refit a layer, take all pictures through it, and tell what it was moved by."""
         for number, exact in enumerate(self._exact_held):
             self._exact_held[number] = computed(self._exact, layer, exact)
-        text = None if layer.kind in NOT_REFITTED else self._refit(layer)
+        # The stem reads the pictures themselves.
+        text = None if layer.name == STEM else self._refit(layer)
         for number, (exact, held) in enumerate(zip(self._exact_held, self._held, strict=True)):
             output = computed(self._simulated, layer, held)
             self._held[number] = after(self._simulated, layer, output)
@@ -155,7 +158,7 @@ class _Flow:
         squares = LeastSquares(module, self._pictures, pixels)
         grid = self._applied.inputs.get(layer.name)
         for exact, held in zip(self._exact_held, self._held, strict=True):
-            at = squares.places(pixels, self._chance)
+            at = squares.places(self._chance)
             read = held.value if grid is None else grid.fake_quantize(held.value)
             squares.offer(read, at, self._targets(layer, exact, held, at))
         return squares
@@ -180,12 +183,3 @@ class _Flow:
         if layer.name not in self._applied.weights:
             return weight
         return QuantizedWeight.of(weight, self._limit).dequantized()
-
-
-def _move(module: Linear, change: Change) -> None:
-    weight = module.weight
-    spatial = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
-    moved = weight + change.weights
-    memory = torch.channels_last if spatial else torch.contiguous_format
-    module.weight = frozen(moved.contiguous(memory_format=memory))
-    module.bias = frozen(cast("Tensor", module.bias) + change.biases)

@@ -73,7 +73,7 @@ def seen(module: PaddedConv2d, inputs: torch.Tensor, targets: torch.Tensor) -> L
     squares = LeastSquares(module, len(inputs), pixels)
     chance = torch.Generator().manual_seed(3)
     for batch, wanted in zip(inputs.split(7), targets.split(7), strict=True):
-        at = squares.places(pixels, chance)
+        at = squares.places(chance)
         squares.offer(batch, at, wanted.flatten(2)[:, :, at])
     return squares
 

@@ -28,11 +28,18 @@ from effnet_calibration.work import Settings
 from effnet_edge.parity.measures.metrics import sqnr_db
 
 if TYPE_CHECKING:
+    from effnet_calibration.path import Linear
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_edge.model.network import EfficientNet
 
 FITTED = Settings(fitted_share=SHARE)
 PROJECTION = "stages.0.0.project.conv"
+
+by_scheme = pytest.mark.parametrize(
+    "scheme",
+    quick([FLOATING_POINT], [ASYMMETRIC_UINT8, ASYMMETRIC_INT8_OUTPUTS], "sample"),
+    ids=lambda each: each.name,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::effnet_calibration.errors.CalibrationWarning")
 
@@ -56,11 +63,15 @@ def output_of(network: EfficientNet, name: str, batch: torch.Tensor) -> torch.Te
     return seen[0]
 
 
-@pytest.mark.parametrize(
-    "scheme",
-    quick([FLOATING_POINT], [ASYMMETRIC_UINT8, ASYMMETRIC_INT8_OUTPUTS], "sample"),
-    ids=lambda each: each.name,
-)
+def any_change(module: Linear) -> tuple[str, torch.Tensor, torch.Tensor]:
+    """As a table holds it, and what that is: of the weights, and of the biases."""
+    count = module.weight.numel()
+    numbers = np.linspace(-1, 1, count + len(module.weight))
+    added = torch.from_numpy(numbers.astype("<f2").astype(np.float32))
+    return packed(numbers), added[:count].view_as(module.weight), added[count:]
+
+
+@by_scheme
 def test_other_pictures_get_answers_that_are_nearer(
     network: EfficientNet, observed: Observed, scheme: QuantizationScheme
 ) -> None:
@@ -79,11 +90,7 @@ def test_other_pictures_get_answers_that_are_nearer(
     assert nearer > near + 0.5
 
 
-@pytest.mark.parametrize(
-    "scheme",
-    quick([FLOATING_POINT], [ASYMMETRIC_UINT8, ASYMMETRIC_INT8_OUTPUTS], "sample"),
-    ids=lambda each: each.name,
-)
+@by_scheme
 def test_each_layer_is_nearer_to_its_own_output_with_its_numbers_than_without(
     network: EfficientNet, observed: Observed, scheme: QuantizationScheme
 ) -> None:
@@ -136,16 +143,14 @@ def test_the_numbers_are_added_to_what_the_other_changes_leave(network: Efficien
     """They were calculated there: of a layer whose hard-swish has b, in the units of b · W."""
     layer = NetworkPath.of(network)["stages.0.0.depthwise.conv"]
     module = layer.module(network)
-    numbers = np.linspace(-1, 1, module.weight.numel() + len(module.weight))
-    added = torch.from_numpy(numbers.astype("<f2").astype(np.float32))
+    text, weights, biases = any_change(module)
     b, c = 2.0, 0.5
     channels = len(module.weight)
     hard_swish = (1.0,) * channels + (b,) * channels + (c,) * channels + (0.0,) * channels
-    both = Quantization("none").changing(REFITTED, {layer.name: packed(numbers)})
+    both = Quantization("none").changing(REFITTED, {layer.name: text})
     made = changed(network, both.changing(ACTIVATIONS, {layer.name: hard_swish}))
-    weights, biases = added[: module.weight.numel()], added[module.weight.numel() :]
     moved = layer.module(made)
-    assert torch.equal(moved.weight, module.weight * b + weights.view_as(module.weight))
+    assert torch.equal(moved.weight, module.weight * b + weights)
     assert torch.equal(moved.bias, module.bias * b + c + biases)
 
 
@@ -153,14 +158,11 @@ def test_without_integers_they_are_added_to_weights_that_have_the_factors_before
     network: EfficientNet,
 ) -> None:
     module = NetworkPath.of(network)["stages.0.0.depthwise.conv"].module(network)
-    numbers = np.linspace(-1, 1, module.weight.numel() + len(module.weight))
-    added = torch.from_numpy(numbers.astype("<f2").astype(np.float32))
+    text, weights, _ = any_change(module)
     channels, a = len(network.stem.conv.weight), 4.0
     hard_swish = (a,) * channels + (1.0,) * channels + (0.0,) * 2 * channels
     both = Quantization(FLOATING_POINT.name).changing(ACTIVATIONS, {"stem.conv": hard_swish})
-    packed_numbers = {"stages.0.0.depthwise.conv": packed(numbers)}
-    made = changed(network, both.changing(REFITTED, packed_numbers))
-    weights = added[: module.weight.numel()].view_as(module.weight)
+    made = changed(network, both.changing(REFITTED, {"stages.0.0.depthwise.conv": text}))
     moved = NetworkPath.of(made)["stages.0.0.depthwise.conv"].module(made)
     assert torch.equal(moved.weight, module.weight * a + weights)
 
