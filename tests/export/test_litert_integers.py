@@ -13,11 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from effnet_edge.errors import BackendError
+from effnet_edge.parity.models.litert_interface import Structure
 from effnet_edge.runtime.demand.litert_steps import COMPUTE, checked_litert
 from effnet_edge.runtime.litert_interpreter import LiteRtInterpreter
 from effnet_export.litert.writing import litert_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
     from effnet_edge.runtime.demand.litert_model import LiteRtModel
@@ -26,9 +29,10 @@ IN, OUT = (0.05, 3), (0.08, -20)
 
 
 class Graph:
-    """Of `x`, float32 (2, 4, 6, 5), every value of it on a grid."""
+    """Of `x`, float32, every value of it on a grid."""
 
-    def __init__(self) -> None:
+    def __init__(self, shape: tuple[int, ...] = (2, 4, 6, 5)) -> None:
+        self.shape = shape
         self.random = np.random.default_rng(0)
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, npt.NDArray[Any]] = {}
@@ -63,7 +67,7 @@ class Graph:
         graph = helper.make_graph(
             self.nodes,
             "g",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4, 6, 5])],
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, self.shape)],
             [helper.make_tensor_value_info(self.nodes[-1].output[0], TensorProto.FLOAT, None)],
             [numpy_helper.from_array(each, name) for name, each in self.constants.items()],
         )
@@ -74,7 +78,7 @@ class Graph:
 def assert_within_a_step(graph: Graph, scale: float, kinds: list[str]) -> LiteRtModel:
     """Run by LiteRT, which rounds halves its own way; these operators, and all in integers."""
     model = graph.model()
-    x = graph.random.normal(0, 2, (2, 4, 6, 5)).astype(np.float32)
+    x = graph.random.normal(0, 2, graph.shape).astype(np.float32)
     content = litert_file(model)
     checked = checked_litert(content, "model.tflite")
     expected = ReferenceEvaluator(model).run(None, {"x": x})[0]
@@ -106,6 +110,42 @@ def test_convolutions(
     attributes = {"strides": [stride] * 2, "pads": pads, "group": 4 if depthwise else 1}
     graph.rounded(graph.add("Conv", inputs, "y", kernel_shape=taps, **attributes), *OUT)
     assert_within_a_step(graph, OUT[0], ["DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"])
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    sides=st.tuples(st.integers(3, 9), st.integers(3, 9)),
+    channels=st.integers(1, 5),
+    rows=st.integers(1, 2),
+    pads=st.tuples(*[st.integers(0, 2)] * 4),
+)
+def test_few_channels_in_pairs_of_columns(
+    sides: tuple[int, int], channels: int, rows: int, pads: tuple[int, ...]
+) -> None:
+    graph = Graph((2, channels, *sides))
+    weight = graph.weight("w", (6, channels, 3, 3))
+    inputs = [graph.rounded("x", *IN), weight]
+    attributes = {"strides": [rows, 2], "pads": pads, "kernel_shape": (3, 3)}
+    graph.rounded(graph.add("Conv", inputs, "y", **attributes), *OUT)
+    model = assert_within_a_step(graph, OUT[0], ["CONV_2D"])
+    padded = sides[1] + pads[1] + pads[3] if any(_not_same(sides, rows, pads)) else sides[1]
+    paired = channels <= 4 and padded % 2 == 0
+    assert ("RESHAPE" in [each.kind for each in model.operators]) == paired
+    (convolution,) = [each for each in model.operators if each.kind == "CONV_2D"]
+    told = Structure(model).parameters(convolution.output)
+    assert told is not None
+    integers, scales = graph.constants["w"], graph.constants["w/scale"]
+    np.testing.assert_allclose(told.weight, integers * scales.reshape(-1, 1, 1, 1), rtol=1e-6)
+    assert told.strides == (rows, 2)
+
+
+def _not_same(sides: tuple[int, int], rows: int, pads: tuple[int, ...]) -> Iterator[bool]:
+    """Of both axes, whether it is padded and otherwise than LiteRT's SAME."""
+    if not any(pads):
+        return
+    for side, stride, before, after in zip(sides, (rows, 2), pads[:2], pads[2:], strict=True):
+        missing = max((-(-side // stride) - 1) * stride + 3 - side, 0)
+        yield (before, after) != (missing // 2, missing - missing // 2)
 
 
 def test_an_equalized_silu() -> None:

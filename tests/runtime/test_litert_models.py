@@ -127,6 +127,13 @@ def integers_without_a_grid(model: Any) -> None:
         tensor(model, name).type = import_schema().TensorType.INT8
 
 
+def pixels_without_a_grid(model: Any) -> None:
+    number = import_schema().BuiltinOperator.DEQUANTIZE
+    code = model.operatorCodes[operator(model, "CAST").opcodeIndex]
+    code.builtinCode = code.deprecatedBuiltinCode = number
+    code.version = 2
+
+
 def bias_of_another_length(model: Any) -> None:
     bias = tensor(model, "bias")
     bias.shape = [3]
@@ -153,6 +160,7 @@ LIES = [
     axis_that_is_none,
     integers_without_a_grid,
     bias_of_another_length,
+    pixels_without_a_grid,
 ]
 
 

@@ -64,8 +64,13 @@ class Structure:
         if operator.kind == "FULLY_CONNECTED":
             return Parameters(weight, bias, None, None)
         order = (0, 3, 1, 2) if operator.kind == "CONV_2D" else (3, 0, 1, 2)
-        strides = tuple(operator.options[f"stride_{axis}"] for axis in ("rows", "columns"))
-        return Parameters(weight.transpose(order), bias, self._pads(operator, strides), strides)
+        rows, columns = (operator.options[f"stride_{axis}"] for axis in ("rows", "columns"))
+        image = operator.inputs[0]
+        if (single := self._before_pairs(image)) is not None:
+            image, columns, weight = single, 2 * columns, _of_single_columns(weight)
+        taps = weight.shape[1:3]
+        pads = self._pads(operator, image, taps, (rows, columns))
+        return Parameters(weight.transpose(order), bias, pads, (rows, columns))
 
     def constant(self, number: int) -> NDArray[np.float32]:
         """The values of a constant, float32, through what it is stored in."""
@@ -75,14 +80,25 @@ class Structure:
             tensor = self._model.tensors[number]
         return tensor.real(tensor.values)
 
-    def _pads(self, operator: Operator, strides: tuple[int, ...]) -> tuple[int, ...] | None:
-        maker = self.makers.get(operator.inputs[0])
+    def _before_pairs(self, number: int) -> int | None:
+        """What a RESHAPE made this of, two columns at a time one of twice the channels."""
+        maker = self.makers.get(number)
+        if maker is None or maker.kind != "RESHAPE":
+            return None
+        single, pairs = (self._model.tensors[each].shape for each in (maker.inputs[0], number))
+        if len(single) != 4 or pairs[1:] != (single[1], single[2] // 2, 2 * single[3]):
+            return None
+        return maker.inputs[0]
+
+    def _pads(
+        self, operator: Operator, image: int, taps: tuple[int, ...], strides: tuple[int, ...]
+    ) -> tuple[int, ...] | None:
+        maker = self.makers.get(image)
         if maker is not None and maker.kind == "PAD":
             return None
         if operator.options.get("padding", _SAME) != _SAME:
             return (0, 0, 0, 0)
-        sides = self._model.tensors[operator.inputs[0]].shape[1:3]
-        taps = self._model.tensors[operator.inputs[1]].shape[1:3]
+        sides = self._model.tensors[image].shape[1:3]
         missing = [
             max((-(-side // stride) - 1) * stride + tap - side, 0)
             for side, tap, stride in zip(sides, taps, strides, strict=True)
@@ -96,14 +112,19 @@ class Structure:
         while len(readers := self._readers(number)) == 1:
             (reader,) = readers
             if reader.kind in COMPUTE:
-                channels = self._model.tensors[reader.inputs[0]].shape[-1]
+                single = self._before_pairs(number)
+                channels = self._model.tensors[number if single is None else single].shape[-1]
                 return rescaling.way("nchw" if transposed else "nhwc", channels)
             if reader.kind == "TRANSPOSE":
                 order = self._model.tensors[reader.inputs[1]].numbers()
                 if transposed or order != _CHANNELS_FIRST_TO_LAST:
                     break
                 transposed = True
-            elif reader.kind not in _PASSED_IN and not self._rescales(reader, number, rescaling):
+            elif (
+                reader.kind not in _PASSED_IN
+                and self._before_pairs(reader.output) is None
+                and not self._rescales(reader, number, rescaling)
+            ):
                 break
             number = reader.output
         return rescaling.way()
@@ -119,3 +140,10 @@ class Structure:
         return other.data is not None and rescaling.step(
             _RESCALING[operator.kind], other.real(other.values), constant_first=index == 1
         )
+
+
+def _of_single_columns(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights (O, rows, columns, C) of those for pairs of columns; the last may be none."""
+    outputs, rows, pairs, channels = weight.shape
+    single = weight.reshape(outputs, rows, 2 * pairs, channels // 2)
+    return single if single[:, :, -1].any() else single[:, :, :-1]

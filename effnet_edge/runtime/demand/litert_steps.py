@@ -173,8 +173,8 @@ def _check_types(operator: Operator, inputs: list[Tensor], output: Tensor) -> No
 def _check_grids(operator: Operator, inputs: list[Tensor], output: Tensor) -> None:
     weights = 1 if operator.kind in COMPUTE else None
     for place, tensor in enumerate([*inputs, output]):
-        integers = tensor.dtype == "int8" or (operator.kind == "QUANTIZE" and place == 0)
-        if tensor.dtype == "float32" or not integers:
+        read = tensor.dtype == "uint8" and operator.kind in ("QUANTIZE", "DEQUANTIZE")
+        if tensor.dtype != "int8" and not (read and place == 0):
             continue
         several = len(tensor.scales) > 1
         whole = place != weights and not (operator.kind == "DEQUANTIZE" and tensor.data is not None)
