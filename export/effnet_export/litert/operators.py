@@ -228,7 +228,7 @@ def _padded(
 
 
 def _reads_few_channels(image: Tensor, weight: NDArray[Any], strides: Sequence[int]) -> bool:
-    """Whether a kernel for 8 channels or more, as XNNPACK's are, would be idle for the most part."""
+    """Whether a kernel for 8 channels at once would be idle for the most part."""
     few = 2 * image.shape[3] <= _FEWEST_CHANNELS
     return few and strides[1] == 2 and weight.shape[3] == 3 and image.shape[2] % 2 == 0
 
