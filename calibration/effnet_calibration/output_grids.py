@@ -134,13 +134,16 @@ class _Decision:
         return quantization.rounding(self._outputs)
 
     def _integer_weights(self) -> dict[str, Numbers]:
-        """Of all that takes and gives floating point, where time is asked for."""
+        """Of the last layers, which take and give floating point, where time is asked for.
+
+        Not of the squeeze-excitation: its kernels' sums round otherwise on other processors, and
+        each answer then differs as far as one rounding from another (docs/figures.md, "aarch64").
+        """
         if not self._work.settings.fitted_share:
             return {}
         path = self._work.path
-        gates = [each for each in path if each.in_gate]
-        layers = [*gates, path.last_projection(), *path.of_kind("classifier")]
-        return {each.name: float(self._scheme.weight_limit) for each in layers}
+        last = [path.last_projection(), *path.of_kind("classifier")]
+        return {each.name: float(self._scheme.weight_limit) for each in last}
 
     def _saturation(self) -> dict[str, Numbers]:
         """What the sigmoids lose, of every activation that weights alone read."""
