@@ -12,7 +12,7 @@ import numpy as np
 from effnet_edge.extras import needed_for
 
 _FILE_IDENTIFIER = b"TFL3"
-_ALIGNMENT = 16  # of constants, which kernels read in vectors
+ALIGNMENT = 16  # of constants, which kernels read in vectors
 SCHEMA_VERSION = 3
 
 
@@ -28,8 +28,16 @@ def import_schema() -> Any:
 
 
 def unpack(content: bytes) -> Any:
-    """A `ModelT` of a file that has been checked; its constants are views of `content`."""
-    return import_schema().ModelT.InitFromPackedBuf(content)
+    """A `ModelT` of a file that has been checked; its constants are views of `content`.
+
+    Those that lie behind the flatbuffer, as ai-edge-quantizer has them, are in its buffers, too.
+    """
+    model = import_schema().ModelT.InitFromPackedBuf(content)
+    for buffer in model.buffers:
+        if buffer.size:
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return model
 
 
 def pack(model: Any) -> bytes:
@@ -59,7 +67,7 @@ class _AlignedBuffer:
         schema = import_schema()
         place = None
         if self._data is not None and self._data.size:
-            builder.StartVector(1, self._data.size, _ALIGNMENT)
+            builder.StartVector(1, self._data.size, ALIGNMENT)
             builder.head -= self._data.size
             builder.Bytes[builder.head : builder.head + self._data.size] = self._data.tobytes()
             place = builder.EndVector()

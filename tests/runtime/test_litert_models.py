@@ -6,6 +6,7 @@ import struct
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import flatbuffers
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_bundles import SIDE, tiny_model
 
 from effnet_edge.errors import BundleError
-from effnet_edge.graphs.litert_file import import_schema, pack, unpack
+from effnet_edge.graphs.litert_file import ALIGNMENT, import_schema, pack, unpack
 from effnet_edge.runtime.demand.litert_steps import checked_litert
 from effnet_edge.runtime.litert_interpreter import LiteRtInterpreter
 from effnet_export.litert.writing import litert_file
@@ -185,6 +186,47 @@ def test_room_that_nobody_has_is_refused() -> None:
             each.shape = [1, side, side, each.shape[3]]
             each.shapeSignature = [-1, side, side, each.shape[3]]
     assert "of memory up to its node" in refused(pack(model))
+
+
+def written_behind(name: str, beyond: int = 0) -> bytes:
+    """The sound model with a tensor's values behind the flatbuffer."""
+    model = unpack(sound())
+    buffer = model.buffers[tensor(model, name).buffer]
+    values = bytes(buffer.data)
+    buffer.data, buffer.size, buffer.offset = None, len(values) + beyond, 1 << 30
+    length = -(-len(packed_plainly(model)) // ALIGNMENT) * ALIGNMENT
+    buffer.offset = length
+    return packed_plainly(model).ljust(length, b"\0") + values
+
+
+def packed_plainly(model: Any) -> bytes:
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def test_values_behind_the_flatbuffer_are_those_values() -> None:
+    content = written_behind("kernel")
+    given = checked_litert(sound(), FILE)
+    found = checked_litert(content, FILE)
+    (kernel,) = [each for each in given.tensors if each.name == "kernel"]
+    (behind,) = [each for each in found.tensors if each.name == "kernel"]
+    np.testing.assert_array_equal(behind.values, kernel.values)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, SIDE, SIDE, 3), dtype=np.uint8)
+    answers = [LiteRtInterpreter(each, 1).run([pixels])[0] for each in (sound(), content)]
+    repacked = pack(unpack(content))
+    np.testing.assert_array_equal(answers[0], answers[1])
+    np.testing.assert_array_equal(LiteRtInterpreter(repacked, 1).run([pixels])[0], answers[0])
+
+
+def test_values_beyond_the_file_are_refused() -> None:
+    assert "bytes of values from" in refused(written_behind("kernel", beyond=1))
+
+
+def test_a_dense_layer_that_keeps_its_dimensions_is_taken() -> None:
+    model = unpack(sound())
+    operator(model, "FULLY_CONNECTED").builtinOptions.keepNumDims = True
+    checked_litert(pack(model), FILE)
 
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"\0" * 4 + b"TFL3", bytes(100)])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from effnet_edge.graphs.litert_file import ALIGNMENT
 from effnet_edge.runtime.demand.flatbuffer import Field, Flatbuffer
 from effnet_edge.runtime.demand.steps import MOST_DIMENSIONS, MOST_STEPS, ForeignError
 
@@ -118,8 +119,8 @@ _TABLES: dict[str, dict[int, Field]] = {
     },
     "Buffer": {
         0: Field("data", "bytes"),
-        1: Field("offset", "zero", "Q"),
-        2: Field("size", "zero", "Q"),
+        1: Field("offset", "number", "Q"),
+        2: Field("size", "number", "Q"),
     },
     "Metadata": {0: Field("name", "text"), 1: Field("buffer", "number", "I")},
     "SignatureDef": {
@@ -150,7 +151,7 @@ _TABLES: dict[str, dict[int, Field]] = {
     "FullyConnectedOptions": {
         0: Field("activation", "number", "b"),
         1: Field("weights_format", "zero", "b"),
-        2: Field("keep_dimensions", "zero", "b"),
+        2: Field("keep_dimensions", "number", "b"),
         3: Field("asymmetric_inputs", "number", "b"),
         4: Field("bias_type", "zero", "b"),
     },
@@ -257,7 +258,7 @@ def read_litert(content: bytes) -> LiteRtModel:
     graphs = model.get("subgraphs", [])
     if len(graphs) != 1:
         raise ForeignError(f"it has {len(graphs)} graphs")
-    graph, buffers = graphs[0], [each.get("data") for each in model.get("buffers", [])]
+    graph, buffers = graphs[0], [_values(each, content) for each in model.get("buffers", [])]
     kinds = [_kind(each) for each in model.get("operator_codes", [])]
     operators = graph.get("operators", [])
     if len(operators) > MOST_STEPS:
@@ -270,6 +271,17 @@ def read_litert(content: bytes) -> LiteRtModel:
         _numbered(graph.get("inputs", ()), len(tensors)),
         _numbered(graph.get("outputs", ()), len(tensors)),
     )
+
+
+def _values(buffer: dict[str, Any], content: bytes) -> memoryview | None:
+    """What a buffer holds, or what it tells the place of, behind the flatbuffer."""
+    offset, size = buffer.get("offset", 0), buffer.get("size", 0)
+    data: memoryview | None = buffer.get("data")
+    if not offset and not size:
+        return data
+    if data is not None or offset % ALIGNMENT or offset + size > len(content):
+        raise ForeignError(f"it tells of {size} bytes of values from {offset} on")
+    return memoryview(content)[offset : offset + size]
 
 
 def _check_numbers(model: dict[str, Any], tensors: tuple[Tensor, ...], buffers: int) -> None:
