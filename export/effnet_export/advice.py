@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING
 
 from effnet_calibration.schemes import ASYMMETRIC_UINT8
 from effnet_edge.errors import BackendError
+from effnet_edge.extras import needed_for
 from effnet_edge.machine import INT8_OVERFLOWS, int8_overflows
 from effnet_export.gate import FITTED_ACTIVATIONS, INT8
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity import Gate
+    from effnet_edge.targets import Target
     from effnet_export.targets import ExportTarget
 
 # A budget that keeps well within the limits of INT8.
@@ -43,6 +46,17 @@ def advice(gates: Mapping[OutputKind, Gate], scheme: QuantizationScheme, output:
     return (
         f"INT8 may cost this network too much: try more pictures (--calibration){budget} or --fp16"
     )
+
+
+def need_library(target: Target, job: str) -> None:
+    """Raise BackendError where the target's library is not installed: before the work, not after.
+
+    Args:
+        job: what cannot be done without it.
+    """
+    with needed_for(job, target.extra or target.package):
+        if importlib.util.find_spec(target.library) is None:
+            raise ModuleNotFoundError(name=target.library)
 
 
 def no_engine(target: ExportTarget) -> BackendError:

@@ -24,7 +24,7 @@ from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.tensorrt.build import can_build, compile_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_edge.runtime.tensorrt.selection import runs_here
-from effnet_export.advice import advice, no_engine
+from effnet_export.advice import advice, need_library, no_engine
 from effnet_export.against import ORIGINAL, compare_with_original
 from effnet_export.drafting import CALIBRATION_FILE, draft_manifest
 from effnet_export.fp16 import type_fp16
@@ -115,6 +115,8 @@ def export_bundle(
     """
     if request.require_engine and not can_build(request.target):
         raise no_engine(request.chosen_target)
+    if not request.chosen_target.built_on_device:
+        need_library(request.chosen_target.row, f"--target {request.target}")
     clock = StageClock(on_stage)
     output = request.directory
     with same_threads(), BundleWriter(output) as writer:

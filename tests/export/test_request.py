@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.model.request import NetworkRequest
+from effnet_export.pipeline import export_bundle
 from effnet_export.request import ExportRequest
 
 B0 = NetworkRequest("b0")
@@ -44,3 +45,26 @@ def test_a_bundle_is_named_after_what_is_in_it() -> None:
     assert ExportRequest(NetworkRequest("B0"), "openvino").directory == Path("b0-openvino-fp16")
     assert ExportRequest(B0, "onnxruntime", "int8").directory == Path("b0-onnxruntime-int8")
     assert ExportRequest(B0, "openvino", output=Path("mine")).directory == Path("mine")
+
+
+@pytest.mark.parametrize(
+    ("target", "library", "extra"),
+    [
+        ("litert", "ai_edge_litert", "litert"),
+        ("openvino", "openvino", "openvino"),
+        ("onnxruntime", "onnxruntime", "onnxruntime"),
+    ],
+)
+def test_a_missing_library_is_told_before_the_work(
+    target: str, library: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    request = ExportRequest(network=NetworkRequest("b0"), target=target, output=tmp_path / "b0")
+    begun: list[str] = []
+    with pytest.raises(BackendError) as caught:
+        export_bundle(request, begun.append)
+    assert str(caught.value) == (
+        f"--target {target} needs {library}, which is not installed: "
+        f"pip install 'effnet-edge[{extra}]'"
+    )
+    assert not begun

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -19,9 +18,9 @@ from effnet_edge.bundle.writing import checked_destination
 from effnet_edge.choosing.frontier import Measured
 from effnet_edge.choosing.timing import END_ROUNDS, images_per_second, seconds_in_turns
 from effnet_edge.errors import EffnetEdgeError, GateError
-from effnet_edge.extras import needed_for
 from effnet_edge.parity.report.loss import divergence
 from effnet_edge.progress import Progress, no_progress
+from effnet_export.advice import need_library
 from effnet_export.calibration import SharedCalibration
 from effnet_export.loading import load
 from effnet_export.pictures import check_labelled
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle
     from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.parity import ParityResult
-    from effnet_edge.targets import Target
     from effnet_export.loading import Loaded
     from effnet_export.request import ExportRequest
     from effnet_export.tuning.candidates import Candidate
@@ -87,7 +85,8 @@ def tune(
         CheckpointError, BundleError, BackendError: as their texts say.
     """
     begun = time.perf_counter()
-    _check_library(base.chosen_target.row)
+    row = base.chosen_target.row
+    need_library(row, f"timing engines of {row.title}")
     with _trial(base, limits, on_stage, on_progress, existing) as trial:
         tried = trial.timed(trial.made())
         limits = limits.or_within(trial.losses.get(AS_IT_IS))
@@ -153,13 +152,6 @@ def _trial(
     loaded = replace(loaded, calibration=_observed(loaded, on_progress))
     with TemporaryDirectory(prefix="effnet-edge-tune-") as folder:
         yield _Trial(base, loaded, judge, Path(folder), on_stage, on_progress, existing)
-
-
-def _check_library(target: Target) -> None:
-    """Raise BackendError where the engines cannot run here: before the work, not after it."""
-    with needed_for(f"timing engines of {target.title}", target.extra or target.package):
-        if importlib.util.find_spec(target.library) is None:
-            raise ModuleNotFoundError(name=target.library)
 
 
 def _observed(loaded: Loaded, on_progress: Progress) -> SharedCalibration:
