@@ -130,13 +130,15 @@ def test_few_channels_in_pairs_of_columns(
     model = assert_within_a_step(graph, OUT[0], ["CONV_2D"])
     padded = sides[1] + pads[1] + pads[3] if any(_not_same(sides, rows, pads)) else sides[1]
     paired = channels <= 4 and padded % 2 == 0
-    assert ("RESHAPE" in [each.kind for each in model.operators]) == paired
+    kinds = [each.kind for each in model.operators]
+    assert ("RESHAPE" in kinds) == paired
     (convolution,) = [each for each in model.operators if each.kind == "CONV_2D"]
     told = Structure(model).parameters(convolution.output)
     assert told is not None
     integers, scales = graph.constants["w"], graph.constants["w/scale"]
     np.testing.assert_allclose(told.weight, integers * scales.reshape(-1, 1, 1, 1), rtol=1e-6)
     assert told.strides == (rows, 2)
+    assert told.pads == (None if "PAD" in kinds else pads)
 
 
 def _not_same(sides: tuple[int, int], rows: int, pads: tuple[int, ...]) -> Iterator[bool]:

@@ -107,10 +107,14 @@ class Conversion:
         if self._in_integers or laid.tensor.dtype != "int8":
             return laid
         if name not in self._dequantized:
-            output = self.graph.value(f"{name}/DEQUANTIZE", laid.tensor.shape)
-            self.graph.operator("DEQUANTIZE", [laid.tensor], output)
-            self._dequantized[name] = Laid(output, laid.channels_last)
+            self._dequantized[name] = self.dequantized(laid, name)
         return self._dequantized[name]
+
+    def dequantized(self, laid: Laid, name: str) -> Laid:
+        """What a tensor's integers stand for, float32, by an operator; `name` begins its name."""
+        output = self.graph.value(f"{name}/DEQUANTIZE", laid.tensor.shape)
+        self.graph.operator("DEQUANTIZE", [laid.tensor], output)
+        return Laid(output, laid.channels_last)
 
     def stored(self, name: str) -> Laid:
         """The tensor of that name, in integers if it is."""

@@ -80,10 +80,8 @@ def _dequantize(conversion: Conversion, node: onnx.NodeProto) -> None:
         raise unknown(node, "it is none of pixels")
     conversion.graph.put_on_grid(laid.tensor, Grid((float(scale),), int(zero)))
     # Not by one QUANTIZE from uint8 to int8, which XNNPACK leaves to a loop: 2 % of B0's time.
-    real = conversion.graph.value(f"{node.output[0]}/DEQUANTIZE", laid.tensor.shape)
-    conversion.graph.operator("DEQUANTIZE", [laid.tensor], real)
     grid = Grid((float(scale),), int(zero) - _UINT8_TO_INT8)
-    conversion.quantize(node, Laid(real, laid.channels_last), grid)
+    conversion.quantize(node, conversion.dequantized(laid, node.output[0]), grid)
 
 
 def _cast(conversion: Conversion, node: onnx.NodeProto) -> None:
@@ -173,8 +171,8 @@ def _convolution(conversion: Conversion, node: onnx.NodeProto) -> None:
     same, image = _padded(conversion, node, image, taps, strides)
     depthwise = groups > 1
     if conversion.in_integers and not depthwise and _reads_few_channels(image, weight, strides):
-        image, weight, strides = _in_pairs(conversion, node, image, weight)
-        per_group, *taps = weight.shape[1:]
+        image, weight = _in_pairs(conversion, node, image, weight)
+        taps, strides = list(weight.shape[2:]), [strides[0], 1]
     sides = [
         -(-side // stride) if same else (side - tap) // stride + 1
         for side, tap, stride in zip(image.shape[1:3], taps, strides, strict=True)
@@ -235,13 +233,13 @@ def _reads_few_channels(image: Tensor, weight: NDArray[Any], strides: Sequence[i
 
 def _in_pairs(
     conversion: Conversion, node: onnx.NodeProto, image: Tensor, weight: NDArray[Any]
-) -> tuple[Tensor, NDArray[Any], list[int]]:
+) -> tuple[Tensor, NDArray[Any]]:
     """Two neighbouring columns as one of twice the channels: the same bytes in memory.
 
     Three columns in steps of two then are two in steps of one, the fourth with weights of 0.
 
     Returns:
-        The image, the weights and the strides.
+        The image and the weights.
     """
     rows, columns, channels = image.shape[1:]
     grid, shape = conversion.graph.grid_of(image), (rows, columns // 2, 2 * channels)
@@ -257,8 +255,7 @@ def _in_pairs(
     wide = np.pad(weight, ((0, 0), (0, 0), (0, 0), (0, 1)))
     outputs, _, taps, _ = wide.shape
     split = wide.reshape(outputs, channels, taps, 2, 2).transpose(0, 4, 1, 2, 3)
-    strides = [attribute(node, "strides", [1, 1])[0], 1]
-    return pairs, split.reshape(outputs, 2 * channels, taps, 2), strides
+    return pairs, split.reshape(outputs, 2 * channels, taps, 2)
 
 
 def _weight(conversion: Conversion, node: onnx.NodeProto) -> NDArray[Any] | None:
