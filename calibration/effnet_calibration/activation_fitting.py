@@ -23,7 +23,7 @@ from effnet_calibration.quantization import ACTIVATIONS, shortest
 from effnet_calibration.work import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from effnet_calibration.path import Layer, NetworkPath
     from effnet_calibration.quantization import Numbers, Quantization
@@ -108,16 +108,24 @@ def replace_activation(
     network.set_submodule(layer.activation, FittedActivation(replaced))
 
 
-def fold_factors(network: EfficientNet, path: NetworkPath, names: Iterable[str]) -> None:
+def fold_factors(
+    network: EfficientNet, path: NetworkPath, names: Iterable[str], in_floats: Collection[str]
+) -> None:
     """Let the layers that read these ones' hard-swishes multiply by their factors a.
 
-    An engine that fuses nothing into a convolution then has a pass less over each map. Where
-    something else reads the map, too, a shortcut or who asked for features, its factors stay.
+    The epilogue before them then has a multiplication less, and an engine that fuses nothing into a
+    convolution a pass less over each map. Where something else reads the map, too, a layer that
+    rounds it, a shortcut or who asked for features, its factors stay.
+
+    Args:
+        in_floats: names of the layers that read floating point.
     """
     for name in names:
         layer = path[name]
         readers = [each for each in path if each.source == name]
         if not readers or layer.opens or layer.adds_to is not None:
+            continue
+        if any(each.name not in in_floats for each in readers):
             continue
         activation = network.get_submodule(cast("str", layer.activation))
         factors = cast("FittedActivation", activation).take_factors().double()

@@ -43,12 +43,14 @@ class _Scaled(nn.Module):
         self.register_buffer("centre", None)
 
     def subtract(self, centre: float) -> None:
-        """Subtract `centre` from now on.
+        """Subtract `centre` from now on, beside what is subtracted already.
 
         As a tensor (1, C, 1, 1): a scalar becomes a literal in the kernels that TensorRT-RTX
         generates, and each block of a shape gets a kernel of its own.
         """
-        self.centre = torch.full_like(self.factors, centre)
+        so_far = 0.0 if self.centre is None else float(self.centre.flatten()[0])
+        total = so_far + centre
+        self.centre = torch.full_like(self.factors, total) if total else None
 
     def _centred(self, scaled: Tensor) -> Tensor:
         return scaled if self.centre is None else scaled - self.centre

@@ -88,6 +88,7 @@ class FittedActivation(nn.Module):
         """Multiply every channel by its factor, (C,), from now on."""
         factors = factors.view_as(self.factors)
         self.factors, self.shifts = self.factors * factors, self.shifts * factors
+        self.folded = False
 
     def take_factors(self) -> Tensor:
         """Leave the factors, (C,), to the layers behind it: what it gives is divided by them."""

@@ -93,12 +93,21 @@ def _choose(work: Work, layer: Layer, quantization: Quantization) -> TensorChoic
         reader = Reader(energy * input_channel_energy(projection), lowest=lowest, highest=highest)
         return choose(statistics, work.scheme, reader, equalize=work.settings.equalize_depthwise)
     if layer.kind == "project" and layer.source is not None:
-        reader = Reader(energy, reads.weight.detach().flatten(1), zero_is_free=True)
+        weight = reads.weight.detach().flatten(1)
+        reader = Reader(energy, weight, zero_is_free=True, zero_in_middle=_centres(work))
         if work.path[layer.source].gate is None:
             reader = replace(reader, lowest=lowest, highest=highest)
         return choose(statistics, work.scheme, reader, equalize=work.settings.equalize_projection)
-    reader = Reader(energy, lowest=SILU_MINIMUM if layer.in_gate else None)
+    in_middle = _centres(work) and layer.kind in {"expand", "head"}
+    reader = Reader(
+        energy, lowest=SILU_MINIMUM if layer.in_gate else None, zero_in_middle=in_middle
+    )
     return choose(statistics, work.scheme, reader, equalize=False)
+
+
+def _centres(work: Work) -> bool:
+    """Whether the zero of what pointwise convolutions read has to be in the middle of its grid."""
+    return work.scheme.symmetric or work.settings.zero_in_middle
 
 
 def _bounds(
@@ -153,16 +162,19 @@ def _decided(
     }
     if work.settings.equalize_depthwise:
         for layer in work.path.of_kind("depthwise"):
-            if layer.source is not None:
+            if layer.source is not None and layer.name not in quantization.kept:
                 depthwise[layer.name] = shortest(choices[layer.name].factors)
+    centred = _centres(work)
     for layer in work.path.of_kind("project"):
+        if layer.name in quantization.kept:
+            continue
         choice = _on_scale(choices[layer.name], work.scheme.projection_scale)
-        projection[layer.name] = shortest(choice.factors)
-        if work.scheme.symmetric:
-            centres[layer.name] = float(np.float32(-choice.grid.zero_point * choice.grid.scale))
-            grids[layer.name] = entry_of(replace(choice.grid, zero_point=0), choice)
-    if not work.settings.equalize_projection and not work.scheme.symmetric:
-        projection = {}
+        if centred or work.settings.equalize_projection:
+            projection[layer.name] = shortest(choice.factors)
+        if centred:
+            middle, grid = work.scheme.middle, choice.grid
+            centres[layer.name] = float(np.float32((middle - grid.zero_point) * grid.scale))
+            grids[layer.name] = entry_of(replace(grid, zero_point=middle), choice)
     for change, numbers in (
         (STREAM, streams),
         (DEPTHWISE, depthwise),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 from torch import Tensor, nn
 
 from effnet_calibration.activation_fitting import fold_factors
-from effnet_calibration.equalization import scale_logits
+from effnet_calibration.equalization import centre_projection, scale_logits
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.integer_weights import QuantizedWeight
 from effnet_calibration.path import STEM, NetworkPath
@@ -25,8 +25,6 @@ from effnet_calibration.schemes import (
 from effnet_calibration.steps import CHANGES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from effnet_calibration.path import Layer
     from effnet_calibration.quantization import Quantization
     from effnet_calibration.table import CalibrationTable
@@ -42,7 +40,13 @@ def apply(
         CalibrationError: the table is another network's, or has no part for the scheme.
     """
     table.check_model(network)
-    return apply_quantization(network, table.quantization(scheme.name))
+    quantization = table.quantization(scheme.name)
+    applied = apply_quantization(network, quantization)
+    # Last of all: the numbers that a table holds are those of weights without these factors.
+    if scheme.rounds:
+        path, fitted = NetworkPath.of(applied.network), quantization.changes(ACTIVATIONS)
+        fold_factors(applied.network, path, fitted, quantization.kept)
+    return applied
 
 
 def apply_quantization(network: EfficientNet, quantization: Quantization) -> QuantizedNetwork:
@@ -67,7 +71,11 @@ def apply_quantization(network: EfficientNet, quantization: Quantization) -> Qua
     if quantization.pixels is not None and STEM not in kept:
         pixel_stem = PixelStem.of(network, quantization.pixels, scheme)
     for name, centre in quantization.changes(CENTRES).items():
-        _restore_centre(network, path[name], cast("float", centre), weights)
+        if name in weights:
+            _restore_centre(network, path[name], cast("float", centre), weights[name])
+        else:
+            # In 16 bit values far from 0 would lose what the grid does not need of them.
+            centre_projection(network, path, path[name], -cast("float", centre))
     outputs = grids_of_outputs(network, quantization, scheme)
     return QuantizedNetwork(network, scheme, inputs, weights, outputs, pixel_stem)
 
@@ -101,7 +109,7 @@ def changed(network: EfficientNet, quantization: Quantization) -> EfficientNet:
             for name in (each for each in path.names if each in decided):
                 make(copied, path, path[name], decided[name])
             if change == ACTIVATIONS and quantization.scheme == FLOATING_POINT.name:
-                fold_factors(copied, path, decided)
+                fold_factors(copied, path, decided, path.names)
     except (RuntimeError, AttributeError, ValueError, TypeError) as error:
         raise CalibrationError(
             f"the calibration table's factors do not fit the network: {error}"
@@ -137,12 +145,10 @@ def _grid(
 
 
 def _restore_centre(
-    network: EfficientNet, layer: Layer, centre: float, weights: Mapping[str, QuantizedWeight]
+    network: EfficientNet, layer: Layer, centre: float, weight: QuantizedWeight
 ) -> None:
     """Let the bias give back what the rounded weights, not the exact ones, lose with the centre."""
-    if layer.name not in weights:
-        return
-    module, rounded = layer.module(network), weights[layer.name].dequantized()
+    module, rounded = layer.module(network), weight.dequantized()
     lost = (module.weight.double() - rounded.double()).flatten(1).sum(1)
     bias = cast("Tensor", module.bias) - lost * centre
     module.bias = nn.Parameter(bias.float(), requires_grad=False)

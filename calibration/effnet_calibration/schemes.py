@@ -86,6 +86,11 @@ class QuantizationScheme:
         """Steps between the smallest and the largest integer."""
         return self.maximum - self.minimum
 
+    @property
+    def middle(self) -> int:
+        """The integer with as many below it as from it on: 0 of int8, 128 of uint8."""
+        return self.minimum + (self.levels + 1) // 2
+
     def on_grid(self, scale: float, zero_point: int) -> TensorQuantization:
         """The grid of this type with that scale and zero point."""
         return TensorQuantization(scale, zero_point, self.minimum, self.maximum)

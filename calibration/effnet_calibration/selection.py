@@ -84,8 +84,9 @@ class Reader:
             None where every channel's weights have a scale of their own.
         lowest, highest: bounds that no value of the tensor can pass, where there are any; the lower
             one of each channel, (C,), or of all.
-        zero_is_free: whether a constant may be subtracted from the tensor, which a symmetric grid
-            then needs not waste half its steps.
+        zero_is_free: whether a constant may be subtracted from the tensor, so that a grid with its
+            zero in the middle needs not waste half its steps.
+        zero_in_middle: whether the grid's zero has to be in its middle, as in a symmetric scheme.
     """
 
     energy: Tensor
@@ -93,6 +94,7 @@ class Reader:
     lowest: float | Tensor | None = None
     highest: float | None = None
     zero_is_free: bool = False
+    zero_in_middle: bool = False
 
 
 def choose(
@@ -187,8 +189,9 @@ class _Trial:
 
     def _zeros(self, reach: ChannelRanges) -> list[int]:
         """Candidate positions of real 0 in the grid, in steps above its smallest integer."""
-        if self._scheme.symmetric and not self._reader.zero_is_free:
-            return [-self._scheme.minimum]
+        in_middle = self._scheme.symmetric or self._reader.zero_in_middle
+        if in_middle and not self._reader.zero_is_free:
+            return [self._scheme.middle - self._scheme.minimum]
         low, high = float(reach.low.max()), float(reach.high.max())
         suggested = round(self._scheme.levels * low / (low + high)) if low + high > 0 else 0
         return sorted({suggested, *ZERO_POSITIONS})

@@ -16,9 +16,9 @@ from effnet_calibration import (
 STEPS = (
     pixel_input.STEP,
     activation_fitting.STEP,
-    grids.STEP,
     last_blocks.STEP,
     kept_depthwise.STEP,
+    grids.STEP,
     output_grids.STEP,
     refitting.STEP,
     bias_correction.STEP,

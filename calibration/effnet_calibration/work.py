@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from effnet_edge.progress import Progress, no_progress
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from effnet_edge.pictures.image import Preprocessing
 
 
+DepthwiseKept = Literal["none", "small", "all"]
+
+
 @dataclass(frozen=True)
 class Settings:
     """What to do beside choosing ranges; the defaults are what measured best.
@@ -34,8 +37,12 @@ class Settings:
             hard-swish instead, see `activation_fitting`. 0, as it is no part of the rounding: it
             trades some of the answer for time. Where the engine rounds every output, any other
             share lets `output_grids` do what saves time there.
+        zero_in_middle: put the zero of what convolutions over all channels read on the main path in
+            the middle of its grid, as in a symmetric scheme. Off, as it is for engines that are
+            faster without zero points.
         keep_last_blocks: see `last_blocks`. Off, as it is for targets that gain by it.
-        keep_depthwise: see `kept_depthwise`. Off, as it may cost time.
+        keep_depthwise: which depthwise convolutions stay in 16 bit, see `kept_depthwise`. None, as
+            it may cost time.
         refit_weights: where hard-swishes or rounded outputs leave something to take back, see
             `refitting`.
         correct_gain: divide the logits by the share of their spread that quantization left.
@@ -48,8 +55,9 @@ class Settings:
     refit_weights: bool = True
     correct_gain: bool = True
     fitted_share: float = 0.0
+    zero_in_middle: bool = False
     keep_last_blocks: bool = False
-    keep_depthwise: bool = False
+    keep_depthwise: DepthwiseKept = "none"
 
 
 DEFAULT_SETTINGS = Settings()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from effnet_calibration.schemes import QuantizationScheme
-    from effnet_calibration.work import Settings
+    from effnet_calibration.work import DepthwiseKept, Settings
     from effnet_edge.model.request import NetworkRequest
     from effnet_export.deployed import InputKind
     from effnet_export.targets import ExportTarget
@@ -47,8 +47,8 @@ class ExportRequest:
             all. If None, INT8 has what the target gains by, unless that loses too much.
         fast_share: where they are asked for, so many of all values that pass a SiLU pass a
             hard-swish, 0..1.
-        all_in_8_bit: for INT8: keep nothing of the last blocks in 16 bit where the target does.
-        keep_depthwise: for INT8: keep the depthwise convolutions in 16 bit.
+        all_in_8_bit: for INT8: keep nothing in 16 bit where the target does.
+        keep_depthwise: for INT8: keep all depthwise convolutions in 16 bit.
         require_engine: fail where the engine can only be built on the device.
         weight_bits: of INT8 weights, 8, or 7 for x86 processors without VNNI, on which large sums
             of INT8 products overflow; what this machine needs if None.
@@ -118,11 +118,12 @@ class ExportRequest:
         share = own.fitted_share if self.chosen_precision == "int8" else 0.0
         if self.fast_activations is not None:
             share = self.fast_share if self.fast_activations else 0.0
+        depthwise: DepthwiseKept = "none" if self.all_in_8_bit else own.keep_depthwise
         return replace(
             own,
             fitted_share=share,
             keep_last_blocks=own.keep_last_blocks and not self.all_in_8_bit,
-            keep_depthwise=self.keep_depthwise,
+            keep_depthwise="all" if self.keep_depthwise else depthwise,
         )
 
     @property

@@ -17,7 +17,7 @@ from effnet_calibration.schemes import (
     SYMMETRIC_INT8_DENSE,
     QuantizationScheme,
 )
-from effnet_calibration.work import Settings
+from effnet_calibration.work import DEFAULT_SETTINGS, Settings
 from effnet_edge.bundle import BatchRange
 from effnet_edge.machine import int8_overflows
 from effnet_edge.parity import EXACT_GATES, Gate
@@ -46,14 +46,12 @@ class Writing:
     Attributes:
         write: writes the model's files.
         scheme: of INT8 activations.
-        keeps_last_blocks: in 16 bit, as far as `effnet_calibration.last_blocks` says.
-        fitted_share: of `Settings`, where nobody asked for another.
+        settings: of INT8, where nobody asked for others.
     """
 
     write: WriteModel
     scheme: QuantizationScheme
-    keeps_last_blocks: bool = False
-    fitted_share: float = 0.0
+    settings: Settings = DEFAULT_SETTINGS
 
 
 @dataclass(frozen=True)
@@ -103,10 +101,17 @@ def _write_onnx(model: onnx.ModelProto, folder: Path, _precision: str, _batch: B
 
 WRITING = {
     "openvino": Writing(
-        _write_ir, ASYMMETRIC_UINT8, keeps_last_blocks=True, fitted_share=DEFAULT_SHARE
+        _write_ir,
+        ASYMMETRIC_UINT8,
+        Settings(
+            fitted_share=DEFAULT_SHARE,
+            zero_in_middle=True,
+            keep_last_blocks=True,
+            keep_depthwise="small",
+        ),
     ),
     "onnxruntime": Writing(_write_onnx, ASYMMETRIC_UINT8),
-    "litert": Writing(_write_tflite, ASYMMETRIC_INT8_OUTPUTS, fitted_share=SHARE),
+    "litert": Writing(_write_tflite, ASYMMETRIC_INT8_OUTPUTS, Settings(fitted_share=SHARE)),
     "tensorrt": Writing(_write_onnx, SYMMETRIC_INT8_DENSE),
     "tensorrt-rtx": Writing(_write_onnx, SYMMETRIC_INT8_DENSE),
 }
@@ -125,11 +130,12 @@ def target_for(name: str, weight_bits: int | None = None) -> ExportTarget:
     asked = {"--target": name, "--int8": True, "--weight-bits": weight_bits}
     check_options(Asked("export", asked))
     row, writing = TARGETS[name], WRITING[name]
-    settings = Settings(
-        keep_last_blocks=writing.keeps_last_blocks, fitted_share=writing.fitted_share
-    )
-    target = ExportTarget(row, writing.write, writing.scheme, settings)
+    target = ExportTarget(row, writing.write, writing.scheme, writing.settings)
     if not row.overflows:
         return target
     seven = int8_overflows() if weight_bits is None else weight_bits == 7
-    return replace(target, scheme=ASYMMETRIC_UINT8_W7) if seven else target
+    if not seven:
+        return target
+    # Without VNNI signed bytes would be moved into unsigned ones again.
+    settings = replace(target.settings, zero_in_middle=False)
+    return replace(target, scheme=ASYMMETRIC_UINT8_W7, settings=settings)

@@ -23,7 +23,13 @@ from effnet_calibration.errors import CalibrationError
 from effnet_calibration.fitted_activation import FittedActivation, HardSwishFit
 from effnet_calibration.hard_swish_fit import Pairs, fit
 from effnet_calibration.path import NetworkPath
-from effnet_calibration.quantization import ACTIVATIONS, Quantization, shortest
+from effnet_calibration.quantization import (
+    ACTIVATIONS,
+    DEPTHWISE,
+    REFITTED,
+    Quantization,
+    shortest,
+)
 from effnet_calibration.quantized import apply, changed
 from effnet_calibration.schemes import (
     ASYMMETRIC_UINT8,
@@ -36,6 +42,7 @@ from effnet_calibration.work import Settings
 from effnet_edge.parity.measures.metrics import sqnr_db
 
 if TYPE_CHECKING:
+    from effnet_calibration.path import Layer
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_edge.model.network import EfficientNet
 
@@ -203,6 +210,37 @@ def test_the_layers_behind_take_the_factors_where_nothing_is_rounded(
     assert len(activations) == 4
     assert {each.folded for each in activations} == folded
     assert all(bool((each.factors == 1).all()) == each.folded for each in activations)
+
+
+def test_a_depthwise_convolution_in_16_bit_takes_the_factors_before_it(
+    network: EfficientNet,
+) -> None:
+    """Whether it was equalized before it was kept, or not; others leave them to the activation."""
+    path, pictures = NetworkPath.of(network), Smooth(32)
+    observed = observe(network, pictures, PREPROCESSING)
+    table = tabulate(observed, (ASYMMETRIC_UINT8,), FITTED)
+    part = table.quantization(ASYMMETRIC_UINT8.name)
+    assert part.changes(REFITTED)
+    fitted = part.changes(ACTIVATIONS)
+    depthwise = [layer for layer in path.of_kind("depthwise") if layer.source in fitted]
+    kept, rounded = depthwise[1::2], depthwise[::2]
+    part = part.keeping([layer.name for layer in kept])
+    assert all(layer.name in part.changes(DEPTHWISE) for layer in kept)
+
+    applied = apply(network, replace(table, quantizations={part.scheme: part}), ASYMMETRIC_UINT8)
+    batch = normalized(4)
+    with torch.inference_mode():
+        assert sqnr_db(changed(network, part)(batch), applied.network(batch)) > 60
+
+    def is_folded(layer: Layer) -> bool:
+        before = path[layer.source or ""].activation or ""
+        activation = applied.network.get_submodule(before)
+        assert isinstance(activation, FittedActivation)
+        assert activation.folded == bool((activation.factors == 1).all())
+        return activation.folded
+
+    assert {is_folded(layer) for layer in kept} == {True}
+    assert {is_folded(layer) for layer in rounded} == {False}
 
 
 def test_without_integers_a_table_holds_the_fit_alone(network: EfficientNet) -> None:

@@ -135,6 +135,24 @@ def test_the_centre_comes_back_through_the_rounded_weights(
     )
 
 
+def test_a_projection_left_in_16_bit_reads_what_it_would_without_a_centre(
+    network: EfficientNet, table: CalibrationTable
+) -> None:
+    part, name = table.quantization(SYMMETRIC_INT8.name), "stages.4.1.project.conv"
+    assert part.changes(CENTRES)[name] != 0
+    kept = apply_quantization(network, part.keeping([name])).network
+    gates = {block: kept.get_submodule(f"stages.{block}.se") for block in ("4.0", "4.1")}
+    assert gates["4.0"].centre is not None
+    assert gates["4.1"].centre is None
+    read = torch.randn(2, kept.get_submodule(name).in_channels, 4, 4)
+    with torch.no_grad():
+        centred, plain = (
+            each.get_submodule(name)(each.get_submodule("stages.4.1.se")(read))
+            for each in (changed(network, part), kept)
+        )
+    assert sqnr_db(centred, plain) > 80
+
+
 @pytest.mark.sample
 def test_projections_may_share_a_scale_and_compute_the_same(
     network: EfficientNet, table: CalibrationTable

@@ -5,7 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effnet_calibration.schemes import ASYMMETRIC_UINT8, SCHEMES, SYMMETRIC_INT8
+from effnet_calibration.schemes import (
+    ASYMMETRIC_UINT8,
+    SCHEMES,
+    SYMMETRIC_INT8,
+    QuantizationScheme,
+)
 from effnet_calibration.selection import Reader, TensorChoice, choose
 from effnet_calibration.statistics import ChannelStatistics, TensorStatistics
 
@@ -64,6 +69,22 @@ def test_a_free_zero_lets_a_symmetric_grid_use_all_its_steps() -> None:
     )
     assert bound.grid.zero_point == 0
     assert free.noise < bound.noise / 3
+
+
+@pytest.mark.parametrize("scheme", [ASYMMETRIC_UINT8, SYMMETRIC_INT8], ids=str)
+def test_a_zero_in_the_middle_has_as_many_integers_on_either_side(
+    scheme: QuantizationScheme,
+) -> None:
+    # Values that reach three times as far above 0 as below would have it elsewhere.
+    statistics = folds_of(torch.rand(1000, 3) * 4 - 1)
+    placed = choose(statistics, ASYMMETRIC_UINT8, Reader(torch.ones(3)), equalize=False)
+    middle = choose(statistics, scheme, Reader(torch.ones(3), zero_in_middle=True), equalize=False)
+    assert placed.grid.zero_point < 96
+    zero, least, most = (
+        getattr(middle.grid, each) for each in ("zero_point", "minimum", "maximum")
+    )
+    assert zero - least == most - zero + 1 == 128
+    assert zero == scheme.middle
 
 
 def test_coarser_weights_hold_the_factors_back() -> None:

@@ -1,4 +1,6 @@
-"""The last blocks in 16 bit: in bundles for OpenVINO, and there in FP16 on the disk."""
+"""What is in 16 bit in bundles for OpenVINO, there in FP16 on the disk: the last blocks, and small
+depthwise convolutions. And what is signed in the rest.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,9 @@ if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle
 
 KEPT = (
-    "stages.3.0.project.conv",
-    "stages.4.0.project.conv",
-    "stages.5.0.project.conv",
-    "stages.6.0.depthwise.conv",
-    "stages.6.0.project.conv",
+    # Of maps with at most 16 × 16 pixels.
+    *(f"stages.{stage}.0.depthwise.conv" for stage in range(7)),
+    *(f"stages.{stage}.0.project.conv" for stage in range(3, 7)),
     "stages.6.0.se.reduce",
 )
 
@@ -49,7 +49,13 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 def test_openvino_alone_keeps_it() -> None:
-    assert {name for name in TARGETS if target_for(name).settings.keep_last_blocks} == {"openvino"}
+    for bits in (7, 8):
+        assert target_for("openvino", bits).settings.keep_last_blocks
+        assert target_for("openvino", bits).settings.keep_depthwise == "small"
+    for name in TARGETS.keys() - {"openvino"}:
+        settings = target_for(name).settings
+        assert not settings.keep_last_blocks
+        assert settings.keep_depthwise == "none"
 
 
 @pytest.mark.sample
@@ -101,6 +107,34 @@ def test_it_runs_in_floats_and_its_weights_are_restored_when_it_is_loaded(
     assert len(kept) == len(KEPT)
     assert {name for name, kernel in kernels.items() if not kernel.endswith("I8")} == kept
     assert "Convert" not in {node["layerType"].astype(str) for node in nodes}
+
+
+def test_openvino_alone_and_with_weights_of_8_bits_reads_signed_bytes() -> None:
+    signed = {name for name in TARGETS if target_for(name, None).settings.zero_in_middle}
+    assert signed <= {"openvino"}
+    assert target_for("openvino", 8).settings.zero_in_middle
+    assert not target_for("openvino", 7).settings.zero_in_middle
+
+
+@pytest.mark.sample
+def test_convolutions_over_all_channels_run_without_a_zero_point(bundle: Bundle) -> None:
+    if bundle.manifest.calibration.scheme.endswith("w7"):
+        pytest.skip("without VNNI bytes are unsigned")
+    compiled = openvino.Core().compile_model(bundle.path / "model.xml", "CPU")
+    types = {
+        each["originalLayersNames"].astype(str).split(",")[0].removesuffix("/WithoutBiases"): each[
+            "runtimePrecision"
+        ].astype(str)
+        for each in (node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops())
+        if each["layerType"].astype(str) == "Convolution"
+    }
+    pointwise = {
+        name: kind
+        for name, kind in types.items()
+        if name.endswith(("expand.conv", "project.conv", "head.conv")) and name not in KEPT
+    }
+    assert len(pointwise) == 6 + 3 + 1
+    assert set(pointwise.values()) == {"i8"}
 
 
 def convolution(weights: np.ndarray) -> openvino.Model:

@@ -103,7 +103,10 @@ def test_the_changes_reach_the_calibration(tmp_path: Path) -> None:
     assert settings[DEFAULT].keep_last_blocks
     assert settings["int8-exact"] == replace(settings[DEFAULT], fitted_share=0.0)
     assert not settings["int8-all-8-bit"].keep_last_blocks
-    assert [name for name, each in settings.items() if each.keep_depthwise] == ["int8-dense"]
+    assert settings[DEFAULT].keep_depthwise == "small"
+    assert settings["int8-all-8-bit"].keep_depthwise == "none"
+    of_all = [name for name, each in settings.items() if each.keep_depthwise == "all"]
+    assert of_all == ["int8-dense"]
     shares = [settings[f"int8-fast-{percent}"].fitted_share for percent in (80, 90)]
     assert shares == [0.8, 0.9]
     assert settings[DEFAULT].fitted_share == 0.65
