@@ -8,18 +8,22 @@ account. The squeeze-excitation keeps its SiLU: it is small, and every channel h
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from effnet_calibration.errors import CalibrationError
-from effnet_calibration.fitted_activation import FittedActivation, HardSwishFit
+from effnet_calibration.fitted_activation import (
+    FittedActivation,
+    HardSwishFit,
+    slopes_of_channels,
+)
 from effnet_calibration.flow import Held, after, computed, held_pictures
-from effnet_calibration.hard_swish_fit import Pairs, fit
+from effnet_calibration.hard_swish_fit import Fitted, Pairs, fit
 from effnet_calibration.memory import output_size
 from effnet_calibration.path import frozen, frozen_as, multiply_inputs
-from effnet_calibration.quantization import ACTIVATIONS, shortest
+from effnet_calibration.quantization import ACTIVATIONS, SLOPES, shortest
 from effnet_calibration.work import Step
 
 if TYPE_CHECKING:
@@ -37,9 +41,9 @@ SHARE = 0.9
 """Of all values that pass a SiLU on the main path. The rest would gain little time: these are the
 last stages' maps, where the loss grows fastest (22 of B0's 33 are 89 %)."""
 
-DEFAULT_SHARE = 0.65
-"""Where INT8 is asked for and nothing else: two thirds of the time to be won for half of the loss
-(9 of B0's 33; docs/figures.md, "Fitted hard-swishes")."""
+PLAIN_SHARE = 0.62
+"""Of all values, the first pass a hard-swish without a slope: there it would take most time, and
+what it is off by those behind take back (docs/figures.md, "Bent hard-swishes")."""
 
 PICTURES = 100
 HELD_MAPS = 4
@@ -64,29 +68,47 @@ def sites(network: EfficientNet, path: NetworkPath, share: float = SHARE) -> lis
     return found
 
 
+def bent_sites(network: EfficientNet, path: NetworkPath, layers: Iterable[Layer]) -> list[Layer]:
+    """Those of them whose hard-swish is worth a slope: all behind the first `PLAIN_SHARE`."""
+    plain = sites(network, path, PLAIN_SHARE)
+    return [layer for layer in layers if layer not in plain]
+
+
+class FittedNumbers(NamedTuple):
+    """By layer name: hard-swishes, as `HardSwishFit.of` reads them, and the slopes of some."""
+
+    activations: dict[str, Numbers]
+    slopes: dict[str, Numbers]
+
+
 @torch.inference_mode()
 def fit_activations(
     network: EfficientNet,
     path: NetworkPath,
     layers: Sequence[Layer],
+    bent: Collection[Layer],
     batches: Sequence[Tensor],
     progress: Progress,
-) -> dict[str, Numbers]:
-    """The numbers of these layers' hard-swishes by layer name, as `HardSwishFit.of` reads them.
+) -> FittedNumbers:
+    """The numbers of these layers' hard-swishes.
 
     Args:
         network: folded; left as it is.
+        bent: those of the layers that get slopes.
         batches: normalized pictures, float32 (n, 3, H, W); as many as fit are used.
     """
     flow = _PairedFlow(network, path, batches)
-    found: dict[str, Numbers] = {}
+    found = FittedNumbers({}, {})
     for layer in path.main:
-        if len(found) == len(layers):
+        done = len(found.activations)
+        if done == len(layers):
             break
-        progress(FITTING, len(found), len(layers))
-        numbers = flow.pass_layer(layer, replace=layer in layers)
-        if numbers is not None:
-            found[layer.name] = numbers
+        progress(FITTING, done, len(layers))
+        fitted = flow.pass_layer(layer, replace=layer in layers, bent=layer in bent)
+        if fitted is not None:
+            found.activations[layer.name] = shortest(fitted.numbers.numbers)
+        if fitted is not None and layer in bent:
+            found.slopes[layer.name] = shortest(fitted.slopes)
     progress(FITTING, len(layers), len(layers))
     return found
 
@@ -106,6 +128,17 @@ def replace_activation(
     module.weight = frozen_as(weight, module.weight)
     module.bias = frozen(bias)
     network.set_submodule(layer.activation, FittedActivation(replaced))
+
+
+def bend_activation(network: EfficientNet, _: NetworkPath, layer: Layer, slopes: Numbers) -> None:
+    """Bend a layer's hard-swish at 0; see `FittedActivation`."""
+    activation = network.get_submodule(layer.activation or "")
+    read = slopes_of_channels(slopes)
+    if not isinstance(activation, FittedActivation) or len(read) != activation.factors.numel():
+        raise CalibrationError(
+            f"the calibration table's slopes of {layer.name} do not fit its activation"
+        )
+    activation.bend(read)
 
 
 def fold_factors(
@@ -137,11 +170,14 @@ def _decide(work: Work, quantization: Quantization) -> Quantization:
     if not work.settings.fitted_share or work.scheme.rounds_outputs:
         return quantization
     layers = sites(work.network, work.path, work.settings.fitted_share)
-    numbers = fit_activations(work.network, work.path, layers, work.exact.batches, work.progress)
-    return quantization.changing(ACTIVATIONS, numbers)
+    bent = bent_sites(work.network, work.path, layers) if work.settings.bend_activations else ()
+    batches = work.exact.batches
+    found = fit_activations(work.network, work.path, layers, bent, batches, work.progress)
+    fitted = quantization.changing(ACTIVATIONS, found.activations)
+    return fitted.changing(SLOPES, found.slopes)
 
 
-STEP = Step(_decide, {ACTIVATIONS: replace_activation}, in_floats=True)
+STEP = Step(_decide, {ACTIVATIONS: replace_activation, SLOPES: bend_activation}, in_floats=True)
 
 
 class _PairedFlow:
@@ -154,20 +190,20 @@ class _PairedFlow:
         self._held = [(held, held) for held in held_pictures(network, batches, PICTURES, HELD_MAPS)]
         self._chance = torch.Generator().manual_seed(0)
 
-    def pass_layer(self, layer: Layer, *, replace: bool) -> Numbers | None:
+    def pass_layer(self, layer: Layer, *, replace: bool, bent: bool) -> Fitted | None:
         """Take all pictures through one layer, and tell the numbers of its new activation."""
         outputs = [
             (computed(self._exact, layer, exact), computed(self._changed, layer, changed))
             for exact, changed in self._held
         ]
-        numbers = self._replace(layer, outputs) if replace else None
+        fitted = self._replace(layer, outputs, bent=bent) if replace else None
         self._held = [
             (after(self._exact, layer, exact), after(self._changed, layer, changed))
             for exact, changed in outputs
         ]
-        return numbers
+        return fitted
 
-    def _replace(self, layer: Layer, outputs: list[tuple[Held, Held]]) -> Numbers:
+    def _replace(self, layer: Layer, outputs: list[tuple[Held, Held]], *, bent: bool) -> Fitted:
         """Fit; the outputs of the changed network then are those of its changed layer."""
         activation = self._exact.get_submodule(cast("str", layer.activation))
         samples = SAMPLES // sum(len(exact.value) for exact, _ in outputs)
@@ -176,12 +212,15 @@ class _PairedFlow:
             at = torch.randperm(exact.value[0, 0].numel(), generator=self._chance)[:samples]
             values.append(_channels_at(changed.value, at))
             targets.append(activation(_channels_at(exact.value, at)))
-        numbers = shortest(fit(Pairs.binned(torch.cat(values, 1), torch.cat(targets, 1))).numbers)
+        fitted = fit(Pairs.binned(torch.cat(values, 1), torch.cat(targets, 1)), bent=bent)
+        numbers = shortest(fitted.numbers.numbers)
         replace_activation(self._changed, self._path, layer, numbers)
+        if bent:
+            bend_activation(self._changed, self._path, layer, shortest(fitted.slopes))
         _, b, c, _ = torch.tensor(numbers).view(4, 1, -1, 1, 1)
         for _, changed in outputs:
             changed.value.mul_(b).add_(c)
-        return numbers
+        return fitted
 
 
 def _channels_at(values: Tensor, positions: Tensor) -> Tensor:

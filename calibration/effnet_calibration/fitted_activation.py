@@ -4,6 +4,9 @@ SiLU(x) ≈ a · HardSwish(b · x + c) + d, with HardSwish(y) = y · min(max(y +
 al. 2019, "Searching for MobileNetV3", section 5.2). Engines compute it by a few multiplications
 where a SiLU takes an exponential. b and c go into the convolution before, a and d stand behind it
 and fuse into its epilogue. d is added before anything pads, so that a border stays zero.
+
+A fifth number, the slope, may bend it at 0: what the hard-swish has below is multiplied by it (a
+PReLU, which fuses, too). It then leaves a third of the error.
 """
 
 from __future__ import annotations
@@ -43,6 +46,18 @@ def numbers_of_channels(numbers: Numbers, count: int, whose: str) -> Tensor:
     return read
 
 
+def slopes_of_channels(numbers: Numbers) -> Tensor:
+    """Read one slope a channel, float64 (C,).
+
+    Raises:
+        CalibrationError: one is below 0 or not finite.
+    """
+    slopes = torch.as_tensor(numbers, dtype=torch.float64)
+    if slopes.dim() != 1 or not bool((torch.isfinite(slopes) & (slopes >= 0)).all()):
+        raise CalibrationError("a fitted activation has a slope that is no number from 0 on")
+    return slopes
+
+
 @dataclass(frozen=True)
 class HardSwishFit:
     """The four numbers of every channel, each (C,): a > 0, b > 0, c and d of the formula."""
@@ -66,10 +81,9 @@ class HardSwishFit:
         """As a table holds it, (4 · C,)."""
         return torch.cat([self.a, self.b, self.c, self.d])
 
-    @property
-    def lowest(self) -> Tensor:
+    def lowest(self, slopes: Tensor | float = 1.0) -> Tensor:
         """What no value of a channel is below, (C,)."""
-        return self.a * LOWEST_HARD_SWISH + self.d
+        return self.a * LOWEST_HARD_SWISH * slopes + self.d
 
 
 class FittedActivation(nn.Module):
@@ -77,12 +91,18 @@ class FittedActivation(nn.Module):
 
     factors: Tensor
     shifts: Tensor
+    slopes: Tensor | None
     folded = False
 
     def __init__(self, fit: HardSwishFit) -> None:
         super().__init__()
         self.register_buffer("factors", fit.a.float().view(1, -1, 1, 1))
         self.register_buffer("shifts", fit.d.float().view(1, -1, 1, 1))
+        self.register_buffer("slopes", None)
+
+    def bend(self, slopes: Tensor) -> None:
+        """Multiply what every channel's hard-swish has below 0 by its slope, (C,), from now on."""
+        self.slopes = slopes.float()
 
     def scale(self, factors: Tensor) -> None:
         """Multiply every channel by its factor, (C,), from now on."""
@@ -103,4 +123,6 @@ class FittedActivation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """float32 (N, C, H, W) → the same shape."""
         hard = functional.hardswish(x)
+        if self.slopes is not None:
+            hard = functional.prelu(hard, self.slopes)
         return (hard if self.folded else hard * self.factors) + self.shifts

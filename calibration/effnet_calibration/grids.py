@@ -14,13 +14,14 @@ from effnet_calibration.equalization import (
     equalize_projection,
     equalize_stream,
 )
-from effnet_calibration.fitted_activation import HardSwishFit
+from effnet_calibration.fitted_activation import HardSwishFit, slopes_of_channels
 from effnet_calibration.path import input_channel_energy
 from effnet_calibration.quantization import (
     ACTIVATIONS,
     CENTRES,
     DEPTHWISE,
     PROJECTION,
+    SLOPES,
     STREAM,
     TensorEntry,
     shortest,
@@ -114,9 +115,10 @@ def _bounds(
     work: Work, layer: Layer, quantization: Quantization
 ) -> tuple[float | Tensor, float | None]:
     """Between which every value lies that the activation before a layer gives."""
-    fitted = quantization.layer(layer.source or "").changes.get(ACTIVATIONS)
-    if fitted is not None:
-        return HardSwishFit.of(fitted).lowest, None
+    changes = quantization.layer(layer.source or "").changes
+    if ACTIVATIONS in changes:
+        slopes = slopes_of_channels(changes[SLOPES]) if SLOPES in changes else 1.0
+        return HardSwishFit.of(changes[ACTIVATIONS]).lowest(slopes), None
     return ACTIVATION_BOUNDS[work.network.activation]
 
 

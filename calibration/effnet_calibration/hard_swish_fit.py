@@ -15,6 +15,7 @@ SORTED_AT_ONCE = 64
 """Channels: sorting takes five times the memory of the samples."""
 
 SMALLEST_FACTOR = 1e-3
+LARGEST_SLOPE = 4.0
 ITERATIONS = 30
 
 # Where a start is looked for; a and d follow from b and c.
@@ -58,33 +59,44 @@ def _means(values: Tensor, targets: Tensor) -> list[Tensor]:
     ]
 
 
-def fit(pairs: Pairs) -> HardSwishFit:
-    """The four numbers of every channel with the least weighted square error, float64.
+class Fitted(NamedTuple):
+    """The four numbers of every channel, and the slopes, float64 (C,), if it is bent."""
 
-    Levenberg-Marquardt from the best of a grid of starts.
+    numbers: HardSwishFit
+    slopes: Tensor
+
+
+def fit(pairs: Pairs, *, bent: bool = False) -> Fitted:
+    """The numbers of every channel with the least weighted square error, float64.
+
+    Levenberg-Marquardt from the best of a grid of starts; unless it is bent, every slope is 1.
     """
-    best = _start(pairs)
+    best = _start(pairs, bent=bent)
+    free = best.shape[1] if bent else best.shape[1] - 1
     loss = _loss(pairs, best)
     damping = torch.full_like(loss, 1e-3)
     for _ in range(ITERATIONS):
-        tried = best + _step(pairs, best, damping)
+        tried = best.clone()
+        tried[:, :free] += _step(pairs, best, damping, free)
         tried[:, 0].clamp_(min=SMALLEST_FACTOR)
         tried[:, 1].clamp_(min(INNER_FACTORS) / 4, max(INNER_FACTORS) * 4)
+        tried[:, 4].clamp_(0, LARGEST_SLOPE)
         found = _loss(pairs, tried)
         better = found < loss
         best = torch.where(better[:, None], tried, best)
         loss = torch.where(better, found, loss)
         damping = torch.where(better, damping / 4, damping * 4).clamp(1e-9, 1e6)
-    return HardSwishFit(*best.T)
+    *numbers, slopes = best.T
+    return Fitted(HardSwishFit(*numbers), slopes)
 
 
-def _start(pairs: Pairs) -> Tensor:
+def _start(pairs: Pairs, *, bent: bool) -> Tensor:
     channels = len(pairs.values)
-    best = torch.zeros(channels, 4, dtype=torch.float64)
+    best = torch.zeros(channels, 5, dtype=torch.float64)
     least = torch.full((channels,), torch.inf, dtype=torch.float64)
     for b in INNER_FACTORS:
         for c in INNER_SHIFTS:
-            tried = _with_outer(pairs, b, c)
+            tried = _with_outer(pairs, b, c, bent=bent)
             loss = _loss(pairs, tried)
             better = loss < least
             best = torch.where(better[:, None], tried, best)
@@ -92,33 +104,44 @@ def _start(pairs: Pairs) -> Tensor:
     return best
 
 
-def _with_outer(pairs: Pairs, b: float, c: float) -> Tensor:
-    """The a and d that fit best with these, (C, 4)."""
-    weights = pairs.weights / pairs.weights.sum(1, keepdim=True)
+def _with_outer(pairs: Pairs, b: float, c: float, *, bent: bool) -> Tensor:
+    """The a, d and, if it is bent, slope that fit best with these, (C, 5)."""
     hard = functional.hardswish(pairs.values * b + c)
-    hard_mean, target_mean = ((weights * each).sum(1) for each in (hard, pairs.targets))
-    centred = hard - hard_mean[:, None]
-    a = (weights * centred * pairs.targets).sum(1) / (weights * centred.square()).sum(1)
-    a = a.clamp_min(SMALLEST_FACTOR)
-    d = target_mean - a * hard_mean
-    return torch.stack([a, torch.full_like(a, b), torch.full_like(a, c), d], 1)
+    ones = torch.ones_like(hard)
+    parts = [hard.clamp_min(0), hard.clamp_max(0)] if bent else [hard]
+    linear = torch.stack([*parts, ones], 1)
+    weighted = linear * pairs.weights[:, None]
+    normal = weighted @ linear.mT
+    # A part that no value reaches has nothing to tell.
+    ridge = 1e-9 * normal.diagonal(dim1=1, dim2=2) + 1e-14
+    solved = torch.linalg.solve(
+        normal + torch.diag_embed(ridge), weighted @ pairs.targets[:, :, None]
+    ).squeeze(2)
+    a, d = solved[:, 0].clamp_min(SMALLEST_FACTOR), solved[:, -1]
+    flat = torch.ones_like(a)
+    slope = (solved[:, 1] / a).clamp(0, LARGEST_SLOPE) if bent else flat
+    return torch.stack([a, b * flat, c * flat, d, slope], 1)
 
 
 def _loss(pairs: Pairs, numbers: Tensor) -> Tensor:
-    a, b, c, d = numbers.T[:, :, None]
-    errors = a * functional.hardswish(b * pairs.values + c) + d - pairs.targets
+    a, b, c, d, below = numbers.T[:, :, None]
+    hard = functional.hardswish(b * pairs.values + c)
+    errors = a * hard.where(hard > 0, below * hard) + d - pairs.targets
     loss: Tensor = (pairs.weights * errors.square()).sum(1)
     return loss
 
 
-def _step(pairs: Pairs, numbers: Tensor, damping: Tensor) -> Tensor:
-    a, b, c, d = numbers.T[:, :, None]
+def _step(pairs: Pairs, numbers: Tensor, damping: Tensor, free: int) -> Tensor:
+    a, b, c, d, below = numbers.T[:, :, None]
     inner = b * pairs.values + c
     hard = functional.hardswish(inner)
-    slope = a * ((2 * inner + 3) / 6).where(inner < 3, 1.0).where(inner > -3, 0.0)
-    jacobian = torch.stack([hard, slope * pairs.values, slope, torch.ones_like(hard)], 1)
+    factor = torch.ones_like(hard).where(hard > 0, below)
+    bent = factor * hard
+    slope = a * factor * ((2 * inner + 3) / 6).where(inner < 3, 1.0).where(inner > -3, 0.0)
+    by_number = [bent, slope * pairs.values, slope, torch.ones_like(hard), a * hard.clamp_max(0)]
+    jacobian = torch.stack(by_number[:free], 1)
     weighted = jacobian * pairs.weights[:, None]
-    errors = a * hard + d - pairs.targets
+    errors = a * bent + d - pairs.targets
     normal: Tensor = weighted @ jacobian.mT
     diagonal = normal.diagonal(dim1=1, dim2=2)
     damped = normal + torch.diag_embed(damping[:, None] * diagonal + 1e-12)

@@ -21,6 +21,7 @@ PROJECTION = "projection"
 CENTRES = "centres"
 BIASES = "biases"
 ACTIVATIONS = "activations"
+SLOPES = "slopes"
 INTEGER_WEIGHTS = "integer_weights"
 REFITTED = "refitted"
 

@@ -37,6 +37,8 @@ class Settings:
             hard-swish instead, see `activation_fitting`. 0, as it is no part of the rounding: it
             trades some of the answer for time. Where the engine rounds every output, any other
             share lets `output_grids` do what saves time there.
+        bend_activations: give the hard-swishes of small maps a slope below 0, see
+            `activation_fitting`. Off, as not every engine has it for little.
         zero_in_middle: put the zero of what convolutions over all channels read on the main path in
             the middle of its grid, as in a symmetric scheme. Off, as it is for engines that are
             faster without zero points.
@@ -55,6 +57,7 @@ class Settings:
     refit_weights: bool = True
     correct_gain: bool = True
     fitted_share: float = 0.0
+    bend_activations: bool = False
     zero_in_middle: bool = False
     keep_last_blocks: bool = False
     keep_depthwise: DepthwiseKept = "none"

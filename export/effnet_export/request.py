@@ -43,8 +43,9 @@ class ExportRequest:
         max_kl: the same for the KL divergence in nats; no labels are needed.
         max_nrmse: the same for the error of a regression, as a share of the spread of its values.
         fast_activations: let fitted hard-swishes take the place of the SiLUs of the
-            largest feature maps, which costs some of the answer's faithfulness; False for none at
-            all. If None, INT8 has what the target gains by, unless that loses too much.
+            largest feature maps, which costs some of the answer's faithfulness, and none of them
+            bent; False for none at all. If None, INT8 has what the target gains by, unless that
+            loses too much.
         fast_share: where they are asked for, so many of all values that pass a SiLU pass a
             hard-swish, 0..1.
         all_in_8_bit: for INT8: keep nothing in 16 bit where the target does.
@@ -122,6 +123,7 @@ class ExportRequest:
         return replace(
             own,
             fitted_share=share,
+            bend_activations=own.bend_activations and not self.fast_activations,
             keep_last_blocks=own.keep_last_blocks and not self.all_in_8_bit,
             keep_depthwise="all" if self.keep_depthwise else depthwise,
         )

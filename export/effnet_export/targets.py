@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from effnet_calibration.activation_fitting import DEFAULT_SHARE, SHARE
+from effnet_calibration.activation_fitting import SHARE
 from effnet_calibration.schemes import (
     ASYMMETRIC_INT8_OUTPUTS,
     ASYMMETRIC_UINT8,
@@ -104,7 +104,8 @@ WRITING = {
         _write_ir,
         ASYMMETRIC_UINT8,
         Settings(
-            fitted_share=DEFAULT_SHARE,
+            fitted_share=SHARE,
+            bend_activations=True,
             zero_in_middle=True,
             keep_last_blocks=True,
             keep_depthwise="small",

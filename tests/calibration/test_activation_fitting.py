@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_networks import PREPROCESSING, Smooth, normalized, random_network
 from torch.nn import functional
 
-from effnet_calibration.activation_fitting import SHARE, sites
+from effnet_calibration.activation_fitting import PLAIN_SHARE, SHARE, sites
 from effnet_calibration.calibrate import (
     calibrate,
     observe,
@@ -27,8 +27,11 @@ from effnet_calibration.quantization import (
     ACTIVATIONS,
     DEPTHWISE,
     REFITTED,
+    SLOPES,
     Quantization,
+    from_columns,
     shortest,
+    to_columns,
 )
 from effnet_calibration.quantized import apply, changed
 from effnet_calibration.schemes import (
@@ -62,9 +65,14 @@ def pairs(channels: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]
     return values, functional.silu(values)
 
 
-def answers(numbers: HardSwishFit, values: torch.Tensor) -> torch.Tensor:
+def answers(
+    numbers: HardSwishFit, values: torch.Tensor, slopes: torch.Tensor | None = None
+) -> torch.Tensor:
     a, b, c, d = numbers.numbers.view(4, -1, 1)
-    return a * functional.hardswish(b * values + c) + d
+    hard = functional.hardswish(b * values + c)
+    if slopes is not None:
+        hard = torch.maximum(hard, torch.zeros(())) + slopes[:, None] * hard.clamp(max=0)
+    return a * hard + d
 
 
 def numbers_for(network: EfficientNet, seed: int = 0) -> dict[str, tuple[float, ...]]:
@@ -86,7 +94,7 @@ def test_a_fit_finds_the_numbers_that_the_targets_were_made_by(seed: int) -> Non
     planted = HardSwishFit(a + 0.5, b + 0.5, c - 0.5, d - 0.5)
     targets = answers(planted, values)
 
-    found = fit(Pairs.binned(values, targets))
+    found = fit(Pairs.binned(values, targets)).numbers
 
     errors = (answers(found, values.double()) - targets).square().mean(1)
     assert bool((errors < 2e-2 * targets.var(1) + 2e-5).all())
@@ -95,34 +103,51 @@ def test_a_fit_finds_the_numbers_that_the_targets_were_made_by(seed: int) -> Non
 def test_no_fit_of_scipy_is_closer() -> None:
     optimize = pytest.importorskip("scipy.optimize")
     values, targets = pairs()
-    found = fit(Pairs.binned(values, targets))
-    ours = (answers(found, values.double()) - targets).square().mean(1)
+    plain, _ = fit(Pairs.binned(values, targets))
+    ours = (answers(plain, values.double()) - targets).square().mean(1)
+    bent, slopes = fit(Pairs.binned(values, targets), bent=True)
+    ours_bent = (answers(bent, values.double(), slopes) - targets).square().mean(1)
     for channel, (x, y) in enumerate(zip(values.numpy(), targets.numpy(), strict=True)):
 
         def errors(numbers: np.ndarray, x: np.ndarray = x, y: np.ndarray = y) -> np.ndarray:
-            a, b, c, d = numbers
+            a, b, c, d, *slope = numbers
             inner = b * x + c
-            return a * inner * np.clip(inner + 3, 0, 6) / 6 + d - y
+            hard = inner * np.clip(inner + 3, 0, 6) / 6
+            return a * np.where(hard > 0, hard, hard * (slope[0] if slope else 1)) + d - y
 
-        theirs = min(
-            np.mean(optimize.least_squares(errors, (1, 1, c, 0), bounds=BOUNDS).fun ** 2)
-            for c in (-1.0, 0.0, 1.0)
-        )
-        assert float(ours[channel]) <= 1.05 * theirs + 1e-5, channel
+        for own, slope in ((ours, ()), (ours_bent, (1.0,))):
+            bounds = tuple(
+                [*each, *end][: 4 + len(slope)]
+                for each, end in zip(BOUNDS, ([0], [4]), strict=True)
+            )
+            theirs = min(
+                np.mean(
+                    optimize.least_squares(errors, (1, 1, c, 0, *slope), bounds=bounds).fun ** 2
+                )
+                for c in (-1.0, 0.0, 1.0)
+            )
+            assert float(own[channel]) <= 1.05 * theirs + 2e-5, (channel, slope)
+    # What the slope is for.
+    assert float(ours_bent.sum()) < 0.8 * float(ours.sum())
 
 
 def test_a_channel_without_spread_gets_finite_numbers() -> None:
     values = torch.zeros(2, 1024)
-    found = fit(Pairs.binned(values, functional.silu(values)))
-    assert bool(torch.isfinite(found.numbers).all())
-    assert answers(found, torch.zeros(2, 1).double()).abs().max() < 1e-3
+    for bent in (False, True):
+        found, slopes = fit(Pairs.binned(values, functional.silu(values)), bent=bent)
+        assert bool(torch.isfinite(torch.cat([found.numbers, slopes])).all())
+        assert answers(found, torch.zeros(2, 1).double(), slopes).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("slope", [None, 0.0, 0.6, 1.5])
 def test_the_changed_network_computes_the_formula_before_any_padding(
-    network: EfficientNet,
+    network: EfficientNet, slope: float | None
 ) -> None:
     numbers = numbers_for(network)
-    fitted = changed(network, Quantization("none").changing(ACTIVATIONS, numbers))
+    decided = Quantization("none").changing(ACTIVATIONS, numbers)
+    if slope is not None:
+        decided = decided.changing(SLOPES, {"stem.conv": (slope,) * 32})
+    fitted = changed(network, decided)
     seen: dict[str, torch.Tensor] = {}
     for name in numbers:
         module = network.get_submodule(name)
@@ -134,8 +159,11 @@ def test_the_changed_network_computes_the_formula_before_any_padding(
         got = fitted.get_submodule("stem")(batch)
     read = HardSwishFit.of(numbers[stem])
     a, b, c, d = (each.float().view(1, -1, 1, 1) for each in (read.a, read.b, read.c, read.d))
-    expected = a * functional.hardswish(b * seen[stem] + c) + d
+    hard = functional.hardswish(b * seen[stem] + c)
+    expected = a * torch.where(hard > 0, hard, hard * (1 if slope is None else slope)) + d
     assert sqnr_db(expected, got) > 100
+    lowest = read.lowest(1.0 if slope is None else slope).view(1, -1, 1, 1)
+    assert bool((got >= lowest - 1e-5).all())
 
 
 @pytest.mark.slow
@@ -271,6 +299,25 @@ def test_without_integers_a_table_holds_the_fit_alone(network: EfficientNet) -> 
     assert sqnr_db(exact.numpy(), simulated.numpy()) > 100
 
 
+def test_the_hard_swishes_of_the_later_maps_are_bent_and_told_in_the_table(
+    network: EfficientNet,
+) -> None:
+    pictures, path = Smooth(8), NetworkPath.of(network)
+    bending = Settings(fitted_share=SHARE, bend_activations=True)
+    read = read_pictures(network, pictures, PREPROCESSING)
+    plain, bent = (
+        tabulate(read, (FLOATING_POINT,), each).quantization(FLOATING_POINT.name)
+        for each in (FITTED, bending)
+    )
+    replaced = [layer.name for layer in sites(network, path, SHARE)]
+    first = [layer.name for layer in sites(network, path, PLAIN_SHARE)]
+    assert plain.changes(SLOPES) == {}
+    assert set(bent.changes(ACTIVATIONS)) == set(replaced)
+    assert set(bent.changes(SLOPES)) == set(replaced) - set(first)
+    assert 0 < len(first) < len(replaced)
+    assert from_columns(to_columns(bent)) == bent
+
+
 def test_a_network_without_silu_keeps_its_activations() -> None:
     lite = random_network("lite0")
     assert sites(lite, NetworkPath.of(lite)) == []
@@ -292,3 +339,21 @@ def test_a_damaged_table_is_refused(
     damaged = Quantization("none").changing(ACTIVATIONS, {"stem.conv": numbers})
     with pytest.raises(CalibrationError, match=says):
         changed(network, damaged)
+
+
+@pytest.mark.parametrize(
+    ("layer", "slopes", "says"),
+    [
+        ("stem.conv", (0.5,), "do not fit its activation"),
+        ("stem.conv", (float("nan"),) * 32, "no number from 0 on"),
+        ("stem.conv", (-0.5,) * 32, "no number from 0 on"),
+        ("stages.4.1.project.conv", (0.5,) * 112, "do not fit its activation"),
+        ("head.conv", (0.5,) * 1280, "do not fit its activation"),
+    ],
+)
+def test_damaged_slopes_are_refused(
+    network: EfficientNet, layer: str, slopes: tuple[float, ...], says: str
+) -> None:
+    decided = Quantization("none").changing(ACTIVATIONS, numbers_for(network))
+    with pytest.raises(CalibrationError, match=says):
+        changed(network, decided.changing(SLOPES, {layer: slopes}))

@@ -16,11 +16,11 @@ def double_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a fit give every channel twice what it should."""
     fitted = activation_fitting.fit_activations
 
-    def doubled(*args: object) -> dict[str, tuple[float, ...]]:
-        found = {}
-        for name, numbers in fitted(*args).items():
+    def doubled(*args: object) -> activation_fitting.FittedNumbers:
+        found = fitted(*args)
+        for name, numbers in found.activations.items():
             a, *others = torch.tensor(numbers).view(4, -1)
-            found[name] = tuple(torch.cat([2 * a, *others]).tolist())
+            found.activations[name] = tuple(torch.cat([2 * a, *others]).tolist())
         return found
 
     monkeypatch.setattr(activation_fitting, "fit_activations", doubled)

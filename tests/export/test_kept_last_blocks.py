@@ -14,6 +14,7 @@ from exports_to_compare import SIDE, TINY
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effnet_calibration.quantization import ACTIVATIONS, SLOPES
 from effnet_calibration.table import CalibrationTable
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.variants import VARIANTS
@@ -135,6 +136,20 @@ def test_convolutions_over_all_channels_run_without_a_zero_point(bundle: Bundle)
     }
     assert len(pointwise) == 6 + 3 + 1
     assert set(pointwise.values()) == {"i8"}
+
+
+@pytest.mark.sample
+def test_bent_hard_swishes_are_fused_into_the_convolutions_before_them(bundle: Bundle) -> None:
+    calibration = bundle.manifest.calibration
+    table = CalibrationTable.of_bundle(bundle).quantization(calibration.scheme)
+    model = openvino.Core().read_model(bundle.path / "model.xml")
+    kinds = [node.get_type_name() for node in model.get_ops()]
+    assert kinds.count("PRelu") == len(table.changes(SLOPES)) > 0
+    assert kinds.count("HSwish") == len(table.changes(ACTIVATIONS))
+
+    compiled = openvino.Core().compile_model(model, "CPU").get_runtime_model()
+    own = {node.get_rt_info()["layerType"].astype(str) for node in compiled.get_ops()}
+    assert not own & {"Eltwise", "HSwish", "PRelu", "Swish"}
 
 
 def convolution(weights: np.ndarray) -> openvino.Model:

@@ -105,8 +105,11 @@ def test_the_changes_reach_the_calibration(tmp_path: Path) -> None:
     assert not settings["int8-all-8-bit"].keep_last_blocks
     assert settings[DEFAULT].keep_depthwise == "small"
     assert settings["int8-all-8-bit"].keep_depthwise == "none"
+    kept = ("int8-all-8-bit", "int8-dense")
     of_all = [name for name, each in settings.items() if each.keep_depthwise == "all"]
     assert of_all == ["int8-dense"]
     shares = [settings[f"int8-fast-{percent}"].fitted_share for percent in (80, 90)]
     assert shares == [0.8, 0.9]
-    assert settings[DEFAULT].fitted_share == 0.65
+    assert settings[DEFAULT].fitted_share == 0.9
+    bent = {name for name, each in settings.items() if each.bend_activations}
+    assert bent == {DEFAULT, "int8-exact", *kept, "int8-budget-50", "int8-budget-25"}

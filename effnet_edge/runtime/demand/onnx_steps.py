@@ -321,7 +321,7 @@ _RULES: dict[str, Rule] = {
         ),
         _like_input,
     ),
-    **dict.fromkeys(("Add", "Div", "Max", "Min", "Mul", "Sub"), _elementwise),
+    **dict.fromkeys(("Add", "Div", "Max", "Min", "Mul", "PRelu", "Sub"), _elementwise),
     **dict.fromkeys(("ReduceMax", "ReduceMean"), _mean),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), _global_pool),
     "Cast": _cast,

@@ -21,7 +21,7 @@ LARGEST_XML = 64 << 20
 _ELEMENTWISE = frozenset(
     {
         *("Add", "Clamp", "Convert", "Divide", "FakeQuantize", "HSigmoid", "HSwish", "Maximum"),
-        *("Minimum", "Multiply", "ReLU", "Sigmoid", "SoftMax", "Subtract", "Swish"),
+        *("Minimum", "Multiply", "PReLU", "ReLU", "Sigmoid", "SoftMax", "Subtract", "Swish"),
     }
 )
 _SHAPED = frozenset(
