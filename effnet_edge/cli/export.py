@@ -96,7 +96,7 @@ if TYPE_CHECKING:
     "--fast-activations/--exact-activations",
     default=None,
     help="Fit hard-swishes on the calibration pictures, in the place of most SiLUs, or of none: "
-    "faster on OpenVINO and LiteRT. [default: in INT8 some]",
+    "faster on OpenVINO and LiteRT. [default: in INT8 bent ones, which lose less]",
 )
 @click.option(
     "--require-engine",

@@ -72,7 +72,7 @@ def _fast(precision: str, share: float) -> Candidate:
     percent = f"{100 * share:.0f}"
     return Candidate(
         f"{precision}-fast-{percent}",
-        f"{precision.upper()}, hard-swishes for {percent} % of the values",
+        f"{precision.upper()}, plain hard-swishes for {percent} % of the values",
         precision,
         {"fast_activations": True, "fast_share": share},
         fits=partial(_replaces_silu, precision),
