@@ -2,7 +2,7 @@
 
 They are a tenth of the multiply-adds and less. In 8 bit an engine still has the zero point to take
 out of every sum, and the layer before has to round: on a small map that costs more time than half
-the bytes save (docs/figures.md, "Small depthwise convolutions in 16 bit").
+the bytes save (docs/figures.md, "Signed bytes and small depthwise convolutions").
 """
 
 from __future__ import annotations
