@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -149,6 +150,7 @@ def test_the_changed_network_computes_the_formula_before_any_padding(
         decided = decided.changing(SLOPES, {"stem.conv": (slope,) * 32})
     fitted = changed(network, decided)
     seen: dict[str, torch.Tensor] = {}
+    network = copy.deepcopy(network)  # The other tests' one is to have no hooks.
     for name in numbers:
         module = network.get_submodule(name)
         module.register_forward_hook(lambda _, __, out, name=name: seen.__setitem__(name, out))
