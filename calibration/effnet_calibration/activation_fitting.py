@@ -20,7 +20,7 @@ from effnet_calibration.fitted_activation import (
     slopes_of_channels,
 )
 from effnet_calibration.flow import Held, after, computed, held_pictures
-from effnet_calibration.hard_swish_fit import Fitted, Pairs, fit
+from effnet_calibration.hard_swish_fit import Pairs, fit
 from effnet_calibration.memory import output_size
 from effnet_calibration.path import frozen, frozen_as, multiply_inputs
 from effnet_calibration.quantization import ACTIVATIONS, SLOPES, shortest
@@ -106,9 +106,9 @@ def fit_activations(
         progress(FITTING, done, len(layers))
         fitted = flow.pass_layer(layer, replace=layer in layers, bent=layer in bent)
         if fitted is not None:
-            found.activations[layer.name] = shortest(fitted.numbers.numbers)
-        if fitted is not None and layer in bent:
-            found.slopes[layer.name] = shortest(fitted.slopes)
+            found.activations[layer.name], slopes = fitted
+            if layer in bent:
+                found.slopes[layer.name] = slopes
     progress(FITTING, len(layers), len(layers))
     return found
 
@@ -190,8 +190,10 @@ class _PairedFlow:
         self._held = [(held, held) for held in held_pictures(network, batches, PICTURES, HELD_MAPS)]
         self._chance = torch.Generator().manual_seed(0)
 
-    def pass_layer(self, layer: Layer, *, replace: bool, bent: bool) -> Fitted | None:
-        """Take all pictures through one layer, and tell the numbers of its new activation."""
+    def pass_layer(
+        self, layer: Layer, *, replace: bool, bent: bool
+    ) -> tuple[Numbers, Numbers] | None:
+        """Take all pictures through one layer, and tell its new activation's numbers and slopes."""
         outputs = [
             (computed(self._exact, layer, exact), computed(self._changed, layer, changed))
             for exact, changed in self._held
@@ -203,7 +205,9 @@ class _PairedFlow:
         ]
         return fitted
 
-    def _replace(self, layer: Layer, outputs: list[tuple[Held, Held]], *, bent: bool) -> Fitted:
+    def _replace(
+        self, layer: Layer, outputs: list[tuple[Held, Held]], *, bent: bool
+    ) -> tuple[Numbers, Numbers]:
         """Fit; the outputs of the changed network then are those of its changed layer."""
         activation = self._exact.get_submodule(cast("str", layer.activation))
         samples = SAMPLES // sum(len(exact.value) for exact, _ in outputs)
@@ -213,14 +217,14 @@ class _PairedFlow:
             values.append(_channels_at(changed.value, at))
             targets.append(activation(_channels_at(exact.value, at)))
         fitted = fit(Pairs.binned(torch.cat(values, 1), torch.cat(targets, 1)), bent=bent)
-        numbers = shortest(fitted.numbers.numbers)
+        numbers, slopes = shortest(fitted.numbers.numbers), shortest(fitted.slopes)
         replace_activation(self._changed, self._path, layer, numbers)
         if bent:
-            bend_activation(self._changed, self._path, layer, shortest(fitted.slopes))
+            bend_activation(self._changed, self._path, layer, slopes)
         _, b, c, _ = torch.tensor(numbers).view(4, 1, -1, 1, 1)
         for _, changed in outputs:
             changed.value.mul_(b).add_(c)
-        return fitted
+        return numbers, slopes
 
 
 def _channels_at(values: Tensor, positions: Tensor) -> Tensor:

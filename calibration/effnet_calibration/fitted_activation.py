@@ -6,7 +6,7 @@ where a SiLU takes an exponential. b and c go into the convolution before, a and
 and fuse into its epilogue. d is added before anything pads, so that a border stays zero.
 
 A fifth number, the slope, may bend it at 0: what the hard-swish has below is multiplied by it (a
-PReLU, which fuses, too). It then leaves a third of the error.
+PReLU, which fuses, too).
 """
 
 from __future__ import annotations

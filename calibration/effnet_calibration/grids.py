@@ -94,21 +94,15 @@ def _choose(work: Work, layer: Layer, quantization: Quantization) -> TensorChoic
         reader = Reader(energy * input_channel_energy(projection), lowest=lowest, highest=highest)
         return choose(statistics, work.scheme, reader, equalize=work.settings.equalize_depthwise)
     if layer.kind == "project" and layer.source is not None:
-        weight = reads.weight.detach().flatten(1)
-        reader = Reader(energy, weight, zero_is_free=True, zero_in_middle=_centres(work))
+        reader = Reader(energy, reads.weight.detach().flatten(1), zero_is_free=True)
         if work.path[layer.source].gate is None:
             reader = replace(reader, lowest=lowest, highest=highest)
         return choose(statistics, work.scheme, reader, equalize=work.settings.equalize_projection)
-    in_middle = _centres(work) and layer.kind in {"expand", "head"}
+    in_middle = work.settings.zero_in_middle and layer.kind in {"expand", "head"}
     reader = Reader(
         energy, lowest=SILU_MINIMUM if layer.in_gate else None, zero_in_middle=in_middle
     )
     return choose(statistics, work.scheme, reader, equalize=False)
-
-
-def _centres(work: Work) -> bool:
-    """Whether the zero of what pointwise convolutions read has to be in the middle of its grid."""
-    return work.scheme.symmetric or work.settings.zero_in_middle
 
 
 def _bounds(
@@ -166,7 +160,7 @@ def _decided(
         for layer in work.path.of_kind("depthwise"):
             if layer.source is not None and layer.name not in quantization.kept:
                 depthwise[layer.name] = shortest(choices[layer.name].factors)
-    centred = _centres(work)
+    centred = work.scheme.symmetric or work.settings.zero_in_middle
     for layer in work.path.of_kind("project"):
         if layer.name in quantization.kept:
             continue

@@ -43,9 +43,8 @@ def apply(
     quantization = table.quantization(scheme.name)
     applied = apply_quantization(network, quantization)
     # Last of all: the numbers that a table holds are those of weights without these factors.
-    if scheme.rounds:
-        path, fitted = NetworkPath.of(applied.network), quantization.changes(ACTIVATIONS)
-        fold_factors(applied.network, path, fitted, quantization.kept)
+    path, fitted = NetworkPath.of(applied.network), quantization.changes(ACTIVATIONS)
+    fold_factors(applied.network, path, fitted, quantization.kept)
     return applied
 
 

@@ -37,7 +37,7 @@ class Settings:
             hard-swish instead, see `activation_fitting`. 0, as it is no part of the rounding: it
             trades some of the answer for time. Where the engine rounds every output, any other
             share lets `output_grids` do what saves time there.
-        bend_activations: give the hard-swishes of small maps a slope below 0, see
+        bend_activations: give the hard-swishes of the later maps a slope below 0, see
             `activation_fitting`. Off, as not every engine has it for little.
         zero_in_middle: put the zero of what convolutions over all channels read on the main path in
             the middle of its grid, as in a symmetric scheme. Off, as it is for engines that are

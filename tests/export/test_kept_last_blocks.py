@@ -49,6 +49,24 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         return export_bundle(request).bundle
 
 
+def executed(bundle: Bundle) -> list[dict[str, str]]:
+    """What OpenVINO tells of each node that it runs."""
+    compiled = openvino.Core().compile_model(bundle.path / "model.xml", "CPU")
+    return [
+        {name: value.astype(str) for name, value in node.get_rt_info().items()}
+        for node in compiled.get_runtime_model().get_ordered_ops()
+    ]
+
+
+def convolutions(bundle: Bundle) -> dict[str, dict[str, str]]:
+    """The same of its convolutions, by the name of the first operation that is in each."""
+    return {
+        node["originalLayersNames"].split(",")[0]: node
+        for node in executed(bundle)
+        if node["layerType"] == "Convolution"
+    }
+
+
 def test_openvino_alone_keeps_it() -> None:
     for bits in (7, 8):
         assert target_for("openvino", bits).settings.keep_last_blocks
@@ -94,20 +112,12 @@ def test_its_weights_alone_are_floats_on_the_disk_and_they_are_fp16(
 def test_it_runs_in_floats_and_its_weights_are_restored_when_it_is_loaded(
     bundle: Bundle,
 ) -> None:
-    compiled = openvino.Core().compile_model(bundle.path / "model.xml", "CPU")
-    nodes = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
-    kernels = {
-        node["originalLayersNames"].astype(str).split(",")[0]: node["primitiveType"]
-        .astype(str)
-        .upper()
-        for node in nodes
-        if node["layerType"].astype(str) == "Convolution"
-    }
+    kernels = {name: node["primitiveType"].upper() for name, node in convolutions(bundle).items()}
 
     kept = {name for name in kernels if name.startswith(KEPT)}
     assert len(kept) == len(KEPT)
     assert {name for name, kernel in kernels.items() if not kernel.endswith("I8")} == kept
-    assert "Convert" not in {node["layerType"].astype(str) for node in nodes}
+    assert "Convert" not in {node["layerType"] for node in executed(bundle)}
 
 
 def test_openvino_alone_and_with_weights_of_8_bits_reads_signed_bytes() -> None:
@@ -121,13 +131,9 @@ def test_openvino_alone_and_with_weights_of_8_bits_reads_signed_bytes() -> None:
 def test_convolutions_over_all_channels_run_without_a_zero_point(bundle: Bundle) -> None:
     if bundle.manifest.calibration.scheme.endswith("w7"):
         pytest.skip("without VNNI bytes are unsigned")
-    compiled = openvino.Core().compile_model(bundle.path / "model.xml", "CPU")
     types = {
-        each["originalLayersNames"].astype(str).split(",")[0].removesuffix("/WithoutBiases"): each[
-            "runtimePrecision"
-        ].astype(str)
-        for each in (node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops())
-        if each["layerType"].astype(str) == "Convolution"
+        name.removesuffix("/WithoutBiases"): node["runtimePrecision"]
+        for name, node in convolutions(bundle).items()
     }
     pointwise = {
         name: kind
@@ -147,8 +153,7 @@ def test_bent_hard_swishes_are_fused_into_the_convolutions_before_them(bundle: B
     assert kinds.count("PRelu") == len(table.changes(SLOPES)) > 0
     assert kinds.count("HSwish") == len(table.changes(ACTIVATIONS))
 
-    compiled = openvino.Core().compile_model(model, "CPU").get_runtime_model()
-    own = {node.get_rt_info()["layerType"].astype(str) for node in compiled.get_ops()}
+    own = {node["layerType"] for node in executed(bundle)}
     assert not own & {"Eltwise", "HSwish", "PRelu", "Swish"}
 
 
