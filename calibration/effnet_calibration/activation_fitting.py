@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 from torch import Tensor
 
+from effnet_calibration.equalization import multiply_in_gate
 from effnet_calibration.errors import CalibrationError
 from effnet_calibration.fitted_activation import (
     FittedActivation,
@@ -147,8 +148,8 @@ def fold_factors(
     """Let the layers that read these ones' hard-swishes multiply by their factors a.
 
     The epilogue before them then has a multiplication less, and an engine that fuses nothing into a
-    convolution a pass less over each map. Where something else reads the map, too, a layer that
-    rounds it, a shortcut or who asked for features, its factors stay.
+    convolution a pass less over each map. Where one of them rounds the map, its gate multiplies, if
+    it has one. Else, and where a shortcut or who asked for features reads it, too, they stay.
 
     Args:
         in_floats: names of the layers that read floating point.
@@ -158,10 +159,14 @@ def fold_factors(
         readers = [each for each in path if each.source == name]
         if not readers or layer.opens or layer.adds_to is not None:
             continue
-        if any(each.name not in in_floats for each in readers):
+        rounded = any(each.name not in in_floats for each in readers)
+        if rounded and layer.gate is None:
             continue
         activation = network.get_submodule(cast("str", layer.activation))
         factors = cast("FittedActivation", activation).take_factors().double()
+        if rounded:
+            multiply_in_gate(network, layer, factors)
+            continue
         for reader in readers:
             multiply_inputs(reader, network, factors)
 

@@ -74,17 +74,28 @@ class ScaledSqueezeExcitation(_Scaled):
     The submodules are those of the original, under the same names.
     """
 
+    undivided: Tensor | None
+
     def __init__(self, original: SqueezeExcitation, factors: Tensor) -> None:
         super().__init__(factors)
+        self.register_buffer("undivided", None)
         self.pool = original.pool
         self.reduce = original.reduce
         self.act = original.act
         self.expand = original.expand
         self.gate = original.gate
 
+    def read_divided(self, factors: Tensor) -> None:
+        """Expect each channel divided by its factor, (C,), and give what came out before."""
+        self.undivided = factors.float().view_as(self.factors)
+        self.factors = self.factors * self.undivided
+
     def forward(self, x: Tensor) -> Tensor:
         """float32 (N, C, H, W) → the same shape."""
-        gate = self.gate(self.expand(self.act(self.reduce(self.pool(x))))) * self.factors
+        mean = self.pool(x)
+        if self.undivided is not None:
+            mean = mean * self.undivided
+        gate = self.gate(self.expand(self.act(self.reduce(mean)))) * self.factors
         return self._centred(x * gate)
 
 
@@ -150,6 +161,19 @@ def scale_logits(network: EfficientNet, factor: float) -> None:
     classifier = cast("nn.Linear", network.get_submodule(CLASSIFIER))
     classifier.weight = frozen(classifier.weight.double() * factor)
     classifier.bias = frozen(_bias(classifier).double() * factor)
+
+
+def multiply_in_gate(network: EfficientNet, layer: Layer, factors: Tensor) -> None:
+    """Let the gate behind a layer multiply by factors, (C,), that its map then lacks.
+
+    Both the mean and the gate are one number a channel, and the map is not touched once more.
+    """
+    name = cast("str", layer.gate)
+    gate = network.get_submodule(name)
+    if not isinstance(gate, ScaledSqueezeExcitation):
+        gate = ScaledSqueezeExcitation(cast("SqueezeExcitation", gate), torch.ones(len(factors)))
+        network.set_submodule(name, gate)
+    gate.read_divided(factors)
 
 
 def _scale_activation(network: EfficientNet, producer: Layer, scale: Tensor) -> None:

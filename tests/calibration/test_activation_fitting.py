@@ -34,7 +34,7 @@ from effnet_calibration.quantization import (
     shortest,
     to_columns,
 )
-from effnet_calibration.quantized import apply, changed
+from effnet_calibration.quantized import apply, apply_quantization, changed
 from effnet_calibration.schemes import (
     ASYMMETRIC_UINT8,
     FLOATING_POINT,
@@ -271,6 +271,27 @@ def test_a_depthwise_convolution_in_16_bit_takes_the_factors_before_it(
 
     assert {is_folded(layer) for layer in kept} == {True}
     assert {is_folded(layer) for layer in rounded} == {False}
+
+
+def test_a_gate_takes_the_factors_of_the_map_that_it_multiplies(network: EfficientNet) -> None:
+    """What reads the map is rounded and cannot; the mean and the gate are a number a channel."""
+    path = NetworkPath.of(network)
+    table = tabulate(observe(network, Smooth(32), PREPROCESSING), (ASYMMETRIC_UINT8,), FITTED)
+    part = table.quantization(ASYMMETRIC_UINT8.name)
+    gated = [path[name] for name in part.changes(ACTIVATIONS) if path[name].gate]
+    assert gated
+
+    applied = apply(network, table, ASYMMETRIC_UINT8)
+    batch = normalized(4)
+    with torch.inference_mode():
+        before, after = (
+            each.simulated()(batch) for each in (apply_quantization(network, part), applied)
+        )
+        assert sqnr_db(before, after) > 60
+    for layer in gated:
+        activation = applied.network.get_submodule(layer.activation or "")
+        assert isinstance(activation, FittedActivation)
+        assert activation.folded
 
 
 def test_without_integers_a_table_holds_the_fit_alone(network: EfficientNet) -> None:
