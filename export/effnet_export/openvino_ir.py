@@ -11,6 +11,7 @@ from effnet_edge.errors import BackendError
 from effnet_edge.runtime.openvino_core import import_openvino, openvino_core
 from effnet_edge.runtime.openvino_engines import SMALLEST_DYNAMIC_INT8_BATCH
 from effnet_edge.targets import TARGETS
+from effnet_export.openvino_kernels import ask_for_kernel, slow_on_amx
 from effnet_export.openvino_weights import halve_float_weights
 
 if TYPE_CHECKING:
@@ -62,7 +63,10 @@ def write_openvino_ir(
     except RuntimeError as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         raise BackendError(f"OpenVINO cannot convert the model: {lines[-1]}") from error
-    _save(converted, folder / MODEL_FILE, fp16_weights, model.ByteSize())
+    written = folder / MODEL_FILE
+    _save(converted, written, fp16_weights, model.ByteSize())
+    if slow := slow_on_amx(converted):
+        ask_for_kernel(written, slow)
     return MODEL_FILE
 
 
