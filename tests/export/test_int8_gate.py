@@ -17,7 +17,6 @@ from effnet_edge.model.source import Source, load_source
 from effnet_edge.parity import Gate
 from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
-from effnet_export import pipeline
 from effnet_export.gate import INT8, ParityGate
 from effnet_export.pipeline import export_bundle
 from effnet_export.request import ExportRequest
@@ -96,8 +95,9 @@ def test_a_failed_gate_says_what_to_try(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: int, told: str
 ) -> None:
     strict = {"single-label": Gate(min_sqnr_db=90.0)}
-    monkeypatch.setattr("effnet_export.targets.INT8", strict)
-    monkeypatch.setattr(pipeline, "int8_overflows", lambda: True)
+    for module in ("targets", "advice"):
+        monkeypatch.setattr(f"effnet_export.{module}.INT8", strict)
+    monkeypatch.setattr("effnet_export.advice.int8_overflows", lambda: True)
     network = NetworkRequest("b0", weights="random", resolution=32, num_classes=3)
     request = ExportRequest(
         network,
