@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # BF16 39. FP16 has 3 bits more than BF16.
 _FLOOR_DB = {"FP32": 90.0, "FP16": 50.0, "BF16": 30.0, "INT8": 6.0}
 
-# A quantized model against the same integers elsewhere: a value halfway may go either way.
+# An INT8 engine against the same integers elsewhere: a value halfway may go either way.
 _SAME_GRID_DB = 25.0
 
 # And what it computes in FP32, against a model that rounds nothing: integers may still be what goes
@@ -156,8 +156,7 @@ class _Search:
         running = self._candidate.execution_precision.removesuffix(SIMULATED)
         if kernel.precision == "INT8" and self._reference_kernels[name].precision != "INT8":
             return _FLOOR_DB["INT8"]
-        # OpenVINO may round to a grid and compute in FP32 behind it all the same.
-        if running == "INT8" or self._grids:
+        if running == "INT8":
             return _SAME_GRID_DB if self._reference_grids else _AMONG_INTEGERS_DB
         return min(
             _FLOOR_DB[each]
