@@ -5,6 +5,7 @@ depthwise convolutions. And what is signed in the rest.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import numpy as np
 import openvino
@@ -19,6 +20,7 @@ from effnet_calibration.table import CalibrationTable
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.targets import TARGETS
+from effnet_export.openvino_kernels import KERNEL
 from effnet_export.openvino_weights import halve_float_weights
 from effnet_export.pipeline import export_bundle
 from effnet_export.request import ExportRequest
@@ -145,6 +147,18 @@ def test_convolutions_over_all_channels_run_without_a_zero_point(bundle: Bundle)
 
 
 @pytest.mark.sample
+def test_expansions_ask_for_the_kernel_that_is_faster_behind_them(bundle: Bundle) -> None:
+    layers = ElementTree.parse(bundle.path / "model.xml").getroot().iter("layer")
+    asking = {
+        layer.get("name"): [each.get("value") for each in layer.iterfind("rt_info/attribute")]
+        for layer in layers
+        if layer.find("rt_info/attribute[@name='primitives_priority']") is not None
+    }
+    # That of the last stage reads 192 channels.
+    expansions = (f"stages.{stage}.0.expand.conv/WithoutBiases" for stage in range(1, 6))
+    assert asking == {name: [KERNEL] for name in expansions}
+
+
 def test_bent_hard_swishes_are_fused_into_the_convolutions_before_them(bundle: Bundle) -> None:
     calibration = bundle.manifest.calibration
     table = CalibrationTable.of_bundle(bundle).quantization(calibration.scheme)

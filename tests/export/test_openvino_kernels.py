@@ -18,7 +18,9 @@ from effnet_export.openvino_kernels import KERNEL, MOST_CHANNELS, ask_for_kernel
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Activation = "Callable[[openvino.Node], openvino.Node]"
+    Activation = Callable[[openvino.Node], openvino.Node]
+    Answer = Callable[[bool, str], tuple[list[str], np.ndarray]]
+
 NAME = "expand"
 OUTPUTS = 96
 
@@ -89,7 +91,7 @@ def test_those_ask_whose_activation_takes_longer_than_amx_saves(
 
 
 @pytest.fixture
-def answers(tmp_path: Path) -> Callable[[bool, str], tuple[list[str], np.ndarray]]:
+def answers(tmp_path: Path) -> Answer:
     """The kernels and the output of a process on a processor of that generation."""
 
     def answer(asked: bool, generation: str) -> tuple[list[str], np.ndarray]:
@@ -111,9 +113,7 @@ def answers(tmp_path: Path) -> Callable[[bool, str], tuple[list[str], np.ndarray
 
 
 @pytest.mark.parametrize("generation", ["DEFAULT", "AVX2"])
-def test_the_answers_are_those_of_openvinos_own_choice(
-    answers: Callable[[bool, str], tuple[list[str], np.ndarray]], generation: str
-) -> None:
+def test_the_answers_are_those_of_openvinos_own_choice(answers: Answer, generation: str) -> None:
     """Also where there is no such kernel: OpenVINO then chooses as if none had been asked for."""
     own, expected = answers(False, generation)
     asked, found = answers(True, generation)
@@ -126,9 +126,7 @@ def test_the_answers_are_those_of_openvinos_own_choice(
 @pytest.mark.skipif(
     "amx_int8" not in Path("/proc/cpuinfo").read_text(), reason="a processor without AMX"
 )
-def test_on_amx_the_kernel_is_the_one_that_was_asked_for(
-    answers: Callable[[bool, str], tuple[list[str], np.ndarray]],
-) -> None:
+def test_on_amx_the_kernel_is_the_one_that_was_asked_for(answers: Answer) -> None:
     (own,), _ = answers(False, "DEFAULT")
     (asked,), _ = answers(True, "DEFAULT")
     assert "amx" in own
