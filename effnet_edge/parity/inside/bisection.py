@@ -2,13 +2,14 @@
 
 Every node of the candidate computes from the reference's values, all in one run, so that each one
 is judged by itself: an error upstream neither hides one further down nor blames it. What a node
-may add depends on the precision that it computes in.
+may add depends on the precision that it computes in. Two models with grids compute from values
+that every engine rounds in the same way: see `effnet_edge.parity.inside.halfway`.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +17,11 @@ import numpy as np
 from effnet_edge import nonfinite
 from effnet_edge.parity.inside.diagnosis import diagnose
 from effnet_edge.parity.inside.explanation import Diagnosis
+from effnet_edge.parity.inside.grids import compare_grids, counterparts, saturation
+from effnet_edge.parity.inside.halfway import away_from_halfway
 from effnet_edge.parity.inside.tracing import (
     SIMULATED,
     Activations,
-    Grid,
     Kernel,
     Traceable,
     shared_tensors,
@@ -35,16 +37,13 @@ if TYPE_CHECKING:
 # BF16 39. FP16 has 3 bits more than BF16.
 _FLOOR_DB = {"FP32": 90.0, "FP16": 50.0, "BF16": 30.0, "INT8": 6.0}
 
-# An INT8 engine against the same integers elsewhere: a value halfway may go either way.
+# An INT8 engine against the same integers elsewhere: what is halfway within one of its kernels may
+# go either way.
 _SAME_GRID_DB = 25.0
 
 # And what it computes in FP32, against a model that rounds nothing: integers may still be what goes
 # in. LiteRT's classifier reads rounded means, and on B0 and photos gave 23.
 _AMONG_INTEGERS_DB = 15.0
-
-# A grid may leave out a few outliers: calibration chooses it for the least error, not for the
-# largest value.
-_CLIPPED_DB = 15.0
 
 
 @dataclass(frozen=True)
@@ -96,12 +95,33 @@ def find_faults(reference: Traceable, candidate: Traceable, batch: NDArray[np.ui
     Raises:
         BackendError: a model fails.
     """
-    shared = shared_tensors(reference, candidate)
-    if not shared:
+    judged = _judged_tensors(reference, candidate)
+    if not judged:
         return Findings((), 0)
-    expected = reference.activations(batch, list(shared))
-    search = _Search(reference, candidate, batch, shared, expected)
-    return Findings(tuple(search.faults()), len(shared))
+    search = _Search(reference, candidate, batch, judged)
+    return Findings(tuple(search.faults()), len(judged))
+
+
+def _judged_tensors(reference: Traceable, candidate: Traceable) -> dict[str, Kernel]:
+    """What both models have, with the candidate's kernel.
+
+    Where the candidate does not compute in integers, these are also the tensors that both round
+    within a kernel: to look at them changes nothing of what it computes, and only what is looked
+    at can be moved away from halfway.
+    """
+    shared = shared_tensors(reference, candidate)
+    running = candidate.execution_precision.removesuffix(SIMULATED)
+    if running == "INT8":
+        return shared
+    rounded = {grid.tensor for grid in candidate.grids()}
+    rounded &= {grid.tensor for grid in reference.grids()}
+    inside = {
+        name: replace(kernel, tensors=(name,), precision=running)
+        for kernel in reference.kernels()
+        for name in kernel.tensors
+        if name in rounded
+    }
+    return inside | shared
 
 
 class _Search:
@@ -110,29 +130,41 @@ class _Search:
         reference: Traceable,
         candidate: Traceable,
         batch: NDArray[np.uint8],
-        shared: Mapping[str, Kernel],
-        expected: Activations,
+        judged: Mapping[str, Kernel],
     ) -> None:
         self._reference = reference
         self._candidate = candidate
         self._batch = batch
-        self._shared = shared
-        self._expected = expected
+        self._judged = judged
         self._reference_kernels = {
             name: kernel for kernel in reference.kernels() for name in kernel.tensors
         }
         self._reference_order = list(self._reference_kernels)
         self._candidate_names = {name for kernel in candidate.kernels() for name in kernel.tensors}
         self._grids = candidate.grids()
-        self._reference_grids = {grid.node: grid for grid in reference.grids()}
+        self._reference_grids = reference.grids()
+        self._given, self._expected = self._reference_values()
+
+    def _reference_values(self) -> tuple[Activations, Activations]:
+        """What the nodes of both models compute from, and what the reference's then give."""
+        names = list(self._judged)
+        values = self._reference.activations(self._batch, names)
+        if not (self._grids and self._reference_grids):
+            return values, values
+        given = away_from_halfway(values, [*self._grids, *self._reference_grids])
+        return given, self._reference.activations(self._batch, names, given)
 
     def faults(self) -> list[Fault]:
-        alone = self._candidate.activations(self._batch, list(self._shared), self._expected)
-        judged = (
-            self._judge_grid(name) or self._judge(name, kernel, alone[name])
-            for name, kernel in self._shared.items()
-        )
-        return [fault for fault in judged if fault is not None]
+        """Those of all nodes, in the reference's order."""
+        alone = self._candidate.activations(self._batch, list(self._judged), self._given)
+        found = []
+        for name in self._reference_order:
+            fault = self._judge_grids(name)
+            if fault is None and name in self._judged:
+                fault = self._judge(name, self._judged[name], alone[name])
+            if fault is not None:
+                found.append(fault)
+        return found
 
     def _judge(self, name: str, kernel: Kernel, found: NDArray[np.float32]) -> Fault | None:
         expected = self._expected[name]
@@ -168,17 +200,18 @@ class _Search:
         """What the candidate leaves out just before a node, if that explains the node's output."""
         position = self._reference_order.index(name)
         last = position - 1
-        while position > 0 and self._reference_order[position - 1] not in self._candidate_names:
+        known = self._candidate_names | self._judged.keys()
+        while position > 0 and self._reference_order[position - 1] not in known:
             position -= 1
         if position > last or position == 0:
             return None
         missing, before = self._reference_order[last], self._reference_order[position - 1]
-        value = self._reference.activations(self._batch, [missing])[missing]
-        if before not in self._expected or value.shape != self._expected[before].shape:
+        value = self._reference.activations(self._batch, [missing], self._given)[missing]
+        if before not in self._given or value.shape != self._given[before].shape:
             return None
-        given = {**self._expected, before: value}
-        found = self._candidate.activations(self._batch, list(self._shared), given)[name]
-        if sqnr_db(self._expected[name], found) < self._floor(name, self._shared[name]):
+        given = {**self._given, before: value}
+        found = self._candidate.activations(self._batch, list(self._judged), given)[name]
+        if sqnr_db(self._expected[name], found) < self._floor(name, self._judged[name]):
             return None
         operation = self._reference_kernels[missing].operation
         diagnosis = Diagnosis(
@@ -186,43 +219,19 @@ class _Search:
         )
         return self._fault(missing, operation, diagnosis, math.nan)
 
-    def _judge_grid(self, name: str) -> Fault | None:
+    def _judge_grids(self, name: str) -> Fault | None:
         """Whether a tensor is rounded to other integers than it should be."""
         for grid in (each for each in self._grids if each.tensor == name):
-            right = self._reference_grids.get(grid.node)
-            told = _compare_grids(right, grid) if right else _saturation(grid, self._expected[name])
+            rights = counterparts(grid, self._reference_grids)
+            node, told = grid.node, None
+            if rights:
+                node, told = rights[0].node, compare_grids(rights, grid)
+            elif name in self._expected:
+                told = saturation(grid, self._expected[name])
             if told is not None:
-                return self._fault(grid.node, "QuantizeLinear", told, math.nan)
+                return self._fault(node, "QuantizeLinear", told, math.nan)
         return None
 
     @staticmethod
     def _fault(node: str, operation: str, diagnosis: Diagnosis, decibels: float) -> Fault:
         return Fault(node, operation, diagnosis.kind, diagnosis.text, decibels)
-
-
-def _compare_grids(right: Grid, grid: Grid) -> Diagnosis | None:
-    right_step, step = ((each.high - each.low) / (each.levels - 1) for each in (right, grid))
-    if not math.isclose(step, right_step, rel_tol=1e-4):
-        return Diagnosis(
-            "scale",
-            f"its scale is {step:.4g} and should be {right_step:.4g} "
-            f"({step / right_step:.3g} times that)",
-        )
-    shift = round((right.low - grid.low) / step)
-    if shift:
-        return Diagnosis("zero point", f"its zero point is off by {shift} of {grid.levels} levels")
-    return None
-
-
-def _saturation(grid: Grid, values: NDArray[np.float32]) -> Diagnosis | None:
-    """Without a right grid to compare with: a grid must neither cut off nor dwarf the values."""
-    clipped = np.clip(values, grid.low, grid.high)
-    low, high = float(values.min()), float(values.max())
-    if sqnr_db(values, clipped) < _CLIPPED_DB:
-        share = float(np.mean((values < grid.low) | (values > grid.high)))
-        return Diagnosis(
-            "saturation",
-            f"it clips {100 * share:.2g} % of the values to {grid.low:.4g} … {grid.high:.4g}; "
-            f"they reach from {low:.4g} to {high:.4g}",
-        )
-    return None
