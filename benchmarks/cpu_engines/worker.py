@@ -39,6 +39,7 @@ class OfBundle(Model):
         from effnet_edge import EngineRunner
 
         self.run = EngineRunner.load(file, threads=threads)
+        self.run.warmup()
 
     def call(self, index: int) -> Call:
         picture = self.pixels[index][None]

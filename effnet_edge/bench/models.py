@@ -148,6 +148,7 @@ def bench_models(
         }
         if tell:
             _tell_if_long(runners, batch, runs + warmup, 1 + bool(whole_ways), seconds, tell)
+        _warm_up(models, engines)
         layer_times = _layer_times(runners, batch, tell) if layers else {}
         before = None if addresses else ProcessorTime.now()
         names = [_path(model) for model in models]
@@ -186,6 +187,17 @@ def _call(
     if not runners:
         raise UsageError(f"{model.name}: name a bundle of it, too, which tells its input")
     return NoiseCalls(runners[0], batch, model)
+
+
+def _warm_up(
+    models: Sequence[EngineRunner | ServedModel | Original],
+    engines: Mapping[int, Callable[[], object]],
+) -> None:
+    """Fill the runners' memory with maps of the batch, too, before it moves to huge pages."""
+    for index, model in enumerate(models):
+        if isinstance(model, EngineRunner):
+            engines[index]()
+            model.warmup(runs=1)
 
 
 def _layer_times(

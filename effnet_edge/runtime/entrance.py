@@ -104,6 +104,10 @@ class Entrance:
             )
         return self._refused(f"{array.dtype} {array.shape}")
 
+    def blank(self, size: int) -> Batch:
+        """Make `size` images of zeros as the engine takes them."""
+        return np.zeros((size, *self.image_shape), self.dtype)
+
     def _refused(
         self, got: str, hint: str = ": EngineRunner.prepare makes that of pictures"
     ) -> UsageError:

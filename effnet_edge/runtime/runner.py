@@ -16,6 +16,7 @@ from effnet_edge.runtime.answers import answers, inputs, pixels_of
 from effnet_edge.runtime.backend import load_backend
 from effnet_edge.runtime.batches import Logits, in_batches
 from effnet_edge.runtime.entrance import Batch, Entrance
+from effnet_edge.runtime.huge_pages import EngineMemory
 from effnet_edge.runtime.layer_times import LayerClock
 from effnet_edge.runtime.lifetime import Lifetime, enter_loading
 from effnet_edge.runtime.predictions import Classes, Estimate, Prediction, Told, Values, each_row
@@ -46,13 +47,16 @@ class EngineRunner:
         top = run.classify("cat.jpg")
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    def __init__(
+        self, bundle: Bundle, backend: Backend, memory: EngineMemory | None = None
+    ) -> None:
         self.bundle = bundle.released()
         self.manifest: Manifest = bundle.manifest
         self.labels: tuple[Label, ...] | None = bundle.labels
         self.name = bundle.path.name
         self.device = backend.device
         self._backend = backend
+        self._memory = memory
         self._batch = bundle.manifest.batch
         self._classes = bundle.manifest.output.classes
         self._entrance = Entrance(
@@ -92,7 +96,6 @@ class EngineRunner:
             BundleError: the bundle is damaged, foreign, too new, not signed by `trusted`, or not
                 what its manifest says.
             BackendError: the backend is not installed, or cannot load the engine.
-
         """
         bundle = Bundle.load(bundle_path, trusted=None if trusted is None else TrustedKey(trusted))
         return cls.of(
@@ -133,7 +136,8 @@ class EngineRunner:
         visit = threading.Lock()
         with visit:
             enter_loading(visit)
-            return cls(bundle, load_backend(bundle.manifest.target, spec))
+            memory = EngineMemory()
+            return cls(bundle, load_backend(bundle.manifest.target, spec), memory)
 
     def infer(self, batch: Batch | Sequence[Batch | Tensor] | Tensor) -> Logits:
         """Give the float32 logits (N, classes) of N images, N ≥ 0, in an array of their own.
@@ -151,7 +155,6 @@ class EngineRunner:
         Raises:
             UsageError: another shape or type.
             BackendError: the runner is closed, or the engine failed.
-
         """
         visit = threading.Lock()
         with visit:
@@ -170,7 +173,6 @@ class EngineRunner:
         Raises:
             UsageError: another shape or type than `infer` takes.
             BackendError: the runner is closed.
-
         """
         visit = threading.Lock()
         with visit:
@@ -186,7 +188,6 @@ class EngineRunner:
 
         Raises:
             UsageError, ImageError: as from `classify`.
-
         """
         pictures, _ = read_pictures(images, self.manifest.preprocessing, bgr=bgr)
         return inputs(pictures, self._entrance.pixel_shape)
@@ -199,7 +200,6 @@ class EngineRunner:
         Raises:
             UsageError: another shape, or as from `classify`.
             NotFiniteError: a row has NaN or an infinity.
-
         """
         classes = Classes(self.manifest.output.kind, self.labels, top, threshold)
         return each_row(classes.of, logits, self._classes)
@@ -264,7 +264,6 @@ class EngineRunner:
             ImageError: a picture cannot be used.
             NotFiniteError: the engine answers a picture with NaN or an infinity.
             BackendError: the runner is closed, or the engine failed.
-
         """
         classes = Classes(self.manifest.output.kind, self.labels, top, threshold)
         return self._told(classes.of, images, bgr, return_exceptions)
@@ -302,7 +301,6 @@ class EngineRunner:
         Raises:
             UsageError: the bundle is no regression, or as from `classify`.
             ImageError, NotFiniteError, BackendError: as from `classify`.
-
         """
         values = Values(self.manifest.output.kind, self._classes, self.labels)
         return self._told(values.of, images, bgr, return_exceptions)
@@ -327,10 +325,15 @@ class EngineRunner:
         )
 
     def warmup(self, runs: int = 3) -> None:
-        """Run blank images, so that what an engine does once is done before it is timed."""
+        """Run blank images, so that what an engine does once is done before it is timed.
+
+        On the CPU its memory is in huge pages then, where Linux has them: some calls are faster.
+        """
         for size in {self._batch.minimum, self._batch.optimum}:
             for _ in range(runs):
-                self.infer(self._blank(size))
+                self.infer(self._entrance.blank(size))
+        if self._memory is not None and self.device == "CPU":
+            self._memory.use_huge_pages()
 
     @property
     def execution_precision(self) -> str:
@@ -352,7 +355,7 @@ class EngineRunner:
         visit = threading.Lock()
         with visit:
             self._lifetime.enter(visit)
-            return self._backend.layer_times(self._blank(size), runs)
+            return self._backend.layer_times(self._entrance.blank(size), runs)
 
     def close(self) -> None:
         """Wait for work under way, futures included, and release the engine; may be repeated.
@@ -382,9 +385,6 @@ class EngineRunner:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _blank(self, size: int) -> Batch:
-        return np.zeros((size, *self._entrance.image_shape), self._entrance.dtype)
 
     def _run(self, batch: Batch | DeviceArray) -> Logits:
         return in_batches(self._answer, batch, self._batch, self._classes)
