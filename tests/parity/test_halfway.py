@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from effnet_edge.parity.inside.grids import compare_grids
 from effnet_edge.parity.inside.halfway import away_from_halfway
 from effnet_edge.parity.inside.tracing import Grid
 
@@ -51,7 +52,8 @@ def test_all_other_values_and_tensors_stay_as_they_are(step, zero_point, seed) -
 def test_a_grid_without_a_step_moves_nothing() -> None:
     values = np.float32([0.5, np.nan, np.inf, -np.inf])
 
-    for broken in (Grid("pair", "act", 0.0, 0.0, 256), Grid("pair", "act", np.nan, 1.0, 256)):
+    for low, high in ((0.0, 0.0), (np.nan, 1.0), (-np.inf, np.inf), (1.0, 0.0)):
+        broken = Grid("pair", "act", low, high, 256)
         moved = away_from_halfway({"act": values}, [broken])["act"]
         np.testing.assert_array_equal(moved, values)
 
@@ -63,3 +65,19 @@ def test_values_that_are_not_finite_stay_so() -> None:
 
     np.testing.assert_array_equal(moved[1:], values[1:])
     assert moved[0] != 0.5
+
+
+def test_grids_without_a_step_are_told_from_others_and_not_divided_by() -> None:
+    broken = Grid("pair", "act", 0.0, 0.0, 256)
+
+    assert compare_grids([broken], broken) is None
+    assert compare_grids([grid(1.0, 0)], broken).kind == "scale"
+    assert compare_grids([broken], grid(1.0, 0)).kind == "scale"
+
+
+def test_a_tensor_that_is_rounded_twice_may_be_rounded_in_either_way() -> None:
+    first, second = grid(1.0, 0), grid(2.0, 3)
+
+    assert compare_grids([first, second], second) is None
+    assert compare_grids([first, second], grid(2.0, 4)).kind == "scale"
+    assert compare_grids([second, first], grid(2.0, 4)).kind == "zero point"

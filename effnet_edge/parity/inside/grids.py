@@ -37,12 +37,9 @@ def compare_grids(rights: Sequence[Grid], grid: Grid) -> Diagnosis | None:
 def _compare(right: Grid, grid: Grid) -> Diagnosis | None:
     right_step, step = ((each.high - each.low) / (each.levels - 1) for each in (right, grid))
     if not math.isclose(step, right_step, rel_tol=1e-4):
-        return Diagnosis(
-            "scale",
-            f"its scale is {step:.4g} and should be {right_step:.4g} "
-            f"({step / right_step:.3g} times that)",
-        )
-    shift = round((right.low - grid.low) / step)
+        times = f" ({step / right_step:.3g} times that)" if right_step > 0 else ""
+        return Diagnosis("scale", f"its scale is {step:.4g} and should be {right_step:.4g}{times}")
+    shift = round((right.low - grid.low) / step) if step > 0 else 0
     if shift:
         return Diagnosis("zero point", f"its zero point is off by {shift} of {grid.levels} levels")
     return None

@@ -35,8 +35,8 @@ def _moved(values: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
     step = (grid.high - grid.low) / (grid.levels - 1)
     if not step > 0:  # a broken grid, which is judged elsewhere, and so is one with a NaN
         return values
-    halves = np.floor((values.astype(np.float64) - grid.low) / step) + 0.5
-    with np.errstate(invalid="ignore"):  # infinite values stay as they are
+    with np.errstate(invalid="ignore"):  # what is infinite stays as it is
+        halves = np.floor((values.astype(np.float64) - grid.low) / step) + 0.5
         distance = values - (grid.low + halves * step)
     near = np.abs(distance) < _MARGIN * step
     side = np.where(distance < 0, -_MARGIN, _MARGIN) * step
