@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,7 @@ def _own_mappings() -> Iterator[tuple[int, int]]:
             yield int(start, 16), int(end, 16)
 
 
+@cache
 def _libc() -> Any:
     libc = ctypes.CDLL(None)
     libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from effnet_edge.runtime.backend import Backend, EngineSpec
 
 BLOCK = huge_pages._huge_page_size()
-PAGES = BLOCK // mmap.PAGESIZE
 BLOCKS = 6
 
 needs_huge_pages = pytest.mark.skipif(not BLOCK, reason="this machine gives no huge pages")
