@@ -11,7 +11,7 @@ from effnet_edge.errors import BackendError
 from effnet_edge.runtime.openvino_core import import_openvino, openvino_core
 from effnet_edge.runtime.openvino_engines import SMALLEST_DYNAMIC_INT8_BATCH
 from effnet_edge.targets import TARGETS
-from effnet_export.openvino_kernels import ask_for_kernel, slow_on_amx
+from effnet_export.openvino_kernels import ask_for_kernels, faster_kernels
 from effnet_export.openvino_weights import halve_float_weights
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def write_openvino_ir(
         raise BackendError(f"OpenVINO cannot convert the model: {lines[-1]}") from error
     written = folder / MODEL_FILE
     _save(converted, written, fp16_weights, model.ByteSize())
-    if slow := slow_on_amx(converted):
-        ask_for_kernel(written, slow)
+    if kernels := faster_kernels(converted):
+        ask_for_kernels(written, kernels)
     return MODEL_FILE
 
 

@@ -20,7 +20,7 @@ from effnet_calibration.table import CalibrationTable
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.targets import TARGETS
-from effnet_export.openvino_kernels import KERNEL
+from effnet_export.openvino_kernels import POINTWISE
 from effnet_export.openvino_weights import halve_float_weights
 from effnet_export.pipeline import export_bundle
 from effnet_export.request import ExportRequest
@@ -156,7 +156,7 @@ def test_expansions_ask_for_the_kernel_that_is_faster_behind_them(bundle: Bundle
     }
     # That of the last stage reads 192 channels.
     expansions = (f"stages.{stage}.0.expand.conv/WithoutBiases" for stage in range(1, 6))
-    assert asking == {name: [KERNEL] for name in expansions}
+    assert asking == {name: [POINTWISE] for name in expansions}
 
 
 def test_bent_hard_swishes_are_fused_into_the_convolutions_before_them(bundle: Bundle) -> None:
