@@ -106,7 +106,7 @@ def main(
         sound = [peer for peer in peers if peer.name in results]
         times = {each: _merged(sound, each, rounds, calls, processes, folder) for each in threads}
     output.parent.mkdir(parents=True, exist_ok=True)
-    picture = output.parent / "images" / "performance.png"
+    picture = output.parent / "images" / f"{output.stem}.png"
     frontier(results, times[threads[-1]], threads[-1], picture)
     output.write_text(document(results, times, failures, pictures, picture.name), encoding="utf-8")
     console.print(f"wrote {output} and {picture}", markup=False)
