@@ -4,6 +4,7 @@ depthwise convolutions. And what is signed in the rest.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -20,7 +21,7 @@ from effnet_calibration.table import CalibrationTable
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.targets import TARGETS
-from effnet_export.openvino_kernels import POINTWISE
+from effnet_export.openvino_kernels import DEPTHWISE, POINTWISE
 from effnet_export.openvino_weights import halve_float_weights
 from effnet_export.pipeline import export_bundle
 from effnet_export.request import ExportRequest
@@ -130,9 +131,8 @@ def test_openvino_alone_and_with_weights_of_8_bits_reads_signed_bytes() -> None:
 
 
 @pytest.mark.sample
-def test_convolutions_over_all_channels_run_without_a_zero_point(bundle: Bundle) -> None:
-    if bundle.manifest.calibration.scheme.endswith("w7"):
-        pytest.skip("without VNNI bytes are unsigned")
+def test_with_amx_convolutions_over_all_channels_run_without_a_zero_point(bundle: Bundle) -> None:
+    """OpenVINO makes unsigned bytes of them on processors without AMX."""
     types = {
         name.removesuffix("/WithoutBiases"): node["runtimePrecision"]
         for name, node in convolutions(bundle).items()
@@ -143,11 +143,14 @@ def test_convolutions_over_all_channels_run_without_a_zero_point(bundle: Bundle)
         if name.endswith(("expand.conv", "project.conv", "head.conv")) and name not in KEPT
     }
     assert len(pointwise) == 6 + 3 + 1
-    assert set(pointwise.values()) == {"i8"}
+    has_amx = "amx_int8" in Path("/proc/cpuinfo").read_text()
+    assert set(pointwise.values()) == {"i8" if has_amx else "u8"}
 
 
 @pytest.mark.sample
-def test_expansions_ask_for_the_kernel_that_is_faster_behind_them(bundle: Bundle) -> None:
+def test_layers_ask_for_the_kernel_that_is_faster_behind_them(bundle: Bundle) -> None:
+    calibration = bundle.manifest.calibration
+    table = CalibrationTable.of_bundle(bundle).quantization(calibration.scheme)
     layers = ElementTree.parse(bundle.path / "model.xml").getroot().iter("layer")
     asking = {
         layer.get("name"): [each.get("value") for each in layer.iterfind("rt_info/attribute")]
@@ -155,8 +158,11 @@ def test_expansions_ask_for_the_kernel_that_is_faster_behind_them(bundle: Bundle
         if layer.find("rt_info/attribute[@name='primitives_priority']") is not None
     }
     # That of the last stage reads 192 channels.
-    expansions = (f"stages.{stage}.0.expand.conv/WithoutBiases" for stage in range(1, 6))
-    assert asking == {name: [POINTWISE] for name in expansions}
+    expansions = [f"stages.{stage}.0.expand.conv" for stage in range(1, 6)]
+    bent = [name for name in table.changes(SLOPES) if ".depthwise." in name]
+    assert bent
+    kernels = {**dict.fromkeys(expansions, POINTWISE), **dict.fromkeys(bent, DEPTHWISE)}
+    assert asking == {f"{name}/WithoutBiases": [kernel] for name, kernel in kernels.items()}
 
 
 def test_bent_hard_swishes_are_fused_into_the_convolutions_before_them(bundle: Bundle) -> None:
