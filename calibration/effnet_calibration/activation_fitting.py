@@ -44,7 +44,7 @@ last stages' maps, where the loss grows fastest (22 of B0's 33 are 89 %)."""
 
 PLAIN_SHARE = 0.34
 """Of all values, the first pass a hard-swish without a slope: there it gains nothing, as those
-behind take back what it is off by (docs/figures.md, "Bent hard-swishes")."""
+behind take back what it is off by (docs/figures.md, "Behind a slope")."""
 
 PICTURES = 100
 HELD_MAPS = 4
