@@ -82,10 +82,15 @@ def int8_overflows(cpuinfo: Path = _CPUINFO, machine: str | None = None) -> bool
     x86 without VNNI multiplies bytes with VPMADDUBSW, which adds two products in saturating 16-bit
     arithmetic: 2·255·127 does not fit. False where nothing is known.
     """
-    if (machine or platform.machine()).lower() not in _X86:
+    if not is_x86(machine):
         return False
     sets = instruction_sets(cpuinfo)
     return bool(sets) and _VNNI.isdisjoint(sets)
+
+
+def is_x86(machine: str | None = None) -> bool:
+    """Whether this is an x86 processor."""
+    return (machine or platform.machine()).lower() in _X86
 
 
 def is_arm(machine: str | None = None) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.machine import NO_FP16_ON_ARM, is_arm_without_fp16
+from effnet_edge.machine import NO_FP16_ON_ARM, is_arm_without_fp16, is_x86
 from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision
 from effnet_edge.runtime.demand.openvino_layers import refuse_foreign_ir
 from effnet_edge.runtime.demand.openvino_steps import refuse_greedy_openvino
@@ -19,6 +19,7 @@ from effnet_edge.runtime.openvino_engines import (
     make_single,
     needs_single_image_engine,
 )
+from effnet_edge.runtime.openvino_gates import with_converted_gates
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,6 +140,8 @@ def compile_model(model: Any, spec: EngineSpec, **properties: bool) -> Any:
     openvino, core = import_openvino(), openvino_core()
     device = _device(spec.device, core.available_devices)
     try:
+        if device == "CPU" and is_x86():
+            model = with_converted_gates(model)
         compiled = core.compile_model(model, device, {**_config(spec), **properties})
     except RuntimeError as error:
         if spec.model_precision == "int8" and is_arm_without_fp16():

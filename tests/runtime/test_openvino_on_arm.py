@@ -34,6 +34,7 @@ def test_a_model_that_needs_fp16_says_so_where_there_is_none(
     core = SimpleNamespace(available_devices=["CPU"], compile_model=refuse)
     monkeypatch.setattr(openvino, "openvino_core", lambda: core)
     monkeypatch.setattr(openvino, "is_arm_without_fp16", lambda: lacks_fp16)
+    monkeypatch.setattr(openvino, "is_x86", lambda: False)
     with pytest.raises(BackendError) as caught:
         openvino.compile_model(None, EngineSpec(tmp_path / "model.xml", precision))
     assert told in str(caught.value)
