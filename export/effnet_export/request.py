@@ -49,6 +49,8 @@ class ExportRequest:
         fast_share: where they are asked for, so many of all values that pass a SiLU pass a
             hard-swish, 0..1.
         all_in_8_bit: for INT8: keep nothing in 16 bit where the target does.
+        last_blocks_in_8_bit: for INT8: keep what the last blocks read in 8 bit where the target
+            does not.
         keep_depthwise: for INT8: keep all depthwise convolutions in 16 bit.
         require_engine: fail where the engine can only be built on the device.
         weight_bits: of INT8 weights, 8, or 7 for x86 processors without VNNI, on which large sums
@@ -76,6 +78,7 @@ class ExportRequest:
     fast_activations: bool | None = None
     fast_share: float = SHARE
     all_in_8_bit: bool = False
+    last_blocks_in_8_bit: bool = False
     keep_depthwise: bool = False
     require_engine: bool = False
     weight_bits: int | None = None
@@ -120,11 +123,12 @@ class ExportRequest:
         if self.fast_activations is not None:
             share = self.fast_share if self.fast_activations else 0.0
         depthwise: DepthwiseKept = "none" if self.all_in_8_bit else own.keep_depthwise
+        last_blocks_in_8_bit = self.last_blocks_in_8_bit or self.all_in_8_bit
         return replace(
             own,
             fitted_share=share,
             bend_activations=own.bend_activations and not self.fast_activations,
-            keep_last_blocks=own.keep_last_blocks and not self.all_in_8_bit,
+            keep_last_blocks=own.keep_last_blocks and not last_blocks_in_8_bit,
             keep_depthwise="all" if self.keep_depthwise else depthwise,
         )
 

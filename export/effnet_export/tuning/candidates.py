@@ -60,6 +60,10 @@ def _keeps_last_blocks(target: ExportTarget, _: EfficientNet) -> bool:
     return target.settings.keep_last_blocks
 
 
+def _keeps_last_blocks_and_may_replace_silu(target: ExportTarget, network: EfficientNet) -> bool:
+    return _keeps_last_blocks(target, network) and _may_replace_silu(target, network)
+
+
 def _reads_depthwise_in_8_bit(target: ExportTarget, _: EfficientNet) -> bool:
     return not target.row.rounds_outputs and target.scheme.quantizes_depthwise
 
@@ -115,6 +119,13 @@ CANDIDATES = (
     Candidate("int8-budget-25", "INT8, a budget of a quarter", "int8", {}, 0.25, _keeps_tensors),
     _fast("int8", 0.8),
     _fast("int8", SHARE),
+    Candidate(
+        f"int8-fast-{100 * SHARE:.0f}-8-bit",
+        f"INT8, plain hard-swishes for {100 * SHARE:.0f} % of the values, the last blocks in 8 bit",
+        "int8",
+        {"fast_activations": True, "last_blocks_in_8_bit": True},
+        fits=_keeps_last_blocks_and_may_replace_silu,
+    ),
     _fast("fp16", 0.65),
     _fast("fp16", SHARE),
 )
