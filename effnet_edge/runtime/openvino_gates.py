@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from effnet_edge.runtime.openvino_constants import constant_of, is_constant
 from effnet_edge.runtime.openvino_core import import_openvino
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def _gated_map(rounding: Any) -> _GatedMap | None:
     if bias is None or not (_is_product_with_gate(product) and _is_pointwise(convolution)):
         return None
     added = [node for node in (shift, bias) if node is not None]
-    if any(_values(node.input_value(1)) is None for node in added):
+    if not all(is_constant(node.input_value(1)) for node in added):
         return None
     if any(_only_reader(node) is None for node in (product, shift) if node is not None):
         return None
@@ -93,21 +94,30 @@ def _convert(gated: _GatedMap) -> None:
     """Let the convolution read integers · step; its bias makes up for where the grid begins."""
     operations = import_openvino().opset13
     weights = gated.convolution.input_value(1).get_node()
-    integers, scales = (_values(weights.input_value(at)) for at in (0, 1))
-    sums = integers.sum((1, 2, 3), dtype=np.float64) * scales.reshape(-1)
-    bias = _values(gated.bias.input_value(1)) + gated.low * sums.reshape(1, -1, 1, 1)
+    integers, scales = (_constant_at(weights, at) for at in (0, 1))
+    sums = integers.sum((1, 2, 3)) * scales.reshape(-1)
+    bias = _constant_at(gated.bias, 1) + gated.low * sums.reshape(1, -1, 1, 1)
     gated.bias.input(1).replace_source_output(_constant(bias))
 
-    shift = 0.0 if gated.shift is None else _values(gated.shift.input_value(1))
+    shift = 0.0 if gated.shift is None else _constant_at(gated.shift, 1)
     moved = (shift - gated.low) / gated.step + _HALF
-    gate = operations.multiply(gated.product.input_value(1), _constant(1 / gated.step))
+    map_port, gate_port = (gated.product.input_value(at) for at in (0, 1))
     # The names of the nodes are what the compiled graph is told by.
     name = gated.product.get_friendly_name()
-    product = operations.multiply(gated.product.input_value(0), gate, name=name)
+    product = operations.multiply(map_port, _over(gate_port, gated.step), name=name)
     clamped = operations.clamp(operations.add(product, _constant(moved)), 0.0, float(_LARGEST))
     rounded = operations.convert(clamped, "u8", name=gated.rounding.get_friendly_name())
     read = operations.multiply(operations.convert(rounded, "f32"), _constant(gated.step))
     gated.convolution.input(0).replace_source_output(read.output(0))
+
+
+def _over(gate: Any, step: float) -> Any:
+    """A gate in steps: one multiplication with the constant that it is multiplied by already."""
+    operations, node = import_openvino().opset13, gate.get_node()
+    if node.get_type_name() != "Multiply" or not is_constant(node.input_value(1)):
+        return operations.multiply(gate, _constant(1 / step))
+    factors, name = _constant_at(node, 1), node.get_friendly_name()
+    return operations.multiply(node.input_value(0), _constant(factors / step), name=name)
 
 
 def _grid(node: Any) -> tuple[float, float] | None:
@@ -117,15 +127,16 @@ def _grid(node: Any) -> tuple[float, float] | None:
     low, high, *given = (_number(node.input_value(at)) for at in range(1, 5))
     step = (high - low) / _LARGEST
     # A multiplication by 1 OpenVINO leaves out, and then takes the bytes for floating point.
-    return (low, step) if given == [low, high] and step > 0 and step != 1 else None
+    fits = given == [low, high] and step > 0 and np.float32(step) != 1
+    return (low, step) if fits else None
 
 
 def _is_product_with_gate(node: Any) -> bool:
     """Whether a map is multiplied by one number a channel, which is computed."""
-    if node.get_type_name() != "Multiply" or _values(node.input_value(1)) is not None:
+    if node.get_type_name() != "Multiply" or is_constant(node.input_value(1)):
         return False
-    sizes, gate_sizes = (node.input_value(at).get_partial_shape() for at in (0, 1))
-    return len(sizes) == len(gate_sizes) == 4 and list(gate_sizes)[2:] == [1, 1] != list(sizes)[2:]
+    sizes, gate_sizes = (_sizes(node.input_value(at)) for at in (0, 1))
+    return len(sizes) == len(gate_sizes) == 4 and gate_sizes[2:] == [1, 1] != sizes[2:]
 
 
 def _is_pointwise(convolution: Any) -> bool:
@@ -135,13 +146,18 @@ def _is_pointwise(convolution: Any) -> bool:
         attributes[pads] != [0, 0] for pads in ("pads_begin", "pads_end")
     ):
         return False
-    integers, scales = (_values(weights.input_value(at)) for at in (0, 1))
-    return (
-        integers is not None
-        and scales is not None
-        and integers.shape[2:] == (1, 1)
-        and scales.size in (1, len(integers))
-    )
+    integers, scales = (weights.input_value(at) for at in (0, 1))
+    if not (is_constant(integers) and is_constant(scales)):
+        return False
+    channels, *others = integers.get_shape()
+    of_outputs = list(scales.get_shape()) == [channels, 1, 1, 1]
+    return others[1:] == [1, 1] and (of_outputs or math.prod(scales.get_shape()) == 1)
+
+
+def _sizes(port: Any) -> list[Any]:
+    """Of each axis; none where the rank itself is unknown."""
+    shape = port.get_partial_shape()
+    return list(shape) if shape.rank.is_static else []
 
 
 def _only_reader(node: Any, kind: str | None = None) -> Any | None:
@@ -152,17 +168,16 @@ def _only_reader(node: Any, kind: str | None = None) -> Any | None:
     return readers[0]
 
 
-def _values(port: Any) -> Any:
-    """A constant's numpy array, through conversions; None for what is computed."""
-    node = port.get_node()
-    while node.get_type_name() == "Convert":
-        node = node.input_value(0).get_node()
-    return node.data if node.get_type_name() == "Constant" else None
+def _constant_at(node: Any, index: int) -> NDArray[np.float64]:
+    """What is known to be a constant at this input of a node."""
+    values = constant_of(node.input_value(index))
+    assert values is not None
+    return values.astype(np.float64)
 
 
 def _number(port: Any) -> float:
     """A constant of one element; NaN for others, and for what is computed."""
-    values = _values(port)
+    values = constant_of(port)
     return float(values.item()) if values is not None and values.size == 1 else math.nan
 
 

@@ -43,6 +43,7 @@ class Gated:
     Attributes:
         step, low: of the grid.
         shift: what is added to the product: of each channel, or None.
+        factor: that the gate is multiplied by first, or None.
         kernel, border: of the convolution.
         others: what else is read: "product", "rounded".
         alone: whether nothing else is rounded in the model.
@@ -51,6 +52,7 @@ class Gated:
     step: float = 0.25
     low: float = -32.0
     shift: tuple[float, ...] | None = tuple(np.linspace(-1, 1, CHANNELS))
+    factor: float | None = None
     images: int = 2
     levels: int = 256
     per_channel: bool = False
@@ -59,6 +61,7 @@ class Gated:
     border: int = 0
     bias: bool = True
     integer_weights: bool = True
+    scaled_inputs: bool = False
     gate: str = "computed"
     others: str = ""
     alone: bool = False
@@ -71,6 +74,8 @@ class Gated:
         images = ops.parameter(self.sizes, np.float32, name="map")
         gate = ops.parameter(self._gate_sizes, np.float32, name="gate")
         multiplied = constant(np.ones((1, CHANNELS, 1, 1))) if self.gate == "constant" else gate
+        if self.factor is not None:
+            multiplied = ops.multiply(gate, constant(self.factor), name="factored")
         product = ops.multiply(images, multiplied, name="product")
         shifted = product
         if self.shift is not None:
@@ -100,7 +105,8 @@ class Gated:
     def _weights(self) -> openvino.Node:
         weights = np.zeros((CHANNELS, CHANNELS, self.kernel, self.kernel), np.float32)
         weights[range(CHANNELS), range(CHANNELS), self.kernel // 2, self.kernel // 2] = 100
-        scales = constant(np.full((CHANNELS, 1, 1, 1), 0.01))
+        sizes = (1, CHANNELS, 1, 1) if self.scaled_inputs else (CHANNELS, 1, 1, 1)
+        scales = constant(np.full(sizes, 0.01))
         if not self.integer_weights:
             return constant(weights)
         return ops.multiply(ops.convert(ops.constant(weights.astype(np.int8)), "f32"), scales)
@@ -116,7 +122,7 @@ class Gated:
     def in_steps(self, values: np.ndarray, gates: np.ndarray) -> np.ndarray:
         """How many steps above the lowest, not rounded yet, float64."""
         shift = 0 if self.shift is None else np.reshape(self.shift, (1, -1, 1, 1))
-        product = values.astype(np.float64) * gates + shift
+        product = values.astype(np.float64) * gates * (self.factor or 1) + shift
         return np.clip((product - self.low) / self.step, 0, 255)
 
 
@@ -128,16 +134,17 @@ def answer(model: openvino.Model, *feeds: np.ndarray, precision: str | None = "f
 @ON_X86
 @settings(max_examples=25, deadline=None)
 @given(
-    step=st.floats(1e-3, 10),
+    step=st.floats(1e-3, 0.99) | st.floats(1.01, 10),
     zero=st.floats(0, 255),
     shifted=st.booleans(),
+    factor=st.none() | st.floats(0.5, 2),
     seed=st.integers(0, 9),
     images=st.integers(1, 3),
 )
 def test_the_integers_are_those_that_the_grid_says(
-    *, step: float, zero: float, shifted: bool, seed: int, images: int
+    *, step: float, zero: float, shifted: bool, factor: float | None, seed: int, images: int
 ) -> None:
-    gated = Gated(step=step, low=-zero * step, images=images)
+    gated = Gated(step=step, low=-zero * step, factor=factor, images=images)
     if not shifted:
         gated = replace(gated, shift=None)
     model = gated.model()
@@ -215,6 +222,7 @@ def test_the_convolution_reads_bytes_and_nothing_else_is_executed_for_it() -> No
         Gated(border=1),
         Gated(bias=False),
         Gated(integer_weights=False),
+        Gated(scaled_inputs=True),
         Gated(gate="constant"),
         Gated(gate="map"),
         Gated(others="product"),

@@ -23,7 +23,6 @@ from effnet_edge.parity.inside.tracing import (
 from effnet_edge.parity.models.batches import Traces, filled_batches, joined, without_logits
 from effnet_edge.parity.models.ending import without_ones
 from effnet_edge.parity.models.openvino_interface import (
-    constant_of,
     entrance_of_openvino,
     output_names,
     way_out_of_openvino,
@@ -31,6 +30,7 @@ from effnet_edge.parity.models.openvino_interface import (
 from effnet_edge.parity.models.reading import AS_TOLD, Reading
 from effnet_edge.runtime.backend import EngineSpec, one_line
 from effnet_edge.runtime.openvino import compile_model, compiled_precision, executed_precision
+from effnet_edge.runtime.openvino_constants import constant_of
 from effnet_edge.runtime.openvino_core import import_openvino, openvino_core
 
 if TYPE_CHECKING:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from effnet_edge.errors import told_as_one_line
 from effnet_edge.parity.models.ending import Ending, WayOut
 from effnet_edge.parity.models.entrance import Entrance, Port, Rescaling, WayIn, only_input
+from effnet_edge.runtime.openvino_constants import constant_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from effnet_edge.parity.models.reading import Layout, Reading
 
 _CHANNELS_LAST_TO_FIRST = [0, 3, 1, 2]
@@ -66,14 +63,6 @@ def way_out_of_openvino(model: Any) -> tuple[WayOut, Any]:
         if _ENDINGS.get(before.get_type_name()) == "softmax":
             return WayOut(output, "log-softmax", output), before.input_value(0)
     return WayOut(output, None, output), result
-
-
-def constant_of(port: Any) -> NDArray[np.float32] | None:
-    """The values of a constant, through conversions; None for anything that is computed."""
-    node = port.get_node()
-    while node.get_type_name() == "Convert":
-        node = node.input_value(0).get_node()
-    return np.asarray(node.data, np.float32) if node.get_type_name() == "Constant" else None
 
 
 def _name(port: Any) -> str:
