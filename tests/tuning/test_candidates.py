@@ -107,7 +107,7 @@ def test_the_changes_reach_the_calibration(tmp_path: Path) -> None:
     assert settings["int8-all-8-bit"].keep_depthwise == "none"
     fast = settings["int8-fast-90"]
     assert fast.keep_last_blocks
-    assert settings["int8-fast-90-8-bit"] == replace(fast, keep_last_blocks=False)
+    assert settings["int8-fast-8-bit"] == replace(fast, keep_last_blocks=False)
     kept = ("int8-all-8-bit", "int8-dense")
     of_all = [name for name, each in settings.items() if each.keep_depthwise == "all"]
     assert of_all == ["int8-dense"]

@@ -120,7 +120,7 @@ CANDIDATES = (
     _fast("int8", 0.8),
     _fast("int8", SHARE),
     Candidate(
-        f"int8-fast-{100 * SHARE:.0f}-8-bit",
+        "int8-fast-8-bit",
         f"INT8, plain hard-swishes for {100 * SHARE:.0f} % of the values, the last blocks in 8 bit",
         "int8",
         {"fast_activations": True, "last_blocks_in_8_bit": True},
