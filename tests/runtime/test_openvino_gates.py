@@ -229,7 +229,11 @@ def test_the_convolution_reads_bytes_and_nothing_else_is_executed_for_it() -> No
         Gated(others="rounded"),
         Gated(alone=True),
     ],
-    ids=str,
+    ids=[
+        *("128 levels", "a range a channel", "moved range", "step 1", "3x3, border", "3x3"),
+        *("1x1, border", "no bias", "float weights", "scaled inputs", "constant gate", "two maps"),
+        *("product read", "rounded read", "nothing else rounded"),
+    ],
 )
 def test_others_are_left_as_they_are(gated: Gated) -> None:
     model = gated.model()
