@@ -37,16 +37,21 @@ def with_converted_gates(model: Any) -> Any:
     model's as those of two engines do: by which way a value goes that lies halfway between two
     integers.
     """
-    roundings = [node for node in model.get_ops() if node.get_type_name() == _ROUNDING]
-    found = sum(_gated_map(node) is not None for node in roundings)
-    # Without any FakeQuantize OpenVINO looks for no integers, and computes in floating point.
-    if found in (0, len(roundings)):
+    if not _roundings(model):
         return model
     copied = model.clone()
-    for gated in [_gated_map(node) for node in copied.get_ops()]:
-        if gated is not None:
-            _convert(gated)
+    roundings = _roundings(copied)
+    gated = [found for node in roundings if (found := _gated_map(node)) is not None]
+    # Without any FakeQuantize OpenVINO looks for no integers, and computes in floating point.
+    if len(gated) in (0, len(roundings)):
+        return model
+    for each in gated:
+        _convert(each)
     return copied
+
+
+def _roundings(model: Any) -> list[Any]:
+    return [node for node in model.get_ops() if node.get_type_name() == _ROUNDING]
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ class _GatedMap:
 
 
 def _gated_map(rounding: Any) -> _GatedMap | None:
-    """None where the node is no FakeQuantize of a product with a gate, or not as said above."""
+    """None where a FakeQuantize is of no product with a gate, or not as said above."""
     grid = _grid(rounding)
     if grid is None:
         return None
@@ -120,11 +125,11 @@ def _over(gate: Any, step: float) -> Any:
     return operations.multiply(node.input_value(0), _constant(factors / step), name=name)
 
 
-def _grid(node: Any) -> tuple[float, float] | None:
-    """The lowest value and the step of a FakeQuantize; None for other grids and other nodes."""
-    if node.get_type_name() != _ROUNDING or node.get_attributes()["levels"] != _LARGEST + 1:
+def _grid(rounding: Any) -> tuple[float, float] | None:
+    """The lowest value and the step of a FakeQuantize; None for other grids."""
+    if rounding.get_attributes()["levels"] != _LARGEST + 1:
         return None
-    low, high, *given = (_number(node.input_value(at)) for at in range(1, 5))
+    low, high, *given = (_number(rounding.input_value(at)) for at in range(1, 5))
     step = (high - low) / _LARGEST
     # A multiplication by 1 OpenVINO leaves out, and then takes the bytes for floating point.
     fits = given == [low, high] and step > 0 and np.float32(step) != 1
