@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
 from effnet_edge.bench import compare
-from int8_peers.engines import Running, open_model
+from int8_peers.engines import Running, open_bundle, open_model
 from int8_peers.reference import Reference
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ class Judge:
         )
 
     def _judge(self, made: Made, candidate: Candidate) -> dict[str, Any]:
-        running = open_model(
-            candidate.method.engine, made.file, candidate.hint, self._subject.preprocessing, 1
-        )
+        running = _opened(made, candidate, self._subject, threads=1)
         result = self._reference.compare(candidate.label, "", running.infer)
         return {**_figures(result), "executed": running.executed}
 
@@ -96,7 +94,8 @@ def time_in_turns(
     pixels = subject.calibration.pixels[:1]
     calls: dict[str, Callable[[], object]] = {}
     for index, candidate in enumerate(candidates):
-        calls[str(index)] = _opened(store, candidate, subject).bare(pixels)
+        made = store.make(candidate.method)
+        calls[str(index)] = _opened(made, candidate, subject, THREADS).bare(pixels)
     return [
         {
             "median_ms": 1e3 * timing.median,
@@ -107,6 +106,8 @@ def time_in_turns(
     ]
 
 
-def _opened(store: Store, candidate: Candidate, subject: Subject) -> Running:
-    file = store.make(candidate.method).file
-    return open_model(candidate.method.engine, file, candidate.hint, subject.preprocessing, THREADS)
+def _opened(made: Made, candidate: Candidate, subject: Subject, threads: int) -> Running:
+    method, hint = candidate.method, candidate.hint
+    if method.in_runner:
+        return open_bundle(made.file.parent, hint, threads)
+    return open_model(method.engine, made.file, hint, subject.preprocessing, threads)

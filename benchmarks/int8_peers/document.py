@@ -43,7 +43,7 @@ to run it. Not edited by hand.
 
 Every row is the same network, calibrated on the same pictures and judged on the same other ones,
 after the same preprocessing. Of the settings that were tried for a row, it shows the one with the
-lowest KL *on the pictures that it is judged on*, which favours the peers: of ours there is one
+lowest KL *on the pictures that it is judged on*, which favours the peers: each row of ours has one
 setting only. All settings are in the last table.
 """
 
@@ -66,9 +66,10 @@ _READING = """\
 
 _LATENCY = """\
 Batch 1, {threads} threads, latency hint; all models of a table in one process and in turns ({runs}
-rounds), bare inference requests. OpenVINO's models take uint8 pixels and normalize them; for NNCF's
-that is OpenVINO's own preprocessing. In onnxruntime ours take pixels, and the peers normalized
-tensors, without the time it takes to make them.
+rounds): of ours in OpenVINO `EngineRunner.infer`, of the others bare inference requests. OpenVINO's
+models take uint8 pixels and normalize them; for NNCF's that is OpenVINO's own preprocessing. In
+onnxruntime ours take pixels, and the peers normalized tensors, without the time it takes to make
+them.
 """
 
 

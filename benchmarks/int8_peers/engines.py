@@ -1,4 +1,4 @@
-"""Model files made ready to run, all in the same way: uint8 pictures in, logits out."""
+"""Models made ready to run, all in the same way: uint8 pictures in, logits out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import onnxruntime
 import openvino
 
 from effnet_edge.pictures.image import normalize
+from effnet_edge.runtime import EngineRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from effnet_edge.pictures.image import Preprocessing
     from int8_peers.method import Engine
 
+_RUNNER_PRECISIONS = {"f32": "fp32", "bf16": "bf16"}
 _OPENVINO_COMPUTE = frozenset({"convolution", "groupconvolution", "fullyconnected", "matmul"})
 _KERNEL_PRECISIONS = {"f32": "FP32", "bf16": "BF16", "f16": "FP16", "i8": "INT8", "u8": "INT8"}
 _ONNX_FLOAT = frozenset({"Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
@@ -58,6 +60,17 @@ def open_model(
     return _open_with_onnxruntime(file, preprocessing, threads)
 
 
+def open_bundle(bundle: Path, hint: str, threads: int) -> Running:
+    """Load a bundle for OpenVINO through the runner, as its users do; the rest as `open_model`."""
+    runner = EngineRunner.load(bundle, threads=threads, precision=_RUNNER_PRECISIONS[hint])
+
+    def bare(pixels: NDArray[np.uint8]) -> Callable[[], object]:
+        return lambda: runner.infer(pixels)
+
+    compiled = _compile(runner.bundle.model_path, hint, threads)
+    return Running(runner.infer, bare, _executed_by_openvino(compiled))
+
+
 def pixels_in(model: openvino.Model, preprocessing: Preprocessing) -> openvino.Model:
     """Put OpenVINO's own normalization before a model that takes float32 NCHW.
 
@@ -80,12 +93,7 @@ def computes_in_bf16() -> bool:
 
 
 def _open_with_openvino(file: Path, hint: str, threads: int) -> Running:
-    config = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": hint,
-    }
-    compiled = openvino.Core().compile_model(file, "CPU", config)
+    compiled = _compile(file, hint, threads)
     request = compiled.create_infer_request()
 
     def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -96,6 +104,15 @@ def _open_with_openvino(file: Path, hint: str, threads: int) -> Running:
         return lambda: request.infer({0: pixels}, share_inputs=True, share_outputs=True)
 
     return Running(infer, bare, _executed_by_openvino(compiled))
+
+
+def _compile(file: Path, hint: str, threads: int) -> Any:
+    config = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": hint,
+    }
+    return openvino.Core().compile_model(file, "CPU", config)
 
 
 def _executed_by_openvino(compiled: Any) -> dict[str, int]:

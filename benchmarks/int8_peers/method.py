@@ -40,6 +40,7 @@ class Method:
         settings: everything that was chosen. The tool's own defaults are not repeated.
         tools: distributions whose versions the model depends on.
         hints: what OpenVINO is asked to compute the float parts in, one judgement each.
+        in_runner: whether the model lies in a bundle of ours, which `EngineRunner` runs.
     """
 
     group: str
@@ -50,6 +51,7 @@ class Method:
     hints: tuple[str, ...] = ("",)
     inputs: Mapping[str, str] = field(default_factory=dict)
     """What else the model depends on, such as a digest of the code that makes it."""
+    in_runner: bool = False
 
     @property
     def text(self) -> str:

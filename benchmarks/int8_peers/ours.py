@@ -24,7 +24,7 @@ from int8_peers.method import Method, Product
 from int8_peers.subject import VARIANT
 
 if TYPE_CHECKING:
-    from int8_peers.method import Make
+    from int8_peers.method import Engine, Make
     from int8_peers.subject import Subject
 
 FP32 = "OpenVINO FP32"
@@ -39,12 +39,14 @@ def methods(openvino_hints: tuple[str, ...]) -> list[Method]:
     code = {"code": _code_digest()}
 
     def exported(
-        group: str, engine: str, options: tuple[str, ...], hints: tuple[str, ...]
+        group: str, engine: Engine, options: tuple[str, ...], hints: tuple[str, ...]
     ) -> Method:
         target = ("--target", engine, *options)
         make = _exporter(target, calibrated="--int8" in options)
         settings = {"options": " ".join(target)}
-        return Method(group, settings, make, engine, _TOOLS, hints, code)  # type: ignore[arg-type]
+        # In onnxruntime the runner's threads would spin into the next one's turn.
+        in_runner = engine == "openvino"
+        return Method(group, settings, make, engine, _TOOLS, hints, code, in_runner)
 
     references = [exported(FP32, "openvino", ("--fp32",), ("f32",))]
     if computes_in_bf16():
@@ -53,6 +55,10 @@ def methods(openvino_hints: tuple[str, ...]) -> list[Method]:
         *references,
         exported("onnxruntime FP32", "onnxruntime", ("--fp32",), ("",)),
         exported(OPENVINO, "openvino", ("--int8",), openvino_hints),
+        *(
+            exported(f"{OPENVINO}, {option}", "openvino", ("--int8", option), openvino_hints)
+            for option in ("--exact-activations", "--fast-activations")
+        ),
         exported("effnet-edge INT8, onnxruntime", "onnxruntime", ("--int8",), ("",)),
         Method(
             "effnet-edge symmetric int8, simulated in onnxruntime",
