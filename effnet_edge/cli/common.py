@@ -132,6 +132,12 @@ def say(line: str) -> None:
         click.echo(plain(line), err=True)
 
 
+def say_progress(line: str) -> None:
+    """How far long work is, on standard error; silent with --quiet."""
+    if not settings().quiet:
+        click.echo(plain(line), err=True)
+
+
 @contextmanager
 def calibration_warnings() -> Iterator[None]:
     """Print what checkpoints and the calibration warn of, a line each; silent with --quiet."""
@@ -170,7 +176,7 @@ def progress_bar(label: str) -> Iterator[Steps]:
 
     errors = _plain_console(stderr=True)
     if not errors.is_terminal:
-        lines = ProgressLines(say)
+        lines = ProgressLines(say_progress)
         yield lambda done, total: lines.update(label, done, total)
         return
     hidden = settings().quiet
@@ -194,7 +200,7 @@ class StageDisplay:
     """Shows which stage of a long job runs: without a terminal, in lines."""
 
     def __init__(self) -> None:
-        self._lines = ProgressLines(say)
+        self._lines = ProgressLines(say_progress)
         self._text = ""
 
     def stage(self, text: str) -> None:

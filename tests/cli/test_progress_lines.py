@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from effnet_edge.cli.common import Settings, progress_bar
+from effnet_edge.cli.common import Settings, progress_bar, stage_display
 from effnet_edge.cli.main import cli
 from effnet_edge.cli.progress_lines import EVERY_SECONDS, ProgressLines
 
@@ -50,12 +50,26 @@ def test_each_part_has_its_own_time_left() -> None:
     assert told == ["slow: 1 of 2, about 17 min left", "quick: 5 of 10, about 20 s left"]
 
 
-@pytest.mark.parametrize("settings", [Settings(), Settings(quiet=True), Settings(json=True)])
-def test_no_line_with_quiet_or_json(
-    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("settings", "heard"),
+    [(Settings(), True), (Settings(json=True), True), (Settings(quiet=True), False)],
+)
+@pytest.mark.parametrize("display", ["bar", "stages"])
+def test_quiet_alone_silences_progress(
+    settings: Settings,
+    heard: bool,
+    display: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("effnet_edge.cli.progress_lines.EVERY_SECONDS", 0.0)
-    with cli.make_context("effnet-edge", ["list"], obj=settings), progress_bar("reading") as step:
-        step(1, 3)
-    heard = capsys.readouterr().err
-    assert ("reading: 1 of 3" in heard) == (settings == Settings())
+    with cli.make_context("effnet-edge", ["list"], obj=settings):
+        if display == "bar":
+            with progress_bar("reading") as step:
+                step(1, 3)
+        else:
+            with stage_display() as stages:
+                stages.progress("reading", 1, 3)
+    out, errors = capsys.readouterr()
+    assert ("reading: 1 of 3" in errors) == heard
+    assert out == ""
