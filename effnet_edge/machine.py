@@ -20,10 +20,12 @@ _ARM_FP16 = "asimdhp"
 # Architecture Instruction Set Extensions", VPDPBUSD and TDPBUSD).
 _VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 
-INT8_OVERFLOWS = (
+_NO_VNNI = (
     "this processor has no VNNI: OpenVINO and ONNX Runtime add pairs of INT8 products in 16 bit "
-    "here, and large ones overflow: use --weight-bits 7"
+    "here, and large ones overflow"
 )
+INT8_OVERFLOWS = f"{_NO_VNNI}: use a bundle made with --weight-bits 7"
+NO_EIGHT_BITS = f"{_NO_VNNI}: leave it out, or export on a processor with VNNI"
 
 OPENVINO_INT8_ON_ARM = (
     "OpenVINO computes the convolutions of an INT8 model in FP16 on ARM processors"

@@ -58,12 +58,25 @@ def test_the_default_precision_comes_first_and_others_are_refused(name: str) -> 
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_seven_bits_are_for_processors(name: str) -> None:
+def test_seven_bits_are_for_processors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("effnet_export.option_rules.int8_overflows", lambda: False)
     if not TARGETS[name].overflows:
         with pytest.raises(UsageError, match="--weight-bits 7 is for x86 processors"):
             target_for(name, 7)
     else:
         assert target_for(name, 7).scheme != target_for(name, 8).scheme
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_eight_bits_are_not_for_processors_that_lose_them(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("effnet_export.option_rules.int8_overflows", lambda: True)
+    if not TARGETS[name].overflows:
+        assert target_for(name, 8).scheme == target_for(name).scheme
+    else:
+        with pytest.raises(UsageError, match="--weight-bits 8: this processor has no VNNI"):
+            target_for(name, 8)
 
 
 def test_a_manifest_is_held_to_the_table() -> None:

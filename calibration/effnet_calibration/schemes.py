@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from effnet_calibration.errors import CalibrationError
+from effnet_edge.bundle.proof import SEVEN_BIT_SCHEME
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +99,7 @@ class QuantizationScheme:
 
 ASYMMETRIC_UINT8 = QuantizationScheme("asymmetric-uint8", 0, 255, symmetric=False)
 # x86 without VNNI adds two products of bytes in saturating 16 bit: 2·255·64 is the most that fits.
-ASYMMETRIC_UINT8_W7 = replace(ASYMMETRIC_UINT8, name="asymmetric-uint8-w7", weight_limit=64)
+ASYMMETRIC_UINT8_W7 = replace(ASYMMETRIC_UINT8, name=SEVEN_BIT_SCHEME, weight_limit=64)
 SYMMETRIC_INT8 = QuantizationScheme(
     "symmetric-int8", -128, 127, symmetric=True, quantizes_gates=False
 )

@@ -53,6 +53,10 @@ class StageParity:
         return False if False in held else True if True in held else None
 
 
+SEVEN_BIT_SCHEME = "asymmetric-uint8-w7"
+"""The one whose INT8 weights have 7 bits, for x86 processors without VNNI."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What a model was calibrated on: every INT8 one, and others with fitted activations.
@@ -70,3 +74,8 @@ class Calibration:
     sha256: str
     kept: tuple[str, ...] = ()
     fast_activations: tuple[str, ...] = ()
+
+    @property
+    def weight_bits(self) -> int:
+        """Of its INT8 weights: 8, or 7."""
+        return 7 if self.scheme == SEVEN_BIT_SCHEME else 8

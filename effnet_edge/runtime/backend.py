@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from effnet_edge.errors import BackendError, cannot_load
+from effnet_edge.machine import INT8_OVERFLOWS, int8_overflows
 from effnet_edge.runtime.interface import refuse_other
 from effnet_edge.targets import TARGETS
 from effnet_edge.text import plain
@@ -31,7 +32,8 @@ class EngineSpec:
     engine's own choice, `streams` how many batches at once `throughput` is for, None for as many
     as suit the machine; `model_precision` and `built_with` are what the manifest says of the model,
     `engine` what it says of a compiled one, and `interface` what it says goes in and comes out,
-    None where there is no manifest. `read` gives the content of a file of the model.
+    None where there is no manifest. `read` gives the content of a file of the model. `overflows`
+    tells that its INT8 weights have the 8 bits that x86 processors without VNNI lose sums of.
     """
 
     model_path: Path
@@ -45,11 +47,17 @@ class EngineSpec:
     streams: int | None = None
     read: Callable[[Path], bytes] = Path.read_bytes
     interface: Interface | None = None
+    overflows: bool = False
 
     def check(self, real: Interface) -> None:
         """Refuse an engine that is not what its manifest says; raises BundleError."""
         if self.interface is not None:
             refuse_other(self.interface, real, self.model_path)
+
+    def refuse_overflow(self) -> None:
+        """Refuse what this machine's processor computes wrongly; raises BackendError."""
+        if self.overflows and int8_overflows():
+            raise BackendError(f"{self.model_path}: cannot be loaded: {INT8_OVERFLOWS}")
 
 
 class Backend(Protocol):

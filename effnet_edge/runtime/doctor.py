@@ -8,7 +8,7 @@ from importlib import metadata, resources
 import numpy as np
 
 from effnet_edge.errors import EffnetEdgeError
-from effnet_edge.machine import is_arm, is_arm_without_fp16
+from effnet_edge.machine import int8_overflows, is_arm, is_arm_without_fp16
 from effnet_edge.runtime.backend import EngineSpec, load_backend
 from effnet_edge.targets import TARGETS, Target
 
@@ -61,13 +61,15 @@ def _probe(row: Target) -> str:
             if not np.allclose(logits, _PROBE_LOGITS, atol=1e-3):
                 raise EffnetEdgeError(f"{row.title} gives wrong numbers: {logits.tolist()}")
             runs = f"runs {backend.execution_precision} on {backend.device}"
-            return "; ".join(filter(None, (runs, _int8_on_arm(row))))
+            return "; ".join(filter(None, (runs, _int8_here(row))))
         finally:
             backend.close()
 
 
-def _int8_on_arm(row: Target) -> str:
-    """What becomes of INT8 models, where that is not INT8; empty elsewhere."""
+def _int8_here(row: Target) -> str:
+    """What becomes of INT8 models where not all run as such; empty elsewhere."""
+    if row.overflows and int8_overflows():
+        return "INT8 models load with weights of 7 bits alone: this processor has no VNNI"
     if row.name != "openvino" or not is_arm():
         return ""
     if is_arm_without_fp16():

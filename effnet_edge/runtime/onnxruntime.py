@@ -48,6 +48,8 @@ class OnnxRuntimeBackend:
         self._threads, self.parallelism = spec.threads, 1
         if spec.throughput and self._provider == CPU:
             self._threads, self.parallelism = 1, spec.streams or spec.threads or usable_cores()
+        if self._provider == CPU:
+            spec.refuse_overflow()
         if spec.interface is not None:
             refuse_greedy_onnx(spec.read(spec.model_path), spec.interface, spec.model_path)
         self._session = self._open_session()

@@ -139,6 +139,8 @@ def compile_model(model: Any, spec: EngineSpec, **properties: bool) -> Any:
     """
     openvino, core = import_openvino(), openvino_core()
     device = _device(spec.device, core.available_devices)
+    if device == "CPU":
+        spec.refuse_overflow()
     try:
         if device == "CPU" and is_x86():
             model = with_converted_gates(model)

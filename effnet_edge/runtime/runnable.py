@@ -11,7 +11,7 @@ from effnet_edge.runtime.interface import interface_of
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
-    from effnet_edge.bundle import Bundle, EngineRecord
+    from effnet_edge.bundle import Bundle, EngineRecord, Manifest
 
 EXECUTION_PRECISIONS = ("fp32", "fp16", "bf16")
 
@@ -52,7 +52,15 @@ def runnable(
         streams=streams,
         read=lambda path: bundle.read(path.name),
         interface=interface_of(manifest),
+        overflows=_overflows(manifest),
     )
+
+
+def _overflows(manifest: Manifest) -> bool:
+    calibration = manifest.calibration
+    if manifest.precision != "int8" or not TARGETS[manifest.target].overflows:
+        return False
+    return calibration is not None and calibration.weight_bits == 8
 
 
 def _with_engine(

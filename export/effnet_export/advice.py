@@ -5,16 +5,13 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 
-from effnet_calibration.schemes import ASYMMETRIC_UINT8
 from effnet_edge.errors import BackendError
 from effnet_edge.extras import needed_for
-from effnet_edge.machine import INT8_OVERFLOWS, int8_overflows
 from effnet_export.gate import FITTED_ACTIVATIONS, INT8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from effnet_calibration.schemes import QuantizationScheme
     from effnet_edge.outputs import OutputKind
     from effnet_edge.parity import Gate
     from effnet_edge.targets import Target
@@ -28,7 +25,7 @@ _BUDGETS: dict[OutputKind, str] = {
 }
 
 
-def advice(gates: Mapping[OutputKind, Gate], scheme: QuantizationScheme, output: OutputKind) -> str:
+def advice(gates: Mapping[OutputKind, Gate], output: OutputKind) -> str:
     """What to try where a model does not hold these gates, in words that end the error.
 
     Empty where it has to hold them whatever it costs: then the export is at fault.
@@ -40,8 +37,6 @@ def advice(gates: Mapping[OutputKind, Gate], scheme: QuantizationScheme, output:
         )
     if gates is not INT8:
         return ""
-    if scheme == ASYMMETRIC_UINT8 and int8_overflows():
-        return INT8_OVERFLOWS
     budget = f", {_BUDGETS[output]}" if output in _BUDGETS else ""
     return (
         f"INT8 may cost this network too much: try more pictures (--calibration){budget} or --fp16"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import UsageError
+from effnet_edge.machine import NO_EIGHT_BITS, int8_overflows
 from effnet_edge.outputs import ONE_OUTPUT
 from effnet_edge.targets import (
     DEFAULT_TARGET,
@@ -172,6 +173,13 @@ RULES = (
         ("--weight-bits",),
         lambda asked: not asked.target.overflows and str(asked.given["--weight-bits"]) == "7",
         "{given} 7 is for x86 processors that overflow, not for --target {target}",
+    ),
+    Rule(
+        ("--weight-bits",),
+        lambda asked: (
+            asked.target.overflows and str(asked.given["--weight-bits"]) == "8" and int8_overflows()
+        ),
+        f"{{given}} 8: {NO_EIGHT_BITS}",
     ),
     Rule(
         _BUDGETS,

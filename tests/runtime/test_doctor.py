@@ -56,6 +56,17 @@ def test_on_arm_it_is_said_what_becomes_of_int8(
     assert details["onnxruntime"] == "runs FP32 on CPU"
 
 
+def test_without_vnni_it_is_said_which_int8_models_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "int8_overflows", lambda: True)
+    details = {status.name: status.detail for status in available_backends()}
+    for name in ("openvino", "onnxruntime"):
+        assert details[name] == (
+            "runs FP32 on CPU; INT8 models load with weights of 7 bits alone: this processor has "
+            "no VNNI"
+        )
+    assert details["litert"] == "runs FP32 on CPU"
+
+
 @pytest.mark.skipif(find_gpu() is not None, reason="there is a GPU")
 def test_tensorrt_rtx_without_a_gpu_says_that() -> None:
     pytest.importorskip("tensorrt_rtx")
