@@ -74,8 +74,10 @@ def _told_clients(candidate: Document) -> list[str]:
     at_once = candidate["at_once"]
     if at_once is None or at_once["failures"]:
         return []
-    worst = nonfinite.tell(at_once["worst_sqnr_db"], ".1f", " dB")
+    worst, least = nonfinite.decode(at_once["worst_sqnr_db"]), at_once["least_sqnr_db"]
+    told = nonfinite.tell(at_once["worst_sqnr_db"], ".1f", " dB")
+    held = f"≥ {least:g} dB" if worst >= least else f"below {least:g} dB no further than by chance"
     return [
         f"{candidate['candidate']} gives {at_once['clients']} clients at once the answers that one "
-        f"gets alone: SQNR {worst} ≥ {at_once['least_sqnr_db']:g} dB"
+        f"gets alone: SQNR {told} {held}"
     ]

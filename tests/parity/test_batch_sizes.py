@@ -13,8 +13,10 @@ from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import BackendError
 from effnet_edge.parity import Gate
 from effnet_edge.parity.batch_sizes import (
+    OWN_ANSWERS_DB,
     AtBatchSize,
     BatchSizeCheck,
+    _chance,
     graph_sizes,
     range_of_file,
     sizes_to_check,
@@ -150,6 +152,57 @@ def test_rounding_that_differs_between_sizes_is_no_fault() -> None:
 
     assert not any(each.failures for each in found)
     assert 25 < found[0].worst_sqnr_db < 60
+
+
+def regression(outputs: int, seed: int, wrong: float = 0.0) -> list[AtBatchSize]:
+    """Values that other kernels round otherwise, at 24 dB in the mean, as INT8 of B0 does.
+
+    `wrong` is what the last picture's are off by at a batch of 16, in deviations of the values.
+    """
+    draw = np.random.default_rng(seed)
+    pixels = np.arange(16, dtype=np.uint8).reshape(16, 1, 1, 1)
+    values = draw.normal(size=(16, outputs)).astype(np.float32)
+
+    class Rounded:
+        name, execution_precision = "model", "INT8"
+
+        def infer(self, batch: np.ndarray, /) -> np.ndarray:
+            answers = values[batch[:, 0, 0, 0]]
+            noise = draw.normal(size=answers.shape) * 10 ** (-24 / 20)
+            off = wrong if len(batch) == 16 else 0.0
+            last = (batch == 15).reshape(-1, 1)
+            return (answers + (noise if len(batch) > 1 else 0) + off * last).astype(np.float32)
+
+    check = BatchSizeCheck(pixels, values, "regression")
+    return check.run(Rounded(), (1, 2, 4, 8, 16), OWN_ANSWERS_DB["int8"])
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 5, 40])
+def test_few_values_that_are_rounded_otherwise_are_no_fault(outputs: int) -> None:
+    """One picture's single value may be off by three deviations, and the next one's by none."""
+    found = [each for seed in range(200) for each in regression(outputs, seed)]
+    assert sum(bool(each.failures) for each in found) <= 1
+    worst = min(each.worst_sqnr_db for each in found)
+    assert (worst < OWN_ANSWERS_DB["int8"]) == (outputs < 10)
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 5, 40])
+def test_one_picture_of_few_values_that_is_wrong_is_found(outputs: int) -> None:
+    missed = 0
+    for seed in range(50):
+        *others, last = regression(outputs, seed, wrong=2.0)
+        missed += not last.failures
+        assert not last.failures or "picture 16 of 16" in last.failures[0]
+        assert sum(bool(each.failures) for each in others) == 0
+    assert missed == 0
+
+
+@pytest.mark.parametrize(
+    ("outputs", "decibels"), [(1, 14.529), (2, 12.073), (10, 7.186), (100, 2.824), (1000, 0.970)]
+)
+def test_how_far_chance_goes(outputs: int, decibels: float) -> None:
+    """The quantile of one in ten million of the chi-squared distribution, by SciPy."""
+    assert 10 * math.log10(_chance(outputs)) == pytest.approx(decibels, abs=0.8)
 
 
 @pytest.mark.parametrize(
