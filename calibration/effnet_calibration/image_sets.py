@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from effnet_calibration.errors import CalibrationError, CalibrationWarning
+from effnet_calibration.quantization import PixelNormalization
 from effnet_calibration.table import CalibrationSet
 from effnet_edge.pictures.image import normalize
 
@@ -59,8 +60,13 @@ class CalibrationPictures:
 
     def record(self) -> CalibrationSet:
         """What the table says of the set, once all batches have passed."""
+        preprocessing = self.preprocessing
         return CalibrationSet(
-            self.pictures.source, self.seen, self._digest.hexdigest(), tuple(self.skipped)
+            self.pictures.source,
+            self.seen,
+            self._digest.hexdigest(),
+            tuple(self.skipped),
+            PixelNormalization(preprocessing.mean, preprocessing.std),
         )
 
     def _check(self) -> None:

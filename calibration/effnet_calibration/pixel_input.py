@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from effnet_calibration.pixel_stem import holds_pixels
 from effnet_calibration.quantization import PixelNormalization
 from effnet_calibration.work import Step
 
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
 def _decide(work: Work, quantization: Quantization) -> Quantization:
     """Let the stem read integers where the scheme can hold pixels and their padding."""
-    if not work.scheme.quantizes_stem:
-        return quantization
     normalization = PixelNormalization(work.preprocessing.mean, work.preprocessing.std)
+    if not holds_pixels(normalization, work.scheme):
+        return quantization
     return replace(quantization, pixels=normalization)
 
 

@@ -46,9 +46,7 @@ class PixelStem:
     ) -> PixelStem:
         """Round a network's stem as the scheme does, which may have one zero point a tensor."""
         mean, std = _per_channel(normalization)
-        zero_point = (LARGEST_PIXEL * mean).round()
-        if scheme.rounds_outputs:
-            zero_point = (LARGEST_PIXEL * mean).mean().round().expand_as(mean)
+        zero_point = _zero_point(mean, scheme)
         kernel = network.stem.conv.weight.detach().double() / std
         shift = kernel.sum((2, 3)) @ (zero_point / LARGEST_PIXEL - mean).flatten()
         weight = QuantizedWeight.of(kernel.float(), scheme.weight_limit)
@@ -62,6 +60,21 @@ class PixelStem:
         stem.weight.data.copy_(self.weight.dequantized() * std.float())
         cast("Tensor", stem.bias).data += self.bias.float()
         stem.register_forward_pre_hook(lambda _, inputs: (inputs[0] - moved,))
+
+
+def holds_pixels(normalization: PixelNormalization, scheme: QuantizationScheme) -> bool:
+    """Whether the stem may read integers: the scheme lets it, and its zero points are pixels.
+
+    A mean below 0 or above 1 is darker or brighter than every pixel.
+    """
+    zero_point = _zero_point(_per_channel(normalization)[0], scheme)
+    return scheme.quantizes_stem and bool(((zero_point >= 0) & (zero_point <= LARGEST_PIXEL)).all())
+
+
+def _zero_point(mean: Tensor, scheme: QuantizationScheme) -> Tensor:
+    """Of each channel, (1, C, 1, 1); the same for all where the scheme has one a tensor."""
+    pixel = LARGEST_PIXEL * mean
+    return pixel.mean().round().expand_as(mean) if scheme.rounds_outputs else pixel.round()
 
 
 def _per_channel(normalization: PixelNormalization) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from effnet_calibration.errors import CalibrationError
 from effnet_calibration.quantization import (
     DEPTHWISE,
     PROJECTION,
+    PixelNormalization,
     Quantization,
     from_columns,
     to_columns,
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
 
     from effnet_edge.bundle import Bundle
     from effnet_edge.model.network import EfficientNet
+    from effnet_edge.pictures.image import Preprocessing
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _SQUARE_VERSION = 2
+_NORMALIZATION_UNTOLD = 3
 LONGEST_TEXT = 80
 """That a difference tells in full, in characters."""
 
@@ -50,12 +53,16 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """What was calibrated on. `sha256` is of the prepared pixels; `skipped` are the errors."""
+    """What was calibrated on. `sha256` is of the prepared pixels; `skipped` are the errors.
+
+    `normalization` is what the network read of them, None in tables of schema version 3.
+    """
 
     source: str
     size: int
     sha256: str
     skipped: tuple[str, ...] = ()
+    normalization: PixelNormalization | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,22 @@ class CalibrationTable:
             raise CalibrationError(
                 f"the calibration table belongs to another model: its {name} is {own[name]}, "
                 f"the network's is {theirs[name]}"
+            )
+
+    def check_normalization(self, preprocessing: Preprocessing) -> None:
+        """Refuse a network that reads other numbers of the same pixels.
+
+        Raises:
+            CalibrationError: with both.
+        """
+        pixels = (each.pixels for each in self.quantizations.values())
+        own = self.images.normalization or next(filter(None, pixels), None)
+        theirs = PixelNormalization(preprocessing.mean, preprocessing.std)
+        if own is not None and own != theirs:
+            raise CalibrationError(
+                "the calibration table is for pixels normalized otherwise: its mean and deviation "
+                f"are {own.mean} and {own.std}, the network's {theirs.mean} and {theirs.std}: "
+                "calibrate again, or give the table's as --mean and --std"
             )
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -221,11 +244,11 @@ def _parse(text: str | bytes, name: str) -> dict[str, Any]:
 
 
 def _upgraded(tree: dict[str, Any]) -> dict[str, Any]:
-    """A table of schema version 2, whose networks were all square, as it would be written now."""
-    if tree.get("schema_version") != _SQUARE_VERSION:
+    """A table of schema version 2, whose networks were all square, or 3, as it is written now."""
+    version, model = tree.get("schema_version"), tree.get("model")
+    if version not in (_SQUARE_VERSION, _NORMALIZATION_UNTOLD):
         return tree
-    model = tree.get("model")
-    if isinstance(model, dict):
+    if version == _SQUARE_VERSION and isinstance(model, dict):
         side = model.get("resolution")
         model = {**model, "resolution": {"height": side, "width": side}}
     return {**tree, "model": model, "schema_version": SCHEMA_VERSION}

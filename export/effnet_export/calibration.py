@@ -126,6 +126,7 @@ def calibrated(
     if isinstance(named, Path):
         table = CalibrationTable.load(named)
         table.check_model(folded)
+        table.check_normalization(preprocessing)
         return Calibrated(table)
     if folded.activation != "silu":
         settings = replace(settings, fitted_share=0.0)

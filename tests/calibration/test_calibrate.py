@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from effnet_calibration.schemes import QuantizationScheme
+
 FAST = Settings(correct_biases=False)
 ASYMMETRIC = (ASYMMETRIC_UINT8,)
 
@@ -180,6 +182,34 @@ def test_a_table_of_the_time_of_squares_is_read(table: CalibrationTable) -> None
 
 
 @pytest.mark.sample
+def test_a_table_that_tells_no_normalization_is_read(table: CalibrationTable) -> None:
+    tree = json.loads(table.to_json())
+    del tree["images"]["normalization"]
+    tree["schema_version"] = 3
+    old = CalibrationTable.from_json(json.dumps(tree))
+    assert old == replace(table, images=replace(table.images, normalization=None))
+
+
+@pytest.mark.sample
+@pytest.mark.parametrize("scheme", [ASYMMETRIC_UINT8, SYMMETRIC_INT8], ids=lambda each: each.name)
+@pytest.mark.parametrize("told", [True, False])
+def test_a_table_of_other_numbers_for_the_same_pixels_is_refused(
+    table: CalibrationTable, scheme: QuantizationScheme, told: bool
+) -> None:
+    """A table of before tells it of the schemes whose stem reads pixels."""
+    images = table.images if told else replace(table.images, normalization=None)
+    part = {scheme.name: table.quantization(scheme.name)}
+    table = replace(table, images=images, quantizations=part)
+    table.check_normalization(PREPROCESSING)
+    other = replace(PREPROCESSING, mean=(0.5, 0.5, 0.5))
+    if not told and scheme.symmetric:
+        table.check_normalization(other)
+    else:
+        with pytest.raises(CalibrationError, match=r"normalized otherwise.*\(0\.5, 0\.5, 0\.5\)"):
+            table.check_normalization(other)
+
+
+@pytest.mark.sample
 def test_a_table_of_another_height_or_width_is_refused(table: CalibrationTable) -> None:
     turned = EfficientNet(VARIANTS["b0"], resolution=Size(SIDE, 2 * SIDE), num_classes=CLASSES)
     with pytest.raises(
@@ -251,7 +281,7 @@ def _set(*path: str, value: object) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("schema_version", value=1), "schema version 1; this effnet-edge reads 3"),
+        (_set("schema_version", value=1), "schema version 1; this effnet-edge reads 4"),
         (_set("schema_version", value=None), "schema version None"),
         (_set("surprise", value=1), "damaged"),
         (_set("images", "size", value="many"), "damaged"),
