@@ -66,6 +66,15 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def most_threads() -> int:
+    """The most threads, or batches at once, that are asked for on purpose.
+
+    ONNX Runtime starts as many as it is told, and they spin: a hundred thousand hold the machine
+    up for minutes.
+    """
+    return max(256, os.cpu_count() or 1)
+
+
 def processor_name(cpuinfo: Path = _CPUINFO) -> str:
     """Tell the processor's model, which `platform` does not know on Linux."""
     fallback = platform.processor() or platform.machine()

@@ -82,8 +82,13 @@ def in_turns(
             call()
             if done >= warmup:
                 seconds[name].append(clock() - start)
-            tell(done * len(order) + turn, rounds * len(order))
+            tell(done * len(order) + turn, _expected(rounds, done, over) * len(order))
     return seconds
+
+
+def _expected(rounds: int, done: int, share: float) -> int:
+    """How many rounds there will be when so many took this share of the time that there is."""
+    return min(rounds, max(done + 1, round(done / share))) if done and share > 0 else rounds
 
 
 def compare(

@@ -96,6 +96,7 @@ def write(named: Answered, lines: LinesFile) -> Outcome:
         progress(before, named.total)
         for done, (path, answer) in enumerate(named.answers(lines.done), start=before + 1):
             if isinstance(answer, EffnetEdgeError):
+                complain(str(answer))
                 lines.write({PICTURE: path, ERROR: str(answer)})
             else:
                 lines.write({PICTURE: path, "predictions": [asdict(each) for each in answer]})

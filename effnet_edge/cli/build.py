@@ -12,6 +12,7 @@ import click
 from effnet_edge.cli.choice_table import choice_table
 from effnet_edge.cli.common import common_options, console, print_json, settings, stage_display
 from effnet_edge.cli.engine_options import BatchType, capabilities
+from effnet_edge.cli.numbers import Number
 from effnet_edge.cli.signatures import (
     signing_key_of,
     signing_option,
@@ -54,7 +55,7 @@ _STAGES = {
 )
 @click.option(
     "--max-latency",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="MS",
     help="Of a bundle with several graphs: the most that a call may take here, in the median.",
 )

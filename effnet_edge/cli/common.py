@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 import click
 
 from effnet_edge import nonfinite
+from effnet_edge.cli.ending import CtrlC, ReaderLeftError
 from effnet_edge.cli.progress_lines import ProgressLines
 from effnet_edge.errors import CheckpointWarning
 from effnet_edge.text import plain, plain_lines
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from effnet_edge.progress import Steps
 
 Command = TypeVar("Command", bound=Callable[..., object])
-
-INTERRUPTED = 130
-"""The exit code after Ctrl-C."""
 
 
 @dataclass
@@ -97,6 +95,9 @@ def _plain_console(**options: Any) -> Console:
                     column.overflow = "fold"
             super().print(*objects, **options)
 
+        def on_broken_pipe(self) -> None:
+            raise ReaderLeftError
+
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(plain_lines(text), **options)
 
@@ -123,6 +124,8 @@ class UntilInterrupted:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
         self.interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        if self.interrupted:
+            CtrlC.ignore()
         return self.interrupted
 
 

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import click
 
+from effnet_edge.machine import most_threads
+
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
@@ -18,6 +20,8 @@ def engine_options(command: Command) -> Command:
         help="Arithmetic to ask the device for. [default: FP32 bundles in FP32, others its own]",
     )(command)
     command = click.option(
-        "--threads", type=click.IntRange(1), help="CPU threads. [default: the engine's choice]"
+        "--threads",
+        type=click.IntRange(1, most_threads()),
+        help="CPU threads. [default: the engine's choice]",
     )(command)
     return click.option("--device", help="Such as CPU or GPU. [default: CPU]")(command)

@@ -30,6 +30,7 @@ from effnet_edge.cli.network_options import (
     precision_options,
     target_option,
 )
+from effnet_edge.cli.numbers import Number
 from effnet_edge.cli.shown_paths import for_a_shell, shown_path
 from effnet_edge.cli.signatures import signing_key_of, signing_option
 from effnet_edge.cli.stages import STAGES
@@ -68,20 +69,20 @@ if TYPE_CHECKING:
 @calibration_options
 @click.option(
     "--max-drop",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="POINTS",
     help="For INT8: keep the fewest tensors in 16 bit that hold the top-1 drop on the calibration "
     "pictures, which must be labelled, to so many points.",
 )
 @click.option(
     "--max-kl",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="NATS",
     help="The same for the KL divergence from FP32; needs no labels.",
 )
 @click.option(
     "--max-nrmse",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="SHARE",
     help="The same for a --regression: the root mean square error as a share of the spread of the "
     "values.",

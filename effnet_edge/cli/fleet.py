@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import click
 
 from effnet_edge.cli.common import (
-    INTERRUPTED,
     common_options,
     complain,
     console,
@@ -22,6 +21,7 @@ from effnet_edge.cli.common import (
     settings,
 )
 from effnet_edge.cli.destinations import refuse_inside_bundle
+from effnet_edge.cli.ending import INTERRUPTED
 from effnet_edge.cli.parity_pictures import comparison_pictures
 
 if TYPE_CHECKING:

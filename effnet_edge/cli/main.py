@@ -28,7 +28,8 @@ from effnet_edge.cli import (
     tune,
     verify,
 )
-from effnet_edge.cli.common import INTERRUPTED, Settings, common_options, complain
+from effnet_edge.cli.common import Settings, common_options, complain
+from effnet_edge.cli.ending import INTERRUPTED, READER_LEFT, CtrlC, ReaderLeftError
 from effnet_edge.cli.variant_names import did_you_mean
 from effnet_edge.errors import EffnetEdgeError
 
@@ -62,6 +63,12 @@ class _Commands(click.Group):
             ctx.fail(f"no such command '{args[0]}'{hint}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderLeftError from error
+
 
 @click.group(cls=_Commands, help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="effnet-edge")
@@ -91,29 +98,45 @@ for module in (
 
 
 def main() -> NoReturn:
-    """Run the command line and exit: 0 done, 1 a failed job or gate, 2 bad use, 130 Ctrl-C."""
+    """Run the command line and exit.
+
+    The exit code is 0 done, 1 a failed job or gate, 2 bad use, 130 Ctrl-C, and 141 where nobody
+    read the output to the end.
+    """
     settings = Settings()
     _fill_closed_streams()
     # PyTorch's OpenMP threads spin while they wait for one another: where another program has a
     # core, that is most of what a calibration computes. Read when a command loads PyTorch.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    CtrlC.install()
     for number in _signals_to_leave_on():
         signal.signal(number, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # What the terminal's encoding lacks is shown as an escape.
             stream.reconfigure(errors="backslashreplace")
+    code = _exit_code(settings)
+    CtrlC.end_at_once(code)
+    sys.exit(code)
+
+
+def _exit_code(settings: Settings) -> int:
+    """Run the command line; what comes of it, told."""
     try:
-        code = cli.main(standalone_mode=False, obj=settings) or 0
+        try:
+            code: int = cli.main(standalone_mode=False, obj=settings) or 0
+        except click.exceptions.Exit as exit_request:
+            code = exit_request.exit_code
         _flush()
-    except click.exceptions.Exit as exit_request:
-        code = exit_request.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
+        CtrlC.ignore()
         code = _complain("interrupted: no output was written", INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has seen enough.
+        # Everything is done, and whoever read our output has seen enough.
         _discard_output()
-        code = 0
+    except ReaderLeftError:
+        _discard_output()
+        code = READER_LEFT
     except _HELP_ASKED as error:
         click.echo(error.format_message())
         code = 0
@@ -125,7 +148,7 @@ def main() -> NoReturn:
             message += "" if error.filename else _told_of_output()
             _discard_output()
         _complain(message, code)
-    sys.exit(code)
+    return code
 
 
 def _told(error: Exception) -> tuple[str, int]:

@@ -26,7 +26,7 @@ from effnet_edge.cli.lines_options import lines_options
 from effnet_edge.cli.model_file_options import SaidValues, model_file_options
 from effnet_edge.cli.network_options import NetworkOf, network_options
 from effnet_edge.cli.parity_costs import costs
-from effnet_edge.cli.parity_lines import kept_candidates, lines_of
+from effnet_edge.cli.parity_lines import kept_candidates, kept_when_interrupted, lines_of
 from effnet_edge.cli.parity_pictures import check_there, comparison_pictures
 from effnet_edge.cli.served_options import served_options
 from effnet_edge.cli.variant_names import VariantName
@@ -207,7 +207,7 @@ def command(
     from effnet_export.said import Said
 
     openings = Openings(request, device, threads, precision, Said(*said), Asking(timeout, form))
-    with ExitStack() as stack:
+    with ExitStack() as stack, kept_when_interrupted(answers, jsonl):
         models = open_models(reference, candidates, openings, stack, answers)
         pictures = comparison_pictures(images, labels, limit, models)
         with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from effnet_edge.cli.ending import CtrlC, InterruptionError
 from effnet_edge.cli.lines_file import ERROR, PICTURE, LinesFile
 
 if TYPE_CHECKING:
@@ -50,6 +51,28 @@ def lines_of(
     }
     with LinesFile(path, work, resume=resume) as lines:
         yield _Writer(lines, models).write
+
+
+@contextmanager
+def kept_when_interrupted(answers: Path | None, jsonl: Path | None) -> Iterator[None]:
+    """Say what Ctrl-C leaves: the answers so far in a folder, or a file with a line a picture.
+
+    Raises:
+        InterruptionError: Ctrl-C came, and something is kept.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        CtrlC.ignore()
+        lines = f", and {jsonl} the lines" if jsonl else ""
+        if answers is not None and answers.exists():
+            raise InterruptionError(
+                f"interrupted: {answers} keeps what was answered{lines}: "
+                "the same command with --resume goes on"
+            ) from None
+        if jsonl is not None and jsonl.exists():
+            raise InterruptionError(f"interrupted: {jsonl} keeps what was compared") from None
+        raise
 
 
 def kept_candidates(

@@ -9,10 +9,12 @@ import click
 
 from effnet_edge.cli import answer_output
 from effnet_edge.cli.answered import Answered
-from effnet_edge.cli.common import INTERRUPTED, common_options, complain, settings
+from effnet_edge.cli.common import common_options, complain, settings
+from effnet_edge.cli.ending import INTERRUPTED
 from effnet_edge.cli.engine import engine_options
 from effnet_edge.cli.lines_file import LinesFile
 from effnet_edge.cli.lines_options import lines_options
+from effnet_edge.cli.numbers import Number
 from effnet_edge.cli.picture_arguments import named_pictures
 from effnet_edge.cli.signatures import trusted_option
 from effnet_edge.errors import UsageError
@@ -37,12 +39,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=Number(0, 1),
     help="Of a multi-label bundle: the least probability of a class. [default: 0.5]",
 )
 @click.option(
     "--every",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     metavar="SECONDS",
     help="Of a video or a camera: a frame every so many seconds. [default: all frames]",
 )

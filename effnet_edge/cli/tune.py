@@ -19,6 +19,7 @@ from effnet_edge.cli.network_options import (
     network_options,
     target_option,
 )
+from effnet_edge.cli.numbers import Number
 from effnet_edge.cli.progress_lines import told_left
 from effnet_edge.cli.signatures import signing_key_of, signing_option
 from effnet_edge.cli.stages import STAGES
@@ -53,26 +54,26 @@ _STAGES = STAGES | {
 @calibration_options
 @click.option(
     "--max-kl",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="NATS",
     help="The most that may be lost: the KL divergence from PyTorch on pictures held out.",
 )
 @click.option(
     "--max-drop",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="POINTS",
     help="The same for the top-1 drop; the pictures must be labelled.",
 )
 @click.option(
     "--max-nrmse",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="SHARE",
     help="The same for a --regression: the root mean square error as a share of the spread of the "
     "values.",
 )
 @click.option(
     "--max-latency",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     metavar="MS",
     help="The most that a call may take on this machine, in the median.",
 )

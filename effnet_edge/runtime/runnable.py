@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import UsageError
+from effnet_edge.machine import most_threads
 from effnet_edge.runtime.backend import EngineSpec
 from effnet_edge.runtime.interface import interface_of
 from effnet_edge.targets import TARGETS
@@ -36,6 +37,8 @@ def runnable(
     for name, number in (("threads", threads), ("streams", streams)):
         if number is not None and number < 1:
             raise UsageError(f"{name} {number}: needs 1 or more")
+        if number is not None and number > most_threads():
+            raise UsageError(f"{name} {number}: needs {most_threads()} or fewer")
     if precision not in (None, *EXECUTION_PRECISIONS):
         raise UsageError(f"precision {precision!r}: choose from {', '.join(EXECUTION_PRECISIONS)}")
     bundle, engine = _with_engine(bundle, device, rebuild=rebuild)

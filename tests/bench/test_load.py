@@ -77,3 +77,24 @@ def test_turns_end_when_their_time_is_over() -> None:
     calls.clear()
     slow = in_turns({"a": lambda: call("a", 50.0)}, 100, 10, clock=lambda: now[0], limit=20.0)
     assert slow == {"a": [50.0]}
+
+
+def test_the_time_left_is_that_of_the_limit() -> None:
+    """100,000 rounds were told to take half an hour, of which 20 seconds were allowed."""
+    now, told = [0.0], list[tuple[int, int]]()
+
+    def call() -> None:
+        now[0] += 0.5
+
+    in_turns(
+        {"a": call, "b": call},
+        100_000,
+        2,
+        clock=lambda: now[0],
+        limit=20.0,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert now[0] == 21.0
+    for done, total in told[len(told) // 2 :]:
+        assert total == pytest.approx(42, abs=4), done
+    assert all(done <= total for done, total in told)

@@ -73,7 +73,9 @@ def test_the_lines_are_what_is_printed_otherwise(place: Path) -> None:
 
 def test_a_picture_that_cannot_be_read_is_a_line_too(place: Path) -> None:
     (place / "in/0003.png").write_bytes(b"no picture")
-    predict("in", "missing.png", "--jsonl", "out.jsonl", code=1)
+    done = predict("in", "missing.png", "--jsonl", "out.jsonl", code=1)
+    told = [line for line in done.stderr.splitlines() if "error" in line]
+    assert ["0003.png" in told[0], "missing.png" in told[1], len(told)] == [True, True, 2]
     found = answers(place / "out.jsonl")
     assert len(found) == PICTURES + 1
     assert "0003.png" in str(found["in/0003.png"])
