@@ -52,7 +52,22 @@ class ServerError(EffnetEdgeError):
 
 
 class GateError(EffnetEdgeError):
-    """A parity gate failed: the candidate is not the same model as the reference."""
+    """A parity gate failed: the candidate is not the same model as the reference.
+
+    Attributes:
+        problem: what is wrong, without the advice.
+    """
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        """Tell what is wrong, and what options of `export` may help."""
+        super().__init__(f"{problem}; {advice}" if advice else problem)
+        self.problem = problem
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether Python or PyTorch, which has a RuntimeError for it, got no more memory."""
+    torch = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return torch or isinstance(error, MemoryError)
 
 
 def first_line(error: BaseException, width: int = 200) -> str:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import pickle
 
-from effnet_edge.errors import BackendError, first_line, told_as_one_line
+import pytest
+import torch
+
+from effnet_edge.errors import (
+    BackendError,
+    GateError,
+    first_line,
+    is_lack_of_memory,
+    told_as_one_line,
+)
 
 
 @pytest.mark.parametrize(
@@ -25,3 +34,36 @@ def test_an_error_of_a_library_is_one_line_of_text(said: str, shown: str) -> Non
     ):
         raise ValueError(said)
     assert str(caught.value) == f"a.onnx: it cannot be read: {shown}"
+
+
+@pytest.mark.parametrize(
+    ("error", "lacks"),
+    [
+        (MemoryError(), True),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate "
+                "memory: you tried to allocate 150528000000 bytes. Error code 12"
+            ),
+            True,
+        ),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("can't allocate memory"), False),
+    ],
+)
+def test_a_lack_of_memory_is_known_in_pytorch_s_words(error: Exception, lacks: bool) -> None:
+    assert is_lack_of_memory(error) == lacks
+
+
+def test_pytorch_says_it_in_these_words() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60)
+    assert is_lack_of_memory(caught.value)
+
+
+def test_a_gate_tells_its_problem_without_advice() -> None:
+    error = GateError("quantize changed the model", "try more pictures")
+    assert str(error) == "quantize changed the model; try more pictures"
+    assert error.problem == "quantize changed the model"
+    assert str(GateError("it did")) == GateError("it did").problem == "it did"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

@@ -37,7 +37,7 @@ def mixed_within_budget(
         kept = len(mixed.best.quantization.kept)
         raise GateError(
             f"the budget ({budget.describe()}) cannot be met: with {kept} of {mixed.tensors} "
-            f"tensors in 16 bit, {'; '.join(budget.check(mixed.best.loss))}: allow more, or use "
-            "--fp16"
+            f"tensors in 16 bit, {'; '.join(budget.check(mixed.best.loss))}",
+            "allow more, or use --fp16",
         )
     return mixed

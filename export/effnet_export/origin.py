@@ -51,7 +51,10 @@ def load_source_of(manifest: Manifest, weights: str | None = None) -> Source:
     is_path = where not in (RANDOM_WEIGHTS, *weight_names(manifest.variant))
     if is_path and not is_hub_address(where) and find_file(where)[0] is None:
         raise UsageError(
-            f"the checkpoint that the bundle was made from is not at {where}: give --weights FILE"
+            f"--weights {where}: no such file"
+            if weights
+            else f"the checkpoint that the bundle was made from is not at {where}: "
+            "give --weights FILE"
         )
     source = load_source(replace(request, weights=where))
     if source.weights.sha256 != recorded.sha256:

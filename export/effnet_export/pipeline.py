@@ -373,9 +373,7 @@ class _ExportRun:
             )
         except GateError as error:
             helps = advice(gates, self._loaded.source.network.output_kind)
-            if not helps:
-                raise
-            raise GateError(f"{error}; {helps}") from error
+            raise GateError(error.problem, helps) from error
         self._parity.append(found)
 
     def latency(self, bundle: Bundle) -> tuple[ModelTiming, ModelTiming] | None:

@@ -227,6 +227,12 @@ def test_an_original_takes_its_turn_with_the_same_images() -> None:
 
 
 @pytest.mark.usefixtures("place")
+def test_weights_that_are_not_there_are_named_as_given() -> None:
+    with pytest.raises(UsageError, match=r"^--weights nowhere\.pth: no such file$"):
+        bench("torch", "c", "--weights", "nowhere.pth")
+
+
+@pytest.mark.usefixtures("place")
 def test_torch_needs_a_bundle_and_weights_need_torch() -> None:
     with pytest.raises(UsageError, match="name a bundle, too"):
         bench("torch")

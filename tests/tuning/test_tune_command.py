@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from click.testing import CliRunner
 from tiny_tunes import exported, in_a_folder_with_photos, stand_in
 
@@ -136,6 +137,10 @@ def test_an_export_that_fails_is_a_row_and_not_the_end(
             raise BackendError(f"OpenVINO cannot {HOSTILE}")
         if request.directory.name == "fp16":
             raise OSError(28, "No space left on device")
+        if request.directory.name == "int8-exact":
+            torch.empty(1 << 60)
+        if request.directory.name == "int8-fast-90":
+            raise GateError("quantize changed the model: it is noise", "try --fp16")
         return exported(request, *others, **options)
 
     stand_in(monkeypatch, fails)
@@ -145,11 +150,16 @@ def test_an_export_that_fails_is_a_row_and_not_the_end(
     assert result.exception is None
     assert f"fp32, failed: OpenVINO cannot {HOSTILE}" in result.stdout
     assert "No space left on device" in result.stdout
+    assert "int8-exact, failed: there is not enough memory" in result.stdout
+    assert (
+        "int8-fast-90, refused by a gate: quantize changed the model: it is noise" in result.stdout
+    )
+    assert "--fp16" not in result.stdout  # an option of export
     assert left(place) == {"b0-openvino-tuned", "page.html"}
     page = (place / "page.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;" in page
-    assert page.count("<circle") == len(CANDIDATES) - 3  # two fail and a gate refuses one
+    assert page.count("<circle") == len(CANDIDATES) - 5  # three fail and a gate refuses two
 
 
 def test_where_all_exports_fail_the_first_error_is_told(
