@@ -56,8 +56,8 @@ def _may_replace_silu(target: ExportTarget, network: EfficientNet) -> bool:
     return bool(target.settings.fitted_share) and network.activation == "silu"
 
 
-def _keeps_last_blocks(target: ExportTarget, _: EfficientNet) -> bool:
-    return target.settings.keep_last_blocks
+def _keeps_last_blocks(target: ExportTarget, network: EfficientNet) -> bool:
+    return target.settings.keep_last_blocks and network.activation == "silu"
 
 
 def _keeps_last_blocks_and_may_replace_silu(target: ExportTarget, network: EfficientNet) -> bool:
