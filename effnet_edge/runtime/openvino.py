@@ -139,7 +139,7 @@ def compile_model(model: Any, spec: EngineSpec, **properties: bool) -> Any:
     """
     openvino, core = import_openvino(), openvino_core()
     device = _device(spec.device, core.available_devices)
-    if device == "CPU":
+    if device == "CPU" or _is_virtual(device):
         spec.refuse_overflow()
     try:
         if device == "CPU" and is_x86():
