@@ -52,7 +52,7 @@ def load_source_of(manifest: Manifest, weights: str | None = None) -> Source:
     if is_path and not is_hub_address(where) and find_file(where)[0] is None:
         raise UsageError(
             f"--weights {where}: no such file"
-            if weights
+            if weights not in (None, request.weights)
             else f"the checkpoint that the bundle was made from is not at {where}: "
             "give --weights FILE"
         )
