@@ -16,7 +16,8 @@ from effnet_edge.parity.batch_sizes import (
     OWN_ANSWERS_DB,
     AtBatchSize,
     BatchSizeCheck,
-    _chance,
+    _is_wrong,
+    _quantile,
     graph_sizes,
     range_of_file,
     sizes_to_check,
@@ -202,7 +203,28 @@ def test_one_picture_of_few_values_that_is_wrong_is_found(outputs: int) -> None:
 )
 def test_how_far_chance_goes(outputs: int, decibels: float) -> None:
     """The quantile of one in ten million of the chi-squared distribution, by SciPy."""
-    assert 10 * math.log10(_chance(outputs)) == pytest.approx(decibels, abs=0.8)
+    assert 10 * math.log10(_quantile(outputs, 5.2)) == pytest.approx(decibels, abs=0.8)
+
+
+@pytest.mark.parametrize(("outputs", "median"), [(1, 0.4549), (2, 0.6931), (10, 0.9342)])
+def test_where_the_median_is(outputs: int, median: float) -> None:
+    """That of the chi-squared distribution over its mean, by SciPy."""
+    assert _quantile(outputs, 0.0) == pytest.approx(median, rel=0.04)
+
+
+@pytest.mark.parametrize("wrong", [1, 2, 5, 8, 16])
+def test_several_wrong_pictures_do_not_hide_one_another(wrong: int) -> None:
+    """A wrong padding, at 14 dB, among answers of a thousand logits that are rounded otherwise."""
+    assert not _is_wrong([27.0] * 16, 15.0, 1000)
+    assert _is_wrong([14.0] * wrong + [27.0] * (16 - wrong), 15.0, 1000)
+
+
+def test_nan_is_wrong_and_a_single_picture_has_the_limit_itself() -> None:
+    assert _is_wrong([math.nan] + [27.0] * 15, 15.0, 1000)
+    assert _is_wrong([math.nan], 15.0, 1)
+    assert _is_wrong([14.9], 15.0, 1)
+    assert not _is_wrong([15.1], 15.0, 1)
+    assert not _is_wrong([math.inf] * 3, 60.0, 1000)
 
 
 @pytest.mark.parametrize(
