@@ -64,6 +64,9 @@ class GateError(EffnetEdgeError):
         self.problem = problem
 
 
+NO_MEMORY = "there is not enough memory"
+
+
 def is_lack_of_memory(error: BaseException) -> bool:
     """Whether Python or PyTorch, which has a RuntimeError for it, got no more memory."""
     torch = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -60,13 +60,12 @@ class CalibrationPictures:
 
     def record(self) -> CalibrationSet:
         """What the table says of the set, once all batches have passed."""
-        preprocessing = self.preprocessing
         return CalibrationSet(
             self.pictures.source,
             self.seen,
             self._digest.hexdigest(),
             tuple(self.skipped),
-            PixelNormalization(preprocessing.mean, preprocessing.std),
+            PixelNormalization.of(self.preprocessing),
         )
 
     def _check(self) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def _decide(work: Work, quantization: Quantization) -> Quantization:
     """Let the stem read integers where the scheme can hold pixels and their padding."""
-    normalization = PixelNormalization(work.preprocessing.mean, work.preprocessing.std)
+    normalization = PixelNormalization.of(work.preprocessing)
     if not holds_pixels(normalization, work.scheme):
         return quantization
     return replace(quantization, pixels=normalization)

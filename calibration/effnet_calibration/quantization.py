@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from effnet_edge.pictures.image import Preprocessing
+
 Numbers = float | tuple[float, ...] | str
 """A text where a step packs them, as they are many: see `PACKED`."""
 
@@ -54,6 +56,11 @@ class PixelNormalization:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, preprocessing: Preprocessing) -> PixelNormalization:
+        """Take it from what is done to a picture."""
+        return cls(preprocessing.mean, preprocessing.std)
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ class CalibrationTable:
         """
         pixels = (each.pixels for each in self.quantizations.values())
         own = self.images.normalization or next(filter(None, pixels), None)
-        theirs = PixelNormalization(preprocessing.mean, preprocessing.std)
+        theirs = PixelNormalization.of(preprocessing)
         if own is not None and own != theirs:
             raise CalibrationError(
                 "the calibration table is for pixels normalized otherwise: its mean and deviation "

@@ -31,7 +31,7 @@ from effnet_edge.cli import (
 from effnet_edge.cli.common import Settings, common_options, complain
 from effnet_edge.cli.ending import INTERRUPTED, READER_LEFT, CtrlC, ReaderLeftError
 from effnet_edge.cli.variant_names import did_you_mean
-from effnet_edge.errors import EffnetEdgeError, is_lack_of_memory
+from effnet_edge.errors import NO_MEMORY, EffnetEdgeError, is_lack_of_memory
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -160,7 +160,7 @@ def _told(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError):
         return _system_message(error), 1
     if is_lack_of_memory(error):
-        return "there is not enough memory", 1
+        return NO_MEMORY, 1
     return (
         f"unexpected {type(error).__name__}: {error} (this is a bug: "
         "run the command again with --debug and report what it prints)",

@@ -17,7 +17,7 @@ from effnet_calibration.threads import same_threads
 from effnet_edge.bundle.writing import checked_destination
 from effnet_edge.choosing.frontier import Measured
 from effnet_edge.choosing.timing import END_ROUNDS, images_per_second, seconds_in_turns
-from effnet_edge.errors import EffnetEdgeError, GateError, is_lack_of_memory
+from effnet_edge.errors import NO_MEMORY, EffnetEdgeError, GateError, is_lack_of_memory
 from effnet_edge.parity.report.loss import divergence
 from effnet_edge.progress import Progress, no_progress
 from effnet_export.advice import need_library
@@ -269,8 +269,8 @@ class _Trial:
         except (EffnetEdgeError, OSError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not is_lack_of_memory(error):
                 raise
-            lacks = "there is not enough memory" if is_lack_of_memory(error) else str(error)
-            return Tried(name, made_of, problem=lacks or type(error).__name__)
+            problem = NO_MEMORY if is_lack_of_memory(error) else str(error)
+            return Tried(name, made_of, problem=problem or type(error).__name__)
         self.bundles[name], self.losses[name] = bundle, loss
         files = bundle.manifest.files.values()
         return Tried(name, told(bundle.manifest), sum(each.bytes for each in files), loss)
