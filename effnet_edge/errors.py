@@ -12,9 +12,16 @@ if TYPE_CHECKING:
 
 
 class EffnetEdgeError(Exception):
-    """A failed job. Its text is one line: what is wrong, with which file or option, what to do."""
+    """A failed job. Its text is one line: what is wrong, with which file or option, what to do.
+
+    What it quotes of a file, a name or a library does nothing where it is shown.
+    """
 
     exit_code = 1
+
+    def __init__(self, text: str) -> None:
+        """Tell in `text`, whose line breaks and control characters become escapes."""
+        super().__init__(plain(text))
 
 
 class UsageError(EffnetEdgeError):
@@ -31,7 +38,15 @@ class CheckpointError(EffnetEdgeError):
     """A checkpoint does not fit the network; the text names the file and the first bad tensors."""
 
 
-class CheckpointWarning(Warning):
+class EffnetEdgeWarning(Warning):
+    """A remark on a job that goes on; one line, as an error's."""
+
+    def __init__(self, text: str) -> None:
+        """Tell in `text`, as an error does."""
+        super().__init__(plain(text))
+
+
+class CheckpointWarning(EffnetEdgeWarning):
     """Something in a checkpoint was left out, or chosen among others; the text names it."""
 
 

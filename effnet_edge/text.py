@@ -22,6 +22,11 @@ def plain(text: object) -> str:
     return _escaped(str(text), _escape)
 
 
+def one_plain_line(text: object) -> str:
+    """The same, with a space for each line break and the space around it."""
+    return plain(" ".join(line.strip() for line in str(text).splitlines()))
+
+
 def plain_lines(text: object) -> str:
     """The same, but for its line breaks."""
     return "\n".join(_escaped(line, _escape) for line in str(text).split("\n"))

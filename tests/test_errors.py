@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 
 import pytest
 import torch
 
+from effnet_calibration.errors import CalibrationError, CalibrationWarning
 from effnet_edge.errors import (
     BackendError,
+    CheckpointWarning,
     GateError,
+    UsageError,
     first_line,
     is_lack_of_memory,
     told_as_one_line,
@@ -34,6 +38,21 @@ def test_an_error_of_a_library_is_one_line_of_text(said: str, shown: str) -> Non
     ):
         raise ValueError(said)
     assert str(caught.value) == f"a.onnx: it cannot be read: {shown}"
+
+
+@pytest.mark.parametrize("kind", [UsageError, GateError, CalibrationError])
+def test_an_error_shows_what_it_quotes(kind: type[UsageError]) -> None:
+    error = kind("a\x1b[2J: no such file\nb\ud800")
+    assert str(error) == r"a\x1b[2J: no such file\nb\ud800"
+    assert str(kind(str(error))) == str(error)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize("kind", [CheckpointWarning, CalibrationWarning])
+def test_a_warning_shows_what_it_quotes(kind: type[CheckpointWarning]) -> None:
+    with pytest.warns(kind) as caught:
+        warnings.warn("passed over: \x1b[2J\ud800", kind, stacklevel=1)
+    assert str(caught[0].message) == r"passed over: \x1b[2J\ud800"
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from effnet_edge.errors import EffnetEdgeError
+from effnet_edge.errors import EffnetEdgeError, EffnetEdgeWarning
 
 
 class CalibrationError(EffnetEdgeError):
     """The pictures, the network or the table cannot be calibrated with; the text says which."""
 
 
-class CalibrationWarning(UserWarning):
+class CalibrationWarning(EffnetEdgeWarning):
     """The result may be poorer than it could be; the text says why and what would help."""

@@ -23,6 +23,7 @@ from effnet_calibration.schemes import (
     get_scheme,
 )
 from effnet_calibration.steps import CHANGES
+from effnet_edge.errors import first_line
 
 if TYPE_CHECKING:
     from effnet_calibration.path import Layer
@@ -111,7 +112,7 @@ def changed(network: EfficientNet, quantization: Quantization) -> EfficientNet:
                 fold_factors(copied, path, decided, path.names)
     except (RuntimeError, AttributeError, ValueError, TypeError) as error:
         raise CalibrationError(
-            f"the calibration table's factors do not fit the network: {error}"
+            f"the calibration table's factors do not fit the network: {first_line(error)}"
         ) from error
     if quantization.logit_gain != 1:
         scale_logits(copied, 1 / quantization.logit_gain)

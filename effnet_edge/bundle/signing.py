@@ -15,6 +15,7 @@ from effnet_edge.bundle.content import read_at_most
 from effnet_edge.bundle.manifest import SIGNATURE_FILE
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.extras import needed_for
+from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -150,7 +151,8 @@ def _read_key(path: Path) -> bytes:
     try:
         return read_at_most(path.resolve(), _MOST_BYTES)
     except (BundleError, OSError, RuntimeError) as error:
-        reason = str(error).removeprefix(f"{path.resolve()}: ").partition(": copy")[0]
+        place = plain(f"{path.resolve()}: ")
+        reason = str(error).removeprefix(place).partition(": copy")[0]
         raise UsageError(f"{path}: the key cannot be used: the file {reason}") from error
 
 

@@ -14,8 +14,8 @@ import click
 from effnet_edge import nonfinite
 from effnet_edge.cli.ending import CtrlC, ReaderLeftError
 from effnet_edge.cli.progress_lines import ProgressLines
-from effnet_edge.errors import CheckpointWarning
-from effnet_edge.text import plain, plain_lines
+from effnet_edge.errors import CheckpointWarning, EffnetEdgeWarning
+from effnet_edge.text import one_plain_line, plain, plain_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,7 +106,7 @@ def _plain_console(**options: Any) -> Console:
 
 def complain(message: str) -> None:
     """An error, in one line on standard error."""
-    click.echo(f"effnet-edge: error: {plain(' '.join(message.split()))}", err=True)
+    click.echo(f"effnet-edge: error: {one_plain_line(message)}", err=True)
 
 
 class UntilInterrupted:
@@ -157,10 +157,10 @@ def calibration_warnings() -> Iterator[None]:
             file: TextIO | None = None,
             line: str | None = None,
         ) -> None:
-            if not issubclass(category, (CalibrationWarning, CheckpointWarning)):
+            if not issubclass(category, EffnetEdgeWarning):
                 show(message, category, filename, lineno, file, line)
             elif not settings().quiet:
-                click.echo(f"effnet-edge: warning: {plain(message)}", err=True)
+                click.echo(f"effnet-edge: warning: {message}", err=True)
 
         warnings.showwarning = tell
         warnings.simplefilter("always", CalibrationWarning)

@@ -9,6 +9,7 @@ from effnet_edge.errors import BackendError, ServerError
 from effnet_edge.extras import needed_for
 from effnet_edge.serving.description import Description, description_of
 from effnet_edge.serving.tensors import of_bytes, of_numbers, raw_bytes, shape_of
+from effnet_edge.text import one_plain_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -130,7 +131,7 @@ class GrpcProtocol:
         try:
             return call(request, timeout=self._timeout)
         except self._error as error:
-            code, details = error.code(), str(error.details() or "")
+            code, details = error.code(), one_plain_line(error.details() or "")
             if code is self._late:
                 raise ServerError(
                     f"no whole answer within {self._timeout:g} s: see whether the server is busy, "

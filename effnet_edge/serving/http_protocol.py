@@ -9,6 +9,7 @@ from effnet_edge.errors import BackendError, ServerError
 from effnet_edge.serving.description import Description, description_of
 from effnet_edge.serving.exchange import HttpExchange
 from effnet_edge.serving.tensors import binary_request, json_request, parse_json, read_answer
+from effnet_edge.text import one_plain_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,4 +125,4 @@ def _reason(reply: Reply) -> str:
     except ServerError:
         return status
     error = document.get("error") or document.get("detail")
-    return f"{error} ({status})" if isinstance(error, str) else status
+    return f"{one_plain_line(error)} ({status})" if isinstance(error, str) else status

@@ -146,6 +146,5 @@ class ServedModel:
             raise type(error)(self._line(error)) from error
 
     def _line(self, error: EffnetEdgeError) -> str:
-        text = " ".join(str(error).split())
-        named = f"{self.address}: {text}"
+        named = f"{self.address}: {error}"
         return named if len(named) <= _LONGEST_ERROR else f"{named[:_LONGEST_ERROR]} …"

@@ -23,6 +23,7 @@ from fuzz_mutations import mutated  # noqa: E402
 from fuzz_reading import Target, read, seeds  # noqa: E402
 
 from effnet_edge.errors import EffnetEdgeError  # noqa: E402
+from effnet_edge.text import plain  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,7 +43,7 @@ def outcome(target: Target, number: int, folder: Path) -> dict[str, str]:
         found = read(target, data, folder)
     except EffnetEdgeError as error:
         text = str(error)
-        if not text.strip() or len(text.splitlines()) != 1 or not text.isprintable():
+        if not text.strip() or plain(text) != text:
             return {"kind": "untidy", "detail": repr(text[:300])}
         return {"kind": "refused"}
     except Exception as error:

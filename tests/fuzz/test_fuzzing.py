@@ -22,6 +22,10 @@ PLANTED = """
     from fuzz_reading import Target
     from effnet_edge.errors import UsageError
 
+    class Untidy(UsageError):
+        def __init__(self, text):
+            self.args = (text,)
+
     def read(data, folder):
         if data == b"seed":
             return 1
@@ -57,8 +61,9 @@ def test_changes_take_files_of_every_size() -> None:
     [
         ("raise KeyError(1)", "foreign"),
         ("bytearray(1 << 30)", "foreign"),
-        ("raise UsageError('two\\nlines')", "untidy"),
-        ("raise UsageError('\\x1b[2J')", "untidy"),
+        ("raise Untidy('two\\nlines')", "untidy"),
+        ("raise Untidy('\\x1b[2J')", "untidy"),
+        ("raise Untidy(' ')", "untidy"),
         ("return 2", "wrong"),
         ("import os; os.kill(os.getpid(), 11)", "crashed"),
         ("while True: pass", "hung"),

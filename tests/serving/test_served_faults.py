@@ -167,7 +167,7 @@ FAULTS = {
     "an error": (
         lambda handler: handler.reply({"error": "out\nof \x1b[31mmemory"}, 500),
         BackendError,
-        "refuses the request: out of \x1b\\[31mmemory \\(HTTP status 500\\)",
+        r"refuses the request: out of \\x1b\[31mmemory \(HTTP status 500\)",
     ),
     "overloaded": (
         lambda handler: handler.reply({"error": "later"}, 503),

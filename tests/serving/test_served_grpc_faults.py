@@ -117,7 +117,7 @@ FAULTS = {
     "refused": (
         _abort("INVALID_ARGUMENT", "no\nsuch \x1b[31m shape"),
         BackendError,
-        r"refuses the request: no such \x1b\[31m shape \(gRPC INVALID_ARGUMENT\)",
+        r"refuses the request: no such \\x1b\[31m shape \(gRPC INVALID_ARGUMENT\)",
     ),
     "unspoken": (_abort("UNIMPLEMENTED", "what?"), ServerError, "does not speak KServe v2: what?"),
     "large": (_raw(b"\0" * (1 << 20)), ServerError, "which are the most"),

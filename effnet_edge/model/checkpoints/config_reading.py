@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from effnet_edge.errors import CheckpointError, CheckpointWarning
 from effnet_edge.model.preprocessing import AS_REFERENCE, PixelConventions
-from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -184,16 +183,16 @@ def positive(path: Path, key: str, value: Any) -> float:
 def refuse(path: Path, key: str, value: Any, why: str) -> NoReturn:
     """Raise CheckpointError for a value that cannot be followed."""
     raise CheckpointError(
-        f"{path}: {plain(key)} is {_shown(value)}, and {why}: the network cannot be exported as "
+        f"{path}: {key} is {_shown(value)}, and {why}: the network cannot be exported as "
         "that file describes it; correct the file if it is wrong"
     )
 
 
 def pass_over(path: Path, what: str) -> None:
     """Warn of what is not followed."""
-    warnings.warn(f"{path}: passed over: {plain(what)}", CheckpointWarning, stacklevel=2)
+    warnings.warn(f"{path}: passed over: {what}", CheckpointWarning, stacklevel=2)
 
 
 def _shown(value: Any) -> str:
-    text = plain(repr(value))
+    text = repr(value)
     return text if len(text) <= _VALUE_LENGTH else f"{text[:_VALUE_LENGTH]}…"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import CheckpointError, CheckpointWarning
 from effnet_edge.model.network import BATCH_NORM_EPS
-from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +54,7 @@ def check_layers(name: str, text: str | bytes) -> None:
         if kind not in _KNOWN:
             unknown[kind] = None
     if unknown:
-        kinds = plain(", ".join(unknown))
+        kinds = ", ".join(unknown)
         told = f"{name}: passed over: layers of the kind {kinds}, which are not known here"
         warnings.warn(told, CheckpointWarning, stacklevel=2)
 
@@ -92,6 +91,5 @@ def _is_one(activation: Any, names: frozenset[str]) -> bool:
 
 def _refuse(name: str, config: dict[str, Any], what: str) -> None:
     raise CheckpointError(
-        f"{name}: its layer {plain(config.get('name'))} {plain(what)}: no EfficientNet here "
-        "computes so"
+        f"{name}: its layer {config.get('name')} {what}: no EfficientNet here computes so"
     )

@@ -10,8 +10,6 @@ import pickletools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from effnet_edge.text import plain
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
@@ -30,7 +28,7 @@ class Global:
     name: str
 
     def __str__(self) -> str:
-        return plain(f"{self.module}.{self.name}")
+        return f"{self.module}.{self.name}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import BundleError
-from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -90,7 +89,7 @@ def refuse_greedy(steps: Iterable[Step], file: object) -> None:
 def greedy(file: object, name: str, found: str, what: str, most: str) -> BundleError:
     """The one line for a model that takes too much."""
     return BundleError(
-        f"{file}: takes {found} of {what} up to its node {plain(name)!r}, and {most} is the most: "
+        f"{file}: takes {found} of {what} up to its node {name!r}, and {most} is the most: "
         "export it with a smaller or a dynamic batch"
     )
 
@@ -98,6 +97,6 @@ def greedy(file: object, name: str, found: str, what: str, most: str) -> BundleE
 def foreign(file: object, why: str) -> BundleError:
     """The one line for a model that no export makes."""
     return BundleError(
-        f"{file}: {plain(why)}: no EfficientNet is exported so, and it is not loaded; export the "
+        f"{file}: {why}: no EfficientNet is exported so, and it is not loaded; export the "
         "bundle again"
     )
