@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from effnet_calibration.mixed_precision import keep_for_budget
 from effnet_edge.errors import GateError
+from effnet_edge.parity import Gate
+from effnet_edge.parity.measures.table import Measure, limited_measure
 
 if TYPE_CHECKING:
     from effnet_calibration.mixed_precision import MixedPrecision
     from effnet_calibration.outputs import ExactOutputs
     from effnet_calibration.quantization import Quantization
     from effnet_edge.model.network import EfficientNet
-    from effnet_edge.parity import Gate
+    from effnet_edge.outputs import OutputKind
+    from effnet_edge.parity import ParityResult
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
     from effnet_edge.progress import Progress
+
+
+def loss_without_labels(output: OutputKind) -> Measure | None:
+    """What bounds the loss on pictures without labels; None for features, which have no budget."""
+    return limited_measure("max_kl", output) or limited_measure("max_nrmse", output)
+
+
+def share_of(loss: ParityResult, share: float) -> Gate:
+    """A budget of a share, 0..1, of a loss; raises `GateError` for one that is no number."""
+    measure = loss_without_labels(loss.output)
+    assert measure is not None
+    assert measure.limit is not None
+    value = loss.value(measure.key)
+    if value is None or not math.isfinite(value):
+        raise GateError("what INT8 loses without a budget is no number, and has no share")
+    return Gate(**{measure.limit.name: share * value})
 
 
 def mixed_within_budget(

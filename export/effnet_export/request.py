@@ -13,6 +13,7 @@ from effnet_edge.labels import Label, default_labels, read_labels
 from effnet_edge.parity import Gate
 from effnet_edge.targets import TARGETS
 from effnet_export.against import check_origin
+from effnet_export.budget import share_of
 from effnet_export.calibration import is_table
 from effnet_export.naming import default_directory
 from effnet_export.option_rules import Asked, check_options
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from effnet_calibration.schemes import QuantizationScheme
     from effnet_calibration.work import DepthwiseKept, Settings
     from effnet_edge.model.request import NetworkRequest
+    from effnet_edge.parity import ParityResult
     from effnet_export.deployed import InputKind
     from effnet_export.targets import ExportTarget
 
@@ -42,6 +44,8 @@ class ExportRequest:
             calibration pictures, which must be labelled, to so many points.
         max_kl: the same for the KL divergence in nats; no labels are needed.
         max_nrmse: the same for the error of a regression, as a share of the spread of its values.
+        loss_share: the same for the loss that is measured without labels, as a share, 0..1, of
+            what INT8 loses on these pictures without a budget.
         fast_activations: let fitted hard-swishes take the place of the SiLUs of the
             largest feature maps, which costs some of the answer's faithfulness, and none of them
             bent; False for none at all. If None, INT8 has what the target gains by, unless that
@@ -75,6 +79,7 @@ class ExportRequest:
     max_drop: float | None = None
     max_kl: float | None = None
     max_nrmse: float | None = None
+    loss_share: float | None = None
     fast_activations: bool | None = None
     fast_share: float = SHARE
     all_in_8_bit: bool = False
@@ -162,6 +167,22 @@ class ExportRequest:
         if all(limit is None for limit in limits):
             return None
         return Gate(max_drop=self.max_drop, max_kl=self.max_kl, max_nrmse=self.max_nrmse)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether INT8 has a budget."""
+        return self.budget is not None or self.loss_share is not None
+
+    def budget_of(self, lost: ParityResult) -> Gate:
+        """The budget, where INT8 without one loses that on the pictures of the calibration.
+
+        Raises:
+            GateError: it is a share of a loss that is no number.
+        """
+        if self.loss_share is not None:
+            return share_of(lost, self.loss_share)
+        assert self.budget is not None
+        return self.budget
 
     def read_labels(self, classes: int) -> list[Label] | None:
         """Labels for so many classes; None where there are none.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,14 @@ from effnet_export.calibration import Calibrated, SharedCalibration, calibrated
 from effnet_export.gate import FAST_BY_DEFAULT, ParityGate
 
 if TYPE_CHECKING:
+    from effnet_calibration.calibrate import Observed
     from effnet_calibration.mixed_precision import MixedPrecision
+    from effnet_calibration.schemes import QuantizationScheme
     from effnet_calibration.table import CalibrationTable
+    from effnet_calibration.work import Settings
     from effnet_edge.model.network import EfficientNet
+    from effnet_edge.parity import ParityResult
+    from effnet_edge.pictures.protocol import Pictures
     from effnet_edge.progress import Progress
     from effnet_export.loading import Loaded
     from effnet_export.pictures import CalibratedOn
@@ -56,34 +60,77 @@ def table_for(
         GateError: nothing holds the budget.
         CalibrationError: see `calibrated`.
     """
-    folded = loaded.folded
     if request.fast_activations:
-        _check_activation(folded)
-    make = partial(
-        calibrated, folded, named, loaded.source.preprocessing, request.scheme, progress=progress
-    )
-    found = make(settings=request.settings, shared=loaded.calibration)
+        _check_activation(loaded.folded)
+    making = _Making(request, loaded, named, progress)
+    found = making.calibrated(request.settings)
     too_far: tuple[str, ...] = ()
-    exact = request.exact_settings
-    if exact is not None and found.observed is not None and folded.activation == "silu":
-        too_far = tuple(_failures(request, loaded, named, found, gate, progress))
+    if making.can_fall_back(found):
+        too_far = tuple(_beyond_default(loaded, found, request.scheme, gate))
         if too_far:
-            shared = loaded.calibration or SharedCalibration(found.observed)
-            found = make(settings=exact, shared=shared)
-    budget = request.budget
-    if budget is None or isinstance(named, Path) or found.observed is None:
+            found = making.with_every_silu(found)
+    observed = found.observed
+    if not request.is_bounded or isinstance(named, Path) or observed is None:
         return Tabulated(found.table, too_far=too_far)
+    lost = making.loss(found, named)
+    budget = request.budget_of(lost)
+    if making.can_fall_back(found) and not too_far:
+        too_far = tuple(budget.check(lost))
+        if too_far:
+            found = making.with_every_silu(found)
+    quantization = found.table.quantization(request.scheme.name)
     mixed = mixed_within_budget(
-        folded,
-        found.table.quantization(request.scheme.name),
+        loaded.folded,
+        quantization,
         named,
         loaded.source.preprocessing,
         budget,
         progress,
-        found.observed.exact,
+        observed.exact,
     )
     quantizations = {request.scheme.name: mixed.best.quantization}
     return Tabulated(replace(found.table, quantizations=quantizations), mixed, too_far)
+
+
+@dataclass(frozen=True)
+class _Making:
+    """Tables of one request."""
+
+    request: ExportRequest
+    loaded: Loaded
+    named: CalibratedOn
+    progress: Progress
+
+    def calibrated(self, settings: Settings, observed: Observed | None = None) -> Calibrated:
+        """One with these settings, on what was observed already if anything was; or as read."""
+        shared = SharedCalibration(observed) if observed else None
+        return calibrated(
+            self.loaded.folded,
+            self.named,
+            self.loaded.source.preprocessing,
+            self.request.scheme,
+            settings,
+            self.progress,
+            self.loaded.calibration or shared,
+        )
+
+    def can_fall_back(self, found: Calibrated) -> bool:
+        """Whether hard-swishes came that nobody asked for, of a network that was observed."""
+        has_silu = self.loaded.folded.activation == "silu"
+        return self.request.exact_settings is not None and found.observed is not None and has_silu
+
+    def with_every_silu(self, found: Calibrated) -> Calibrated:
+        """What `found` falls back to, made on what it observed."""
+        exact = self.request.exact_settings
+        assert exact is not None
+        return self.calibrated(exact, found.observed)
+
+    def loss(self, found: Calibrated, pictures: Pictures) -> ParityResult:
+        """What a table loses on the pictures of the calibration."""
+        assert found.observed is not None
+        folded, preprocessing = self.loaded.folded, self.loaded.source.preprocessing
+        meter = LossMeter(folded, pictures, preprocessing, found.observed.exact)
+        return meter.measure(found.table.quantization(self.request.scheme.name), self.progress)
 
 
 def _check_activation(network: EfficientNet) -> None:
@@ -94,21 +141,11 @@ def _check_activation(network: EfficientNet) -> None:
         )
 
 
-def _failures(
-    request: ExportRequest,
-    loaded: Loaded,
-    named: CalibratedOn,
-    found: Calibrated,
-    gate: ParityGate,
-    progress: Progress,
+def _beyond_default(
+    loaded: Loaded, found: Calibrated, scheme: QuantizationScheme, gate: ParityGate
 ) -> list[str]:
     """What a table with hard-swishes does not hold of what one that nobody asked for has to."""
-    preprocessing = loaded.source.preprocessing
-    simulated = apply(loaded.folded, found.table, request.scheme).simulated()
-    loss = gate.loss(TorchClassifier(simulated, preprocessing, "simulated INT8"))
-    failures = FAST_BY_DEFAULT[loss.output].judge(loss).failures
-    if failures or request.budget is None or isinstance(named, Path) or found.observed is None:
-        return failures
-    meter = LossMeter(loaded.folded, named, preprocessing, found.observed.exact)
-    quantization = found.table.quantization(request.scheme.name)
-    return request.budget.check(meter.measure(quantization, progress))
+    simulated = apply(loaded.folded, found.table, scheme).simulated()
+    model = TorchClassifier(simulated, loaded.source.preprocessing, "simulated INT8")
+    loss = gate.loss(model)
+    return FAST_BY_DEFAULT[loss.output].judge(loss).failures

@@ -116,6 +116,23 @@ def test_a_budget_takes_them_where_it_holds_with_them(export: Export) -> None:
 
 
 @pytest.mark.sample
+def test_a_share_is_of_what_is_lost_without_it_on_the_same_pictures(export: Export) -> None:
+    default = export("without", max_kl=0.5)
+    whole = export("whole", loss_share=1.0)
+    half = export("half", loss_share=0.5)
+
+    assert default.mixed is not None
+    assert whole.mixed is not None
+    assert half.mixed is not None
+    assert model(whole) == model(default)
+    lost, left = default.mixed.start.loss.kl, half.mixed.best.loss.kl
+    assert lost
+    assert left
+    assert left <= lost / 2
+    assert replaced(half) == ()
+
+
+@pytest.mark.sample
 def test_a_network_without_silu_has_none_to_replace(export: Export) -> None:
     found = export("relu", RELU.name)
 

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
-from tuning_outcomes import lost
 
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.targets import TARGETS
@@ -59,7 +58,7 @@ def test_a_network_has_what_can_be_changed_in_it() -> None:
 def test_each_is_an_export_that_can_be_asked_for(target: str, tmp_path: Path) -> None:
     asked = base(target, tmp_path)
     for candidate in candidates_for(target_for(target), network()):
-        request = export_request(candidate, asked, tmp_path, lost(0.1))
+        request = export_request(candidate, asked, tmp_path)
         assert request.directory == tmp_path / candidate.name
         assert request.chosen_precision == candidate.precision
         assert request.network == asked.network
@@ -70,33 +69,24 @@ def test_each_is_an_export_that_can_be_asked_for(target: str, tmp_path: Path) ->
 def test_the_default_is_the_export_itself(tmp_path: Path) -> None:
     (default,) = (each for each in CANDIDATES if each.name == DEFAULT)
     asked = base("openvino", tmp_path)
-    request = export_request(default, asked, tmp_path, None)
+    request = export_request(default, asked, tmp_path)
     assert replace(request, output=None) == asked
 
 
-@pytest.mark.parametrize(
-    ("kind", "field", "gate"),
-    [("single-label", "max_kl", 0.05), ("regression", "max_nrmse", 0.25)],
-)
-def test_a_budget_is_a_share_of_what_the_default_loses(
-    kind: str, field: str, gate: float, tmp_path: Path
-) -> None:
-    asked = base("openvino", tmp_path, output_kind=kind)
-    half, quarter = (each for each in CANDIDATES if each.loss_share)
-    loss = lost(0.1, output=kind)
-    own = loss.value(field.removeprefix("max_"))
-
-    assert getattr(export_request(half, asked, tmp_path, loss), field) == pytest.approx(own / 2)
-    assert getattr(export_request(quarter, asked, tmp_path, loss), field) == pytest.approx(own / 4)
-    # Where the default was refused, of what its gate allows.
-    refused = export_request(half, asked, tmp_path, None)
-    assert getattr(refused, field) == pytest.approx(gate / 2)
+def test_a_budget_is_a_share_of_what_the_default_loses(tmp_path: Path) -> None:
+    asked = base("openvino", tmp_path)
+    budgets = {
+        each.name: request.loss_share
+        for each in CANDIDATES
+        if (request := export_request(each, asked, tmp_path)).is_bounded
+    }
+    assert budgets == {"int8-budget-50": 0.5, "int8-budget-25": 0.25}
 
 
 def test_the_changes_reach_the_calibration(tmp_path: Path) -> None:
     asked = base("openvino", tmp_path)
     settings = {
-        each.name: export_request(each, asked, tmp_path, lost(0.1)).settings
+        each.name: export_request(each, asked, tmp_path).settings
         for each in CANDIDATES
         if each.precision == "int8"
     }

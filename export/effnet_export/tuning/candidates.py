@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from effnet_calibration.activation_fitting import SHARE
-from effnet_edge.parity.measures.table import limited_measure
+from effnet_export.budget import loss_without_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from effnet_edge.bundle import Manifest
     from effnet_edge.model.network import EfficientNet
-    from effnet_edge.outputs import OutputKind
-    from effnet_edge.parity import ParityResult
     from effnet_export.request import ExportRequest
     from effnet_export.targets import ExportTarget
 
@@ -69,7 +67,7 @@ def _reads_depthwise_in_8_bit(target: ExportTarget, _: EfficientNet) -> bool:
 
 
 def _keeps_tensors(target: ExportTarget, network: EfficientNet) -> bool:
-    return not target.row.rounds_outputs and _budget_of(network.output_kind) is not None
+    return not target.row.rounds_outputs and loss_without_labels(network.output_kind) is not None
 
 
 def _fast(precision: str, share: float) -> Candidate:
@@ -140,16 +138,12 @@ def candidates_for(target: ExportTarget, network: EfficientNet) -> list[Candidat
     ]
 
 
-def export_request(
-    candidate: Candidate, base: ExportRequest, folder: Path, default: ParityResult | None
-) -> ExportRequest:
+def export_request(candidate: Candidate, base: ExportRequest, folder: Path) -> ExportRequest:
     """The export that makes a candidate.
 
     Args:
         base: what all of them have in common, in INT8.
         folder: for the bundle, which is called as the candidate.
-        default: what the default candidate loses; where it could not be made, the limits of its
-            gate stand in for it.
 
     Raises:
         UsageError: the request contradicts itself.
@@ -157,12 +151,11 @@ def export_request(
     changes = {
         "precision": candidate.precision,
         "output": folder / candidate.name,
+        "loss_share": candidate.loss_share,
         **candidate.changes,
     }
     if candidate.precision != "int8" and "fast_activations" not in changes:
         changes["calibration"] = None
-    if candidate.loss_share is not None:
-        changes |= _budget(base, candidate.loss_share, default)
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -174,23 +167,3 @@ def told(manifest: Manifest) -> str:
     if calibration is not None and calibration.fast_activations:
         parts.append(f"{len(calibration.fast_activations)} hard-swishes")
     return ", ".join(parts)
-
-
-def _budget(base: ExportRequest, share: float, default: ParityResult | None) -> dict[str, float]:
-    output = base.network.output_kind
-    limit = _budget_of(output)
-    assert limit is not None
-    measure = limited_measure(limit, output)
-    assert measure is not None
-    loss = None if default is None else default.value(measure.key)
-    if loss is None:
-        loss = base.chosen_target.gates("int8")[output].limits[limit]
-    return {limit: share * loss}
-
-
-def _budget_of(output: OutputKind) -> str | None:
-    """The limit that bounds the loss without labels; None for features, which have no budget."""
-    for limit in ("max_kl", "max_nrmse"):
-        if limited_measure(limit, output):
-            return limit
-    return None

@@ -25,7 +25,7 @@ from effnet_export.calibration import SharedCalibration
 from effnet_export.loading import load
 from effnet_export.pictures import check_labelled
 from effnet_export.pipeline import export_bundle
-from effnet_export.tuning.candidates import DEFAULT, candidates_for, export_request, told
+from effnet_export.tuning.candidates import candidates_for, export_request, told
 from effnet_export.tuning.carrying import Carried, to_carry
 from effnet_export.tuning.existing import AS_IT_IS
 from effnet_export.tuning.measuring import Judge
@@ -243,8 +243,7 @@ class _Trial:
         """Export and judge it."""
 
         def export() -> Bundle:
-            default = self.losses.get(DEFAULT)
-            request = export_request(candidate, self._base, self._folder, default)
+            request = export_request(candidate, self._base, self._folder)
             result = export_bundle(
                 request,
                 lambda stage: self._on_stage(turn, stage),
