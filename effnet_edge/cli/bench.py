@@ -22,6 +22,7 @@ from effnet_edge.cli.parity_pictures import check_there
 from effnet_edge.cli.served_options import served_options
 from effnet_edge.cli.signatures import trusted_option
 from effnet_edge.errors import UsageError
+from effnet_edge.machine import most_threads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from effnet_edge.serving.http_protocol import TensorForm
 
 _TORCH = "torch"
-MOST_CONCURRENCY = 256
 MOST_SECONDS = 3600
 
 
@@ -44,7 +44,7 @@ MOST_SECONDS = 3600
 @click.option("--runs", type=click.IntRange(1), default=100, show_default=True, help="Timed calls.")
 @click.option(
     "--concurrency",
-    type=click.IntRange(1, MOST_CONCURRENCY),
+    type=click.IntRange(1, most_threads()),
     help="Calls that wait for their answer at once. [default: 1; with --throughput as many as the "
     "engines work on best]",
 )
@@ -55,7 +55,7 @@ MOST_SECONDS = 3600
 )
 @click.option(
     "--streams",
-    type=click.IntRange(1, MOST_CONCURRENCY),
+    type=click.IntRange(1, most_threads()),
     help="Load the engines for so many calls at once. [default: with --throughput what suits each]",
 )
 @click.option(

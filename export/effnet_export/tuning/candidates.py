@@ -58,10 +58,6 @@ def _keeps_last_blocks(target: ExportTarget, network: EfficientNet) -> bool:
     return target.settings.keep_last_blocks and network.activation == "silu"
 
 
-def _keeps_last_blocks_and_may_replace_silu(target: ExportTarget, network: EfficientNet) -> bool:
-    return _keeps_last_blocks(target, network) and _may_replace_silu(target, network)
-
-
 def _reads_depthwise_in_8_bit(target: ExportTarget, _: EfficientNet) -> bool:
     return not target.row.rounds_outputs and target.scheme.quantizes_depthwise
 
@@ -122,7 +118,7 @@ CANDIDATES = (
         f"INT8, plain hard-swishes for {100 * SHARE:.0f} % of the values, the last blocks in 8 bit",
         "int8",
         {"fast_activations": True, "last_blocks_in_8_bit": True},
-        fits=_keeps_last_blocks_and_may_replace_silu,
+        fits=_keeps_last_blocks,
     ),
     _fast("fp16", 0.65),
     _fast("fp16", SHARE),
