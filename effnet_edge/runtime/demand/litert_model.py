@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _FILE_IDENTIFIER = b"TFL3"
 _MOST_BYTES_OF_NUMBERS = 256  # of constants that tell axes, amounts and shapes
+_LEAST_SCALE = float(np.finfo(np.float32).tiny)  # the inverse of a smaller one is no float32
 DTYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 9: "int8"}
 """NumPy's names of the schema's TensorType, for what a model may have."""
 ITEM_BYTES = {name: np.dtype(name).itemsize for name in DTYPES.values()}
@@ -340,7 +341,7 @@ def _check_values(tensor: Tensor) -> None:
         whole or (0 <= tensor.axis < len(tensor.shape) and tensor.shape[tensor.axis] == scales)
     ):
         raise ForeignError(f"its tensor {tensor.name!r} has {scales} scales")
-    if not all(0 < scale < math.inf for scale in tensor.scales):
+    if not all(_LEAST_SCALE <= scale < math.inf for scale in tensor.scales):
         raise ForeignError(f"its tensor {tensor.name!r} has a scale that is none")
 
 

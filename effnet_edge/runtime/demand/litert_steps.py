@@ -32,6 +32,10 @@ _PARAMETERS = {
 """Types of weights and bias by that of the values: floats are rounded by an operator itself."""
 _AXIS_OF_OUTPUTS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 0}
 _MOST_PADDING = 4096
+_WIDEST_RATIO = 256.0
+"""Of the step that an operator's integers come in to that of its output: XNNPACK's own limit."""
+_NARROWEST_RATIO = 2.0**-64
+"""LiteRT ends the process of a sum of smaller ones."""
 _SAME, _VALID = 0, 1  # of the schema's enum Padding
 
 
@@ -185,6 +189,20 @@ def _check_grids(operator: Operator, inputs: list[Tensor], output: Tensor) -> No
         low, high = (0, 255) if tensor.dtype == "uint8" else (-128, 127)
         if any(not low <= each <= high for each in tensor.zero_points):
             raise ForeignError(f"its tensor {tensor.name!r} has a zero point that is none")
+    if output.dtype == "int8" and operator.kind in (*COMPUTE, "ADD", "SUB"):
+        _check_ratio(operator, inputs, output)
+
+
+def _check_ratio(operator: Operator, inputs: list[Tensor], output: Tensor) -> None:
+    """Refuse steps so far apart that LiteRT ends the process, in whose checks they overflow."""
+    steps = [max(tensor.scales) for tensor in inputs[:2]]
+    read = math.prod(steps) if operator.kind in COMPUTE else max(steps)
+    ratio = read / output.scales[0]
+    if ratio >= _WIDEST_RATIO or (operator.kind not in COMPUTE and ratio < _NARROWEST_RATIO):
+        raise ForeignError(
+            f"its operator {output.name!r}, {operator.kind}, reads steps of {read:.3g} and makes "
+            f"steps of {output.scales[0]:.3g}"
+        )
 
 
 def _like_input(graph: _Graph, operator: Operator) -> tuple[Shape, int, int]:
