@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from dataclasses import dataclass
@@ -15,10 +14,12 @@ import numpy as np
 from effnet_edge.errors import ImageError, UsageError
 from effnet_edge.pictures.ahead import in_order
 from effnet_edge.pictures.csv_files import csv_rows, header_of, is_file, picture_rows
+from effnet_edge.pictures.folders import folders_below
 from effnet_edge.pictures.image import Pixels, Preprocessing, picture_extensions, prepare
 from effnet_edge.pictures.shards import ShardMember, class_texts, shard_members
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping, Sequence
 
     from effnet_edge.pictures.protocol import Batch, Outcome
@@ -244,18 +245,9 @@ def _pictures_below(root: Path, extensions: frozenset[str]) -> Iterator[Path]:
             raise UsageError(f"{name} does not exist; give a folder of pictures") from error
         raise UsageError(f"{name} cannot be read: {error.strerror}") from error
 
-    # Links are followed, as data sets are often put together from them; each folder once.
-    seen = {os.path.realpath(root)}
-    for folder, subfolders, files in os.walk(root, onerror=refuse, followlinks=True):
-        visit = []
-        for name in sorted(subfolders):
-            target = os.path.realpath(Path(folder, name))
-            if not name.startswith(".") and target not in seen:
-                seen.add(target)
-                visit.append(name)
-        subfolders[:] = visit
+    for folder, files in folders_below(root, refuse):
         for name in files:
-            path = Path(folder, name)
+            path = folder / name
             if not name.startswith(".") and path.suffix.lower() in extensions:
                 yield path
 

@@ -20,6 +20,7 @@ from PIL import Image
 
 from effnet_edge.errors import EffnetEdgeError, ImageError, UsageError, first_line
 from effnet_edge.pictures.ahead import in_order
+from effnet_edge.pictures.folders import matches
 from effnet_edge.pictures.image import ImageSource, picture_extensions, prepare
 from effnet_edge.pictures.sets import ImageSet
 from effnet_edge.pictures.tensors import HostArray, host_array
@@ -75,10 +76,9 @@ def picture_paths(place: str | os.PathLike[str], channels: int = 3) -> list[Path
         found = ImageSet.from_folder(place, channels=channels).paths
         return [each for each in found if isinstance(each, Path)]
     extensions = picture_extensions(channels)
-    matching = [Path(each) for each in glob.glob(os.fspath(place), recursive=True)]  # noqa: PTH207
-    paths = sorted(
-        each for each in matching if each.suffix.lower() in extensions and each.is_file()
-    )
+    paths = [
+        each for each in matches(place) if each.suffix.lower() in extensions and each.is_file()
+    ]
     if not paths:
         raise UsageError(
             f"{os.fspath(place)!r} matches no pictures; looked for {', '.join(sorted(extensions))}"
@@ -90,8 +90,7 @@ def matching_paths(pattern: str | os.PathLike[str]) -> list[Path]:
     """What matches a pattern such as "in/**/*.jpg", or is there under that very name, sorted."""
     if os.path.lexists(pattern):
         return [Path(pattern)]
-    found = glob.glob(os.fspath(pattern), recursive=True)  # noqa: PTH207
-    return sorted(map(Path, found))
+    return matches(pattern)
 
 
 def holds_several(place: str | os.PathLike[str]) -> bool:
