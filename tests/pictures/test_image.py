@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,9 +12,47 @@ from PIL import Image
 
 from effnet_edge.errors import ImageError, UsageError
 from effnet_edge.pictures.image import Preprocessing, crop_and_resize, normalize, prepare
+from effnet_edge.size import Size
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 B0 = Preprocessing(224, 224 / 256, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "I;16")
+
+
+# --- resampling -----------------------------------------------------------------------------
+
+
+def cubic(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keys' kernel with a = -0.5, which Pillow documents for BICUBIC."""
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return np.where(distance < 1, near, np.where(distance < 2, far, 0))
+
+
+def resampled(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """The columns at another height, rounded to 8 bit."""
+    scale = len(values) / size
+    width = max(scale, 1.0)
+    centres = (np.arange(size) + 0.5) * scale
+    weights = cubic(np.abs(np.arange(len(values)) + 0.5 - centres[:, None]) / width)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.clip(np.floor(weights @ values + 0.5), 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("size", "target"), [((133, 100), (96, 8)), ((100, 9), (32, 8)), ((40, 60), (60, 40))]
+)
+def test_rows_are_resampled_before_columns(size: tuple[int, int], target: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    whole = replace(B0, resolution=Size(*target), crop_fraction=1.0, fit="stretch")
+    found = crop_and_resize(noise, whole).astype(int)
+    height, width = target
+    for band in range(3):
+        values = noise[:, :, band].astype(float)
+        rows_first = resampled(resampled(values.T, width).T, height)
+        assert np.abs(found[:, :, band] - rows_first).max() <= 1
 
 
 # --- geometry -------------------------------------------------------------------------------
