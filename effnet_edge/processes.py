@@ -1,12 +1,53 @@
-"""Processes of Python that this one starts, and what they may take.
+"""Processes of Python that this one starts, what they may take, and what they may not inherit.
 
 For libraries that can neither be interrupted nor limited within a process, and that crash.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+import weakref
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class ProcessLock:
+    """A lock that the child of a fork finds open.
+
+    The thread that held it at the fork is not there to open it.
+    """
+
+    _all: ClassVar[weakref.WeakSet[ProcessLock]] = weakref.WeakSet()
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._all.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    @classmethod
+    def open_all(cls) -> None:
+        """Open those of this process, which is the child of a fork and has one thread."""
+        for each in cls._all:
+            each._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=ProcessLock.open_all)
 
 
 def places_of_code() -> list[str]:

@@ -7,7 +7,6 @@ file's own structure, before anything is decompressed.
 
 from __future__ import annotations
 
-import io
 import math
 import re
 import struct
@@ -15,15 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import ImageError
+from effnet_edge.pictures.png_files import PNG_SIGNATURE, readable_png
 
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
-
-# PNG specification, third edition, 4.8: what decoding the first frame needs, and the orientation.
-_NEEDED_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf"})
 
 # Brands of an ISO base media file (ISO/IEC 23008-12, annex B): HEVC pictures, and those of AV1.
 _HEVC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
@@ -66,17 +62,14 @@ class JpegStructure:
 def container(stream: BinaryIO, name: str) -> BinaryIO:
     """Give the file as Pillow is to read it, from its start.
 
-    PNG files lose the chunks that decoding does not need: Pillow refuses a picture for more than
-    1 MiB of compressed text or colour profile.
-
     Raises:
         ImageError: a format that is recognized and not read, a JPEG of so many scans that it would
-            take minutes, or an animation that is too large.
+            take minutes, an animation that is too large, or what `readable_png` refuses.
     """
     head = stream.read(64)
     stream.seek(0)
     if head.startswith(PNG_SIGNATURE):
-        return _without_metadata(stream)
+        return readable_png(stream, name)
     if head.startswith(JPEG_SIGNATURE):
         _check_scans(jpeg_structure(stream.read()), name)
         stream.seek(0)
@@ -95,21 +88,6 @@ def _check_canvas(head: bytes, name: str) -> None:
             f"{name} is too large: an animation of {pixels / 1e6:.0f} million pixels; at most "
             f"{MAX_ANIMATED_PIXELS // 10**6} million are read: make it smaller first"
         )
-
-
-def _without_metadata(stream: BinaryIO) -> BinaryIO:
-    """Copy a PNG's chunks that are needed; a damaged chunk and all behind it stay as they are."""
-    kept = io.BytesIO()
-    kept.write(stream.read(len(PNG_SIGNATURE)))
-    while len(header := stream.read(8)) == 8:
-        length, kind = struct.unpack(">I4s", header)
-        if kind in _NEEDED_CHUNKS or not kind.isalpha():
-            kept.write(header + stream.read(length + 4))
-        else:
-            stream.seek(length + 4, io.SEEK_CUR)
-    kept.write(header)
-    kept.seek(0)
-    return kept
 
 
 def _is_heic(head: bytes) -> bool:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import stat
-import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
@@ -22,6 +22,8 @@ from PIL import Image, UnidentifiedImageError
 from effnet_edge.errors import ImageError, UsageError
 from effnet_edge.pictures.arrays import ARRAY_EXTENSIONS, read_array
 from effnet_edge.pictures.containers import JPEG_SIGNATURE, completions, container
+from effnet_edge.pictures.tiff_files import check_layout, grey_levels
+from effnet_edge.processes import ProcessLock
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
@@ -75,7 +77,11 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-_warning_filters_in_use = threading.Lock()
+_XMP = ("XML:com.adobe.xmp", "xmp")
+
+_warning_filters_in_use = ProcessLock()
+_PILLOW = r"PIL\."
+_PILLOW_IGNORED = ("ignore", None, Warning, re.compile(_PILLOW), 0)  # as `warnings` writes it
 
 
 def picture_extensions(channels: int) -> frozenset[str]:
@@ -225,15 +231,18 @@ def _convert(image: Image.Image, channels: int, name: str) -> Pixels:
             f"save all of them in a .npy file, uint8 (H, W, {channels})"
         )
     _check_size(image.width * image.height, name)
-    image.load()
-    image = _upright(image)
+    check_layout(image, name)
+    levels = grey_levels(image)
+    with _without_xmp(image):
+        image.load()
+        image = _upright(image)
     rows = max(1, _STRIP_PIXELS // image.width)
     if rows >= image.height:
-        return np.array(_convert_strip(image, channels, name))
+        return np.array(_convert_strip(image, channels, levels, name))
     pixels = np.empty((image.height, image.width, channels), np.uint8)
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-        pixels[top : top + rows] = _convert_strip(strip, channels, name)
+        pixels[top : top + rows] = _convert_strip(strip, channels, levels, name)
     return pixels
 
 
@@ -245,20 +254,31 @@ def _check_size(pixels: int, name: str) -> None:
         )
 
 
-def _convert_strip(image: Image.Image, channels: int, name: str) -> Pixels:
+def _convert_strip(image: Image.Image, channels: int, levels: tuple[int, int], name: str) -> Pixels:
     """Some rows of an upright picture, by themselves: the memory of a conversion stays small."""
     if image.mode == "RGB" and channels == 3 and not image.has_transparency_data:
         return np.asarray(image)
     if channels not in {1, 3}:
         return np.asarray(image)
     if image.mode == "I" or image.mode.startswith("I;16"):
-        image = _grey_from_16_bit(image, name)
-    elif image.has_transparency_data:
+        image = _grey_from_16_bit(image, levels, name)
+    elif image.has_transparency_data or image.mode == "La":
+        unmultiplied = image.convert("LA") if image.mode == "La" else image
         opaque = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(opaque, image.convert("RGBA"))
+        image = Image.alpha_composite(opaque, unmultiplied.convert("RGBA"))
     if channels == 1:
         return np.asarray(image.convert("L"))[:, :, None]
     return np.asarray(image.convert("RGB"))
+
+
+@contextlib.contextmanager
+def _without_xmp(image: Image.Image) -> Iterator[None]:
+    """Hide XMP, to whose orientation Pillow falls back; viewers follow EXIF's alone."""
+    hidden = {key: image.info.pop(key) for key in _XMP if key in image.info}
+    try:
+        yield
+    finally:
+        image.info.update(hidden)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -273,13 +293,18 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _grey_from_16_bit(image: Image.Image, name: str) -> Image.Image:
+def _grey_from_16_bit(image: Image.Image, levels: tuple[int, int], name: str) -> Image.Image:
     # Pillow's own conversion clips at 255. Mode "I" has 32 bits, but what it carries in files
     # is 16-bit greyscale; there is no telling what white is where a value exceeds that.
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
+    values, (black, white) = np.asarray(image).astype(np.int64), levels
+    if values.min() < 0 or values.max() > max(levels):
         raise ImageError(f"{name} has 32-bit pixels; save it with 8 or 16 bits a channel")
-    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    span = abs(white - black)
+    grey = (255 * np.abs(values - black) + span // 2) // span
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey.astype(np.uint8))
 
 
 @contextlib.contextmanager
@@ -310,7 +335,13 @@ def _pillow_warnings_silenced() -> Iterator[None]:
     """Keep Pillow's remarks on large pictures and odd EXIF blocks from the user's terminal.
 
     The filters belong to the whole process, so one thread at a time; what is inside is short.
+    `warnings.catch_warnings` would take away what another thread adds meanwhile.
     """
-    with _warning_filters_in_use, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        yield
+    with _warning_filters_in_use:
+        was_there = _PILLOW_IGNORED in warnings.filters
+        warnings.filterwarnings("ignore", module=_PILLOW)
+        try:
+            yield
+        finally:
+            if not was_there and _PILLOW_IGNORED in warnings.filters:
+                warnings.filters.remove(_PILLOW_IGNORED)  # type: ignore[attr-defined]

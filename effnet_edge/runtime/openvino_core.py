@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from effnet_edge.processes import ProcessLock
 from effnet_edge.runtime.lifetime import keep_for_ever
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _TELEMETRY = "openvino_telemetry"
 
 _cores: dict[int, openvino.Core] = {}
-_first_array = threading.Lock()
+_first_array = ProcessLock()
 _knows_numpy = False
 
 

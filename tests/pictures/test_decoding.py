@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import threading
 import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from picture_makers import SIXTEEN_BIT, encoded, one_line, photo_like, png_16_bit, tiff_16_bit
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from effnet_edge.errors import ImageError
+from effnet_edge.pictures.decoding import _pillow_warnings_silenced
 from effnet_edge.pictures.image import Preprocessing, decode
 
 if TYPE_CHECKING:
@@ -206,6 +210,26 @@ def test_every_exif_orientation_is_applied(image_format: str, orientation: int) 
     np.testing.assert_array_equal(decode(content), np.asarray(expected))
 
 
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+    b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "WEBP", "TIFF"])
+def test_an_orientation_of_xmp_is_not_followed(image_format: str) -> None:
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[700], tags.tagtype[700] = XMP, 7
+    options = {"tiffinfo": tags} if image_format == "TIFF" else {"xmp": XMP}
+    content = encoded(photo_like(24, 40), image_format, **options)
+    assert decode(content).shape == (24, 40, 3)
+    with Image.open(io.BytesIO(content)) as image:
+        told = dict(image.info)
+        assert decode(image).shape == (24, 40, 3)
+        assert image.info.keys() >= told.keys()
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_an_unknown_orientation_leaves_the_picture_as_it_lies(orientation: int) -> None:
     exif = Image.Exif()
@@ -225,3 +249,53 @@ def test_a_damaged_exif_block_leaves_the_picture_as_it_lies(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         np.testing.assert_array_equal(decode(content), decode(plain))
+
+
+# --- among threads and processes --------------------------------------------------------------
+
+
+def test_filters_of_the_program_are_not_lost() -> None:
+    content, stop = encoded(photo_like(4, 6), "PNG"), threading.Event()
+
+    def busy() -> None:
+        while not stop.is_set():
+            decode(content)
+
+    threads = [threading.Thread(target=busy) for _ in range(2)]
+    with warnings.catch_warnings():
+        for each in threads:
+            each.start()
+        try:
+            for number in range(50):
+                warnings.filterwarnings("ignore", message=f"mine {number}")
+                stop.wait(0.003)
+        finally:
+            stop.set()
+            for each in threads:
+                each.join()
+        told = [pattern.pattern for _, pattern, *_ in warnings.filters if pattern is not None]
+        modules = [filter_[3] for filter_ in warnings.filters if filter_[3] is not None]
+    assert [f"mine {number}" for number in reversed(range(50))] == told[:50]
+    assert "PIL" not in "".join(str(getattr(each, "pattern", each)) for each in modules)
+
+
+def test_a_child_of_a_fork_decodes_whatever_threads_did_at_the_fork() -> None:
+    content = encoded(photo_like(4, 6), "PNG")
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with _pillow_warnings_silenced():
+            held.set()
+            release.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        decode(content)
+        os._exit(0)
+    release.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
