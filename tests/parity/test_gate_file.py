@@ -34,6 +34,9 @@ def test_limits_have_the_units_of_the_command_line(tmp_path: Path) -> None:
         ("[gate]\nmax-kl = 'small'", "max-kl is 'small'; it must be a number"),
         ("[gate]\nmax-kl = true", "max-kl is True; it must be a number"),
         ("[gate", "is not TOML"),
+        ("min-agreement = 99\n[gate]\nmax-kl = 1", "'min-agreement' is no limit where it stands"),
+        ("[gates]\nmax-drop = 1\n[gate]\nmax-kl = 1", "'gates' is no limit where it stands"),
+        ("[gate]\nmax-kl = 1\n[gate.strict]\nmax-kl = 0", "there is no limit 'strict'"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_told(tmp_path: Path, text: str, complaint: str) -> None:

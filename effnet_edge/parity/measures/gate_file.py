@@ -45,12 +45,19 @@ def read_limits(path: str | os.PathLike[str]) -> dict[str, float]:
     """The table [gate] of a TOML file, its keys those of the command line.
 
     Raises:
-        UsageError: there is no such file, it is no TOML, or has other keys or values.
+        UsageError: there is no such file, it is no TOML, has other keys or values, or anything
+            beside that table.
     """
     document = read_toml(path)
     limits = document.get(_TABLE)
     if not isinstance(limits, dict):
         raise UsageError(f"{str(path)!r} has no table [{_TABLE}]: put the limits there")
+    beside = next((key for key in document if key != _TABLE), None)
+    if beside is not None:
+        raise UsageError(
+            f"{str(path)!r}: {beside!r} is no limit where it stands: the table [{_TABLE}] has all "
+            "that a file of gates holds"
+        )
     return checked_limits(limits, path)
 
 
