@@ -7,12 +7,12 @@ import json
 import re
 from dataclasses import dataclass
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import UsageError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 IMAGENET_CLASSES = 1000
@@ -85,7 +85,7 @@ def _parse(path: Path, text: str) -> list[Label]:
         return [Label(line.strip(), None) for line in text.splitlines() if line.strip()]
     try:
         try:
-            entries = json.loads(stripped)
+            entries = json.loads(stripped, object_pairs_hook=_dictionary)
         except ValueError:
             entries = _python_names(stripped)
         return [_label(entry) for entry in _in_order(entries)]
@@ -126,7 +126,17 @@ def _python_names(text: str) -> object:
             raise ValueError(f"unexpected {shown!r}")
         values.append(tuple(_python_value(each) for each in match.groups()))
         position = match.end()
-    return {each[0]: each[1] for each in values} if is_dictionary else [each[0] for each in values]
+    return _dictionary(values) if is_dictionary else [each[0] for each in values]
+
+
+def _dictionary(pairs: Iterable[tuple[Any, ...]]) -> dict[Any, Any]:
+    """The pairs as one; raises TypeError where a key stands twice, of which one would be lost."""
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise TypeError(f"{str(key)[:40]!r} stands there twice")
+        found[key] = value
+    return found
 
 
 def _python_value(text: str) -> str | int:

@@ -32,6 +32,25 @@ def picture_rows(
         yield place, path, row
 
 
+class Tellings:
+    """What the lines of a file tell of each picture; one may be listed again, but not otherwise."""
+
+    def __init__(self) -> None:
+        self._first: dict[object, tuple[str, object]] = {}
+
+    def add(self, place: str, picture: object, told: object) -> None:
+        """Take what a line, in words, tells of a picture.
+
+        Raises:
+            UsageError: another line told something else.
+        """
+        first_place, first = self._first.setdefault(picture, (place, told))
+        if told != first:
+            raise UsageError(
+                f"{place}: {str(picture)!r} is told otherwise than in {first_place}: leave one out"
+            )
+
+
 def header_of(
     file: Path, rows: Iterator[tuple[int, list[str]]], known: Sequence[str]
 ) -> tuple[str, list[str]]:

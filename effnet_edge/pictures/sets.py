@@ -13,7 +13,13 @@ import numpy as np
 
 from effnet_edge.errors import ImageError, UsageError
 from effnet_edge.pictures.ahead import in_order
-from effnet_edge.pictures.csv_files import csv_rows, header_of, is_file, picture_rows
+from effnet_edge.pictures.csv_files import (
+    Tellings,
+    csv_rows,
+    header_of,
+    is_file,
+    picture_rows,
+)
 from effnet_edge.pictures.folders import folders_below
 from effnet_edge.pictures.image import Pixels, Preprocessing, picture_extensions, prepare
 from effnet_edge.pictures.shards import ShardMember, class_texts, shard_members
@@ -117,19 +123,20 @@ class ImageSet:
         (0 or more), `wnid` and `label`; of several, the first in this order counts. The last two
         are looked up in `classes`. Where the set is not to be `labelled`, only `path` counts.
 
-        Raises `UsageError`, naming the file and the line, at the first row that is not so or whose
-        picture does not exist.
+        Raises `UsageError`, naming the file and the line, at the first row that is not so, whose
+        picture does not exist, or that gives one another class than an earlier row.
         """
         file = Path(csv_file)
         rows = csv_rows(file)
         place, header = header_of(file, rows, _LABEL_COLUMNS if labelled else ())
         label_at = _label_column(place, header, classes) if labelled else None
-        paths, labels = [], []
+        paths, labels, tellings = [], [], Tellings()
         for place, path, row in picture_rows(file, rows, header):
             paths.append(path)
             if label_at is not None:
                 text = row[label_at].strip()
                 labels.append(_class_index(place, header[label_at], text, classes))
+                tellings.add(place, path, labels[-1])
         if not paths:
             raise UsageError(f"{str(file)!r} lists no pictures")
         return cls(tuple(paths), tuple(labels) if labelled else None, str(file))

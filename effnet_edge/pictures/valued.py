@@ -11,7 +11,7 @@ import numpy as np
 
 from effnet_edge.errors import UsageError
 from effnet_edge.outputs import value_names
-from effnet_edge.pictures.csv_files import csv_rows, header_of, picture_rows
+from effnet_edge.pictures.csv_files import Tellings, csv_rows, header_of, picture_rows
 from effnet_edge.pictures.sets import ImageSet
 
 if TYPE_CHECKING:
@@ -47,16 +47,18 @@ class ValuedImages:
 
         Raises:
             UsageError: naming the file and the line, at the first row that is not so, whose picture
-                does not exist or whose value is no finite number.
+                does not exist, whose value is no finite number, or that gives a picture another
+                value than an earlier row.
         """
         file = Path(csv_file)
         rows = csv_rows(file)
         place, header = header_of(file, rows, names or ("value", "value_0"))
         columns = [header.index(name) for name in _value_columns(place, header, names)]
-        paths, values = [], []
+        paths, values, tellings = [], [], Tellings()
         for place, path, row in picture_rows(file, rows, header):
             paths.append(path)
             values.append([_value(place, header[at], row[at]) for at in columns])
+            tellings.add(place, path, values[-1])
         if not paths:
             raise UsageError(f"{str(file)!r} lists no pictures")
         return cls(ImageSet(tuple(paths), tuple(range(len(paths))), str(file)), np.array(values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from effnet_edge.errors import UsageError
 from effnet_edge.labels import class_indices, imagenet_labels
 from effnet_edge.pictures.ground_truth import labelled
 from effnet_edge.pictures.sets import ImageSet
+from effnet_edge.pictures.shards import ShardMember
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,6 +110,61 @@ def test_other_files_of_classes(
 def test_what_is_wrong_is_one_line(tmp_path: Path, images: ImageSet, text: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         labelled(images, truth(tmp_path, text), IMAGENET)
+
+
+@pytest.fixture
+def nested(tmp_path: Path) -> ImageSet:
+    """Three pictures of one name in three folders, and one of another."""
+    for folder, name in (("a", "1"), ("b", "1"), ("c", "1"), ("c", "2")):
+        (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / "set" / folder / f"{name}.jpg")
+    return ImageSet.from_folder(tmp_path / "set")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "c/1.jpg 7\n./a/1.jpg 0\nb/1.jpg 5\nc/2.jpg 9\n",
+        "set/c/1.jpg 7\nset/b/1.jpg 5\nset/a/1.jpg 0\n2.jpg 9\nset/b/1.jpg 5\n",
+        "1.jpg 5\na/1.jpg 0\nc/1.jpg 7\nc/2.jpg 9\n2.jpg 3\n",
+    ],
+    ids=["from the folder", "from above it", "the longer path counts"],
+)
+def test_paths_tell_pictures_of_one_name_apart(tmp_path: Path, nested: ImageSet, text: str) -> None:
+    assert labelled(nested, truth(tmp_path, text), IMAGENET).labels == (0, 5, 7, 9)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "2.jpg 0\n1.jpg 5\n",
+            r"line 2: '1.jpg' may be any of 3 pictures \('a/1.jpg', 'b/1.jpg', 'c",
+        ),
+        ("1.jpg 0\n2.jpg 5\n\n1.jpg 6\n", "line 4: '1.jpg' is told otherwise than in .*, line 1"),
+        ("a/1.jpg 0\nb/1.jpg 5\n", "does not tell the class of 'c/1.jpg'"),
+        ("a/1.jpg 0\n5\n", "line 2: give a class in each line, or a name and a class"),
+    ],
+)
+def test_a_line_is_of_one_picture_and_a_picture_of_one_class(
+    tmp_path: Path, nested: ImageSet, text: str, told: str
+) -> None:
+    with pytest.raises(UsageError, match=told):
+        labelled(nested, truth(tmp_path, text), IMAGENET)
+
+
+def test_members_of_archives_are_told_by_their_paths_and_name_their_archives(
+    tmp_path: Path, nested: ImageSet
+) -> None:
+    shards = [tmp_path / "0.tar", tmp_path / "1.tar"]
+    for shard, picture in zip(shards, nested.paths, strict=False):
+        assert not isinstance(picture, ShardMember)
+        with tarfile.open(shard, "w") as archive:
+            archive.add(picture, "x/1.jpg")
+    one, both = ImageSet.from_shards(shards[:1]), ImageSet.from_shards(shards)
+    assert labelled(one, truth(tmp_path, "x/1.jpg 0\n"), IMAGENET).labels == (0,)
+    with pytest.raises(UsageError, match=r"'0.tar/x/1.jpg', '1.tar/x/1.jpg'"):
+        labelled(both, truth(tmp_path, "x/1.jpg 0\n"), IMAGENET)
 
 
 @pytest.mark.parametrize("content", [b"", b"MATLAB 5.0 MAT-file" + bytes(200), bytes(range(256))])

@@ -193,6 +193,12 @@ def test_an_absolute_path_in_a_csv_is_taken_as_it_is(tmp_path: Path) -> None:
         ("path,label\np/a.png,tench\np/a.png,cat\n", 3, "label 'cat' is none of the known"),
         ("path,wnid\n\np/a.png,n1\n", 3, "wnid 'n1' is none of the known"),
         ("path,class_index\np/a.png,1\nnone.png,1\n", 3, "none.png' does not exist"),
+        (
+            "path,class_index\np/a.png,1\n\np/a.png,1\n./p/a.png,2\n",
+            5,
+            "p/a.png' is told otherwise than in",
+        ),
+        ("label,path\ntench,p/a.png\ngoldfish,p/a.png\n", 3, "labels.csv', line 2: leave one out"),
         ("path,class_index\np,1\n", 2, "does not exist"),
         (f"path,class_index\n{'x' * 5000},1\n", 2, "does not exist"),
         ("path,class_index\np/a.png\n", 2, "1 columns where the header names 2"),

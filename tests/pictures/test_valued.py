@@ -63,6 +63,11 @@ def test_columns_are_named_as_the_values_are(folder: Path) -> None:
         ("path,value\n0.png,1\n1.png,nan\n", None, "line 3: value 'nan' is no finite number"),
         ("path,value\n0.png,\n", None, "line 2: value '' is no finite number"),
         ("path,value\nno.png,1\n", None, "line 2: the picture .* does not exist"),
+        (
+            "path,value\n0.png,1\n0.png,1\n0.png,2\n",
+            None,
+            "line 4: .*told otherwise than in .*line 2",
+        ),
         ("path,value,value\n0.png,1,2\n", None, "'value' is named twice"),
         ("path,value\n", None, "lists no pictures"),
     ],
