@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from effnet_edge.errors import UsageError
 from effnet_edge.parity import EXACT, AccuracyDrop, Comparison, Drop, Gate, ParityResult
+from effnet_edge.parity.measures.gate_file import gate_of
 from effnet_edge.parity.measures.table import BY_KEY, LIMITS
 
 STRICT = Gate(
@@ -136,6 +137,32 @@ def test_equal_logits_pass_any_limit():
 def test_a_value_on_its_limit_passes_and_one_beyond_fails(value, limit):
     assert bool(Gate(min_agreement=limit).check(result(top1_agreement=value))) == (value < limit)
     assert bool(Gate(max_kl=limit).check(result(kl=value))) == (value > limit)
+
+
+@given(st.sampled_from([8, 50, 125, 1000, 50_000]), st.data())
+def test_a_share_of_the_pictures_holds_the_percent_that_it_is_and_one_less_does_not(images, data):
+    same = data.draw(st.integers(0, images))
+    percent = round(100 * same / images, 6)  # exact, as all of them divide a power of ten
+    gate = Gate(min_agreement=BY_KEY["top1_agreement"].stored(percent))
+    assert gate.check(result(top1_agreement=same / images)) == []
+    assert gate.check(result(top1_agreement=(same - 1) / images)) != []
+
+
+@pytest.mark.parametrize(("images", "same", "percent"), [(1000, 999, 99.9), (500, 482, 96.4)])
+def test_a_limit_in_percent_is_told_as_it_was_given(images, same, percent):
+    gate = gate_of({"min-agreement": percent})
+    assert gate.describe() == f"top-1 agreement ≥ {percent} %"
+    (passed,) = gate.judge(result(top1_agreement=same / images)).checks
+    assert str(passed) == f"top-1 agreement {percent:.2f} % ≥ {percent:.2f} %: passed"
+    (below,) = gate.check(result(top1_agreement=(same / images) - 1e-9))
+    assert below == f"top-1 agreement {percent - 1e-7:.7f} % is below the {percent:.7f} % asked for"
+
+
+@given(st.floats(allow_nan=False, width=32))
+def test_numbers_come_back_from_the_unit_that_is_shown(number):
+    measure = BY_KEY["top1_agreement"]
+    given_by_a_person = float(f"{number:.12g}")
+    assert measure.shown(measure.stored(given_by_a_person)) == given_by_a_person
 
 
 @pytest.mark.parametrize("field", LIMITS)

@@ -38,7 +38,7 @@ def gate_of(limits: dict[str, float]) -> Gate:
     for key, value in limits.items():
         if fault := _fault(key, value):
             raise UsageError(f"--{fault}")
-    return Gate(**{_NAMES[key]: value / _MEASURES[key].factor for key, value in limits.items()})
+    return Gate(**{_NAMES[key]: _MEASURES[key].stored(value) for key, value in limits.items()})
 
 
 def read_limits(path: str | os.PathLike[str]) -> dict[str, float]:
@@ -101,7 +101,7 @@ def _fault(key: str, value: float) -> str | None:
         return f"{key} is {value}: it must be a number"
     if measure.factor == _PERCENT and 0 < value <= 1:
         return f"{key} {value:g} is {value:g} %: did you mean {_PERCENT * value:g} %?"
-    if limit.lowest <= value / measure.factor <= limit.highest:
+    if limit.lowest <= measure.stored(value) <= limit.highest:
         return None
     least, most = (measure.tell_limit(end) for end in (limit.lowest, limit.highest))
     bounds = f"at least {least}" if math.isinf(limit.highest) else f"between {least} and {most}"

@@ -176,11 +176,11 @@ class Check:
 
     def _apart(self, value: float, limit: float) -> tuple[str, str]:
         """Both as text, with as many digits beyond two as it takes to see which is larger."""
-        factor, unit = self.measure.factor, self.measure.unit
+        shown, unit = [self.measure.shown(each) for each in (value, limit)], self.measure.unit
         was = wanted = ""
         for digits in range(2, 18 if value != limit else 3):
             style = f".{digits}{self.measure.style[-1]}"
-            was, wanted = (nonfinite.tell(factor * each, style, unit) for each in (value, limit))
+            was, wanted = (nonfinite.tell(each, style, unit) for each in shown)
             if was != wanted:
                 break
         return was, wanted
