@@ -300,6 +300,14 @@ def _batches(manifest: Manifest) -> list[tuple[str, BatchRange]]:
     return [("batch", manifest.batch), *of_engines]
 
 
+def _proofs(manifest: Manifest) -> Iterator[StageParity]:
+    """The same as `_stages` of its document."""
+    yield from manifest.parity
+    for each in manifest.choice.contenders if manifest.choice else ():
+        yield each.loss
+        yield from each.graph.parity if each.graph else ()
+
+
 def _check_consistency(manifest: Manifest, source: str | os.PathLike[str]) -> None:
     """What a schema cannot say."""
     side, choice = manifest.input, manifest.choice
@@ -322,6 +330,7 @@ def _check_consistency(manifest: Manifest, source: str | os.PathLike[str]) -> No
         for role, batch in _batches(manifest)
         if not batch.minimum <= batch.optimum <= batch.maximum
     ]
+    problems += [problem for proof in _proofs(manifest) for problem in proof.problems()]
     if choice is not None:
         problems += choice.problems()
         if not problems and manifest.is_open and not _tells_the_first(manifest, choice):

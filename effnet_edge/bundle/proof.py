@@ -52,6 +52,20 @@ class StageParity:
         held = [measured.holds for measured in self.measures.values()]
         return False if False in held else True if True in held else None
 
+    def problems(self) -> list[str]:
+        """What no stage of a bundle has, as one that fails is never bundled: a line for each."""
+        named = f"parity: {self.stage!r}"
+        twice = [
+            f"{named} holds {key} to two limits, where each measure has one"
+            for key, each in self.measures.items()
+            if None not in (each.at_least, each.at_most)
+        ]
+        return twice + [
+            f"{named} has passed, and its {key} of {each.value:g} breaks its own limit"
+            for key, each in self.measures.items()
+            if each.holds is False
+        ]
+
 
 SEVEN_BIT_SCHEME = "asymmetric-uint8-w7"
 """The one whose INT8 weights have 7 bits, for x86 processors without VNNI."""

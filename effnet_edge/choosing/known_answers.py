@@ -145,9 +145,11 @@ def check_answers(engine: Classifier, manifest: Manifest, expected: Expected) ->
         engine, sizes, min(usual, graph - _OWN_MARGIN_DB), Gate(min_sqnr_db=least)
     )
     failures = [failure for each in found for failure in each.failures]
+    reached = _sqnr_db(expected.exact, engine.infer(pixels), manifest)
+    if not reached >= least:
+        failures.append(f"SQNR {reached:.1f} dB is below the {least:.1f} dB asked for")
     if failures:
         raise GateError(f"the engine is not the graph that it was built from: {failures[0]}")
-    reached = _sqnr_db(expected.exact, engine.infer(pixels), manifest)
     measures = {"sqnr_db": Measured(reached, at_least=least)}
     precision = engine.execution_precision
     return StageParity(STAGE, _REFERENCE, engine.name, precision, _PICTURES, measures, sizes)

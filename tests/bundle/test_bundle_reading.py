@@ -26,6 +26,8 @@ from effnet_edge.bundle import (
 )
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.labels import Label
+from effnet_edge.nonfinite import encode
+from effnet_edge.parity.measures.table import MEASURES, Measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,6 +90,57 @@ def test_a_stage_tells_whether_its_measures_hold_their_limits() -> None:
     assert replace(STAGE, measures={"kl": Measured(0.0)}).holds is None
     for broken in (Measured(2.0, at_most=1.0), Measured(2.0, at_least=3.0)):
         assert replace(STAGE, measures={**STAGE.measures, "kl": broken}).holds is False
+
+
+@pytest.fixture
+def proven(tmp_path: Path) -> Path:
+    """A bundle of one stage."""
+    return write(tmp_path / "b", parity=(STAGE,)).path
+
+
+@pytest.mark.parametrize(
+    ("measured", "what"),
+    [
+        ({"kl": {"value": 9.0, "at_most": 0.05}}, "its kl of 9 breaks its own limit"),
+        ({"sqnr_db": {"value": 1.5, "at_least": 20}}, "its sqnr_db of 1.5 breaks its own limit"),
+        ({"new": {"value": "-Infinity", "at_least": 0}}, "its new of -inf breaks its own limit"),
+        ({"kl": {"value": 0.5, "at_most": 1, "at_least": 0}}, "holds kl to two limits"),
+    ],
+)
+def test_a_stage_that_fails_was_never_bundled(
+    proven: Path, measured: dict[str, object], what: str
+) -> None:
+    edit(proven, lambda document: document["parity"][0]["measures"].update(measured))
+    assert f"parity: 'onnx' {'holds' if 'two' in what else 'has passed, and'}" in refusal(proven)
+    assert what in refusal(proven)
+
+
+@pytest.mark.parametrize("measure", [each for each in MEASURES if each.kept])
+def test_a_measure_has_the_values_that_its_limit_may_have(proven: Path, measure: Measure) -> None:
+    assert measure.limit is not None
+    low, high = measure.limit.lowest, measure.limit.highest
+
+    def tell(value: float) -> None:
+        told = {measure.key: {"value": encode(value)}}
+        edit(proven, lambda document: document["parity"][0]["measures"].update(told))
+
+    for value in (low, high, 0.5):
+        tell(value)
+        assert Bundle.load(proven).manifest.parity[0].value(measure.key) == value
+    for value in {low - 1e-3, high + 1e-3, -math.inf, math.inf} - {low, high}:
+        tell(value)
+        assert f"measures.{measure.key}.value must" in refusal(proven)
+
+
+def test_measures_that_are_not_known_yet_are_read(proven: Path) -> None:
+    later = {"later": {"value": 9.0, "at_most": 10}}
+    edit(proven, lambda document: document["parity"][0]["measures"].update(later))
+    assert Bundle.load(proven).manifest.parity[0].value("later") == 9.0
+
+
+def test_a_stage_without_pictures_proves_nothing(proven: Path) -> None:
+    edit(proven, lambda document: document["parity"][0].update(images=0))
+    assert "parity[0].images must be bigger than or equal to 1" in refusal(proven)
 
 
 def test_labels_may_be_absent(tmp_path: Path) -> None:

@@ -85,6 +85,19 @@ def test_what_contradicts_itself_is_refused(
     assert what in refusal(opened)
 
 
+@pytest.mark.parametrize("part", ["loss", "graph"])
+def test_no_graph_of_it_failed(opened: Path, part: str) -> None:
+    def break_limit(document: dict[str, Any]) -> None:
+        last = contender(document, 2)
+        stage = last["loss"] if part == "loss" else {**last["loss"], "stage": "engine"}
+        stage["measures"]["kl"] = {"value": 9.0, "at_most": 0.01}
+        if part == "graph":
+            last["graph"]["parity"] = [stage]
+
+    edit(opened, break_limit)
+    assert "its kl of 9 breaks its own limit" in refusal(opened)
+
+
 @pytest.mark.parametrize("chosen", ["int8", "another"])
 def test_one_that_was_chosen_was_timed(opened: Path, chosen: str) -> None:
     def close(document: dict[str, Any]) -> None:
