@@ -14,13 +14,17 @@ if TYPE_CHECKING:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Put a file in place of whatever has that name; text is written as UTF-8.
+    r"""Put a file in place of whatever has that name; text is written as UTF-8.
+
+    Of a file's name that is no UTF-8, Python makes surrogates, which are written as "\udcff".
 
     Raises:
         OSError: it cannot be written; what was there before is still there.
     """
     with replacing(path) as staging:
-        staging.write_bytes(content.encode() if isinstance(content, str) else content)
+        staging.write_bytes(
+            content.encode(errors="backslashreplace") if isinstance(content, str) else content
+        )
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,12 @@ def entries(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("content", "stored"), [("naïve 犬\n", "naïve 犬\n".encode()), (b"\x00\xff", b"\x00\xff")]
+    ("content", "stored"),
+    [
+        ("naïve 犬\n", "naïve 犬\n".encode()),
+        (b"\x00\xff", b"\x00\xff"),
+        (os.fsdecode(b"caf\xe9.onnx"), rb"caf\udce9.onnx"),
+    ],
 )
 def test_what_is_written_is_there_alone(
     tmp_path: Path, content: str | bytes, stored: bytes

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
+from effnet_edge import nonfinite
 from effnet_edge.bundle.schema import parse_json
 from effnet_edge.errors import BundleError
 
@@ -44,4 +44,4 @@ def without_files(text: bytes, gone: Collection[str], manifest: Manifest) -> str
         document["version"] = int(document.get("version", 1)) + 1
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{SBOM_FILE}: is no bill of materials of an export") from error
-    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    return nonfinite.dumps(document, indent=1, sort_keys=True) + "\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import stat
@@ -11,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from effnet_edge import nonfinite
 from effnet_edge.bundle.content import check_recorded, sha256
 from effnet_edge.bundle.manifest import MANIFEST_FILE, SIGNATURE_FILE, FileRecord, Manifest
 from effnet_edge.bundle.places import OLD, PARTIAL, claim, exchange, sibling
@@ -156,7 +156,7 @@ class BundleWriter:
 
     def write_labels(self, labels: Sequence[Label]) -> None:
         """Stage them, as `commit` does; for who needs all files before."""
-        text = json.dumps([asdict(label) for label in labels], indent=1, ensure_ascii=False)
+        text = nonfinite.dumps([asdict(label) for label in labels], indent=1)
         (self.staging / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
 
     def _sync(self) -> None:

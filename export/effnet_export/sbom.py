@@ -12,7 +12,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from effnet_edge import __version__
+from effnet_edge import __version__, nonfinite
 from effnet_edge.bundle.bill import SBOM_FILE, file_reference, model_name
 from effnet_edge.bundle.writing import file_records
 from effnet_edge.extras import DISTRIBUTION
@@ -64,7 +64,7 @@ def sbom(manifest: Manifest, files: Mapping[str, FileRecord]) -> str:
     content = json.dumps(document, sort_keys=True)
     # A random number would make every export another one.
     document["serialNumber"] = uuid.uuid5(uuid.NAMESPACE_OID, content).urn
-    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    return nonfinite.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
 def _model(manifest: Manifest) -> Component:

@@ -149,8 +149,15 @@ def test_labels_may_be_absent(tmp_path: Path) -> None:
     assert "labels.json" not in entries(tmp_path / "b")
 
 
-def test_labels_keep_every_character(tmp_path: Path) -> None:
-    labels = [Label(name, None) for name in ("épagneul", "犬", 'a "b"', "x\ny", "🐕")]
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("épagneul", "犬", 'a "b"', "x\ny", "🐕"),
+        ("\x1b[31m", "\udce9", "\ufffe", "a\u2028b", "\x9b31m"),
+    ],
+)
+def test_labels_keep_every_character(tmp_path: Path, names: tuple[str, ...]) -> None:
+    labels = [Label(name, None) for name in names]
     write(tmp_path / "b", labels=labels)
     assert Bundle.load(tmp_path / "b").labels == tuple(labels)
 
