@@ -17,7 +17,8 @@ def plain(text: object) -> str:
     r"""Show every character that would not be seen, or would act, as its escape: "\x1b".
 
     These are control characters, of which terminals make commands and links; line breaks; those
-    that turn the direction of what follows; and surrogates, which no encoding takes.
+    that turn the direction of what follows; surrogates, which no encoding takes; and what Unicode
+    calls noncharacters.
     """
     return _escaped(str(text), _escape)
 
@@ -28,7 +29,7 @@ def one_plain_line(text: object) -> str:
 
 
 def plain_lines(text: object) -> str:
-    """The same, but for its line breaks."""
+    """The same, but for its line breaks: what is left may stand in XML and in HTML."""
     return "\n".join(_escaped(line, _escape) for line in str(text).split("\n"))
 
 
@@ -47,7 +48,14 @@ def _escaped(text: str, escape: Callable[[str], str]) -> str:
 
 
 def _is_unsafe(character: str) -> bool:
-    return unicodedata.category(character) in _UNSAFE_CATEGORIES and character not in _JOINERS
+    if unicodedata.category(character) in _UNSAFE_CATEGORIES:
+        return character not in _JOINERS
+    return _is_noncharacter(ord(character))
+
+
+def _is_noncharacter(code: int) -> bool:
+    """Whether it is none in any version of Unicode: XML and HTML forbid them."""
+    return code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF
 
 
 def _escape(character: str) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from html import escape
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from effnet_edge import nonfinite
-from effnet_edge.text import plain
+from effnet_edge.text import plain, plain_lines
 
 ANY_TEXT = st.text(st.characters(codec=None))
 
@@ -24,6 +26,7 @@ ANY_TEXT = st.text(st.characters(codec=None))
         ("\u202egpj.exe", r"\u202egpj.exe"),
         ("\ud800", r"\ud800"),
         ("a\u2028b", r"a\u2028b"),
+        ("\ufffe\ufdd0\U0010ffff", r"\ufffe\ufdd0\U0010ffff"),
         ("[/b] [link=x] :smile: épagneul 犬 👩‍🚀", "[/b] [link=x] :smile: épagneul 犬 👩‍🚀"),
     ],
 )
@@ -36,6 +39,12 @@ def test_nothing_acts_and_everything_has_an_encoding(text: str) -> None:
     shown = plain(text).replace("\u200c", "").replace("\u200d", "")
     assert not {unicodedata.category(each) for each in shown} & {"Cc", "Cf", "Cs", "Zl", "Zp"}
     shown.encode()
+
+
+@given(ANY_TEXT)
+def test_text_of_several_lines_may_stand_in_xml_and_html(text: str) -> None:
+    shown = plain_lines(text)
+    assert ElementTree.fromstring(f"<p>{escape(shown)}</p>").text == (shown or None)
 
 
 @given(ANY_TEXT)

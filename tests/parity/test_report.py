@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from report_documents import document_of, examined
 
 from effnet_edge.errors import UsageError
 from effnet_edge.parity import Gate
@@ -20,6 +23,7 @@ from effnet_edge.parity.report.document import Circumstances, Document, Examined
 from effnet_edge.parity.report.files import read_document
 from effnet_edge.parity.study import study
 from effnet_edge.pictures.image import Preprocessing
+from effnet_edge.text import plain, plain_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,6 +156,24 @@ def test_junit_has_a_case_a_candidate(document: Document, tmp_path: Path) -> Non
     assert failure is not None
     assert "top-1 agreement" in (failure.get("message") or "")
     assert "stem.conv: its pads are <wrong>" in (failure.text or "")
+
+
+@pytest.mark.parametrize(
+    "name", [os.fsdecode(b"caf\xe9.onnx"), "a\ud800", "\x07.onnx", "\x1b[31m", "\x85", "\uffff"]
+)
+def test_a_name_of_any_characters_is_written(tmp_path: Path, name: str) -> None:
+    fault = Fault(name, "Conv", "padding", f"its pads are {name}", np.nan)
+    failed = replace(examined(name, gate=Gate(max_kl=0)), findings=Findings((fault,), 3))
+    document = document_of(failed, examined("other"))
+    page, told, junit = write_report(document, tmp_path / "report.html", [f"{name}: changed"])
+
+    for path in (page, told, junit):
+        text = path.read_bytes().decode()
+        assert plain_lines(text) == text
+    assert read_document(told)["candidates"][0]["candidate"] == name
+    assert plain(name) in page.read_text(encoding="utf-8")
+    suite = ElementTree.parse(junit).getroot()
+    assert str(suite[0].get("name")).startswith(plain(name))
 
 
 def test_changes_since_an_old_report_are_told(document: Document) -> None:

@@ -16,6 +16,7 @@ from effnet_edge.parity.measures.table import measures_of
 from effnet_edge.parity.report.destination import GENERATOR, ReportFiles, cannot_be_written
 from effnet_edge.parity.report.document import SCHEMA_VERSION, changes
 from effnet_edge.parity.report.page import render_html
+from effnet_edge.text import plain_lines
 
 if TYPE_CHECKING:
     import os
@@ -104,7 +105,7 @@ def junit_xml(document: Document) -> str:
             failure.text = "\n".join([*each["failures"], *faults])
         output = ElementTree.SubElement(case, "system-out")
         output.text = "\n".join(_told_measures(document, each))
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
+    return plain_lines(ElementTree.tostring(suite, encoding="unicode", xml_declaration=True))
 
 
 def _told_measures(document: Document, candidate: Document) -> list[str]:

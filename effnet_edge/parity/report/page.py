@@ -18,6 +18,7 @@ from effnet_edge.parity.report.charts.loss_strip import common_scale, loss_strip
 from effnet_edge.parity.report.destination import GENERATOR
 from effnet_edge.parity.report.document import worst_layers
 from effnet_edge.parity.report.loss import loss_kind, loss_of
+from effnet_edge.text import plain_lines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +59,18 @@ def render_html(document: Document, changed: Sequence[str] = ()) -> str:
     )
 
 
-def page_template(name: str, package: str) -> Template:
+@dataclass(frozen=True)
+class PageTemplate:
+    """What all pages are made by; see `page_template`."""
+
+    _template: Template
+
+    def render(self, **given: object) -> str:
+        """The page: of the text that it is given, what HTML forbids is told by its escape."""
+        return plain_lines(self._template.render(**given))
+
+
+def page_template(name: str, package: str) -> PageTemplate:
     """A template of a package's own folder `templates`, or of this one's.
 
     What it is given is text and never markup, and a name that it is not given is an error.
@@ -76,7 +88,7 @@ def page_template(name: str, package: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(name)
+    return PageTemplate(environment.get_template(name))
 
 
 @dataclass(frozen=True)
