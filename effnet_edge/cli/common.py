@@ -90,8 +90,9 @@ def _plain_console(**options: Any) -> Console:
 
     class PlainConsole(Console):
         def print(self, *objects: Any, **options: Any) -> None:
-            for table in (each for each in objects if isinstance(each, Table)):
-                for column in table.columns:
+            for each in objects:
+                _make_plain(each)
+                for column in each.columns if isinstance(each, Table) else ():
                     column.overflow = "fold"
             super().print(*objects, **options)
 
@@ -102,6 +103,21 @@ def _plain_console(**options: Any) -> Console:
             return super().render_str(plain_lines(text), **options)
 
     return PlainConsole(markup=False, emoji=False, highlight=False, **options)
+
+
+def _make_plain(shown: object) -> None:
+    """Show in a `Text`, and in those of a table, what would act; strings the console sees to."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if isinstance(shown, Text):
+        shown.plain = plain_lines(shown.plain)
+    elif isinstance(shown, Table):
+        parts: list[object] = [shown.title, shown.caption]
+        for column in shown.columns:
+            parts += [column.header, column.footer, *column.cells]
+        for part in parts:
+            _make_plain(part)
 
 
 def complain(message: str) -> None:
@@ -177,7 +193,7 @@ def progress_bar(label: str) -> Iterator[Steps]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress
     from rich.progress import TimeRemainingColumn as TimeLeft
 
-    errors = _plain_console(stderr=True)
+    errors, label = _plain_console(stderr=True), plain(label)
     if not errors.is_terminal:
         lines = ProgressLines(say_progress)
         yield lambda done, total: lines.update(label, done, total)

@@ -114,7 +114,7 @@ def _table(document: Document) -> Table:
     table.add_column("")
     columns = []
     for each in document["candidates"]:
-        heading = Text(f"{each['candidate']} ({each['candidate_precision']})")
+        heading = Text(plain(f"{each['candidate']} ({each['candidate_precision']})"))
         table.add_column(heading, justify="right")
         columns.append(_measures(each, document) | _costs(document, each))
     for name in columns[0]:
@@ -181,8 +181,8 @@ def _layer_table(candidate: Document) -> Table:
         clipped = [each["clipped"] for each in layer["saturation"]]
         decibels = (layer[key] for key in ("sqnr_db", "added_sqnr_db", "inherited_sqnr_db"))
         table.add_row(
-            Text(layer["name"]),
-            Text(f"{layer['operation']} {layer['precision']}"),
+            Text(plain(layer["name"])),
+            Text(plain(f"{layer['operation']} {layer['precision']}")),
             *(tell(each, ".1f", " dB") for each in decibels),
             tell(100 * max(clipped), ".2g", " %") if clipped else "",
             f"{layer['dead_channels']} of {layer['channels']}",

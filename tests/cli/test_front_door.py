@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from rich.table import Table
+from rich.text import Text
 
 from effnet_edge.cli.common import _plain_console
+from effnet_edge.text import plain
 
 EFFNET_EDGE = str(Path(sys.executable).with_name("effnet-edge"))
 
@@ -154,3 +156,22 @@ def test_nothing_in_a_table_is_cut_where_it_is_narrow(width: int) -> None:
     console.print(table)
 
     assert "…" not in console.file.getvalue()
+
+
+def test_nothing_that_a_table_shows_acts() -> None:
+    name, shown = "c\x01trl\x1b[31m\u202e[b]\x07", r"c\x01trl\x1b[31m\u202e[b]\x07"
+    # rich leaves a bell and its like out of a Text.
+    marked = Text(name)
+    table = Table(title=Text(f"{name}\nlines"), caption=Text(name))
+    table.add_column(Text(name), footer=Text(name))
+    table.add_column(name)
+    table.add_row(marked, name)
+    console = _plain_console(width=160, file=io.StringIO())
+    console.print(table, Text(name), name)
+
+    told = console.file.getvalue()
+    assert not {each for each in told if each != "\n" and each != plain(each)}
+    assert told.count(shown.removesuffix(r"\x07")) == 8
+    assert told.count(shown) == 3
+    borders = {len(line) for line in told.splitlines() if line.startswith(("┃", "│"))}
+    assert len(borders) == 1
