@@ -37,6 +37,11 @@ class Bundle:
     _held: Mapping[str, HeldFile | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
+    def name(self) -> str:
+        """That of its folder, also where the path does not end in it, as "." does not."""
+        return self.path.name if self.path.name not in ("", "..") else self.path.resolve().name
+
+    @property
     def model_path(self) -> Path:
         """The file that the engine loads."""
         return self.path / self.manifest.model

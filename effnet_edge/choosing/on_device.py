@@ -146,7 +146,7 @@ class _Trial:
         return replace(built, manifest=replace(built.manifest, parity=parity))
 
     def _check(self, built: Bundle) -> StageParity:
-        name = built.path.name
+        name = built.name
         with EngineRunner.of(built) as runner:
             return check_answers(runner, runner.manifest, read_answers(self._bundle, name))
 

@@ -53,7 +53,7 @@ class EngineRunner:
         self.bundle = bundle.released()
         self.manifest: Manifest = bundle.manifest
         self.labels: tuple[Label, ...] | None = bundle.labels
-        self.name = bundle.path.name
+        self.name = bundle.name
         self.device = backend.device
         self._backend = backend
         self._memory = memory

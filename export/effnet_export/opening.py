@@ -24,6 +24,7 @@ from effnet_export.common_ground import (
     refuse_told_network,
 )
 from effnet_export.model_files import Openings, kind_of
+from effnet_export.model_names import tell_apart
 from effnet_export.model_sizes import model_bytes
 from effnet_export.served import ServedModels
 from effnet_export.specs import (
@@ -162,6 +163,7 @@ def open_models(
     opener = _Opener(reference, specs, openings, stack)
     lazy = answers is not None and opener.is_network_of_bundle(reference)
     opened = {spec: opener.model(spec) for spec in specs if not (lazy and spec == reference)}
+    tell_apart(opened)
     files = [FileFacts.of(opened[spec], opener.about(spec)) for spec in opener.entrances]
     openings.said.check_outputs([each.output for each in files], list(opener.entrances))
     recorded = {spec: each.answerer for spec, each in opener.recorded.items()}
@@ -191,8 +193,7 @@ class _Opener:
     ) -> None:
         refuse_idle_options(specs, openings.network)
         self._reference, self._specs = reference, specs
-        self._openings = openings
-        self._stack = stack
+        self._openings, self._stack = openings, stack
         self._sources: dict[str | None, Source] = {}
         told = [spec for spec in specs if is_model_file(spec) or is_served(spec)]
         self._readings = openings.said.readings(told)
@@ -255,7 +256,7 @@ class _Opener:
             ends = getattr(getattr(opened, "way_out", None), "ending", None) is not None
             return output_kind, ends, model_bytes(spec, opened, self.bundles.get(spec))
 
-        whose, name = self.identity(spec, model), Path(spec).name
+        whose, name = self.identity(spec, model), model.name if model else spec
         kept = recording.kept_answers(
             folder, name, whose, lambda: model or self.model(spec), describe
         )
@@ -340,9 +341,8 @@ class _Opener:
     def _preprocessing(self) -> tuple[Preprocessing, str]:
         """That of the first bundle, network or model file, in this order, and who tells it."""
         if self.manifests:
-            return bundles_preprocessing(
-                self.manifests
-            ), f"the bundle {next(iter(self.bundles))} takes"
+            told_by = f"the bundle {next(iter(self.bundles))} takes"
+            return bundles_preprocessing(self.manifests), told_by
         networks = sorted(filter(is_network, self._specs), key=lambda spec: spec != TORCH)
         if networks:
             preprocessing = self._source(checkpoint_of(networks[0])).preprocessing

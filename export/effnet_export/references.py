@@ -51,7 +51,7 @@ class Questions:
 
     def _make(self, bundle: Bundle) -> Question:
         manifest = bundle.manifest
-        reference, answerer = self._reference(bundle.path.name, manifest)
+        reference, answerer = self._reference(bundle.name, manifest)
         try:
             return make_question(
                 self._pictures(bundle), manifest.preprocessing, reference, answerer

@@ -22,7 +22,7 @@ def simulation(bundle: Bundle) -> OnnxClassifier:
     """The bundle's graph, with the rounding of its types: also shows the tensors inside."""
     from effnet_edge.parity.models.onnx import OnnxClassifier
 
-    manifest, name = bundle.manifest, bundle.path.name
+    manifest, name = bundle.manifest, bundle.name
     return OnnxClassifier(bundle.model_path, manifest.preprocessing, name, rounding=True)
 
 

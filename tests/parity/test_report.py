@@ -205,3 +205,11 @@ def test_a_folder_that_is_not_there_is_told(document: Document, tmp_path: Path) 
     with pytest.raises(UsageError, match="cannot be written: No such file"):
         write_report(document, tmp_path / "none" / "report.html")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_candidates_of_one_name_are_compared_with_their_like() -> None:
+    good, poor = examined("m.onnx", noise=0.01), examined("m.onnx", noise=0.5)
+    both, one = document_of(good, poor), document_of(good)
+    assert changes(both, both) == []
+    assert changes(both, one) == ["m.onnx: is no longer compared"]
+    assert changes(one, both) == ["m.onnx: was not in the old report"]

@@ -225,10 +225,9 @@ def worst_layers(candidate: Document, count: int) -> list[Document]:
 
 def changes(old: Document, new: Document) -> list[str]:
     """What differs between two reports, a line each; candidates are matched by name."""
-    before = {each["candidate"]: each for each in old["candidates"]}
-    after = {each["candidate"]: each for each in new["candidates"]}
-    lines = [f"{name}: was not in the old report" for name in after.keys() - before.keys()]
-    lines += [f"{name}: is no longer compared" for name in before.keys() - after.keys()]
+    before, after = _by_name(old), _by_name(new)
+    lines = [f"{key[0]}: was not in the old report" for key in after if key not in before]
+    lines += [f"{key[0]}: is no longer compared" for key in before if key not in after]
     if old["image_source"] != new["image_source"] or old["images"] != new["images"]:
         lines.append(
             f"the pictures are others: {old['images']} ({old['image_source']}), "
@@ -237,10 +236,10 @@ def changes(old: Document, new: Document) -> list[str]:
     was, now = (each.get("as_probabilities", False) for each in (old, new))
     if was != now:
         lines.append(f"errors and SQNR are of {'probabilities' if now else 'logits'} now")
-    for name in (name for name in after if name in before):
+    for key in (key for key in after if key in before):
         lines += [
-            f"{name}: {line}"
-            for line in _candidate_changes(before[name], after[name], new["output"])
+            f"{key[0]}: {line}"
+            for line in _candidate_changes(before[key], after[key], new["output"])
         ]
     lines += [
         f"environment: {key} {old['environment'].get(key, 'absent')} → {value}"
@@ -248,6 +247,13 @@ def changes(old: Document, new: Document) -> list[str]:
         if old["environment"].get(key) != value
     ]
     return lines
+
+
+def _by_name(document: Document) -> dict[tuple[str, int], Document]:
+    """The candidates by name, and by how many before it have that name, too."""
+    names = [each["candidate"] for each in document["candidates"]]
+    keys = ((name, names[:at].count(name)) for at, name in enumerate(names))
+    return dict(zip(keys, document["candidates"], strict=True))
 
 
 _VERDICTS = {True: "passes", False: "fails", None: "has no limit set"}
