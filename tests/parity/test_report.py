@@ -207,6 +207,23 @@ def test_a_folder_that_is_not_there_is_told(document: Document, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_question_is_told_before_other_answers() -> None:
+    loose, strict = Gate(max_kl=5), Gate(max_kl=1e-9, min_agreement=0.5)
+    old = document_of(examined("m.onnx", gate=strict, noise=0.1), gate=strict)
+    new = document_of(examined("m.onnx", gate=loose, noise=0.2), gate=loose)
+    new.update(reference="swap.onnx", reference_precision="INT8")
+    assert changes(old, new)[:3] == [
+        f"the reference is another: {old['reference']} ({old['reference_precision']}), now "
+        "swap.onnx (INT8)",
+        "the limits are others: top-1 agreement ≥ 50 %, KL divergence ≤ 1e-09 nats, now "
+        "KL divergence ≤ 5 nats",
+        "m.onnx: passes now",
+    ]
+    other_kind = {**old, "output": "features"}
+    (line, *_) = changes(old, other_kind)
+    assert line == "the outputs are taken for others: single-label, now features"
+
+
 def test_candidates_of_one_name_are_compared_with_their_like() -> None:
     good, poor = examined("m.onnx", noise=0.01), examined("m.onnx", noise=0.5)
     both, one = document_of(good, poor), document_of(good)

@@ -233,6 +233,7 @@ def changes(old: Document, new: Document) -> list[str]:
             f"the pictures are others: {old['images']} ({old['image_source']}), "
             f"now {new['images']} ({new['image_source']})"
         )
+    lines += _other_question(old, new)
     was, now = (each.get("as_probabilities", False) for each in (old, new))
     if was != now:
         lines.append(f"errors and SQNR are of {'probabilities' if now else 'logits'} now")
@@ -247,6 +248,20 @@ def changes(old: Document, new: Document) -> list[str]:
         if old["environment"].get(key) != value
     ]
     return lines
+
+
+def _other_question(old: Document, new: Document) -> list[str]:
+    """What makes other numbers and verdicts of the same candidates."""
+    pairs = [
+        ("the reference is another", *(_reference(each) for each in (old, new))),
+        ("the outputs are taken for others", old["output"], new["output"]),
+        ("the limits are others", old["gate"], new["gate"]),
+    ]
+    return [f"{what}: {was}, now {now}" for what, was, now in pairs if was != now]
+
+
+def _reference(document: Document) -> str:
+    return f"{document['reference']} ({document['reference_precision']})"
 
 
 def _by_name(document: Document) -> dict[tuple[str, int], Document]:
