@@ -151,7 +151,7 @@ def open_models(
 
     Args:
         answers: folder where the reference's answers are kept. PyTorch's network of a bundle is
-            then opened only where they do not suffice.
+            then opened only where they do not suffice, or to check a checkpoint that is named.
 
     Raises:
         UsageError: a model does not exist, or two want different pixels.
@@ -161,7 +161,7 @@ def open_models(
         raise UsageError(f"{spec} has the answers of a model: give it as --reference")
     specs = list(dict.fromkeys((*candidates, reference)))
     opener = _Opener(reference, specs, openings, stack)
-    lazy = answers is not None and opener.is_network_of_bundle(reference)
+    lazy = answers is not None and opener.is_told_by_bundle(reference)
     opened = {spec: opener.model(spec) for spec in specs if not (lazy and spec == reference)}
     tell_apart(opened)
     files = [FileFacts.of(opened[spec], opener.about(spec)) for spec in opener.entrances]
@@ -238,9 +238,10 @@ class _Opener:
         openings = replace(self._openings, exact=spec == self._reference)
         return _row(spec).open(Path(spec), self.preprocessing, openings, reading, None)
 
-    def is_network_of_bundle(self, spec: str) -> bool:
-        """Whether it is PyTorch's network that the first bundle tells."""
-        return bool(self.manifests) and is_network(spec) and checkpoint_of(spec) is None
+    def is_told_by_bundle(self, spec: str) -> bool:
+        """Whether it is PyTorch's network that the first bundle tells, weights included."""
+        told = bool(self.manifests) and self._openings.network.weights is None
+        return told and is_network(spec) and checkpoint_of(spec) is None
 
     def kept(
         self, spec: str, model: Classifier | None, folder: Path, output_kind: OutputKind
@@ -274,10 +275,8 @@ class _Opener:
             return recording.identity_of_bundle(self.bundles[spec], model, self._openings.threads)
         if is_served(spec):
             return self.served.identity(spec, self.preprocessing)
-        reading = self._readings[spec]
-        return recording.identity_of_file(
-            _row(spec).files(Path(spec)), model, reading, self.preprocessing
-        )
+        files = _row(spec).files(Path(spec))
+        return recording.identity_of_file(files, model, self._readings[spec], self.preprocessing)
 
     def about(self, spec: str) -> tuple[str, ...]:
         """What is to be told of a model besides how pictures go in."""

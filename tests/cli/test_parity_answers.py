@@ -17,7 +17,7 @@ from tiny_bundles import CLASSES, tiny_model, truth, write_bundle
 
 from effnet_edge.bundle import Bundle
 from effnet_edge.cli.main import cli
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import CheckpointError, UsageError
 from effnet_edge.parity.models.answer_file import Answerer, AnswerFile, picture_key
 from effnet_edge.pictures.image import prepare
 from effnet_export.recording import answers_name, identity_of_manifest
@@ -88,6 +88,13 @@ def test_a_machine_without_torch_checks_a_bundle_against_recorded_answers(place:
         assert document["passed"] is True
         assert document["reference"] == "torch"
         assert document["images"] == PICTURES
+
+
+def test_weights_that_are_named_are_looked_at_though_all_answers_are_there(place: Path) -> None:
+    record_network(place)
+    (place / "k.pem").write_text("no checkpoint")
+    with pytest.raises(CheckpointError, match=r"k\.pem"):
+        parity("b", "--images", "in", "--answers", "answers", "--weights", "k.pem")
 
 
 def test_a_wrong_answer_fails_there_and_the_result_is_still_told(place: Path) -> None:
