@@ -6,6 +6,7 @@ import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from effnet_edge.deploy.configurations import OVMS_CONFIG, TRITON_CONFIG
 from effnet_edge.deploy.openvino_batches import check_int8_batch
 from effnet_edge.errors import UsageError
 from effnet_edge.targets import TARGETS
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from effnet_edge.bundle import Manifest
     from effnet_edge.deploy.source import Source
 
-CONFIG_FILE = "config.json"
 _LIST = "model_config_list"
 
 
@@ -36,8 +36,12 @@ class Ovms:
         check_int8_batch(manifest, "export it with --batch 1")
 
     def check_repository(self, repository: Path) -> None:
-        """Raise UsageError for a repository whose config.json is none."""
-        _read(repository / CONFIG_FILE)
+        """Raise UsageError for another server's repository, or one whose config.json is none."""
+        for config in sorted(repository.glob(f"*/{TRITON_CONFIG}")):
+            raise UsageError(
+                f"{config.parent}: has a {TRITON_CONFIG}, as Triton reads it: choose another -o"
+            )
+        _read(repository / OVMS_CONFIG)
 
     def backend(self, _manifest: Manifest) -> str:
         """What runs the model, in words."""
@@ -63,7 +67,7 @@ class Ovms:
         self, repository: Path, models: Sequence[tuple[str, Manifest]]
     ) -> dict[str, str]:
         """The server's configuration with an entry for each model that has none yet."""
-        path = repository / CONFIG_FILE
+        path = repository / OVMS_CONFIG
         document = _read(path)
         known = {each["config"]["name"] for each in document[_LIST]}
         for name, _ in models:
@@ -73,11 +77,11 @@ class Ovms:
                 )
         new = [_entry(name, manifest) for name, manifest in models if name not in known]
         whole = {**document, _LIST: [*document[_LIST], *new]}
-        return {CONFIG_FILE: json.dumps(whole, indent=2) + "\n"} if new else {}
+        return {OVMS_CONFIG: json.dumps(whole, indent=2) + "\n"} if new else {}
 
     def start(self, repository: Path) -> str:
         """The command that serves the repository."""
-        return f"ovms --config_path {shlex.quote(str(repository / CONFIG_FILE))} --rest_port 8000"
+        return f"ovms --config_path {shlex.quote(str(repository / OVMS_CONFIG))} --rest_port 8000"
 
     def write_version(self, source: Source, folder: Path) -> None:
         """Fill a version's folder; raises BundleError where the bundle has changed."""

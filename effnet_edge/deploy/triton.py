@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from effnet_edge.deploy.configurations import OVMS_CONFIG, TRITON_CONFIG
 from effnet_edge.deploy.openvino_batches import check_int8_batch
 from effnet_edge.deploy.pbtxt import (
     numbers,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from effnet_edge.bundle import BatchRange, Manifest
     from effnet_edge.deploy.source import Source
 
-CONFIG_FILE, LABELS_FILE = "config.pbtxt", "labels.txt"
+LABELS_FILE = "labels.txt"
 MODEL_FILE, WRAPPED_BUNDLE = "model.py", "bundle"
 OPTION_PARAMETER = "effnet_edge_"
 """What the parameters begin with that tell a wrapped model how to run its engine."""
@@ -64,9 +65,9 @@ class Triton:
 
     def check_repository(self, repository: Path) -> None:
         """Raise UsageError for a repository of another server."""
-        if (repository / "config.json").exists():
+        if (repository / OVMS_CONFIG).exists():
             raise UsageError(
-                f"{repository}: has a config.json, as OpenVINO Model Server reads it: choose "
+                f"{repository}: has a {OVMS_CONFIG}, as OpenVINO Model Server reads it: choose "
                 "another -o"
             )
 
@@ -86,7 +87,9 @@ class Triton:
         """The files of the model's folder, which its versions share."""
         text = _config(name, source.manifest, source.sha256, self._wrapped, self._options)
         labels = _labels(source)
-        return {CONFIG_FILE: text} if labels is None else {CONFIG_FILE: text, LABELS_FILE: labels}
+        return (
+            {TRITON_CONFIG: text} if labels is None else {TRITON_CONFIG: text, LABELS_FILE: labels}
+        )
 
     def changed_files(self, model: Path, source: Source) -> dict[str, str]:
         """Those that a new version changes: the hash in config.pbtxt, and nothing else of it.
@@ -97,8 +100,8 @@ class Triton:
         """
         if self._options:
             raise UsageError(
-                f"{model / CONFIG_FILE}: has the options of the engine, as parameters: change them "
-                "there"
+                f"{model / TRITON_CONFIG}: has the options of the engine, as parameters: change "
+                "them there"
             )
         labels = _text(model / LABELS_FILE)
         if labels != _labels(source):
@@ -106,14 +109,14 @@ class Triton:
                 f"{model / LABELS_FILE}: has other labels, and versions share them: give the model "
                 "another --name"
             )
-        config = _text(model / CONFIG_FILE) or ""
+        config = _text(model / TRITON_CONFIG) or ""
         changed = with_manifest(config, source.sha256)
         if changed is None:
             raise UsageError(
-                f"{model / CONFIG_FILE}: has no parameter {MANIFEST_PARAMETER} with a hash: put it "
-                "back, or give the model another --name"
+                f"{model / TRITON_CONFIG}: has no parameter {MANIFEST_PARAMETER} with a hash: put "
+                "it back, or give the model another --name"
             )
-        return {CONFIG_FILE: changed}
+        return {TRITON_CONFIG: changed}
 
     def repository_files(
         self, _repository: Path, _models: Sequence[tuple[str, Manifest]]

@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from repository_content import OVMS, TRITON, WRAPPED, content
 from signing_keys import write_keys
 from tiny_bundles import CLASSES, engine_record, manifest, tiny_model, write_bundle
 
@@ -24,7 +25,6 @@ from effnet_edge.bundle.signing import SigningKey, TrustedKey
 from effnet_edge.bundle.writing import sign_bundle
 from effnet_edge.cli.main import cli
 from effnet_edge.deploy.repository import deploy
-from effnet_edge.deploy.servers import server
 from effnet_edge.deploy.triton import Triton
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.labels import Label
@@ -32,8 +32,6 @@ from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-TRITON, WRAPPED, OVMS = server("triton"), server("triton", wrapped=True), server("ovms")
 
 
 @pytest.fixture
@@ -49,11 +47,6 @@ def openvino_bundle(tmp_path: Path) -> Path:
 def run(*arguments: object) -> tuple[int, str]:
     told = CliRunner().invoke(cli, [str(each) for each in arguments])
     return told.exit_code, told.output or str(told.exception)
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    files = [each for each in folder.rglob("*") if each.is_file()]
-    return {each.relative_to(folder).as_posix(): each.read_bytes() for each in files}
 
 
 def hash_of(bundle: Path) -> str:
