@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from effnet_edge.bundle.manifest import MANIFEST_FILE, Manifest
 from effnet_edge.bundle.places import PARTIAL, claim, sibling
 from effnet_edge.bundle.reading import read_manifest_bytes
+from effnet_edge.deploy.clients import client_side
 from effnet_edge.deploy.source import Source
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.files import sync, write_whole
@@ -181,6 +182,14 @@ def _check_beside(version: Path, name: str, source: Source, server: Server) -> N
         raise UsageError(
             f"{source.bundle.path}: takes or gives something else than {version}, and versions of "
             "a model share their configuration: give it another --name"
+        )
+    theirs, ours = client_side(manifest), client_side(source.manifest)
+    others = [each for each in sorted({*theirs, *ours}) if theirs.get(each) != ours.get(each)]
+    if others:
+        raise UsageError(
+            f"{source.bundle.path}: has other {', '.join(others)} than {version}, and clients "
+            "prepare pictures and read outputs alike for all versions of a model: give it another "
+            "--name"
         )
 
 
