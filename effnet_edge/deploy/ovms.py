@@ -63,6 +63,10 @@ class Ovms:
         """Those that a new version changes: none."""
         return {}
 
+    def missing_changes(self, _model: Path, _source: Source) -> dict[str, str]:
+        """Those that a version which is there should have changed: none."""
+        return {}
+
     def repository_files(
         self, repository: Path, models: Sequence[tuple[str, Manifest]]
     ) -> dict[str, str]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from effnet_edge.bundle.manifest import MANIFEST_FILE, Manifest
 from effnet_edge.bundle.places import PARTIAL, claim, sibling
 from effnet_edge.bundle.reading import read_manifest_bytes
+from effnet_edge.deploy.appearing import let_appear
 from effnet_edge.deploy.clients import client_side
 from effnet_edge.deploy.source import Source
 from effnet_edge.errors import BundleError, UsageError
@@ -57,7 +58,8 @@ def deploy(
     """Write bundles into a model repository, which is made where there is none.
 
     A model that is there already gets a new version beside its old ones. Everything is looked at
-    before anything is written, and each model or version appears in one step.
+    before anything is written, and each model or version appears in one step. Where one of several
+    cannot appear, none does; the same call goes on where one was killed between them.
 
     Args:
         name: of the model, for one bundle; else models are called as the bundles' folders are.
@@ -80,33 +82,52 @@ def deploy(
             _addition(folder, name, source, server)
             for name, source in zip(names, sources, strict=True)
         ]
+        models = [(each.name, each.source.manifest) for each in additions]
+        beside = server.repository_files(folder, models)
+        if not (beside or any(each.is_left_to_do for each in additions)):
+            raise _is_there_already(additions[0].source, folder / additions[0].version_place)
         for each in additions:
             _stage(each, staging, server)
-        models = [(each.name, each.source.manifest) for each in additions]
-        _put_in_place(staging, folder, additions, server.repository_files(folder, models))
+        _put_in_place(staging, folder, additions, beside)
     return [each.told(Path(repository), server) for each in additions]
 
 
 @dataclass(frozen=True)
 class _Addition:
-    """A model or a version to be written; `files` are the texts of the model's folder."""
+    """A model or a version to be written.
+
+    Attributes:
+        files: texts of the model's folder that are to be written.
+        is_there: the version is there, by a writer that may have been killed before it had done
+            the rest.
+    """
 
     name: str
     version: int
     source: Source
     files: dict[str, str]
+    is_there: bool = False
 
     @property
-    def is_new(self) -> bool:
-        return self.version == 1
+    def is_left_to_do(self) -> bool:
+        """Whether anything is to appear in the repository's models."""
+        return not self.is_there or bool(self.files)
 
     @property
-    def place(self) -> Path:
-        """What is to appear, from the repository on."""
-        return Path(self.name) if self.is_new else Path(self.name, str(self.version))
+    def version_place(self) -> Path:
+        """The version's folder, from the repository on."""
+        return Path(self.name, str(self.version))
+
+    @property
+    def places(self) -> list[Path]:
+        """What is to appear, from the repository on, in this order."""
+        if self.version == 1 and not self.is_there:
+            return [Path(self.name)]
+        files = [Path(self.name, each) for each in self.files]
+        return files if self.is_there else [self.version_place, *files]
 
     def told(self, repository: Path, server: Server) -> Deployed:
-        path = repository / self.name / str(self.version)
+        path = repository / self.version_place
         backend = server.backend(self.source.manifest)
         return Deployed(self.name, self.version, str(path), backend, self.source.sha256)
 
@@ -151,9 +172,14 @@ def _addition(folder: Path, name: str, source: Source, server: Server) -> _Addit
     if not os.path.lexists(model):
         return _Addition(name, 1, source, server.model_files(name, source))
     versions = _versions(model)
-    for version in versions:
-        _check_beside(model / str(version), name, source, server)
-    return _Addition(name, max(versions) + 1, source, server.changed_files(model, source))
+    newest = max(versions)
+    there = [each for each in versions if _is_there(model / str(each), name, source, server)]
+    if newest in there:
+        files = server.missing_changes(model, source)
+        return _Addition(name, newest, source, files, is_there=True)
+    if there:
+        raise _is_there_already(source, model / str(there[0]))
+    return _Addition(name, newest + 1, source, server.changed_files(model, source))
 
 
 def _versions(model: Path) -> list[int]:
@@ -165,8 +191,12 @@ def _versions(model: Path) -> list[int]:
     return versions
 
 
-def _check_beside(version: Path, name: str, source: Source, server: Server) -> None:
-    """Raise UsageError where a bundle cannot be a version of the same model as another."""
+def _is_there(version: Path, name: str, source: Source, server: Server) -> bool:
+    """Whether a version is the bundle itself.
+
+    Raises:
+        UsageError: it is another one, beside which the bundle cannot stand.
+    """
     place = server.manifest_place(version)
     try:
         text = read_manifest_bytes(place)
@@ -177,7 +207,7 @@ def _check_beside(version: Path, name: str, source: Source, server: Server) -> N
             "can stand beside it: give the model another --name"
         ) from error
     if hashlib.sha256(text).hexdigest() == source.sha256:
-        raise UsageError(f"{source.bundle.path}: is there already, as {version}")
+        return True
     if server.shared(name, manifest) != server.shared(name, source.manifest):
         raise UsageError(
             f"{source.bundle.path}: takes or gives something else than {version}, and versions of "
@@ -191,6 +221,11 @@ def _check_beside(version: Path, name: str, source: Source, server: Server) -> N
             "prepare pictures and read outputs alike for all versions of a model: give it another "
             "--name"
         )
+    return False
+
+
+def _is_there_already(source: Source, version: Path) -> UsageError:
+    return UsageError(f"{source.bundle.path}: is there already, as {version}")
 
 
 @contextmanager
@@ -227,12 +262,12 @@ def _staging(repository: Path) -> Iterator[Path]:
 
 
 def _stage(addition: _Addition, staging: Path, server: Server) -> None:
-    model = staging / addition.name
-    version = model / str(addition.version)
-    version.mkdir(parents=True)
-    server.write_version(addition.source, version)
-    for name, text in addition.files.items():
-        (model / name).write_text(text, encoding="utf-8")
+    model, version = staging / addition.name, staging / addition.version_place
+    model.mkdir()
+    if not addition.is_there:
+        version.mkdir()
+        server.write_version(addition.source, version)
+    _write_all(model, addition.files)
     for each in (*model.rglob("*"), model):
         sync(each)
 
@@ -241,23 +276,20 @@ def _put_in_place(
     staging: Path, repository: Path, additions: Sequence[_Addition], beside: dict[str, str]
 ) -> None:
     """Let everything appear: a new repository at once, else a model or a version at once."""
+    _write_all(staging, beside)
+    sync(staging)
     if not repository.exists():
-        _write_all(staging, beside)
-        sync(staging)
         staging.rename(repository)
         sync(repository.parent)
         return
-    for each in additions:
-        try:
-            (staging / each.place).rename(repository / each.place)
-        except OSError as error:
-            if error.errno == errno.EXDEV:
-                raise _cannot_stage(repository, error) from error
-            raise
-        sync((repository / each.place).parent)
-        if not each.is_new:
-            _write_all(repository / each.name, each.files)
-    _write_all(repository, beside)
+    places = [place for each in additions for place in each.places]
+    places += [Path(name) for name in beside]
+    try:
+        let_appear([(staging / each, repository / each) for each in places])
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise _cannot_stage(repository, error) from error
+        raise
 
 
 def _cannot_stage(repository: Path, error: OSError) -> UsageError:

@@ -48,6 +48,9 @@ class Server(Protocol):
     def changed_files(self, model: Path, source: Source) -> dict[str, str]:
         """The texts of those that a new version changes; raises UsageError where it cannot."""
 
+    def missing_changes(self, model: Path, source: Source) -> dict[str, str]:
+        """The texts of those that the newest version, which is there, should have changed."""
+
     def repository_files(
         self, repository: Path, models: Sequence[tuple[str, Manifest]]
     ) -> dict[str, str]:

@@ -118,6 +118,12 @@ class Triton:
             )
         return {TRITON_CONFIG: changed}
 
+    def missing_changes(self, model: Path, source: Source) -> dict[str, str]:
+        """The config.pbtxt, where it tells the hash of another version than the newest."""
+        config = _text(model / TRITON_CONFIG) or ""
+        changed = with_manifest(config, source.sha256)
+        return {} if changed in (None, config) else {TRITON_CONFIG: str(changed)}
+
     def repository_files(
         self, _repository: Path, _models: Sequence[tuple[str, Manifest]]
     ) -> dict[str, str]:
