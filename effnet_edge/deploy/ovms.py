@@ -111,7 +111,7 @@ def _read(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_bytes())
     except FileNotFoundError:
         return {_LIST: []}
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, IsADirectoryError) as error:
         raise UsageError(f"{path}: is not JSON: correct it, or choose another -o") from error
     entries = document.get(_LIST) if isinstance(document, dict) else None
     if not isinstance(entries, list) or not all(map(_is_entry, entries)):

@@ -17,6 +17,7 @@ from effnet_edge.bundle.places import PARTIAL, claim, sibling
 from effnet_edge.bundle.reading import read_manifest_bytes
 from effnet_edge.deploy.appearing import let_appear
 from effnet_edge.deploy.clients import client_side
+from effnet_edge.deploy.configurations import OVMS_CONFIG
 from effnet_edge.deploy.source import Source
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.files import sync, write_whole
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 # What every server, file system and URL takes as it is.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
+# Also where the file system does not tell capitals from small letters.
+_FILES = frozenset({OVMS_CONFIG, MANIFEST_FILE})
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -157,6 +160,11 @@ def _names(sources: Sequence[Source], name: str | None) -> list[str]:
             raise UsageError(
                 f"{each!r} cannot be a model's name, which has up to 100 of A-Z a-z 0-9 _ . + - "
                 "and begins with a letter, digit or _: give another with --name"
+            )
+        if each.lower() in _FILES:
+            raise UsageError(
+                f"{each!r} cannot be a model's name, as it is that of a file that tells whose a "
+                "folder is: give another with --name"
             )
         if names.count(each) > 1:
             raise UsageError(

@@ -109,3 +109,21 @@ def test_a_configuration_that_is_none_is_refused(
     with pytest.raises(UsageError, match="correct it, or choose another -o"):
         deploy(bundles, tmp_path / "models", OVMS)
     assert (tmp_path / "models" / "config.json").read_text() == text
+
+
+def test_a_folder_in_the_place_of_the_configuration_is_refused(
+    bundles: list[Path], tmp_path: Path
+) -> None:
+    (tmp_path / "models" / "config.json").mkdir(parents=True)
+    with pytest.raises(UsageError, match="correct it, or choose another -o"):
+        deploy(bundles, tmp_path / "models", OVMS)
+
+
+@pytest.mark.parametrize("name", ["config.json", "manifest.json"])
+def test_a_model_cannot_be_called_as_the_files_beside_it(
+    bundles: list[Path], tmp_path: Path, name: str
+) -> None:
+    bundle = bundles[0].rename(tmp_path / name)
+    with pytest.raises(UsageError, match=f"'{name}' cannot be a model's name"):
+        deploy([bundle], tmp_path / "models", OVMS)
+    assert not (tmp_path / "models").exists()

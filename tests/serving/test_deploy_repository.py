@@ -353,6 +353,9 @@ def test_the_command_tells_what_it_wrote(onnx_bundle: Path, tmp_path: Path) -> N
         (["--for", "ovms", "--wrapped"], "--wrapped is Triton's"),
         (["--for", "triton", "--threads", "2"], "--threads is of EngineRunner"),
         (["--for", "triton", "--name", "a/b"], "cannot be a model's name"),
+        (["--for", "triton", "--name", "config.json"], "'config.json' cannot be a model's name"),
+        (["--for", "triton", "--name", "Config.JSON"], "'Config.JSON' cannot be a model's name"),
+        (["--for", "triton", "--name", "manifest.json"], "'manifest.json' cannot be a model's"),
     ],
 )
 def test_bad_use_is_told_in_one_line(
