@@ -13,6 +13,7 @@ from effnet_edge.bundle.places import PARTIAL, sibling
 from effnet_edge.bundle.reading import read_manifest_bytes
 from effnet_edge.errors import BundleError, EffnetEdgeError
 from effnet_edge.fleet.checking import BUNDLE
+from effnet_edge.fleet.named_files import NamedFiles
 from effnet_edge.fleet.orders import CHECK, EXPORT, check_job, export_job
 from effnet_edge.fleet.results import failed_row, row_of
 from effnet_edge.fleet.running import Failure
@@ -75,7 +76,8 @@ class Campaign:
 
     def jobs(self) -> list[Job]:
         """What is to be done: exports first, as other jobs follow from them."""
-        jobs = [job for export in self.plan.exports for job in self._exported(export)]
+        named = NamedFiles()
+        jobs = [job for export in self.plan.exports for job in self._exported(export, named)]
         for bundle in self.plan.bundles:
             jobs += self._checks(bundle.path, bundle.kinds)
         return jobs
@@ -131,9 +133,9 @@ class Campaign:
         )
         return document
 
-    def _exported(self, export: Export) -> list[Job]:
+    def _exported(self, export: Export, named: NamedFiles) -> list[Job]:
         """The export, or what follows from it if its bundle is here already."""
-        job = export_job(export, export.on)
+        job = export_job(export, export.on, named)
         place, made = self._place(export.name), self.journal.result(job.key)
         if made is not None and made.get("manifest_sha256") == _manifest_sha256(place):
             return self._checks(place, export.kinds)

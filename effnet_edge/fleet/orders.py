@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from effnet_edge.bundle import Bundle
+    from effnet_edge.fleet.named_files import NamedFiles
     from effnet_edge.fleet.plan import Plan
     from effnet_edge.fleet.plan_sweeps import Export
     from effnet_edge.fleet.question import Question
@@ -82,15 +83,20 @@ def check_job(bundle: Bundle, kind: str, question: Question, plan: Plan) -> Job:
     return Job(key, CHECK, bundle.path.name, kind, {**asked, **told, "key": key}, files)
 
 
-def export_job(export: Export, kind: str) -> Job:
-    """Export one bundle of a sweep on a kind of node, known by all that the export is told."""
-    asked = {
+def export_job(export: Export, kind: str, named: NamedFiles) -> Job:
+    """Export one bundle of a sweep on a kind of node.
+
+    It is known by all that the export is told, also in the files that its options name.
+    """
+    asked: dict[str, Any] = {
         "task": EXPORT,
         "bundle": export.name,
         "kind": kind,
         "arguments": list(export.arguments),
         "version": __version__,
     }
+    if files := named.digests(export.options):
+        asked["files"] = files
     key = _key(asked)
     return Job(key, EXPORT, export.name, kind, {**asked, "key": key}, dict)
 

@@ -31,11 +31,13 @@ class Export:
     Attributes:
         name: of the bundle.
         arguments: those of `effnet-edge export`, but for where to write it.
+        options: those of them that the plan has as they are.
         on: the kind of node that exports it.
     """
 
     name: str
     arguments: tuple[str, ...]
+    options: tuple[str, ...]
     kinds: tuple[str, ...]
     on: str
 
@@ -71,7 +73,7 @@ def exports_of(each: PlanTable, kinds: Kinds, here: str | None) -> list[Export]:
                 name = "-".join([variant.lower(), target, precision, *budget])
                 limit = (f"--{budget[0]}", budget[1]) if budget else ()
                 arguments = (variant, "--target", target, f"--{precision}", *limit, *options)
-                exports.append(Export(name, arguments, asked_of, on))
+                exports.append(Export(name, arguments, options, asked_of, on))
     return exports
 
 

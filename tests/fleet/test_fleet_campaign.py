@@ -240,6 +240,13 @@ def test_a_sweep_exports_then_checks_and_a_failing_export_is_a_row(tmp_path: Pat
     again = FakeCluster(KINDS, answer)
     carry_out(plan, again)
     assert again.started == [("b1-onnxruntime-fp32", "here")]
+    (tmp_path / "labels.txt").write_text("cat")
+    plan.write_text(f"{plan.read_text()}options = ['--labels', '{tmp_path}/labels.txt']\n")
+    for names, started in (("cat", 2), ("cat", 1), ("dog", 2)):
+        (tmp_path / "labels.txt").write_text(names)
+        again = FakeCluster(KINDS, answer)
+        carry_out(plan, again)
+        assert len(again.started) == started  # the one that fails is always tried
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
