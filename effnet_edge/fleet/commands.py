@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from effnet_edge.fleet.running import Lost
@@ -146,9 +146,11 @@ class CommandNodes:
             return None
         self._processes.pop(key, None)
         node = self._busy.pop(key)
-        if ended.code not in ((_SSH_FAILED, *_NO_PROGRAM) if node.ssh else ()):
-            self._free.append(node)
-        return key, ended.result(node.name)
+        outcome = ended.result(node.name)
+        if isinstance(outcome, Lost) and node.ssh and ended.code in (_SSH_FAILED, *_NO_PROGRAM):
+            return key, replace(outcome, node_gone=True)
+        self._free.append(node)
+        return key, outcome
 
     def close(self) -> None:
         """End the commands that still run."""

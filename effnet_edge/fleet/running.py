@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -17,14 +17,23 @@ if TYPE_CHECKING:
     from effnet_edge.progress import Steps
 
 _POLL_SECONDS = 1.0
+_TOLD_REASONS = 3
 
 
 @dataclass(frozen=True)
 class Lost:
-    """A job of which nothing came back, and why, in a line; `final` if it would be so again."""
+    """A job of which nothing came back.
+
+    Attributes:
+        reason: why, in a line.
+        final: it would be so again.
+        node_gone: its node is lost, too, and was perhaps never reached: it is none of the job's
+            tries, and as the cluster has a node less, there is an end to that.
+    """
 
     reason: str
     final: bool = False
+    node_gone: bool = False
 
 
 class Cluster(Protocol):
@@ -63,7 +72,8 @@ class Run:
     """One run of jobs.
 
     Args:
-        retries: how often a job that was lost is given to a node again.
+        retries: how often a job that was lost is given to a node again, not counting the times when
+            the node was lost with it.
         done: is called once for every job with what came of it, and gives the jobs that follow.
         progress: is told how many jobs are done, and how many there are.
         say: is told in a line what was lost and is tried again.
@@ -83,6 +93,7 @@ class Run:
         self._waiting: deque[Job] = deque()
         self._under_way: dict[str, Job] = {}
         self._losses: Counter[str] = Counter()
+        self._nodes_gone: defaultdict[str, list[str]] = defaultdict(list)
         self._absent_since: dict[str, float] = {}
         self._finished = 0
 
@@ -138,13 +149,17 @@ class Run:
             self._answer(job, result)
 
     def _lose(self, job: Job, lost: Lost) -> None:
-        self._losses[job.key] += 1
+        self._losses[job.key] += not lost.node_gone
         tries = self._losses[job.key]
+        any_left = self._cluster.nodes(job.kind) > 0
+        if lost.node_gone or not any_left:
+            self._nodes_gone[job.kind].append(lost.reason)
         if lost.final:
             self._answer(job, Failure(lost.reason))
             return
         if tries <= self._retries:
-            self._say(f"{job.task} {job.bundle} on {job.kind}: lost, tried again: {lost.reason}")
+            told = "lost, tried again" if any_left else "lost"
+            self._say(f"{job.task} {job.bundle} on {job.kind}: {told}: {lost.reason}")
             self._waiting.append(job)
             return
         self._answer(job, Failure(f"lost {_times(tries)}: {lost.reason}"))
@@ -157,7 +172,7 @@ class Run:
             elif now - self._absent_since.setdefault(kind, now) >= self._cluster.patience:
                 for job in [job for job in self._waiting if job.kind == kind]:
                     self._waiting.remove(job)
-                    self._answer(job, Failure(_no_node(kind)))
+                    self._answer(job, Failure(_no_node(kind, self._nodes_gone[kind])))
 
     def _answer(self, job: Job, answer: Answer) -> None:
         self._finished += 1
@@ -168,5 +183,11 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times, at last"
 
 
-def _no_node(kind: str) -> str:
-    return f"no node of kind {kind} is left: the same command goes on once there is one"
+def _no_node(kind: str, reasons: Sequence[str]) -> str:
+    """That there is none, and why, as far as a line can tell it."""
+    different = list(dict.fromkeys(reasons))
+    why = "; ".join(different[:_TOLD_REASONS])
+    if len(different) > _TOLD_REASONS:
+        why += f"; and {len(different) - _TOLD_REASONS} more"
+    left = f"no node of kind {kind} is left" + (f" ({why})" if why else "")
+    return f"{left}: the same command goes on once there is one"

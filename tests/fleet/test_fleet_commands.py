@@ -115,11 +115,45 @@ def test_a_node_that_cannot_be_reached_is_not_asked_again(with_ssh: Path) -> Non
     assert ended == (
         "key",
         Lost(
-            "unreachable: the job ended with exit code 255: ssh: connect to host: No route to host"
+            "unreachable: the job ended with exit code 255: ssh: connect to host: No route to host",
+            node_gone=True,
         ),
     )
     assert cluster.nodes("orin") == 1
     assert with_ssh.read_text() == "unreachable\n"
+
+
+def test_nodes_that_are_not_there_leave_the_job_to_the_one_that_is(
+    tmp_path: Path, with_ssh: Path
+) -> None:
+    hosts = ("unreachable", "unreachable", "unreachable", "orin-2")
+    nodes = "".join(f'[[node]]\nkind = "orin"\nssh = "{host}"\n' for host in hosts)
+    plan = write_fleet(tmp_path, ("one",), "[jobs]\nretries = 0\n")
+    plan.write_text(plan.read_text() + nodes)
+    ended = fleet(plan)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert with_ssh.read_text().split() == list(hosts)
+
+
+def test_why_no_node_is_left_is_in_the_row_and_in_the_document(
+    tmp_path: Path, with_ssh: Path
+) -> None:
+    plan = write_fleet(tmp_path, ("one", "two"))
+    lines = '[[node]]\nkind = "orin"\nssh = "{}"\nprogram = "{}"\n'
+    plan.write_text(
+        plan.read_text() + lines.format("unreachable", "x") + lines.format("orin-2", "no-program")
+    )
+    ended = fleet(plan, "--json")
+    assert ended.returncode == 1
+    for job in json.loads(ended.stdout)["jobs"]:
+        assert "no node of kind orin is left" in job["error"]
+        assert "No route to host" in job["error"]
+        assert "no-program" in job["error"]
+    ended = fleet(plan)
+    assert "No route to host" in " ".join(ended.stdout.split())
+    # The first to be lost may still be tried elsewhere; the last one cannot.
+    assert ended.stderr.count("lost, tried again") <= 1
+    assert len(with_ssh.read_text().split()) == 4
 
 
 @pytest.mark.sample

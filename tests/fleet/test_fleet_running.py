@@ -98,6 +98,49 @@ def test_what_is_lost_too_often_is_told_with_the_last_reason() -> None:
     assert answer == Failure("lost 3 times, at last: orin-3: Connection timed out")
 
 
+def test_a_loss_that_cost_the_node_is_none_of_the_tries() -> None:
+    said: list[str] = []
+    answers: list[Answer] = []
+
+    def answer(order: Package) -> bytes | Lost:
+        cluster.kinds["nuc"] -= 1
+        if cluster.kinds["nuc"] == 0:
+            return good(order)
+        return Lost(f"nuc-{cluster.kinds['nuc']}: No route to host", node_gone=True)
+
+    def done(_job: Job, answer: Answer) -> Iterable[Job]:
+        answers.append(answer)
+        return ()
+
+    cluster = FakeCluster({"nuc": 5}, answer)
+    Run(cluster, 0, done, lambda *_: None, said.append).run([job_of(0)])
+    assert [isinstance(each, Package) for each in answers] == [True]
+    assert len(said) == 4
+    assert all("lost, tried again: nuc-" in line for line in said)
+
+
+def test_what_is_not_tried_again_is_not_said_to_be_and_the_reasons_are_told() -> None:
+    said: list[str] = []
+    answers: list[Answer] = []
+
+    def gone(_: Package) -> Lost:
+        cluster.kinds["nuc"] -= 1
+        return Lost(f"nuc-{cluster.kinds['nuc']}: No route to host", node_gone=True)
+
+    def done(_job: Job, answer: Answer) -> Iterable[Job]:
+        answers.append(answer)
+        return ()
+
+    cluster = FakeCluster({"nuc": 5}, gone)
+    Run(cluster, 2, done, lambda *_: None, said.append).run([job_of(0), job_of(1)])
+    assert [line.count("tried again") for line in said] == [1, 1, 1, 1, 0]
+    reason = (
+        "no node of kind nuc is left (nuc-4: No route to host; nuc-3: No route to host; "
+        "nuc-2: No route to host; and 2 more): the same command goes on once there is one"
+    )
+    assert answers == [Failure(reason)] * 2
+
+
 def test_a_job_that_takes_too_long_is_not_tried_again() -> None:
     cluster = FakeCluster({"nuc": 1}, OUTCOMES["too slow"])
     ((_, answer),) = run(cluster, [job_of(0)])
