@@ -114,7 +114,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     file = Path(path)
     table = PlanTable(file, "", read_toml(file), _KEYS)
     folder = file.parent
-    nodes, ray = _nodes(table), _ray(file, table)
+    nodes, ray = _nodes(table), _ray(table)
     if nodes and ray:
         raise table.wrong("ray", "there are nodes, too: either Ray runs the jobs, or [[node]]")
     if not (nodes or ray):
@@ -133,16 +133,14 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     if not (bundles or exports):
         raise table.wrong("bundle", "there is nothing to do: name a [[bundle]] or a [[sweep]]")
     _refuse_twice(table, [each.path.name for each in bundles] + [each.name for each in exports])
-    limits = table.get("gate") or {}
-    PlanTable(file, "gate", limits, tuple(limits) if isinstance(limits, dict) else ())
-    checked = checked_limits(limits, file)  # type: ignore[arg-type]  # a table, as was seen above
-    gate_of(checked)
+    limits = checked_limits(table.table("gate").content, file)
+    gate_of(limits)
     return Plan(
         path=file,
-        pictures=_pictures(file, table, folder),
-        limits=checked,
-        bench=_bench(file, table),
-        jobs=_jobs(file, table),
+        pictures=_pictures(table, folder),
+        limits=limits,
+        bench=_bench(table),
+        jobs=_jobs(table),
         bundles=bundles,
         exports=exports,
         nodes=nodes,
@@ -168,10 +166,10 @@ def _nodes(table: PlanTable) -> tuple[CommandNode, ...]:
     return tuple(nodes)
 
 
-def _ray(file: Path, table: PlanTable) -> str | None:
+def _ray(table: PlanTable) -> str | None:
     if "ray" not in table:
         return None
-    each = PlanTable(file, "ray", table.get("ray"), ("address",))
+    each = table.table("ray", ("address",))
     address = each.text("address") or "auto"
     if address != "auto" and not _ADDRESS.fullmatch(address):
         raise each.wrong("address", f"is {address!r}; it must be HOST:PORT, or auto")
@@ -201,9 +199,9 @@ def _refuse_twice(table: PlanTable, names: list[str]) -> None:
             raise table.wrong("bundle", f"two bundles are called {name!r}: results go by name")
 
 
-def _pictures(file: Path, table: PlanTable, folder: Path) -> PictureSettings:
+def _pictures(table: PlanTable, folder: Path) -> PictureSettings:
     keys = ("images", "labels", "answers", "limit", "batch-size")
-    each = PlanTable(file, "pictures", table.get("pictures") or {}, keys)
+    each = table.table("pictures", keys)
     return PictureSettings(
         images=_existing(each, "images", folder, several=True),
         labels=_existing(each, "labels", folder),
@@ -224,11 +222,11 @@ def _existing(table: PlanTable, key: str, folder: Path, *, several: bool = False
     return path
 
 
-def _bench(file: Path, table: PlanTable) -> BenchSettings:
-    each = PlanTable(file, "bench", table.get("bench") or {}, ("runs", "batch"))
+def _bench(table: PlanTable) -> BenchSettings:
+    each = table.table("bench", ("runs", "batch"))
     return BenchSettings(each.number("runs", 1, 100), each.number("batch", 1, 1))
 
 
-def _jobs(file: Path, table: PlanTable) -> JobSettings:
-    each = PlanTable(file, "jobs", table.get("jobs") or {}, ("retries", "time-limit"))
+def _jobs(table: PlanTable) -> JobSettings:
+    each = table.table("jobs", ("retries", "time-limit"))
     return JobSettings(each.number("retries", 0, 2), each.number("time-limit", 1, 3600))

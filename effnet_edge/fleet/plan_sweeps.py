@@ -104,7 +104,9 @@ def _budgets(table: PlanTable) -> list[tuple[str, ...]]:
 
 
 def _options(table: PlanTable) -> tuple[str, ...]:
-    value = table.get("options") or []
+    value = table.get("options")
+    if value is None:
+        return ()
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
         raise table.wrong("options", f"is {value!r}; it must be a list of texts")
     for each in value:

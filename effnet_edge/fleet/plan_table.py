@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from effnet_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 _MOST = 1_000_000
@@ -20,19 +20,19 @@ class PlanTable:
         plan: the file.
         name: where the table is in it: "bundle[2]", empty for the file's own keys.
         content: as TOML has it.
-        keys: those that it may have.
+        keys: those that it may have; None where others look at them.
 
     Raises:
         UsageError: it is no table, or has another key.
     """
 
-    def __init__(self, plan: Path, name: str, content: object, keys: Sequence[str]) -> None:
+    def __init__(self, plan: Path, name: str, content: object, keys: Sequence[str] | None) -> None:
         self._plan, self._name = plan, name
         if not isinstance(content, dict):
             raise UsageError(f"{plan}: {name} must be a table, not {content!r}")
         self._content: dict[str, Any] = content
         for key in content:
-            if key not in keys:
+            if keys is not None and key not in keys:
                 choices = ", ".join(keys)
                 raise self.wrong(key, f"there is no such key: choose among {choices}")
 
@@ -43,6 +43,10 @@ class PlanTable:
 
     def __contains__(self, key: str) -> bool:
         return key in self._content
+
+    def table(self, name: str, keys: Sequence[str] | None = None) -> PlanTable:
+        """One of its tables, empty where it has none; raises UsageError as this class does."""
+        return PlanTable(self._plan, name, self._content.get(name, {}), keys)
 
     def tables(self, name: str, keys: Sequence[str]) -> list[PlanTable]:
         """Those of an array of tables, `[[name]]`, which messages count from 1 on."""
@@ -55,6 +59,11 @@ class PlanTable:
             PlanTable(self._plan, f"{name}[{index}]", each, keys)
             for index, each in enumerate(content, 1)
         ]
+
+    @property
+    def content(self) -> Mapping[str, object]:
+        """All of it, as it is."""
+        return self._content
 
     def get(self, key: str) -> object:
         """The value as it is; None where there is none."""

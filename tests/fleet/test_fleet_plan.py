@@ -121,6 +121,15 @@ def test_this_machine_exports_where_the_nodes_are_elsewhere(folder: Path) -> Non
         ('[jobs]\nretries = -1\n[[bundle]]\npath = "one"', "jobs.retries: is -1"),
         ('[gate]\nmax-speed = 1\n[[bundle]]\npath = "one"', "there is no limit 'max-speed'"),
         ('gate = 1\n[[bundle]]\npath = "one"', "gate must be a table"),
+        *(
+            (f'{name} = {value}\n[[bundle]]\npath = "one"', f"{name} must be a table, not")
+            for name in ("pictures", "gate", "bench", "jobs", "ray")
+            for value in ("false", "0", '""', "[]")
+        ),
+        *(
+            (f"{SWEEP}options = {value}", "sweep[1].options: is")
+            for value in ("false", "0", '""', "{}")
+        ),
         ('trusted = "key.pem"\n[[bundle]]\npath = "one"', "trusted: {folder}/key.pem does not"),
         ("[[", "is not TOML"),
     ],
