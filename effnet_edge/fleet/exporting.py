@@ -19,7 +19,7 @@ def export(order: Package) -> Package:
     """Run `effnet-edge export` with the arguments of the order.
 
     Raises:
-        BackendError: it failed; the text is what it says.
+        BackendError: it failed, and the text is what it says; or it made no bundle.
     """
     name, arguments = order.document["bundle"], order.document["arguments"]
     with tempfile.TemporaryDirectory(prefix="effnet-edge-fleet-") as room:
@@ -33,6 +33,11 @@ def export(order: Package) -> Package:
         )
         if ended.returncode:
             raise BackendError(_reason(ended.stderr, ended.returncode))
+        if not place.is_dir():
+            raise BackendError(
+                "effnet-edge export ended well and made no bundle: leave out of the options what "
+                "only tells something, such as --help"
+            )
         files = {f"{BUNDLE}/{file.name}": file.read_bytes() for file in sorted(place.iterdir())}
     return Package({}, files)
 
