@@ -58,6 +58,10 @@ class BackendError(EffnetEdgeError):
     """An engine backend is not installed or failed; the text says how to install it."""
 
 
+class WriteError(EffnetEdgeError):
+    """What was worked out cannot be written, as on a full disk; the text names the file."""
+
+
 class NotFiniteError(BackendError):
     """A model answers a picture with NaN or an infinity; the text names the picture."""
 

@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import UsageError, WriteError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,8 +35,9 @@ class LinesFile:
         failed: how many of these lines tell an error.
 
     Raises:
-        UsageError: it cannot be written, is in use, is there although it is not to be continued, or
+        UsageError: it cannot be opened, is in use, is there although it is not to be continued, or
             is of other work, or no such file at all.
+        WriteError: as of `write`.
     """
 
     def __init__(self, path: Path, work: dict[str, Any], *, resume: bool) -> None:
@@ -63,7 +64,7 @@ class LinesFile:
         """Append the line of a picture.
 
         Raises:
-            UsageError: it cannot be written, as on a full disk.
+            WriteError: it cannot be written, as on a full disk.
         """
         self._append(f"{_text(line)}\n".encode())
         self.done.add(line[PICTURE])
@@ -83,9 +84,9 @@ class LinesFile:
         try:
             written = os.pwrite(self._file.fileno(), content, self._size)
         except OSError as error:
-            raise UsageError(f"{self.path}: cannot be written: {error.strerror}") from error
+            raise WriteError(f"{self.path}: cannot be written: {error.strerror}") from error
         if written != len(content):
-            raise UsageError(f"{self.path}: cannot be written: the disk is full")
+            raise WriteError(f"{self.path}: cannot be written: the disk is full")
         self._size += written
 
     def _read(self, header: bytes, work: dict[str, Any]) -> int:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import UsageError, WriteError
 from effnet_edge.files import probe_writable, write_whole
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ class Journal:
         """Keep what came of a job.
 
         Raises:
-            UsageError: it cannot be written, as on a full disk.
+            WriteError: it cannot be written, as on a full disk.
         """
         path = self._path(key)
         try:
             write_whole(path, nonfinite.dumps({**result, "key": key}, indent=1))
         except OSError as error:
-            raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+            raise WriteError(f"{path}: cannot be written: {error.strerror}") from error
 
     def _path(self, key: str) -> Path:
         return self._jobs / f"{key}.json"

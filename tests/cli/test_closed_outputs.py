@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from picture_makers import encoded, photo_like
 from tiny_bundles import tiny_model, write_bundle
 
 from effnet_edge.errors import BackendError
@@ -83,3 +84,20 @@ def test_a_full_folder_for_temporary_files_is_one_line(
         assert sorted(each.name for each in full.iterdir()) == ["filling"]
     finally:
         subprocess.run(["umount", str(full)], check=True)
+
+
+def test_a_full_disk_under_a_file_of_lines_is_a_failed_job(tmp_path: Path) -> None:
+    # OpenVINO writes nothing itself, that the limit on the size of files would meet.
+    write_bundle(tmp_path / "b", "openvino", tiny_model())
+    for index in range(12):
+        (tmp_path / f"{index}.png").write_bytes(encoded(photo_like(9, 9), "PNG"))
+    done = shell(f"ulimit -f 1; {COMMAND} predict b . --jsonl out.jsonl", tmp_path)
+    assert done.returncode == 1
+    (told,) = done.stderr.splitlines()
+    assert told.startswith("effnet-edge: error: out.jsonl: cannot be written: ")
+
+
+def test_a_file_of_lines_that_cannot_be_opened_is_bad_use(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(encoded(photo_like(9, 9), "PNG"))
+    done = shell(f"{COMMAND} predict {bundle} . --jsonl nowhere/out.jsonl", tmp_path)
+    assert done.returncode == 2

@@ -13,7 +13,7 @@ from gpu_or_fake import fake_nvidia
 from signing_keys import write_keys
 from tiny_bundles import tiny_model, write_bundle
 
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import EffnetEdgeError, UsageError
 from effnet_edge.fleet.campaign import Campaign
 from effnet_edge.fleet.journal import Journal
 from effnet_edge.fleet.node import node_name
@@ -253,3 +253,16 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"-o .*file/kept: cannot be written"):
         Journal(tmp_path / "file" / "kept")
+
+
+def test_a_disk_that_is_full_is_a_failed_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    plan = write_fleet(tmp_path, ("one",))
+    monkeypatch.setattr("effnet_edge.fleet.journal.write_whole", full)
+    with pytest.raises(EffnetEdgeError, match="No space left on device") as refused:
+        carry_out(plan, FakeCluster(KINDS))
+    assert refused.value.exit_code == 1

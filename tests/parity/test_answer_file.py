@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import EffnetEdgeError, UsageError
 from effnet_edge.parity.models.answer_file import Answerer, AnswerFile, picture_key
 
 if TYPE_CHECKING:
@@ -166,3 +166,13 @@ def test_what_is_no_file_of_answers_is_one_line(tmp_path: Path, content: bytes) 
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     one_line(tmp_path / "none.answers")
     one_line(tmp_path)
+
+
+def test_a_disk_that_is_full_is_a_failed_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = AnswerFile.opened_for(tmp_path / "a.answers", ANSWERER)
+    monkeypatch.setattr("os.pwrite", lambda *_: 5)
+    with pytest.raises(EffnetEdgeError, match="the disk is full") as refused:
+        file.add(b"k" * 32, np.zeros(3, np.float32))
+    assert refused.value.exit_code == 1

@@ -10,7 +10,7 @@ from tiny_bundles import tiny_model, write_bundle
 
 from effnet_edge.cli.common import Settings
 from effnet_edge.cli.main import cli
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import UsageError, WriteError
 from effnet_edge.parity.report.destination import ReportFiles
 
 if TYPE_CHECKING:
@@ -96,10 +96,10 @@ def test_results_are_printed_before_files_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bundle = write_bundle(tmp_path / "bundle", "onnxruntime", tiny_model())
-    monkeypatch.setattr("effnet_edge.parity.report.files.write_whole", _full)
+    monkeypatch.setattr("effnet_edge.parity.report.destination.write_whole", _full)
     model = bundle / "model.onnx"
 
-    with pytest.raises(UsageError, match="No space left"):
+    with pytest.raises(WriteError, match="No space left"):
         run("parity", bundle, "--reference", model, "--limit", "2", "--report", tmp_path / "r.html")
 
     assert "agrees with" in capsys.readouterr().out

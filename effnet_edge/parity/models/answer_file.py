@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 
 from effnet_edge import nonfinite
-from effnet_edge.errors import UsageError, first_line
+from effnet_edge.errors import UsageError, WriteError, first_line
 from effnet_edge.files import write_whole
 from effnet_edge.outputs import OutputKind
 
@@ -170,7 +170,7 @@ class AnswerFile:
         """Append the answer (outputs,) to a picture that has none yet.
 
         Raises:
-            UsageError: it cannot be written, as on a full disk.
+            WriteError: it cannot be written, as on a full disk.
         """
         body = key + np.ascontiguousarray(answer, "<f4").tobytes()
         self._append(body + _CHECKSUM.pack(zlib.crc32(body)))
@@ -186,9 +186,9 @@ class AnswerFile:
                 self._file.fileno(), record, self._start + len(self._places) * self._size
             )
         except OSError as error:
-            raise UsageError(f"{self.path}: cannot be written: {error.strerror}") from error
+            raise WriteError(f"{self.path}: cannot be written: {error.strerror}") from error
         if written != len(record):
-            raise UsageError(f"{self.path}: cannot be written: the disk is full")
+            raise WriteError(f"{self.path}: cannot be written: the disk is full")
 
     def _lock(self) -> None:
         try:

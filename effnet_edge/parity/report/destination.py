@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import UsageError, WriteError
 from effnet_edge.extras import needed_for
 from effnet_edge.files import probe_writable, write_whole
 
@@ -69,12 +69,21 @@ def check_page(path: Path, generator: str) -> None:
 
 
 def write_page(path: Path, generator: str, html: str) -> None:
-    """Write such a page, whole or not at all; raises as `check_page`."""
+    """Write such a page, whole or not at all; raises as `check_page` and `write_text`."""
     check_page(path, generator)
+    write_text(path, html)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file of a report, whole or not at all.
+
+    Raises:
+        WriteError: the disk refuses.
+    """
     try:
-        write_whole(path, html)
+        write_whole(path, text)
     except OSError as error:
-        raise cannot_be_written(path, error) from error
+        raise WriteError(f"{str(path)!r} cannot be written: {error.strerror}") from error
 
 
 def check_destinations(marks: Mapping[Path, str]) -> None:
@@ -98,12 +107,7 @@ def check_destinations(marks: Mapping[Path, str]) -> None:
                 )
             probe_writable(path)
         except OSError as error:
-            raise cannot_be_written(path, error) from error
-
-
-def cannot_be_written(path: Path, error: OSError) -> UsageError:
-    """The one line for a file of a report that the system refuses."""
-    return UsageError(f"{str(path)!r} cannot be written: {error.strerror}")
+            raise UsageError(f"{str(path)!r} cannot be written: {error.strerror}") from error
 
 
 def _check_is_html(page: Path) -> None:

@@ -9,11 +9,10 @@ from xml.etree import ElementTree
 
 from effnet_edge import nonfinite
 from effnet_edge.errors import UsageError
-from effnet_edge.files import write_whole
 from effnet_edge.outputs import OUTPUT_NAMES
 from effnet_edge.parity.measures.gates import tell_verdict
 from effnet_edge.parity.measures.table import measures_of
-from effnet_edge.parity.report.destination import GENERATOR, ReportFiles, cannot_be_written
+from effnet_edge.parity.report.destination import GENERATOR, ReportFiles, write_text
 from effnet_edge.parity.report.document import SCHEMA_VERSION, changes
 from effnet_edge.parity.report.page import render_html
 from effnet_edge.text import plain_lines
@@ -35,7 +34,8 @@ def write_report(
 
     Raises:
         BackendError: the libraries of the extra [report] are not installed.
-        UsageError: see `ReportFiles`: one of them is no older report, or cannot be written.
+        UsageError: see `ReportFiles`: one of them is no older report, or in no place for one.
+        WriteError: the disk refuses.
     """
     files = ReportFiles.of(html)
     files.check()
@@ -45,7 +45,7 @@ def write_report(
         files.junit: junit_xml(document),
     }
     for path, text in texts.items():
-        _write(path, text)
+        write_text(path, text)
     return list(texts)
 
 
@@ -116,10 +116,3 @@ def _told_measures(document: Document, candidate: Document) -> list[str]:
         f"{measure.title(output, as_probabilities=told)}: {measure.tell_result(candidate)}"
         for measure in measures_of(output)
     ]
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        write_whole(path, text)
-    except OSError as error:
-        raise cannot_be_written(path, error) from error
