@@ -148,10 +148,11 @@ def is_signed(folder: Path) -> bool:
 
 
 def _read_key(path: Path) -> bytes:
+    file = Path(os.path.realpath(path))
     try:
-        return read_at_most(path.resolve(), _MOST_BYTES)
-    except (BundleError, OSError, RuntimeError) as error:
-        place = plain(f"{path.resolve()}: ")
+        return read_at_most(file, _MOST_BYTES)
+    except (BundleError, OSError) as error:
+        place = plain(f"{file}: ")
         reason = str(error).removeprefix(place).partition(": copy")[0]
         raise UsageError(f"{path}: the key cannot be used: the file {reason}") from error
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.files import probe_writable
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def check_bundle(directory: Path, *, force: bool) -> None:
@@ -64,12 +62,15 @@ def check_plot(plot: Path) -> None:
 def refuse_inside_bundle(path: Path, option: str, *, is_folder: bool = False) -> None:
     """Raise UsageError for what would lie in a bundle, which is damaged by a foreign file.
 
+    Where links lead in a circle nothing lies anywhere, and that is refused, too.
+
     Args:
         is_folder: files are written into the path, which may then be no bundle either.
     """
     from effnet_edge.bundle.reading import read_manifest
 
-    own = path.resolve()
+    _refuse_circle(path, option)
+    own = Path(os.path.realpath(path))
     for folder in (own, *own.parents) if is_folder else own.parents:
         try:
             read_manifest(folder)
@@ -79,3 +80,14 @@ def refuse_inside_bundle(path: Path, option: str, *, is_folder: bool = False) ->
             f"{option} {path}: {'is' if folder == own else 'lies in'} the bundle {folder}, which "
             "holds nothing but its own files: choose another place"
         )
+
+
+def _refuse_circle(path: Path, option: str) -> None:
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UsageError(
+                f"{option} {path}: the symbolic links on this way lead in a circle: choose another "
+                "place"
+            ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -193,7 +194,7 @@ def _existing(model: str, given: dict[str, object]) -> Bundle | None:
 
 
 def _check_output(output: Path, existing: Bundle | None, *, force: bool) -> None:
-    if existing is not None and output.resolve() == existing.path.resolve():
+    if existing is not None and os.path.realpath(output) == os.path.realpath(existing.path):
         raise UsageError(f"-o {output}: is the bundle that is tuned: choose another place")
     check_bundle(output, force=force)
 

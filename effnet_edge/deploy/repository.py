@@ -137,7 +137,7 @@ class _Addition:
 
 def _place(repository: str | os.PathLike[str]) -> Path:
     folder = Path(os.path.realpath(repository))
-    if not folder.name or (folder.exists() and not folder.is_dir()):
+    if not folder.name or (os.path.lexists(folder) and not folder.is_dir()):
         raise UsageError(f"{repository}: is no folder that can be a repository: choose another -o")
     if (folder / MANIFEST_FILE).exists():
         raise UsageError(f"{repository}: is a bundle itself: choose another -o")
