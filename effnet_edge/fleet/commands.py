@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -34,10 +35,12 @@ OWN_COMMAND = (
 """What makes a node of the Python that runs this."""
 
 # No question for a password, and a host that falls silent is noticed within a minute.
+_CONNECT_SECONDS = 15
 _SSH = (
-    *("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=15"),
+    *("ssh", "-T", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_CONNECT_SECONDS}"),
     *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=3"),
 )
+_UNREACHED_SECONDS = 2 * _CONNECT_SECONDS
 _SSH_FAILED = 255
 _NO_PROGRAM = (126, 127)
 _END_SECONDS = 5.0
@@ -122,6 +125,7 @@ class CommandNodes:
         self._time_limit = time_limit
         self._free = list(nodes)
         self._busy: dict[str, CommandNode] = {}
+        self._since: dict[str, float] = {}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._ended: queue.Queue[tuple[str, Ended]] = queue.Queue()
 
@@ -133,7 +137,7 @@ class CommandNodes:
         """Run the job on a free node, in a thread that feeds and reads its command."""
         node = next(node for node in self._free if node.kind == job.kind)
         self._free.remove(node)
-        self._busy[job.key] = node
+        self._busy[job.key], self._since[job.key] = node, time.monotonic()
         threading.Thread(
             target=self._run, args=(job.key, command_of(node), order.pack()), daemon=True
         ).start()
@@ -145,10 +149,11 @@ class CommandNodes:
         except queue.Empty:
             return None
         self._processes.pop(key, None)
-        node = self._busy.pop(key)
+        node, seconds = self._busy.pop(key), time.monotonic() - self._since.pop(key)
         outcome = ended.result(node.name)
         if isinstance(outcome, Lost) and node.ssh and ended.code in (_SSH_FAILED, *_NO_PROGRAM):
-            return key, replace(outcome, node_gone=True)
+            # Later than that the node had begun, and what ended it may have been the job.
+            return key, replace(outcome, unreached=seconds <= _UNREACHED_SECONDS)
         self._free.append(node)
         return key, outcome
 

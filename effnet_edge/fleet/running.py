@@ -27,13 +27,13 @@ class Lost:
     Attributes:
         reason: why, in a line.
         final: it would be so again.
-        node_gone: its node is lost, too, and was perhaps never reached: it is none of the job's
-            tries, and as the cluster has a node less, there is an end to that.
+        unreached: the node had not begun: it is none of the job's tries, and as the cluster has
+            a node less, there is an end to that.
     """
 
     reason: str
     final: bool = False
-    node_gone: bool = False
+    unreached: bool = False
 
 
 class Cluster(Protocol):
@@ -73,7 +73,7 @@ class Run:
 
     Args:
         retries: how often a job that was lost is given to a node again, not counting the times when
-            the node was lost with it.
+            the node was not reached.
         done: is called once for every job with what came of it, and gives the jobs that follow.
         progress: is told how many jobs are done, and how many there are.
         say: is told in a line what was lost and is tried again.
@@ -149,10 +149,10 @@ class Run:
             self._answer(job, result)
 
     def _lose(self, job: Job, lost: Lost) -> None:
-        self._losses[job.key] += not lost.node_gone
+        self._losses[job.key] += not lost.unreached
         tries = self._losses[job.key]
         any_left = self._cluster.nodes(job.kind) > 0
-        if lost.node_gone or not any_left:
+        if lost.unreached or not any_left:
             self._nodes_gone[job.kind].append(lost.reason)
         if lost.final:
             self._answer(job, Failure(lost.reason))

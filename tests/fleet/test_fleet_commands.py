@@ -14,6 +14,7 @@ import pytest
 from fleet_bundles import write_fleet, write_plan, wrong_model
 from tiny_bundles import write_bundle
 
+from effnet_edge.fleet import commands
 from effnet_edge.fleet.commands import OWN_COMMAND, CommandNodes, command_of, run_command
 from effnet_edge.fleet.orders import Job
 from effnet_edge.fleet.package import Package
@@ -116,10 +117,25 @@ def test_a_node_that_cannot_be_reached_is_not_asked_again(with_ssh: Path) -> Non
         "key",
         Lost(
             "unreachable: the job ended with exit code 255: ssh: connect to host: No route to host",
-            node_gone=True,
+            unreached=True,
         ),
     )
     assert cluster.nodes("orin") == 1
+    assert with_ssh.read_text() == "unreachable\n"
+
+
+def test_a_node_that_had_begun_is_lost_by_a_try_of_the_job(
+    with_ssh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "_UNREACHED_SECONDS", 0)
+    cluster = CommandNodes([CommandNode("orin", "orin", "unreachable", "effnet-edge")], 60)
+    cluster.start(Job("key", "check", "b0", "orin", {}, dict), Package({"key": "key"}))
+    ended = None
+    while ended is None:
+        ended = cluster.wait(1)
+    assert isinstance(ended[1], Lost)
+    assert not ended[1].unreached
+    assert cluster.nodes("orin") == 0
     assert with_ssh.read_text() == "unreachable\n"
 
 

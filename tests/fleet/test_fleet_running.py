@@ -98,7 +98,7 @@ def test_what_is_lost_too_often_is_told_with_the_last_reason() -> None:
     assert answer == Failure("lost 3 times, at last: orin-3: Connection timed out")
 
 
-def test_a_loss_that_cost_the_node_is_none_of_the_tries() -> None:
+def test_a_node_that_is_not_reached_is_none_of_the_tries() -> None:
     said: list[str] = []
     answers: list[Answer] = []
 
@@ -106,7 +106,7 @@ def test_a_loss_that_cost_the_node_is_none_of_the_tries() -> None:
         cluster.kinds["nuc"] -= 1
         if cluster.kinds["nuc"] == 0:
             return good(order)
-        return Lost(f"nuc-{cluster.kinds['nuc']}: No route to host", node_gone=True)
+        return Lost(f"nuc-{cluster.kinds['nuc']}: No route to host", unreached=True)
 
     def done(_job: Job, answer: Answer) -> Iterable[Job]:
         answers.append(answer)
@@ -125,7 +125,7 @@ def test_what_is_not_tried_again_is_not_said_to_be_and_the_reasons_are_told() ->
 
     def gone(_: Package) -> Lost:
         cluster.kinds["nuc"] -= 1
-        return Lost(f"nuc-{cluster.kinds['nuc']}: No route to host", node_gone=True)
+        return Lost(f"nuc-{cluster.kinds['nuc']}: No route to host", unreached=True)
 
     def done(_job: Job, answer: Answer) -> Iterable[Job]:
         answers.append(answer)
