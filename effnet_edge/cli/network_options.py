@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 import click
 
 from effnet_edge.cli.engine_options import BatchType, ChannelValues, Resolution
+from effnet_edge.model.variants import Padding
 from effnet_edge.pictures.fitting import FITS
 from effnet_edge.targets import DEFAULT_TARGET, TARGETS
 
 if TYPE_CHECKING:
     from effnet_edge.model.request import NetworkRequest
-    from effnet_edge.model.variants import Padding
     from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.fitting import Fit
     from effnet_edge.size import Size
@@ -59,8 +59,9 @@ _FIT = click.option(
 )
 _PADDING = click.option(
     "--padding",
-    type=click.Choice(["same", "symmetric"]),
-    help="'same' for weights trained in TensorFlow or ported from it, 'symmetric' for PyTorch's. "
+    type=click.Choice(get_args(Padding)),
+    help="'same' for weights trained in TensorFlow or ported from it, 'symmetric' for PyTorch's, "
+    "'same-timm' for timm's of es, em and el that pad SAME. "
     "[default: what the naming in the checkpoint tells, else 'same']",
 )
 _MULTI_LABEL = click.option(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from effnet_edge.labels import IMAGENET_CLASSES
+from effnet_edge.model.paddings import pads_of
 from effnet_edge.outputs import check_one_output
 from effnet_edge.size import Size
 
@@ -29,22 +30,12 @@ BATCH_NORM_MOMENTUM = 1 - 0.99
 DROP_CONNECT = 0.2
 
 
-def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's SAME padding (before, after) for one axis of `size` pixels.
-
-    The output has ceil(size / stride) pixels, and the odd pixel of padding goes after:
-    https://www.tensorflow.org/api_docs/python/tf/nn#notes_on_padding_2
-    """
-    total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
-
-
 class PaddedConv2d(nn.Conv2d):
     """A bias-free convolution with SAME padding fixed for one input size, or a symmetric one.
 
     Args:
         input_size: of the feature map that it reads, which fixes the SAME padding of either axis.
-        always_symmetric: whatever `padding` says, now or later.
+        skips_pixels: as in `StageSpec`.
     """
 
     def __init__(
@@ -57,20 +48,19 @@ class PaddedConv2d(nn.Conv2d):
         input_size: Size,
         padding: Padding,
         groups: int = 1,
-        always_symmetric: bool = False,
+        skips_pixels: bool = False,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel, stride, groups=groups, bias=False)
         self.input_size = input_size
-        self.always_symmetric = always_symmetric
-        self.set_padding("symmetric" if always_symmetric else padding)
+        self.skips_pixels = skips_pixels
+        self.set_padding(padding)
 
     def set_padding(self, padding: Padding) -> None:
         """Pad so from now on."""
         kernel, stride = self.kernel_size[0], self.stride[0]
-        top = bottom = left = right = (kernel - 1) // 2
-        if padding == "same":
-            top, bottom = same_padding(self.input_size.height, kernel, stride)
-            left, right = same_padding(self.input_size.width, kernel, stride)
+        (top, bottom), (left, right) = pads_of(
+            padding, self.input_size, kernel, stride, skips_pixels=self.skips_pixels
+        )
         # Only an uneven padding needs an operation of its own.
         even = top == bottom and left == right
         self.padding = (top, left) if even else (0, 0)
@@ -199,7 +189,7 @@ class Block(nn.Module):
                 input_size=input_size,
                 padding=padding,
                 groups=groups,
-                always_symmetric=spec.skips_pixels,
+                skips_pixels=spec.skips_pixels,
             )
             return ConvBnAct(conv, activation if active else None, batch_norm_eps)
 
@@ -234,7 +224,8 @@ class EfficientNet(nn.Module):
         resolution: height and width of the input in pixels, or the side of a square; the variant's
             own if not given. SAME padding is computed for it, so that an exported graph has no
             shape arithmetic; another size is refused.
-        padding: "same" for weights trained in TensorFlow, "symmetric" for PyTorch's.
+        padding: "same" for weights trained in TensorFlow, "symmetric" for PyTorch's, "same-timm"
+            for EdgeTPU's as timm has them with SAME padding.
         batch_norm_eps: TensorFlow's if not given; PyTorch's own is 1e-5.
         pooling: of the head's output.
         activation: of every layer that has one; the variant's own if not given.
@@ -346,7 +337,7 @@ class EfficientNet(nn.Module):
         self.pooling = pooling
         self.activation = activation or self.variant.family.activation
         for module in self.modules():
-            if isinstance(module, PaddedConv2d) and not module.always_symmetric:
+            if isinstance(module, PaddedConv2d):
                 module.set_padding(padding)
             if isinstance(module, nn.BatchNorm2d):
                 module.eps = batch_norm_eps
@@ -358,7 +349,7 @@ class EfficientNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         height, width = x.shape[-2:]
         made_for = self.resolution
-        if self.padding == "same" and (height, width) != (made_for.height, made_for.width):
+        if self.padding != "symmetric" and (height, width) != (made_for.height, made_for.width):
             raise ValueError(
                 f"the input is {height}×{width} px, but SAME padding was computed for "
                 f"{made_for}: build the network with that resolution"

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from effnet_edge.model.architecture import BlockSpec, Family
 
-Padding = Literal["same", "symmetric"]
-"""TensorFlow's SAME, asymmetric at stride 2, or PyTorch's."""
+Padding = Literal["same", "symmetric", "same-timm"]
+"""TensorFlow's SAME, asymmetric at stride 2, or PyTorch's; "same-timm" is SAME in blocks that skip
+pixels, too, which "same" pads as what their authors compute comes out: symmetrically."""
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,26 @@ def test_timms_config_tells_ported_weights_from_its_own(
     assert (pixels.interpolation, pixels.mean, pixels.std) == ("bilinear", CENTRED, CENTRED)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "arguments", "padding"),
+    [
+        ("tf_efficientnet_es", {}, "same-timm"),
+        ("efficientnet_es", {"pad_type": "same"}, "same-timm"),
+        ("efficientnet_es", {}, "symmetric"),
+    ],
+)
+def test_timm_pads_all_of_edgetpu_where_it_pads_same(
+    tmp_path: Path, architecture: str, arguments: dict, padding: str
+) -> None:
+    save_file(geffnet_model("es", num_classes=3).state_dict(), tmp_path / "model.safetensors")
+    config = HUB_CONFIG | {"architecture": architecture, "model_args": arguments}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    source = load_source(NetworkRequest("es", str(tmp_path / "model.safetensors"), resolution=64))
+
+    assert source.network.padding == padding
+
+
 def test_what_the_user_says_of_the_padding_outweighs_the_config(tmp_path: Path) -> None:
     network = network_of("b0")
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import geffnet
 import pytest
 import torch
+from geffnet.conv2d_layers import Conv2dSame
 from hypothesis import given
 from hypothesis import strategies as st
 from later import quick
@@ -17,18 +19,22 @@ from torch import nn
 from effnet_edge.model.checkpoints.files import parse_checkpoint
 from effnet_edge.model.checkpoints.found import FoundCheckpoint
 from effnet_edge.model.folding import fold_batch_norm
-from effnet_edge.model.network import DropConnect, EfficientNet, same_padding
+from effnet_edge.model.network import DropConnect, EfficientNet
+from effnet_edge.model.paddings import same_padding
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import fill_as_told
+
+if TYPE_CHECKING:
+    from effnet_edge.model.variants import Padding
 
 TOLERANCE = 1e-4
 PAPER_VARIANTS = [f"b{index}" for index in range(8)]
 LITE_AND_EDGETPU = [*(f"lite{index}" for index in range(5)), "es", "em", "el"]
 
 
-def take_over(ours: EfficientNet, theirs: nn.Module) -> None:
+def take_over(ours: EfficientNet, theirs: nn.Module, padding: Padding | None = None) -> None:
     checkpoint = parse_checkpoint("theirs.safetensors", save(theirs.state_dict()))
-    fill_as_told(ours, FoundCheckpoint("theirs", "test", checkpoint))
+    fill_as_told(ours, FoundCheckpoint("theirs", "test", checkpoint), padding)
 
 
 def assert_same_logits(ours: nn.Module, theirs: nn.Module, x: torch.Tensor) -> None:
@@ -120,6 +126,27 @@ def test_same_padding_is_right_at_other_resolutions_too(resolution: int) -> None
     theirs = randomized(geffnet_model("b0"), x)
     ours = EfficientNet(VARIANTS["b0"], resolution=resolution).eval()
     take_over(ours, theirs)
+
+    assert_same_logits(ours, theirs, x)
+
+
+def strided_in_the_expansion(model: nn.Module) -> nn.Module:
+    """geffnet's EdgeTPU network with the strides where timm's has them."""
+    for block in (each for stage in model.blocks for each in stage):
+        if type(block).__name__ == "EdgeResidual" and block.conv_pwl.stride == (2, 2):
+            block.conv_pwl.stride = (1, 1)
+            old = block.conv_exp
+            block.conv_exp = Conv2dSame(old.in_channels, old.out_channels, 3, stride=2, bias=False)
+            block.conv_exp.weight = old.weight
+    return model
+
+
+@pytest.mark.parametrize("resolution", [64, 75])
+def test_same_padding_as_timm_has_it_pads_what_skips_pixels_too(resolution: int) -> None:
+    x = picture(resolution)
+    theirs = randomized(strided_in_the_expansion(geffnet_model("es")), x)
+    ours = EfficientNet(VARIANTS["es"], resolution=resolution, padding="same-timm").eval()
+    take_over(ours, theirs, padding="same-timm")
 
     assert_same_logits(ours, theirs, x)
 

@@ -20,6 +20,7 @@ from effnet_edge.model.checkpoints.config_reading import (
     read_object,
     refuse,
 )
+from effnet_edge.model.families import EDGETPU
 from effnet_edge.model.network import BATCH_NORM_EPS, PYTORCH_EPS
 from effnet_edge.model.preprocessing import PixelConventions
 from effnet_edge.model.variants import VARIANTS
@@ -104,8 +105,9 @@ def read_timm_config(checkpoint: Path) -> ConfigFacts | None:
     """That beside the checkpoint; None where there is none, or another program's.
 
     timm calls what it ported from TensorFlow `tf_…`; that has SAME padding and TensorFlow's ε, the
-    rest PyTorch's, where `model_args` does not say otherwise. `test_input_size` and
-    `test_crop_pct` are what accuracy was measured at.
+    rest PyTorch's, where `model_args` does not say otherwise. Its EdgeTPU networks stride in the
+    expansion, which SAME pads as any other; those of their authors, and geffnet's, stride behind
+    it. `test_input_size` and `test_crop_pct` are what accuracy was measured at.
 
     Raises:
         CheckpointError: it is timm's, and a value in it is not what it should be or cannot be
@@ -148,15 +150,16 @@ def _facts(
 ) -> ConfigFacts:
     architecture, variant, is_ported = _architecture(path, document["architecture"])
     said = _Said(path, arguments, (document, config))
-    own_eps, own_padding = (BATCH_NORM_EPS, "same") if is_ported else (PYTORCH_EPS, "symmetric")
-    own_activation = VARIANTS[variant].family.activation
+    family = VARIANTS[variant].family
+    paddings = _PADDINGS | {"same": "same-timm" if family is EDGETPU else "same"}
+    own_eps = BATCH_NORM_EPS if is_ported else PYTORCH_EPS
     numbers = [each.get("num_classes") for each in (arguments, document, config)]
     return ConfigFacts(
         path,
-        padding=said.meaning("pad_type", own_padding, _PADDINGS),
+        padding=said.meaning("pad_type", paddings["same" if is_ported else ""], paddings),
         batch_norm_eps=said.number("bn_eps", own_eps),
         pooling=said.meaning("global_pool", "avg", _POOLINGS),
-        activation=said.meaning("act_layer", own_activation, ACTIVATIONS),
+        activation=said.meaning("act_layer", family.activation, ACTIVATIONS),
         pixels=pixels,
         picture_channels=channels,
         stem_channels=one_value(path, "in_chans", arguments, document, config),
