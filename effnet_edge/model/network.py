@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from effnet_edge.labels import IMAGENET_CLASSES
-from effnet_edge.model.paddings import pads_of
+from effnet_edge.model.paddings import STEM_KERNEL, STEM_STRIDE, pads_of
 from effnet_edge.outputs import check_one_output
 from effnet_edge.size import Size
 
@@ -268,12 +268,17 @@ class EfficientNet(nn.Module):
         self.activation = activation
         self.stem = ConvBnAct(
             PaddedConv2d(
-                in_channels, variant.stem_channels, 3, 2, input_size=size, padding=padding
+                in_channels,
+                variant.stem_channels,
+                STEM_KERNEL,
+                STEM_STRIDE,
+                input_size=size,
+                padding=padding,
             ),
             activation,
             batch_norm_eps,
         )
-        size = size.strided(2)
+        size = size.strided(STEM_STRIDE)
         stages = variant.stages()
         block_count = sum(len(stage) for stage in stages)
         self.stages = nn.ModuleList()

@@ -78,6 +78,9 @@ def _built(
         request.std,
     )
     padding = request.padding or facts.padding or "same"
+    facts.check_padding(
+        variant, preprocessing.resolution, padding, is_asked_for=request.padding is not None
+    )
     num_classes = request.num_classes or facts.num_classes or IMAGENET_CLASSES
     torch.manual_seed(0)
     network = EfficientNet(

@@ -82,10 +82,11 @@ def fill_as_told(
     """Let a network that is there already compute as the checkpoint tells, and fill it.
 
     Raises:
-        CheckpointError: the checkpoint does not fit.
+        CheckpointError: the checkpoint does not fit, or its network padded otherwise.
     """
     facts = tell(found, network.variant)
-    padding = padding or facts.padding or network.padding
+    is_asked_for, padding = padding is not None, padding or facts.padding or network.padding
+    facts.check_padding(network.variant, network.resolution, padding, is_asked_for=is_asked_for)
     fill(network, facts.tensors, facts.scheme, found.name)
     network.set_conventions(padding, facts.batch_norm_eps(padding), facts.pooling, facts.activation)
     return facts

@@ -46,6 +46,8 @@ class ConfigFacts:
         variant: that its name for the network stands for.
         architecture, arguments: by which the program that wrote it builds the network.
         pretrained: its own description of the pictures, as it stands in the file.
+        centred_blocks: of a program that pads without regard to the size, the blocks in which it
+            pads alike on both sides; None where the padding follows the size.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class ConfigFacts:
     architecture: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     pretrained: Mapping[str, Any] = field(default_factory=dict)
+    centred_blocks: tuple[int, ...] | None = None
 
     def check(self, variant: str, stem_channels: int | None, num_classes: int | None) -> None:
         """Compare with what the tensors tell.

@@ -48,6 +48,8 @@ class NamingScheme:
             as in the reference.
         has_background: a head of 1001 classes begins with "background", which ImageNet has not.
         config: whose `config.json` may be beside the checkpoint, and is followed.
+        pads_unless: set where the code base pads by itself as SAME does at the variant's own size,
+            at any size: what would make it pad otherwise, as in `FixedPads`.
     """
 
     name: str
@@ -62,6 +64,7 @@ class NamingScheme:
     pixels: Mapping[str, PixelConventions] = field(default_factory=dict)
     has_background: bool = False
     config: Literal["timm", "transformers"] | None = None
+    pads_unless: str = ""
 
 
 _OWN_MODULES = {
@@ -266,6 +269,7 @@ NAMING_SCHEMES = (
         padding="same",
         pixels=HUGGING_FACE_PIXELS,
         config="transformers",
+        pads_unless="the depthwise_padding of its config.json is made for {size}",
     ),
     # https://github.com/WZMIAOMIAO/deep-learning-for-image-processing, pytorch_classification:
     # model.py of Test9_efficientNet and Test11_efficientnetV2. Both set ε to 1e-3.

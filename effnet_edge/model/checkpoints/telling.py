@@ -12,6 +12,11 @@ from torch.overrides import TorchFunctionMode
 from effnet_edge.errors import CheckpointError
 from effnet_edge.labels import IMAGENET_CLASSES
 from effnet_edge.model.checkpoints.choosing import CLASSIFIER, Network, choose
+from effnet_edge.model.checkpoints.fixed_pads import (
+    FixedPads,
+    pads_at_own_size,
+    pads_of_transformers,
+)
 from effnet_edge.model.checkpoints.naming import NamingScheme, translate
 from effnet_edge.model.checkpoints.reading import reading
 from effnet_edge.model.checkpoints.timm_config import read_timm_config
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from effnet_edge.model.checkpoints.config_reading import ConfigFacts
     from effnet_edge.model.checkpoints.found import FoundCheckpoint
     from effnet_edge.model.variants import Padding, Variant
+    from effnet_edge.size import Size
 
 STEM = "stem.conv.weight"
 _CONFIGS = {"timm": read_timm_config, "transformers": read_transformers_config}
@@ -47,6 +53,7 @@ class CheckpointFacts:
         symmetric_eps: batch norm's ε where the padding is symmetric.
         pixels: what its code base does to pictures.
         config: what a `config.json` beside it says, which outweighs what the naming tells.
+        fixed_pads: what it was padded with, where that did not follow the size of the picture.
     """
 
     scheme: NamingScheme
@@ -57,6 +64,21 @@ class CheckpointFacts:
     symmetric_eps: float = BATCH_NORM_EPS
     pixels: PixelConventions = AS_REFERENCE
     config: ConfigFacts | None = None
+    fixed_pads: FixedPads | None = None
+
+    def check_padding(
+        self, variant: Variant, size: Size, padding: Padding, *, is_asked_for: bool
+    ) -> None:
+        """See that a network of that size and padding is what the checkpoint was trained as.
+
+        Args:
+            is_asked_for: whether a person said the padding: then others are told, not refused.
+
+        Raises:
+            CheckpointError: it was padded otherwise.
+        """
+        if self.fixed_pads is not None:
+            self.fixed_pads.check(variant, size, padding, is_asked_for=is_asked_for)
 
     @property
     def pooling(self) -> Pooling:
@@ -115,7 +137,21 @@ def tell(found: FoundCheckpoint, variant: Variant) -> CheckpointFacts:
         or (config.pixels if config else found.pixels)
         or scheme.pixels.get(variant.name, AS_REFERENCE),
         config=config,
+        fixed_pads=_fixed_pads(found, variant, scheme, config),
     )
+
+
+def _fixed_pads(
+    found: FoundCheckpoint, variant: Variant, scheme: NamingScheme, config: ConfigFacts | None
+) -> FixedPads | None:
+    if config is not None and config.centred_blocks is not None:
+        blocks = list(config.centred_blocks)
+        whose = f"{config.path}: transformers, with a depthwise_padding of {blocks},"
+        return FixedPads(whose, pads_of_transformers(variant, blocks))
+    if found.path is not None and scheme.pads_unless:
+        whose = f"{found.name}: {scheme.name}"
+        return FixedPads(whose, pads_at_own_size(variant), scheme.pads_unless)
+    return None
 
 
 def _load(origin: str, network: Network) -> dict[str, Tensor]:

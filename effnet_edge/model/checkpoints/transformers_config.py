@@ -28,14 +28,17 @@ PREPROCESSOR_NAME = "preprocessor_config.json"
 _POOLINGS = {"mean": "avg", "max": "max"}
 
 # `EfficientNetConfig` and `PreTrainedConfig` of transformers 5.24. What only changes the tensors'
-# shapes is harmless, as these are compared; `depthwise_padding` is SAME's for `image_size`.
+# shapes is harmless, as these are compared.
 _KEYS = KnownKeys(
     read=frozenset(
-        {"hidden_act", "pooling_type", "batch_norm_eps", "num_channels", "image_size", "num_labels"}
+        {
+            *("hidden_act", "pooling_type", "batch_norm_eps", "num_channels", "image_size"),
+            *("num_labels", "depthwise_padding"),
+        }
     ),
     harmless=frozenset(
         {
-            *("width_coefficient", "depth_coefficient", "depth_divisor", "depthwise_padding"),
+            *("width_coefficient", "depth_coefficient", "depth_divisor"),
             *("in_channels", "out_channels", "num_block_repeats", "num_hidden_layers"),
             *("expand_ratios", "squeeze_expansion_ratio", "hidden_dim"),
             *("initializer_range", "batch_norm_momentum", "dropout_rate", "drop_connect_rate"),
@@ -76,7 +79,16 @@ def read_transformers_config(checkpoint: Path) -> ConfigFacts | None:
         pixels=PixelConventions(resolution=_size(path, config), crop_fraction=1.0, fit="stretch"),
         stem_channels=channels,
         num_classes=_whole(path, config, "num_labels"),
+        centred_blocks=_centred_blocks(path, config),
     )
+
+
+def _centred_blocks(path: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
+    key = "depthwise_padding"
+    blocks = config.get(key) or []
+    if not isinstance(blocks, list) or any(type(each) is not int for each in blocks):
+        refuse(path, key, blocks, "it must be a list of whole numbers")
+    return tuple(blocks)
 
 
 def _whole(path: Path, config: Mapping[str, Any], key: str) -> int | None:
