@@ -8,8 +8,9 @@ against answers that this project had no hand in.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from effnet_edge.errors import GateError, UsageError
 from effnet_edge.parity import Comparison, Gate
@@ -22,7 +23,7 @@ from effnet_export.gate import BATCH_SIZE, stage_parity
 from effnet_export.model_files import FILE_ENDINGS, Openings, kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from effnet_edge.model.request import NetworkRequest
     from effnet_edge.model.source import Source
     from effnet_edge.pictures.protocol import Pictures
-    from effnet_export.code_bases import Answer, CodeBase
+    from effnet_export.code_bases import Answer, CodeBase, Wanted
 
 ORIGINAL = "original"
 GATE = Gate(min_sqnr_db=60.0)
@@ -49,12 +50,15 @@ class Answered:
         source: of the pictures, in words.
         as_probabilities: whether a softmax or a sigmoid stands behind its logits, which are then
             known up to a number that changes no probability.
+        for_size: what else it may be: the same network, which a package builds for the size of the
+            pictures where it is told to.
     """
 
     name: str
     batches: Sequence[tuple[NDArray[np.uint8] | NDArray[np.float32], NDArray[np.float32]]]
     source: str
     as_probabilities: bool = False
+    for_size: Callable[[], tuple[str, Answer]] | None = None
 
 
 def check_origin(origin: str) -> None:
@@ -97,7 +101,7 @@ def compare_with_original(
         inputs, logits = original.batches[0]
         assert GATE.min_sqnr_db is not None
         likeness = of_probabilities(sqnr_db, kind) if as_probabilities else sqnr_db
-        cause = likely_cause(
+        cause = _padded_for_size(original, source) or likely_cause(
             network, source.preprocessing, inputs, logits, likeness, GATE.min_sqnr_db
         )
         raise GateError(
@@ -105,6 +109,26 @@ def compare_with_original(
             f"{'; '.join(verdict.failures)}; {cause}"
         )
     return stage_parity(ORIGINAL, result, verdict)
+
+
+def _padded_for_size(original: Answered, source: Source) -> str | None:
+    """The cause, where the original pads for another size unless it is built for this one."""
+    if original.for_size is None:
+        return None
+    pixels = original.batches[0][0]
+    _, answer = original.for_size()
+    expected = answer(cast("NDArray[np.uint8]", pixels))
+    assert GATE.min_sqnr_db is not None
+    found = answers(source.network, source.preprocessing, pixels)
+    if sqnr_db(expected, found) < GATE.min_sqnr_db:
+        return None
+    size = source.preprocessing.resolution
+    return (
+        f"built with image_size=[{size.height}, {size.width}] the original answers the same: "
+        f"without, it does not pad for {size}, but as for {source.network.variant.resolution} "
+        "px. If yours is built with it, give that one's answers as .npz; if not, give a "
+        "--resolution that is padded alike"
+    )
 
 
 def _answered(origin: str, request: NetworkRequest, source: Source, pictures: Pictures) -> Answered:
@@ -123,12 +147,21 @@ def _answered(origin: str, request: NetworkRequest, source: Source, pictures: Pi
         answered = [(each, logits_of(model, each)) for each in batches]
         ends = model.way_out.ending is not None
         return Answered(model.name, answered, pictures.source, as_probabilities=ends)
-    name, answer = _opened(origin, request, source)
-    return Answered(name, [(pixels, answer(pixels)) for pixels in batches], pictures.source)
+    from effnet_export.code_bases import open_code_base
+
+    base, wanted = _wanted(origin, request, source)
+    name, answer = open_code_base(base, wanted)
+    sized = base.for_size()
+    return Answered(
+        name,
+        [(pixels, answer(pixels)) for pixels in batches],
+        pictures.source,
+        for_size=None if sized is None else partial(open_code_base, sized, wanted),
+    )
 
 
-def _opened(origin: str, request: NetworkRequest, source: Source) -> tuple[str, Answer]:
-    from effnet_export.code_bases import Wanted, open_code_base
+def _wanted(origin: str, request: NetworkRequest, source: Source) -> tuple[CodeBase, Wanted]:
+    from effnet_export.code_bases import Wanted
 
     base, model = _code_base(origin)
     facts, variant = source.checkpoint, source.network.variant
@@ -140,14 +173,13 @@ def _opened(origin: str, request: NetworkRequest, source: Source) -> tuple[str, 
             f"--against {origin}: nothing says which of its networks the checkpoint is of: write "
             f"{origin}:MODEL, as {origin}:{base.example(variant)}"
         )
-    wanted = Wanted(
+    return base, Wanted(
         model,
         facts,
         source.preprocessing,
         keeps_pixels=request.mean is not None or request.std is not None,
         features=request.output_kind == "features",
     )
-    return open_code_base(base, wanted)
 
 
 def _code_base(origin: str) -> tuple[CodeBase, str | None]:

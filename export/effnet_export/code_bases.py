@@ -66,6 +66,8 @@ class CodeBase:
         example: names for a variant that a person could mean.
         build: a PyTorch network without weights.
         pixels: the mean and deviation that it would normalize with; None where it has none.
+        build_for_size: the same network, padded for the size of the pictures, where people build it
+            either way and `build` pads for another.
     """
 
     name: str
@@ -76,6 +78,11 @@ class CodeBase:
     example: Callable[[Variant], str]
     build: Callable[[ModuleType, Wanted], torch.nn.Module]
     pixels: Callable[[ModuleType, Wanted, Any], tuple[Any, Any] | None] = lambda *_: None
+    build_for_size: Callable[[ModuleType, Wanted], torch.nn.Module] | None = None
+
+    def for_size(self) -> CodeBase | None:
+        """The row that builds it so; None where that is not another network."""
+        return self.build_for_size and replace(self, build=self.build_for_size)
 
 
 def open_code_base(base: CodeBase, wanted: Wanted) -> tuple[str, Answer]:
@@ -200,15 +207,17 @@ def _timm_pixels(_module: ModuleType, wanted: Wanted, network: Any) -> tuple[Any
     return (told["mean"], told["std"]) if told and told.get("mean") and told.get("std") else None
 
 
-def _lukemelas(module: ModuleType, wanted: Wanted) -> torch.nn.Module:
-    size = wanted.preprocessing.resolution
+def _lukemelas(module: ModuleType, wanted: Wanted, **options: Any) -> torch.nn.Module:
+    """As its README does, padded for the size that the model was published for."""
     network: torch.nn.Module = module.EfficientNet.from_name(
-        wanted.model,
-        in_channels=wanted.facts.in_channels,
-        image_size=[size.height, size.width],
-        **_classes(wanted),
+        wanted.model, in_channels=wanted.facts.in_channels, **_classes(wanted), **options
     )
     return network
+
+
+def _lukemelas_for_size(module: ModuleType, wanted: Wanted) -> torch.nn.Module:
+    size = wanted.preprocessing.resolution
+    return _lukemelas(module, wanted, image_size=[size.height, size.width])
 
 
 def _torchvision(module: ModuleType, wanted: Wanted) -> torch.nn.Module:
@@ -257,6 +266,7 @@ CODE_BASES = {
             lambda variant, _: f"efficientnet-{variant.name}",
             lambda variant: f"efficientnet-{variant.name}",
             _lukemelas,
+            build_for_size=_lukemelas_for_size,
         ),
         CodeBase(
             "torchvision",

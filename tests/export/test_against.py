@@ -17,7 +17,13 @@ from reference_models import efficientnet_pytorch_model
 from safetensors.torch import save_file
 from torch import nn
 
-from effnet_edge.errors import BackendError, EffnetEdgeError, GateError, UsageError
+from effnet_edge.errors import (
+    BackendError,
+    CheckpointWarning,
+    EffnetEdgeError,
+    GateError,
+    UsageError,
+)
 from effnet_edge.model.preprocessing import CENTRED, IMAGENET_MEAN, IMAGENET_STD
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
@@ -135,6 +141,30 @@ def test_the_variant_tells_the_model_where_there_is_but_one(tmp_path) -> None:
     model.load_state_dict(trained_like("efficientnet-pytorch"), strict=False)
 
     assert compared(saved(model, tmp_path), "efficientnet-pytorch").holds
+
+
+def test_a_package_that_pads_for_its_own_size_is_held_to_it(tmp_path) -> None:
+    """It does as its users have it: without image_size, whatever size they give it."""
+    model = efficientnet_pytorch_model("b0", 3)
+    model.load_state_dict(trained_like("efficientnet-pytorch"), strict=False)
+    size = SIDE + 16
+    request = NetworkRequest("b0", str(saved(model, tmp_path)), resolution=size)
+    with pytest.warns(CheckpointWarning, match=f"image_size of {size}×{size}, pads otherwise"):
+        source = load_source(request)
+
+    with pytest.raises(GateError, match=rf"built with image_size=\[{size}, {size}\] the") as it:
+        compare_with_original("efficientnet-pytorch", request, source, PHOTOS)
+
+    assert "but as for 224 px" in str(it.value)
+    assert "\n" not in str(it.value)
+
+
+def test_other_causes_are_named_of_such_a_package_too(tmp_path) -> None:
+    model = efficientnet_pytorch_model("b0", 3)
+    model.load_state_dict(trained_like("efficientnet-pytorch"), strict=False)
+
+    with pytest.raises(GateError, match="the likely cause is the padding"):
+        compared(saved(model, tmp_path), "efficientnet-pytorch", padding="symmetric")
 
 
 def test_a_rectangle_is_compared_too(tmp_path, ported) -> None:

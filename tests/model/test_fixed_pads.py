@@ -163,6 +163,24 @@ def test_without_its_config_transformers_is_taken_to_pad_as_google_published(tmp
         loaded(path, resolution=240)
 
 
+@pytest.mark.parametrize("size", [224, 192, Size(64, 256)])
+def test_sizes_that_same_pads_as_the_models_own_are_taken(tmp_path, size) -> None:
+    loaded_without_a_word(saved(tmp_path, "efficientnet-pytorch"), resolution=size)
+
+
+def test_efficientnet_pytorch_at_another_size_is_told(tmp_path) -> None:
+    path = saved(tmp_path, "efficientnet-pytorch")
+
+    with pytest.warns(CheckpointWarning, match="m: efficientnet-pytorch, unless .*") as told:
+        source = loaded(path, resolution=300)
+    with pytest.warns(CheckpointWarning, match="unless it is built with an image_size of 300×300"):
+        loaded(path, resolution=300, padding="same")
+    loaded_without_a_word(path, resolution=300, padding="symmetric")
+
+    assert (source.network.padding, source.network.resolution) == ("same", Size(300, 300))
+    assert "--resolution 288, the nearest" in str(told[0].message)
+
+
 @pytest.mark.parametrize("wrong", [{"a": 1}, "all", [1.5], [True], 7])
 def test_a_list_of_blocks_that_is_none_is_refused(tmp_path, wrong: Any) -> None:
     with pytest.raises(CheckpointError, match="depthwise_padding is"):

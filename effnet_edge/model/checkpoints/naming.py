@@ -144,6 +144,7 @@ NAMING_SCHEMES = (
             "head.bn": "_bn1",
             "classifier": "_fc",
         },
+        pads_unless="it is built with an image_size of {size}",
     ),
     NamingScheme(
         "geffnet",
