@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import warnings
+import zipfile
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import pytest
 import torch
+from test_keras_files import LAYOUTS, keras_variables, network_of
 
 from effnet_edge.errors import CheckpointError, CheckpointWarning
 from effnet_edge.model.checkpoints.fixed_pads import (
@@ -185,6 +188,110 @@ def test_efficientnet_pytorch_at_another_size_is_told(tmp_path) -> None:
 def test_a_list_of_blocks_that_is_none_is_refused(tmp_path, wrong: Any) -> None:
     with pytest.raises(CheckpointError, match="depthwise_padding is"):
         loaded(of_transformers(tmp_path, depthwise_padding=wrong))
+
+
+def layer(kind: str, name: str, **config: Any) -> dict[str, Any]:
+    return {"class_name": kind, "config": {"name": name, **config}}
+
+
+# The layers that pad in an EfficientNetB0 of keras 3.15, and the sides of what they read.
+PAD_LAYERS = {
+    "stem_conv_pad": 1,
+    "block2a_dwconv_pad": 1,
+    "block3a_dwconv_pad": 2,
+    "block4a_dwconv_pad": 1,
+    "block6a_dwconv_pad": 2,
+}
+
+
+def of_keras(folder: Path, built_for: Size | None, *others: dict[str, Any], outer: Any = None):
+    """A whole model as Keras 3 writes it, with the paddings of its `correct_pad`."""
+    sides = [None, None] if built_for is None else [built_for.height, built_for.width]
+    layers = [layer("InputLayer", "input_layer", batch_shape=[None, *sides, 3])]
+    for name, after in PAD_LAYERS.items():
+        shifts = [1 if side is None else 1 - side % 2 for side in sides]
+        layers.append(layer("ZeroPadding2D", name, padding=[[after - s, after] for s in shifts]))
+        sides = [side if side is None else -(-side // 2) for side in sides]
+    layers.append(layer("Conv2D", "stem_conv"))
+    outer_input = layer("InputLayer", "input_layer_1", batch_shape=[None, *(outer or sides), 3])
+    inside = layer("Functional", "efficientnetb0", layers=layers)
+    document = layer("Functional", "flowers", layers=[outer_input, *others, inside])
+    path = folder / "flowers.keras"
+    LAYOUTS["keras"](path, keras_variables(network_of()))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("config.json", json.dumps(document))
+    return path
+
+
+@pytest.mark.parametrize("size", [Size(240, 240), Size(225, 150), Size(128, 300)])
+def test_the_size_that_a_keras_model_was_built_for_is_exported(tmp_path, size: Size) -> None:
+    source = loaded_without_a_word(of_keras(tmp_path, size))
+
+    assert source.network.resolution == source.preprocessing.resolution == size
+
+
+def test_an_open_size_is_the_variants_or_that_of_the_model_around_it(tmp_path) -> None:
+    open_size = loaded_without_a_word(of_keras(tmp_path, None))
+    around = loaded_without_a_word(of_keras(tmp_path, None, outer=[128, 192]))
+
+    assert open_size.network.resolution == Size(224, 224)
+    assert around.network.resolution == Size(128, 192)
+
+
+def test_the_size_of_a_whole_model_of_keras_2_is_exported(tmp_path) -> None:
+    shaped = layer("InputLayer", "input_1", batch_input_shape=[None, 96, 160, 3])
+    model = layer("Functional", "model", layers=[shaped, layer("Conv2D", "stem_conv")])
+    LAYOUTS["whole model"](tmp_path / "flowers.h5", keras_variables(network_of()))
+    with h5py.File(tmp_path / "flowers.h5", "a") as file:
+        file.attrs["model_config"] = json.dumps(model)
+
+    source = loaded_without_a_word(tmp_path / "flowers.h5")
+
+    assert source.network.resolution == Size(96, 160)
+    assert source.preprocessing.mean == (0.485, 0.456, 0.406)
+
+
+@pytest.mark.parametrize(
+    ("built_for", "size", "nearest"),
+    [
+        (None, Size(240, 240), "224"),
+        (None, Size(225, 64), "224x64"),
+        (Size(240, 240), Size(224, 224), "208"),
+        (Size(128, 225), Size(128, 224), "128x225"),
+    ],
+)
+def test_a_size_that_keras_pads_otherwise_is_refused(tmp_path, built_for, size, nearest) -> None:
+    path = of_keras(tmp_path, built_for)
+
+    with pytest.raises(CheckpointError, match="flowers.keras: Keras, by the ZeroPad") as it:
+        loaded(path, resolution=size)
+    assert f"than SAME does at {size}: give --resolution {nearest}, the nearest" in str(it.value)
+
+    loaded_without_a_word(path, resolution=Size.parse(nearest))
+    with pytest.warns(CheckpointWarning, match="was overruled: this is another network"):
+        assert loaded(path, resolution=size, padding="same").network.resolution == size
+
+
+def test_other_sizes_that_keras_pads_alike_are_taken(tmp_path) -> None:
+    loaded_without_a_word(of_keras(tmp_path, None), resolution=Size(64, 256))
+    loaded_without_a_word(of_keras(tmp_path, Size(240, 240)), resolution=208)
+
+
+def test_a_layer_that_pads_the_picture_is_refused(tmp_path) -> None:
+    before = layer("ZeroPadding2D", "border", padding=[[8, 8], [8, 8]])
+    nothing = layer("ZeroPadding2D", "none", padding=0)
+
+    loaded_without_a_word(of_keras(tmp_path, None, nothing))
+    with pytest.raises(CheckpointError, match=r"its layer border pads by \(\(8, 8\), \(8, 8\)\)"):
+        loaded(of_keras(tmp_path, None, before))
+
+
+@pytest.mark.parametrize("padding", [None, "same", [1, 2, 3], [[1], [2]], [[True, 1], [1, 1]]])
+def test_a_padding_that_is_none_is_refused(tmp_path, padding: Any) -> None:
+    wrong = layer("ZeroPadding2D", "border", padding=padding)
+
+    with pytest.raises(CheckpointError, match="its layer border has the padding .*, which is none"):
+        loaded(of_keras(tmp_path, None, wrong))
 
 
 def test_paddings_that_same_never_has_have_no_size() -> None:

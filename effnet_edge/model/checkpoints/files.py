@@ -15,6 +15,7 @@ from safetensors.torch import load as load_safetensors
 from effnet_edge.errors import CheckpointError, first_line
 from effnet_edge.model.checkpoints.entries import entry_of
 from effnet_edge.model.checkpoints.keras_files import is_keras, read_keras
+from effnet_edge.model.checkpoints.keras_sizes import UNSTATED, StatedSizes
 from effnet_edge.model.checkpoints.pytorch_file import read_pytorch
 from effnet_edge.model.checkpoints.reading import reading
 from effnet_edge.model.checkpoints.tf_bundle import is_bundle_index
@@ -43,6 +44,7 @@ class Checkpoint:
             order; a dictionary for each that the file has, by its path of keys joined by dots.
         sha256: of the file, hexadecimal; of TensorFlow's files one after the other, `.index` first.
         pixels: what the checkpoint itself says of the pictures, if anything.
+        sizes: what the checkpoint itself says of its input's size and of its paddings.
         strangers: classes and functions of values that were passed over.
     """
 
@@ -51,6 +53,7 @@ class Checkpoint:
     sha256: str
     pixels: PixelConventions | None = None
     strangers: tuple[str, ...] = ()
+    sizes: StatedSizes = UNSTATED
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -87,8 +90,9 @@ def parse_checkpoint(name: str, data: bytes) -> Checkpoint:
     sha256 = hashlib.sha256(data).hexdigest()
     with reading(name):
         if is_keras(data):
-            tensors, pixels = read_keras(name, data)
-            return Checkpoint(name, _one_group(tensors), sha256, pixels)
+            keras = read_keras(name, data)
+            groups = _one_group(keras.tensors)
+            return Checkpoint(name, groups, sha256, keras.pixels, sizes=keras.sizes)
         if data.startswith((b"PK", b"\x80")) and not _is_safetensors(data):
             file = read_pytorch(name, data)
             return Checkpoint(name, file.groups, sha256, strangers=file.strangers)

@@ -122,6 +122,31 @@ def pads_of_transformers(variant: Variant, centred_blocks: Collection[int]) -> d
     return pads
 
 
+def pads_of_keras(
+    name: str, variant: Variant, stated: Mapping[str, Pads], theirs: Mapping[str, str]
+) -> dict[str, Pads]:
+    """From those that Keras's layers of padding state.
+
+    Args:
+        name: of the checkpoint, for errors.
+        stated: by the names of the layers.
+        theirs: Keras's names of our tensors.
+
+    Raises:
+        CheckpointError: another layer pads than one before a strided convolution.
+    """
+    ours = {
+        f"{theirs[f'{each.name}.weight'].removesuffix('.weight')}_pad": each.name
+        for each in strided_convolutions(variant, Size.of(variant.resolution))
+    }
+    for layer, pads in stated.items():
+        if layer not in ours and pads != ((0, 0), (0, 0)):
+            raise CheckpointError(
+                f"{name}: its layer {layer} pads by {pads}: no EfficientNet here computes so"
+            )
+    return {ours[layer]: pads for layer, pads in stated.items() if layer in ours}
+
+
 def _around(side: int) -> list[int]:
     """Sides from the nearest to the farthest, within a period."""
     sides = range(max(1, side - _PERIOD), side + _PERIOD + 1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ from effnet_edge.errors import CheckpointError, first_line
 from effnet_edge.model.checkpoints.hdf5_child import LARGEST_DESCRIPTION
 from effnet_edge.model.checkpoints.hdf5_process import read_hdf5
 from effnet_edge.model.checkpoints.keras_config import check_layers
+from effnet_edge.model.checkpoints.keras_sizes import UNSTATED, StatedSizes, read_sizes
 from effnet_edge.model.checkpoints.tensorflow_layout import LEAF_NAMES, to_pytorch
 from effnet_edge.model.preprocessing import IMAGENET_STD, PixelConventions
 
@@ -48,8 +50,23 @@ def is_keras(data: bytes) -> bool:
         return False
 
 
-def read_keras(name: str, data: bytes) -> tuple[dict[str, Tensor], PixelConventions | None]:
-    """Tensors in PyTorch's layout, and what the normalization layer does to pixels if there is one.
+@dataclass(frozen=True)
+class KerasContent:
+    """What is taken from a file.
+
+    Attributes:
+        tensors: in PyTorch's layout.
+        pixels: what the normalization layer does to them; None where there is none.
+        sizes: what its description says of sizes.
+    """
+
+    tensors: dict[str, Tensor]
+    pixels: PixelConventions | None
+    sizes: StatedSizes
+
+
+def read_keras(name: str, data: bytes) -> KerasContent:
+    """Read a file of any of the three layouts.
 
     `stem_conv/kernel` becomes `stem_conv.weight`. The classifier may have any name where it is the
     only dense layer.
@@ -62,6 +79,7 @@ def read_keras(name: str, data: bytes) -> tuple[dict[str, Tensor], PixelConventi
     description = content.description if data.startswith(SIGNATURE) else _description(data)
     if description is not None:
         check_layers(name, description)
+    sizes = UNSTATED if description is None else read_sizes(name, description)
     variables = content.variables
     pixels = _pixels(variables)
     dense = {layer for (layer, _), values in variables.items() if values.ndim == 2}
@@ -71,7 +89,7 @@ def read_keras(name: str, data: bytes) -> tuple[dict[str, Tensor], PixelConventi
         if leaf in LEAF_NAMES:
             layer_name = _CLASSIFIER if layer == head else layer
             tensors[f"{layer_name}.{LEAF_NAMES[leaf]}"] = to_pytorch(values)
-    return tensors, pixels
+    return KerasContent(tensors, pixels, sizes)
 
 
 def _weights_file(name: str, data: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +15,7 @@ from effnet_edge.model.checkpoints.choosing import CLASSIFIER, Network, choose
 from effnet_edge.model.checkpoints.fixed_pads import (
     FixedPads,
     pads_at_own_size,
+    pads_of_keras,
     pads_of_transformers,
 )
 from effnet_edge.model.checkpoints.naming import NamingScheme, translate
@@ -133,17 +134,35 @@ def tell(found: FoundCheckpoint, variant: Variant) -> CheckpointFacts:
         classifier_rows=classifier_rows,
         padding=(config.padding if config else found.padding) or scheme.padding,
         symmetric_eps=PYTORCH_EPS if has_pytorch_eps else BATCH_NORM_EPS,
-        pixels=found.checkpoint.pixels
-        or (config.pixels if config else found.pixels)
-        or scheme.pixels.get(variant.name, AS_REFERENCE),
+        pixels=_pixels(found, variant, scheme, config),
         config=config,
-        fixed_pads=_fixed_pads(found, variant, scheme, config),
+        fixed_pads=_fixed_pads(found, variant, scheme, config, theirs),
     )
 
 
-def _fixed_pads(
+def _pixels(
     found: FoundCheckpoint, variant: Variant, scheme: NamingScheme, config: ConfigFacts | None
+) -> PixelConventions:
+    pixels = (
+        found.checkpoint.pixels
+        or (config.pixels if config else found.pixels)
+        or scheme.pixels.get(variant.name, AS_REFERENCE)
+    )
+    size = found.checkpoint.sizes.input
+    return pixels if size is None else replace(pixels, resolution=size)
+
+
+def _fixed_pads(
+    found: FoundCheckpoint,
+    variant: Variant,
+    scheme: NamingScheme,
+    config: ConfigFacts | None,
+    theirs: Mapping[str, str],
 ) -> FixedPads | None:
+    """Of what the checkpoint says itself, or a config beside it, or what its code base does."""
+    if stated := found.checkpoint.sizes.pads:
+        pads = pads_of_keras(found.name, variant, stated, theirs)
+        return FixedPads(f"{found.name}: Keras, by the ZeroPadding2D layers of the model,", pads)
     if config is not None and config.centred_blocks is not None:
         blocks = list(config.centred_blocks)
         whose = f"{config.path}: transformers, with a depthwise_padding of {blocks},"
