@@ -221,6 +221,41 @@ def test_of_two_networks_the_user_chooses(tmp_path: Path, form: str) -> None:
         classifier(f"{path}#nobody")
 
 
+def headless() -> State:
+    return {name: each for name, each in state().items() if not name.startswith("classifier")}
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (prefixed("student.", headless()) | prefixed("teacher.", state(scale=0.5)), "student"),
+        (prefixed("model.", headless()) | {"queue_head.weight": torch.ones(9, 1280)}, "model"),
+    ],
+    ids=["a teacher's", "a queue's"],
+)
+def test_a_network_that_was_asked_for_gets_no_others_classifier(
+    tmp_path: Path, content: State, part: str
+) -> None:
+    path = saved(tmp_path / "kd.pth", content)
+
+    with pytest.raises(CheckpointError, match=r"does not fit b0: missing classifier.weight"):
+        classifier(f"{path}#{part}")
+
+
+def test_a_prefix_of_a_backbone_and_its_classifier_asks_for_both(tmp_path: Path) -> None:
+    whole = prefixed("backbone.", headless()) | {
+        "fc.weight": state()["classifier.weight"],
+        "fc.bias": state()["classifier.bias"],
+    }
+    other = {name: each * 0.5 for name, each in whole.items()}
+    path = saved(tmp_path / "kd.pth", prefixed("a.student.", whole) | prefixed("a.other.", other))
+
+    assert is_original(classifier(f"{path}#student"))
+    assert is_original(classifier(f"{path}#a.student"))
+    with pytest.raises(CheckpointError, match=r"does not fit b0: missing classifier.weight"):
+        classifier(f"{path}#student.backbone")
+
+
 def test_averaged_weights_are_taken_and_said_and_the_others_can_be_had(tmp_path: Path) -> None:
     content = {"state_dict": state(scale=0.5), "state_dict_ema": state()}
     path = saved(tmp_path / "ema.pth", content)

@@ -79,6 +79,15 @@ class _Candidate:
         """What a person calls it."""
         return ".".join(part for part in (self.path, self.prefix.rstrip("./_")) if part)
 
+    def asked_for(self, part: str | None) -> str:
+        """What comes before every name that was asked for: nothing, or no more than `prefix`."""
+        if part is None:
+            return ""
+        wanted = part.strip("./")
+        before = f".{self.label}.".find(f".{wanted}.")
+        of_names = before + len(wanted) - len(f"{self.path}." if self.path else "")
+        return self.prefix[: of_names + 1] if of_names > 0 else ""
+
     def rank(self) -> tuple[int, int, bool]:
         return self.fitting, self.named, not self.scheme.batch_norm_folded
 
@@ -103,7 +112,7 @@ def choose(found: FoundCheckpoint, own: Shapes) -> Network:
             f"({', '.join(scheme.name for scheme in NAMING_SCHEMES)}): "
             f"its tensors are {some(names)}"
         )
-    network = _network(chosen, groups[chosen.path], own, is_asked_for=found.part is not None)
+    network = _network(chosen, groups[chosen.path], own, chosen.asked_for(found.part))
     _tell(found, network)
     return network
 
@@ -199,7 +208,7 @@ def _labels(candidates: list[_Candidate]) -> str:
 
 
 def _network(
-    chosen: _Candidate, entries: Mapping[str, TensorEntry], own: Shapes, *, is_asked_for: bool
+    chosen: _Candidate, entries: Mapping[str, TensorEntry], own: Shapes, asked_for: str
 ) -> Network:
     theirs = translate(own, chosen.scheme)
     known = {
@@ -211,7 +220,8 @@ def _network(
     rest = {name: entry for name, entry in entries.items() if name not in used}
     head = theirs[f"{CLASSIFIER}.weight"]
     lacks_bias = False
-    if head not in known and (found := _only_matrix(rest, own[f"{CLASSIFIER}.weight"][1])):
+    of_it = {name: entry for name, entry in rest.items() if name.startswith(asked_for)}
+    if head not in known and (found := _only_matrix(of_it, own[f"{CLASSIFIER}.weight"][1])):
         layer = found.removesuffix("weight")
         known[head] = rest.pop(found)
         bias = rest.pop(f"{layer}bias", None)
@@ -222,7 +232,7 @@ def _network(
     foreign = [
         name
         for name, entry in rest.items()
-        if _is_of_a_layer(name, entry) and (name.startswith(chosen.prefix) or not is_asked_for)
+        if _is_of_a_layer(name, entry) and name.startswith(asked_for)
     ]
     left_out = tuple(name for name in rest if name not in set(foreign))
     return Network(chosen.scheme, known, tuple(foreign), left_out, lacks_bias)
