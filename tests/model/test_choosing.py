@@ -111,6 +111,9 @@ def test_an_optimizers_state_is_not_taken_for_a_network(tmp_path: Path) -> None:
     [
         ({"criterion.pos_weight": torch.ones(5)}, True),
         ({"loss_fn.ce.weight": torch.ones(5)}, True),
+        ({"headLoss2.weight": torch.ones(5)}, True),
+        ({"symmetric.neck.weight": torch.ones(1280)}, False),
+        ({"gloss.weight": torch.ones(1280)}, False),
         ({"class_weights": torch.ones(5)}, True),
         ({"val_metrics.confmat": torch.zeros(5, 5, dtype=torch.int64)}, True),
         ({"model.total_ops": torch.zeros(1, dtype=torch.float64)}, True),
@@ -158,6 +161,7 @@ def test_any_prefix_is_taken_off_any_naming(tmp_path: Path, naming: str) -> None
         ("torchvision", "classifier.1.", "classifier.1.0."),
         ("efficientnet-pytorch", "_fc.", "_fc.1."),
         ("Hugging Face transformers", "classifier.", "score."),
+        ("geffnet", "classifier.", "geometric.fc."),
     ],
 )
 def test_the_only_matrix_of_so_many_features_is_the_classifier(

@@ -7,12 +7,12 @@ them.
 
 from __future__ import annotations
 
-import re
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import CheckpointError, CheckpointWarning, UsageError
+from effnet_edge.model.checkpoints.belonging import is_of_a_layer
 from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, NamingScheme, translate
 
 if TYPE_CHECKING:
@@ -30,11 +30,6 @@ _ANCHORS = ("stem.conv.weight", "stages.0.0.project.conv.weight", "head.conv.wei
 _WHOLE_SHARE = 0.9
 _GROUPS_AT_MOST, _PREFIXES_AT_MOST = 32, 32
 _NAMED_AT_MOST = 3
-# Parameters and statistics of layers end so, also `in_proj_weight`; a metric's counters do not.
-_LAYERS_LEAF = re.compile(r".*(weight|bias|kernel|gamma|beta|running_mean|running_var)(_\w{1,4})?")
-_TRAINING_ONLY = re.compile(
-    r"(^|[._])\w*(loss|criterion|metric|optimizer|ema_decay)", re.IGNORECASE
-)
 
 
 @dataclass(frozen=True)
@@ -232,7 +227,7 @@ def _network(
     foreign = [
         name
         for name, entry in rest.items()
-        if _is_of_a_layer(name, entry) and name.startswith(asked_for)
+        if is_of_a_layer(name, entry) and name.startswith(asked_for)
     ]
     left_out = tuple(name for name in rest if name not in set(foreign))
     return Network(chosen.scheme, known, tuple(foreign), left_out, lacks_bias)
@@ -247,20 +242,9 @@ def _only_matrix(entries: Mapping[str, TensorEntry], columns: int) -> str | None
         and entry.shape[1] == columns
         and entry.shape[0] > 0
         and name.endswith("weight")
-        and _is_of_a_layer(name, entry)
+        and is_of_a_layer(name, entry)
     ]
     return names[0] if len(names) == 1 else None
-
-
-def _is_of_a_layer(name: str, entry: TensorEntry) -> bool:
-    """Whether the tensor would change what the network computes, as far as its name tells."""
-    layer, _, leaf = name.rpartition(".")
-    return bool(
-        layer
-        and entry.is_float
-        and _LAYERS_LEAF.fullmatch(leaf)
-        and not _TRAINING_ONLY.search(name)
-    )
 
 
 def _tell(found: FoundCheckpoint, network: Network) -> None:
