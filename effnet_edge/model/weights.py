@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from effnet_edge.model.checkpoints.fitting import fill
+from effnet_edge.model.checkpoints.own_normalization import leave_out_own_normalization
 from effnet_edge.model.checkpoints.telling import CheckpointFacts, tell
 from effnet_edge.model.finding import find_weights
 from effnet_edge.model.preprocessing import AS_REFERENCE, PixelConventions
@@ -85,6 +86,7 @@ def fill_as_told(
         CheckpointError: the checkpoint does not fit.
     """
     facts = tell(found, network.variant)
+    leave_out_own_normalization(found.name, facts.statistics)
     padding = padding or facts.padding or network.padding
     fill(network, facts.tensors, facts.scheme, found.name)
     network.set_conventions(padding, facts.batch_norm_eps(padding), facts.pooling, facts.activation)

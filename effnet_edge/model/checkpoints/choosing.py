@@ -7,12 +7,14 @@ them.
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import CheckpointError, CheckpointWarning, UsageError
-from effnet_edge.model.checkpoints.belonging import is_of_a_layer
+from effnet_edge.model.checkpoints.belonging import Place, is_of_a_layer, tell_apart
 from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, NamingScheme, translate
 
 if TYPE_CHECKING:
@@ -24,12 +26,14 @@ if TYPE_CHECKING:
     Shapes = Mapping[str, tuple[int, ...]]
 
 CLASSIFIER = "classifier"
+STEM = "stem.conv.weight"
 # Where averaged weights are kept: they are what evaluation uses (timm, torch.optim.swa_utils).
 _AVERAGED = {"state_dict_ema", "ema_state_dict", "model_ema"}
-_ANCHORS = ("stem.conv.weight", "stages.0.0.project.conv.weight", "head.conv.weight")
+_ANCHORS = (STEM, "stages.0.0.project.conv.weight", "head.conv.weight")
 _WHOLE_SHARE = 0.9
 _GROUPS_AT_MOST, _PREFIXES_AT_MOST = 32, 32
 _NAMED_AT_MOST = 3
+_AFTER_MODULE = re.compile(r"(?<=[./])")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Network:
         entries: those that the network has, by the scheme's name.
         foreign: names of tensors that belong to layers which it has not.
         left_out: names of those that are nothing of a network: counters, buffers of a loss.
+        statistics: what it normalizes its input with by itself, by name.
         has_head_without_bias: its classifier adds nothing.
     """
 
@@ -48,6 +53,7 @@ class Network:
     entries: dict[str, TensorEntry]
     foreign: tuple[str, ...]
     left_out: tuple[str, ...]
+    statistics: Mapping[str, TensorEntry]
     has_head_without_bias: bool = False
 
 
@@ -214,26 +220,41 @@ def _network(
     used = {chosen.prefix + name for name in known}
     rest = {name: entry for name, entry in entries.items() if name not in used}
     head = theirs[f"{CLASSIFIER}.weight"]
+    own_prefix = chosen.prefix if head in known else asked_for
     lacks_bias = False
     of_it = {name: entry for name, entry in rest.items() if name.startswith(asked_for)}
-    if head not in known and (found := _only_matrix(of_it, own[f"{CLASSIFIER}.weight"][1])):
+    columns = own[f"{CLASSIFIER}.weight"][1]
+    if head not in known and (found := _only_matrix(of_it, columns, chosen.prefix)):
         layer = found.removesuffix("weight")
+        own_prefix = _shared_start(chosen.prefix, layer)
         known[head] = rest.pop(found)
         bias = rest.pop(f"{layer}bias", None)
         lacks_bias = bias is None
         if bias is not None:
             known[theirs[f"{CLASSIFIER}.bias"]] = bias
     rest = {name: each for name, each in rest.items() if not name.endswith("num_batches_tracked")}
-    foreign = [
-        name
-        for name, entry in rest.items()
-        if is_of_a_layer(name, entry) and name.startswith(asked_for)
-    ]
-    left_out = tuple(name for name in rest if name not in set(foreign))
-    return Network(chosen.scheme, known, tuple(foreign), left_out, lacks_bias)
+    beside = tell_apart(rest, Place(asked_for, own_prefix, _channels(known.get(theirs[STEM]))))
+    return Network(
+        chosen.scheme,
+        known,
+        tuple(beside.foreign),
+        tuple(beside.left_out),
+        beside.statistics,
+        lacks_bias,
+    )
 
 
-def _only_matrix(entries: Mapping[str, TensorEntry], columns: int) -> str | None:
+def _channels(stem: TensorEntry | None) -> int | None:
+    return stem.shape[1] if stem is not None and len(stem.shape) == 4 else None
+
+
+def _shared_start(one: str, other: str) -> str:
+    """What modules of both names are in."""
+    pairs = zip(_AFTER_MODULE.split(one), _AFTER_MODULE.split(other), strict=False)
+    return "".join(mine for mine, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _only_matrix(entries: Mapping[str, TensorEntry], columns: int, of_network: str) -> str | None:
     """The name of the only weight of (classes, columns); None where there is none or several."""
     names = [
         name
@@ -242,7 +263,7 @@ def _only_matrix(entries: Mapping[str, TensorEntry], columns: int) -> str | None
         and entry.shape[1] == columns
         and entry.shape[0] > 0
         and name.endswith("weight")
-        and is_of_a_layer(name, entry)
+        and is_of_a_layer(name, entry, _shared_start(of_network, name))
     ]
     return names[0] if len(names) == 1 else None
 

@@ -68,9 +68,9 @@ def read_keras(name: str, data: bytes) -> tuple[dict[str, Tensor], PixelConventi
     head = dense.pop() if len(dense) == 1 else _CLASSIFIER
     tensors = {}
     for (layer, leaf), values in variables.items():
-        if leaf in LEAF_NAMES:
+        if leaf not in (*_NORMALIZATION, "count"):
             layer_name = _CLASSIFIER if layer == head else layer
-            tensors[f"{layer_name}.{LEAF_NAMES[leaf]}"] = to_pytorch(values)
+            tensors[f"{layer_name}.{LEAF_NAMES.get(leaf, leaf)}"] = to_pytorch(values)
     return tensors, pixels
 
 
