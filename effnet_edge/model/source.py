@@ -12,6 +12,7 @@ from effnet_edge.errors import UsageError
 from effnet_edge.labels import IMAGENET_CLASSES
 from effnet_edge.model.checkpoints.fitting import fill
 from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES
+from effnet_edge.model.checkpoints.output_activation import check_output_activation
 from effnet_edge.model.checkpoints.own_normalization import (
     check_own_normalization,
     leave_out_own_normalization,
@@ -65,6 +66,7 @@ def load_source(request: NetworkRequest, on_progress: Progress | None = None) ->
     found = find_weights(variant, weights, on_progress)
     facts = tell(found, variant)
     _check_classes(request, facts, found.name)
+    check_output_activation(found.name, found.checkpoint.output_activation, request.output_kind)
     network, preprocessing = _built(request, variant, facts)
     _check_normalization(request, facts, preprocessing, found.name)
     fill(network, facts.tensors, facts.scheme, found.name)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from effnet_edge.model.checkpoints.fitting import fill
+from effnet_edge.model.checkpoints.output_activation import check_output_activation
 from effnet_edge.model.checkpoints.own_normalization import leave_out_own_normalization
 from effnet_edge.model.checkpoints.telling import CheckpointFacts, tell
 from effnet_edge.model.finding import find_weights
@@ -84,8 +85,10 @@ def fill_as_told(
 
     Raises:
         CheckpointError: the checkpoint does not fit.
+        UsageError: its outputs go through what values do not.
     """
     facts = tell(found, network.variant)
+    check_output_activation(found.name, found.checkpoint.output_activation, network.output_kind)
     leave_out_own_normalization(found.name, facts.statistics)
     padding = padding or facts.padding or network.padding
     fill(network, facts.tensors, facts.scheme, found.name)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from effnet_edge.model.checkpoints.entries import Groups
+    from effnet_edge.model.checkpoints.output_activation import OutputActivation
     from effnet_edge.model.preprocessing import PixelConventions
 
 LARGEST_FILE = 8 << 30
@@ -44,6 +45,7 @@ class Checkpoint:
         sha256: of the file, hexadecimal; of TensorFlow's files one after the other, `.index` first.
         pixels: what the checkpoint itself says of the pictures, if anything.
         strangers: classes and functions of values that were passed over.
+        output_activation: what the classifier's numbers go through, where the file tells.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Checkpoint:
     sha256: str
     pixels: PixelConventions | None = None
     strangers: tuple[str, ...] = ()
+    output_activation: OutputActivation | None = None
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -87,8 +90,14 @@ def parse_checkpoint(name: str, data: bytes) -> Checkpoint:
     sha256 = hashlib.sha256(data).hexdigest()
     with reading(name):
         if is_keras(data):
-            tensors, pixels = read_keras(name, data)
-            return Checkpoint(name, _one_group(tensors), sha256, pixels)
+            keras = read_keras(name, data)
+            return Checkpoint(
+                name,
+                _one_group(keras.tensors),
+                sha256,
+                keras.pixels,
+                output_activation=keras.output_activation,
+            )
         if data.startswith((b"PK", b"\x80")) and not _is_safetensors(data):
             file = read_pytorch(name, data)
             return Checkpoint(name, file.groups, sha256, strangers=file.strangers)
