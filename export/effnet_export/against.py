@@ -16,6 +16,7 @@ from effnet_edge.parity import Comparison, Gate
 from effnet_edge.parity.comparison import logits_of
 from effnet_edge.parity.measures.metrics import sqnr_db
 from effnet_edge.parity.measures.probabilities import of_probabilities
+from effnet_edge.parity.measures.values import nrmse, spread_db
 from effnet_edge.parity.models.reading import AS_TOLD
 from effnet_export.causes import answers, likely_cause
 from effnet_export.gate import BATCH_SIZE, stage_parity
@@ -30,11 +31,16 @@ if TYPE_CHECKING:
     from effnet_edge.bundle import StageParity
     from effnet_edge.model.request import NetworkRequest
     from effnet_edge.model.source import Source
+    from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.protocol import Pictures
+    from effnet_export.causes import Likeness
     from effnet_export.code_bases import Answer, CodeBase
 
 ORIGINAL = "original"
-GATE = Gate(min_sqnr_db=60.0)
+_LEAST_DB = 60.0
+_EQUAL = Gate(min_sqnr_db=_LEAST_DB)
+# Where values have an offset, as years have, decibels are those of the offset.
+_EQUAL_VALUES = _EQUAL.but(max_nrmse=10 ** (-_LEAST_DB / 20))
 _LOGITS = ".npz"
 
 
@@ -81,7 +87,8 @@ def compare_with_original(
 
     Raises:
         GateError: they answer otherwise; the text names the likely cause.
-        UsageError, BackendError: the original cannot be had, as their texts say.
+        UsageError, BackendError: the original cannot be had, or has too few answers, as their
+            texts say.
     """
     original = _answered(origin, request, source, pictures)
     network, kind = source.network, source.network.output_kind
@@ -92,19 +99,27 @@ def compare_with_original(
     for inputs, logits in original.batches:
         comparison.update(logits, answers(network, source.preprocessing, inputs))
     result = comparison.result(original.source)
-    verdict = GATE.judge(result)
+    if kind == "regression" and result.images < 2:
+        raise UsageError(f"--against {origin}: values are compared on 2 pictures or more")
+    verdict = (_EQUAL_VALUES if kind == "regression" else _EQUAL).judge(result)
     if verdict.failures:
         inputs, logits = original.batches[0]
-        assert GATE.min_sqnr_db is not None
-        likeness = of_probabilities(sqnr_db, kind) if as_probabilities else sqnr_db
-        cause = likely_cause(
-            network, source.preprocessing, inputs, logits, likeness, GATE.min_sqnr_db
-        )
+        likeness = _likeness(kind, as_probabilities=as_probabilities)
+        cause = likely_cause(network, source.preprocessing, inputs, logits, likeness, _LEAST_DB)
         raise GateError(
             f"the network is not what the original is ({original.name}): "
             f"{'; '.join(verdict.failures)}; {cause}"
         )
     return stage_parity(ORIGINAL, result, verdict)
+
+
+def _likeness(kind: OutputKind, *, as_probabilities: bool) -> Likeness:
+    """How like two answers are, in decibels: of values, those of their spread."""
+    if as_probabilities:
+        return of_probabilities(sqnr_db, kind)
+    if kind == "regression":
+        return lambda expected, found: spread_db(nrmse(expected, found))
+    return sqnr_db
 
 
 def _answered(origin: str, request: NetworkRequest, source: Source, pictures: Pictures) -> Answered:
