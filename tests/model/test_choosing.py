@@ -271,3 +271,24 @@ def test_averaged_weights_are_taken_and_said_and_the_others_can_be_had(tmp_path:
 
 def test_a_file_may_have_that_sign_in_its_name(tmp_path: Path) -> None:
     assert is_original(classifier(saved(tmp_path / "run#3.pth", state())))
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("as_parameter", [True, False])
+def test_a_tensor_that_pytorch_negates_when_it_is_read_keeps_its_sign(
+    tmp_path: Path, is_zip: bool, as_parameter: bool
+) -> None:
+    negated = torch._neg_view(-state()["classifier.weight"])
+    weight = torch.nn.Parameter(negated) if as_parameter else negated
+    path = tmp_path / "neg.pth"
+    torch.save(state() | {"classifier.weight": weight}, path, _use_new_zipfile_serialization=is_zip)
+
+    assert is_original(classifier(str(path)))
+
+
+def test_a_tensor_that_pytorch_marks_otherwise_is_refused(tmp_path: Path) -> None:
+    complex_weight = torch.complex(state()["classifier.weight"], torch.ones(5, 1280)).conj()
+    path = saved(tmp_path / "conj.pth", state() | {"classifier.weight": complex_weight})
+
+    with pytest.raises(CheckpointError, match=r"classifier.weight is a view .* marks as conj"):
+        classifier(path)

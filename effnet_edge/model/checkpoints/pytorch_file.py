@@ -11,7 +11,7 @@ import io
 import math
 import zipfile
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -22,7 +22,7 @@ from effnet_edge.model.checkpoints.entries import TensorEntry
 from effnet_edge.model.checkpoints.pickles import Call, Global, PersistentId, Pickle, read_pickle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
@@ -285,9 +285,19 @@ def _entry(node: object, storages: _Storages) -> TensorEntry | None:
             _unreadable(function)
         dtype = getattr(torch, call.arguments[6].name) if function == _OF_DTYPE else None
         identity, offset, shape, stride = call.arguments[:4]
-        return _stored(storages, identity, offset, shape, stride, dtype)
+        entry = _stored(storages, identity, offset, shape, stride, dtype)
+        return _as_said(entry, call.arguments[7 if function == _OF_DTYPE else 6 :])
     except _UnreadableError as error:
         return TensorEntry((), True, lambda: torch.empty(0), str(error))
+
+
+def _as_said(entry: TensorEntry, metadata: Sequence[object]) -> TensorEntry:
+    """The tensor with what PyTorch keeps beside its numbers: that all of them are negated."""
+    said = {key for each in metadata if isinstance(each, dict) for key in each if each[key]}
+    if said - {"neg"}:
+        told = ", ".join(sorted(str(key) for key in said))
+        raise _UnreadableError(f"is a view that PyTorch marks as {told}: save it with .clone()")
+    return replace(entry, load=lambda: -entry.load()) if said else entry
 
 
 def _unwrapped(node: object) -> Call | None:
