@@ -19,10 +19,11 @@ import torch
 
 from effnet_edge.errors import CheckpointError
 from effnet_edge.model.checkpoints.entries import TensorEntry
+from effnet_edge.model.checkpoints.nesting import dictionaries
 from effnet_edge.model.checkpoints.pickles import Call, Global, PersistentId, Pickle, read_pickle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 _PICKLE = "data.pkl"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_DEPTH_AT_MOST = 16
 _TENSORS_AT_MOST = 100_000
+_PATH_CHARACTERS_AT_MOST = 10_000_000
 _SAVE_STATE_DICT = "save model.state_dict() instead"
 
 _STORAGE_DTYPES = {
@@ -223,8 +224,8 @@ def _strangers(content: Pickle) -> tuple[str, ...]:
 
 def _groups(name: str, content: object, storages: _Storages) -> Groups:
     groups: Groups = {}
-    tensors = 0
-    for path, items in _dictionaries(content):
+    tensors = characters = 0
+    for place, items in dictionaries(content):
         entries = {
             key: entry
             for key, value in items.items()
@@ -234,7 +235,10 @@ def _groups(name: str, content: object, storages: _Storages) -> Groups:
         if tensors > _TENSORS_AT_MOST:
             raise CheckpointError(f"{name} has more than {_TENSORS_AT_MOST} tensors")
         if entries:
-            groups.setdefault(path, {}).update(entries)
+            characters += place.length
+            if characters > _PATH_CHARACTERS_AT_MOST:
+                raise CheckpointError(f"{name} has keys that are too long: {_SAVE_STATE_DICT}")
+            groups.setdefault(place.path, {}).update(entries)
     if not groups:
         made = f" but a {content.function}" if isinstance(content, Call) else ""
         raise CheckpointError(
@@ -242,36 +246,6 @@ def _groups(name: str, content: object, storages: _Storages) -> Groups:
             f"executed here: {_SAVE_STATE_DICT}"
         )
     return groups
-
-
-def _dictionaries(content: object) -> Iterator[tuple[str, dict[Any, Any]]]:
-    """All in lists, tuples and each other, each once, with their paths."""
-    seen: set[int] = set()
-    level = [("", content)]
-    for _ in range(_DEPTH_AT_MOST):
-        deeper: list[tuple[str, object]] = []
-        for path, node in level:
-            if id(node) in seen:
-                continue
-            children = _children(node)
-            if children:
-                seen.add(id(node))
-                yield path, children
-                deeper += [(f"{path}.{key}".lstrip("."), each) for key, each in children.items()]
-        level = deeper
-
-
-def _children(node: object) -> dict[Any, Any]:
-    if isinstance(node, dict):
-        return node
-    if isinstance(node, (list, tuple)):
-        return dict(enumerate(node))
-    if isinstance(node, Call):
-        if str(node.function) == "collections.OrderedDict" and node.arguments:  # Python 2's
-            (pairs,) = node.arguments
-            return {key: value for key, value in pairs if isinstance(key, str)}
-        return node.items
-    return {}
 
 
 def _entry(node: object, storages: _Storages) -> TensorEntry | None:
