@@ -17,6 +17,7 @@ from effnet_edge.model.checkpoints.entries import entry_of
 from effnet_edge.model.checkpoints.keras_files import is_keras, read_keras
 from effnet_edge.model.checkpoints.pytorch_file import read_pytorch
 from effnet_edge.model.checkpoints.reading import reading
+from effnet_edge.model.checkpoints.shards import refuse_shards
 from effnet_edge.model.checkpoints.tf_bundle import is_bundle_index
 from effnet_edge.model.checkpoints.tf_reference import read_tf_checkpoint
 
@@ -87,6 +88,7 @@ def parse_checkpoint(name: str, data: bytes) -> Checkpoint:
     """Of a format that is one file, from its bytes; `name` is for the errors."""
     if not data:
         raise CheckpointError(f"{name} is empty: copy the checkpoint again")
+    refuse_shards(name, data)
     sha256 = hashlib.sha256(data).hexdigest()
     with reading(name):
         if is_keras(data):
