@@ -12,6 +12,11 @@ from effnet_edge.errors import UsageError
 from effnet_edge.labels import IMAGENET_CLASSES
 from effnet_edge.model.checkpoints.fitting import fill
 from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES
+from effnet_edge.model.checkpoints.output_activation import check_output_activation
+from effnet_edge.model.checkpoints.own_normalization import (
+    check_own_normalization,
+    leave_out_own_normalization,
+)
 from effnet_edge.model.checkpoints.telling import CheckpointFacts, tell
 from effnet_edge.model.finding import find_weights
 from effnet_edge.model.network import EfficientNet
@@ -61,7 +66,9 @@ def load_source(request: NetworkRequest, on_progress: Progress | None = None) ->
     found = find_weights(variant, weights, on_progress)
     facts = tell(found, variant)
     _check_classes(request, facts, found.name)
+    check_output_activation(found.name, found.checkpoint.output_activation, request.output_kind)
     network, preprocessing = _built(request, variant, facts)
+    _check_normalization(request, facts, preprocessing, found.name)
     fill(network, facts.tensors, facts.scheme, found.name)
     origin = Weights(found.name, found.source, found.checkpoint.sha256, found.licence)
     return Source(network, preprocessing, origin, facts)
@@ -108,6 +115,16 @@ def _check_classes(request: NetworkRequest, facts: CheckpointFacts, name: str) -
             f"--num-classes {asked}: the classifier in {name} has {told} classes: "
             "leave --num-classes out, or give another checkpoint"
         )
+
+
+def _check_normalization(
+    request: NetworkRequest, facts: CheckpointFacts, preprocessing: Preprocessing, name: str
+) -> None:
+    """What a person says of the pixels outweighs what the network keeps of them."""
+    if request.mean is None or request.std is None:
+        check_own_normalization(name, facts.statistics, preprocessing.mean, preprocessing.std)
+    else:
+        leave_out_own_normalization(name, facts.statistics)
 
 
 def _default_weights(variant: Variant) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from effnet_edge.model.checkpoints.fitting import fill
+from effnet_edge.model.checkpoints.output_activation import check_output_activation
+from effnet_edge.model.checkpoints.own_normalization import leave_out_own_normalization
 from effnet_edge.model.checkpoints.telling import CheckpointFacts, tell
 from effnet_edge.model.finding import find_weights
 from effnet_edge.model.preprocessing import AS_REFERENCE, PixelConventions
@@ -83,8 +85,11 @@ def fill_as_told(
 
     Raises:
         CheckpointError: the checkpoint does not fit, or its network padded otherwise.
+        UsageError: its outputs go through what values do not.
     """
     facts = tell(found, network.variant)
+    check_output_activation(found.name, found.checkpoint.output_activation, network.output_kind)
+    leave_out_own_normalization(found.name, facts.statistics)
     is_asked_for, padding = padding is not None, padding or facts.padding or network.padding
     facts.check_padding(network.variant, network.resolution, padding, is_asked_for=is_asked_for)
     fill(network, facts.tensors, facts.scheme, found.name)

@@ -17,6 +17,7 @@ from effnet_edge.parity import Comparison, Gate
 from effnet_edge.parity.comparison import logits_of
 from effnet_edge.parity.measures.metrics import sqnr_db
 from effnet_edge.parity.measures.probabilities import of_probabilities
+from effnet_edge.parity.measures.values import nrmse, spread_db
 from effnet_edge.parity.models.reading import AS_TOLD
 from effnet_export.causes import answers, likely_cause
 from effnet_export.gate import BATCH_SIZE, stage_parity
@@ -31,11 +32,16 @@ if TYPE_CHECKING:
     from effnet_edge.bundle import StageParity
     from effnet_edge.model.request import NetworkRequest
     from effnet_edge.model.source import Source
+    from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.protocol import Pictures
+    from effnet_export.causes import Likeness
     from effnet_export.code_bases import Answer, CodeBase, Wanted
 
 ORIGINAL = "original"
-GATE = Gate(min_sqnr_db=60.0)
+_LEAST_DB = 60.0
+_EQUAL = Gate(min_sqnr_db=_LEAST_DB)
+# Where values have an offset, as years have, decibels are those of the offset.
+_EQUAL_VALUES = _EQUAL.but(max_nrmse=10 ** (-_LEAST_DB / 20))
 _LOGITS = ".npz"
 
 
@@ -85,7 +91,8 @@ def compare_with_original(
 
     Raises:
         GateError: they answer otherwise; the text names the likely cause.
-        UsageError, BackendError: the original cannot be had, as their texts say.
+        UsageError, BackendError: the original cannot be had, or has too few answers, as their
+            texts say.
     """
     original = _answered(origin, request, source, pictures)
     network, kind = source.network, source.network.output_kind
@@ -96,13 +103,14 @@ def compare_with_original(
     for inputs, logits in original.batches:
         comparison.update(logits, answers(network, source.preprocessing, inputs))
     result = comparison.result(original.source)
-    verdict = GATE.judge(result)
+    if kind == "regression" and result.images < 2:
+        raise UsageError(f"--against {origin}: values are compared on 2 pictures or more")
+    verdict = (_EQUAL_VALUES if kind == "regression" else _EQUAL).judge(result)
     if verdict.failures:
         inputs, logits = original.batches[0]
-        assert GATE.min_sqnr_db is not None
-        likeness = of_probabilities(sqnr_db, kind) if as_probabilities else sqnr_db
-        cause = _padded_for_size(original, source) or likely_cause(
-            network, source.preprocessing, inputs, logits, likeness, GATE.min_sqnr_db
+        likeness = _likeness(kind, as_probabilities=as_probabilities)
+        cause = _padded_for_size(original, source, likeness) or likely_cause(
+            network, source.preprocessing, inputs, logits, likeness, _LEAST_DB
         )
         raise GateError(
             f"the network is not what the original is ({original.name}): "
@@ -111,16 +119,15 @@ def compare_with_original(
     return stage_parity(ORIGINAL, result, verdict)
 
 
-def _padded_for_size(original: Answered, source: Source) -> str | None:
+def _padded_for_size(original: Answered, source: Source, likeness: Likeness) -> str | None:
     """The cause, where the original pads for another size unless it is built for this one."""
     if original.for_size is None:
         return None
     pixels = original.batches[0][0]
     _, answer = original.for_size()
     expected = answer(cast("NDArray[np.uint8]", pixels))
-    assert GATE.min_sqnr_db is not None
     found = answers(source.network, source.preprocessing, pixels)
-    if sqnr_db(expected, found) < GATE.min_sqnr_db:
+    if likeness(expected, found) < _LEAST_DB:
         return None
     size = source.preprocessing.resolution
     return (
@@ -129,6 +136,15 @@ def _padded_for_size(original: Answered, source: Source) -> str | None:
         "px. If yours is built with it, give that one's answers as .npz; if not, give a "
         "--resolution that is padded alike"
     )
+
+
+def _likeness(kind: OutputKind, *, as_probabilities: bool) -> Likeness:
+    """How like two answers are, in decibels: of values, those of their spread."""
+    if as_probabilities:
+        return of_probabilities(sqnr_db, kind)
+    if kind == "regression":
+        return lambda expected, found: spread_db(nrmse(expected, found))
+    return sqnr_db
 
 
 def _answered(origin: str, request: NetworkRequest, source: Source, pictures: Pictures) -> Answered:

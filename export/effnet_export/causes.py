@@ -20,12 +20,11 @@ from effnet_edge.parity.measures.metrics import softmax
 from effnet_edge.pictures.image import Preprocessing, normalize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from effnet_edge.parity.measures.formula import Formula
-
+    Likeness = Callable[[NDArray[np.float32], NDArray[np.floating]], float]
     Inputs = NDArray[np.uint8] | NDArray[np.float32]
 
 _PADDING_OPTION = "--padding {} says so"
@@ -56,7 +55,7 @@ def likely_cause(
     preprocessing: Preprocessing,
     inputs: Inputs,
     expected: NDArray[np.float32],
-    likeness: Formula,
+    likeness: Likeness,
     least_db: float,
 ) -> str:
     """In words, with what helps; or that no single convention explains it.
@@ -64,7 +63,7 @@ def likely_cause(
     Args:
         inputs: a few, as in `answers`.
         expected: the original's logits for them.
-        likeness: an SQNR of the logits or of their probabilities, in decibels.
+        likeness: of the original's answers and others, in decibels.
         least_db: from which on the answers count as equal.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 import sys
@@ -126,6 +127,38 @@ def test_a_wrong_padding_is_named_from_a_file_too(tmp_path, native, end) -> None
 
     with pytest.raises(GateError, match=r"the likely cause is the padding: it pads symmetric"):
         compared(saved(native, tmp_path, {}), origin, padding="same")
+
+
+@pytest.fixture
+def years(tmp_path, native) -> nn.Module:
+    """A network of one value, about 2000, which varies by about 1."""
+    told = np.load(answered(native, tmp_path / "classes.npz"))["logits"][:, :1]
+    model = copy.deepcopy(native)
+    with torch.no_grad():
+        spread, mean = float(told.std()), float(told.mean())
+        model.classifier.weight = nn.Parameter(model.classifier.weight[:1] / spread)
+        model.classifier.bias = nn.Parameter((model.classifier.bias[:1] - mean) / spread + 2000)
+    return model
+
+
+def test_values_are_compared_by_their_spread_and_not_by_their_offset(tmp_path, years) -> None:
+    path, asked = saved(years, tmp_path, {}), {"output_kind": "regression"}
+    origin = answered(years, tmp_path / "years.npz")
+
+    stage = compared(path, origin, **asked)
+    assert stage.holds
+    assert stage.measures["nrmse"].at_most == pytest.approx(1e-3)
+    assert stage.measures["sqnr_db"].value > 90
+    with pytest.raises(GateError, match=r"RMSE / spread .*cause is the padding: it pads symmetric"):
+        compared(path, origin, padding="same", **asked)
+
+
+def test_a_single_value_proves_nothing(tmp_path, years) -> None:
+    told = np.load(answered(years, tmp_path / "years.npz"))
+    np.savez(tmp_path / "one.npz", **{key: told[key][:1] for key in told})
+
+    with pytest.raises(UsageError, match="values are compared on 2 pictures or more"):
+        compared(saved(years, tmp_path, {}), str(tmp_path / "one.npz"), output_kind="regression")
 
 
 def test_a_file_of_logits_may_be_named_in_capitals(tmp_path, native) -> None:

@@ -6,13 +6,15 @@ import io
 import json
 import os
 import re
+import tracemalloc
 import zipfile
 import zlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from bundle_writer import MAGIC, block, masked_checksum, message, varint, write_bundle
 
 from effnet_edge.errors import CheckpointError
@@ -175,6 +177,36 @@ def test_a_config_that_nobody_named_is_a_small_file(tmp_path: Path, kind: str) -
             file.truncate(1 << 40)
     assert read_timm_config(tmp_path / "model.pth") is None
     assert read_transformers_config(tmp_path / "model.pth") is None
+
+
+LONG = "A" * 1_000_000
+LEAVES: dict[str, Any] = {"w": torch.ones(1)}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({LONG: [0] * 2000}, "is not a state dict"),
+        ({LONG: [{"a": [0]} for _ in range(2000)]}, "is not a state dict"),
+        ({LONG: [dict(LEAVES) for _ in range(2000)]}, "has keys that are too long"),
+    ],
+    ids=["leaves", "dictionaries", "tensors"],
+)
+def test_the_paths_of_a_pytorch_file_take_no_more_than_the_file(
+    tmp_path: Path, content: dict[str, Any], told: str
+) -> None:
+    path = tmp_path / "a.pth"
+    torch.save(content, path)
+    data = path.read_bytes()
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(CheckpointError, match=told):
+            parse_checkpoint("a.pth", data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100 << 20
 
 
 def test_an_honest_index_is_read_still(tmp_path: Path) -> None:

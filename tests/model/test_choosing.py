@@ -111,6 +111,9 @@ def test_an_optimizers_state_is_not_taken_for_a_network(tmp_path: Path) -> None:
     [
         ({"criterion.pos_weight": torch.ones(5)}, True),
         ({"loss_fn.ce.weight": torch.ones(5)}, True),
+        ({"headLoss2.weight": torch.ones(5)}, True),
+        ({"symmetric.neck.weight": torch.ones(1280)}, False),
+        ({"gloss.weight": torch.ones(1280)}, False),
         ({"class_weights": torch.ones(5)}, True),
         ({"val_metrics.confmat": torch.zeros(5, 5, dtype=torch.int64)}, True),
         ({"model.total_ops": torch.zeros(1, dtype=torch.float64)}, True),
@@ -158,6 +161,7 @@ def test_any_prefix_is_taken_off_any_naming(tmp_path: Path, naming: str) -> None
         ("torchvision", "classifier.1.", "classifier.1.0."),
         ("efficientnet-pytorch", "_fc.", "_fc.1."),
         ("Hugging Face transformers", "classifier.", "score."),
+        ("geffnet", "classifier.", "geometric.fc."),
     ],
 )
 def test_the_only_matrix_of_so_many_features_is_the_classifier(
@@ -221,6 +225,41 @@ def test_of_two_networks_the_user_chooses(tmp_path: Path, form: str) -> None:
         classifier(f"{path}#nobody")
 
 
+def headless() -> State:
+    return {name: each for name, each in state().items() if not name.startswith("classifier")}
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (prefixed("student.", headless()) | prefixed("teacher.", state(scale=0.5)), "student"),
+        (prefixed("model.", headless()) | {"queue_head.weight": torch.ones(9, 1280)}, "model"),
+    ],
+    ids=["a teacher's", "a queue's"],
+)
+def test_a_network_that_was_asked_for_gets_no_others_classifier(
+    tmp_path: Path, content: State, part: str
+) -> None:
+    path = saved(tmp_path / "kd.pth", content)
+
+    with pytest.raises(CheckpointError, match=r"does not fit b0: missing classifier.weight"):
+        classifier(f"{path}#{part}")
+
+
+def test_a_prefix_of_a_backbone_and_its_classifier_asks_for_both(tmp_path: Path) -> None:
+    whole = prefixed("backbone.", headless()) | {
+        "fc.weight": state()["classifier.weight"],
+        "fc.bias": state()["classifier.bias"],
+    }
+    other = {name: each * 0.5 for name, each in whole.items()}
+    path = saved(tmp_path / "kd.pth", prefixed("a.student.", whole) | prefixed("a.other.", other))
+
+    assert is_original(classifier(f"{path}#student"))
+    assert is_original(classifier(f"{path}#a.student"))
+    with pytest.raises(CheckpointError, match=r"does not fit b0: missing classifier.weight"):
+        classifier(f"{path}#student.backbone")
+
+
 def test_averaged_weights_are_taken_and_said_and_the_others_can_be_had(tmp_path: Path) -> None:
     content = {"state_dict": state(scale=0.5), "state_dict_ema": state()}
     path = saved(tmp_path / "ema.pth", content)
@@ -232,3 +271,24 @@ def test_averaged_weights_are_taken_and_said_and_the_others_can_be_had(tmp_path:
 
 def test_a_file_may_have_that_sign_in_its_name(tmp_path: Path) -> None:
     assert is_original(classifier(saved(tmp_path / "run#3.pth", state())))
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("as_parameter", [True, False])
+def test_a_tensor_that_pytorch_negates_when_it_is_read_keeps_its_sign(
+    tmp_path: Path, is_zip: bool, as_parameter: bool
+) -> None:
+    negated = torch._neg_view(-state()["classifier.weight"])
+    weight = torch.nn.Parameter(negated) if as_parameter else negated
+    path = tmp_path / "neg.pth"
+    torch.save(state() | {"classifier.weight": weight}, path, _use_new_zipfile_serialization=is_zip)
+
+    assert is_original(classifier(str(path)))
+
+
+def test_a_tensor_that_pytorch_marks_otherwise_is_refused(tmp_path: Path) -> None:
+    complex_weight = torch.complex(state()["classifier.weight"], torch.ones(5, 1280)).conj()
+    path = saved(tmp_path / "conj.pth", state() | {"classifier.weight": complex_weight})
+
+    with pytest.raises(CheckpointError, match=r"classifier.weight is a view .* marks as conj"):
+        classifier(path)

@@ -194,6 +194,15 @@ def layer(kind: str, name: str, **config: Any) -> dict[str, Any]:
     return {"class_name": kind, "config": {"name": name, **config}}
 
 
+NORMALIZING = (
+    layer("Rescaling", "rescaling", scale=1 / 255),
+    layer(
+        "Normalization",
+        "normalization",
+        mean=[0.485, 0.456, 0.406],
+        variance=[0.229**2, 0.224**2, 0.225**2],
+    ),
+)
 # The layers that pad in an EfficientNetB0 of keras 3.15, and the sides of what they read.
 PAD_LAYERS = {
     "stem_conv_pad": 1,
@@ -207,7 +216,7 @@ PAD_LAYERS = {
 def of_keras(folder: Path, built_for: Size | None, *others: dict[str, Any], outer: Any = None):
     """A whole model as Keras 3 writes it, with the paddings of its `correct_pad`."""
     sides = [None, None] if built_for is None else [built_for.height, built_for.width]
-    layers = [layer("InputLayer", "input_layer", batch_shape=[None, *sides, 3])]
+    layers = [layer("InputLayer", "input_layer", batch_shape=[None, *sides, 3]), *NORMALIZING]
     for name, after in PAD_LAYERS.items():
         shifts = [1 if side is None else 1 - side % 2 for side in sides]
         layers.append(layer("ZeroPadding2D", name, padding=[[after - s, after] for s in shifts]))
@@ -240,7 +249,7 @@ def test_an_open_size_is_the_variants_or_that_of_the_model_around_it(tmp_path) -
 
 def test_the_size_of_a_whole_model_of_keras_2_is_exported(tmp_path) -> None:
     shaped = layer("InputLayer", "input_1", batch_input_shape=[None, 96, 160, 3])
-    model = layer("Functional", "model", layers=[shaped, layer("Conv2D", "stem_conv")])
+    model = layer("Functional", "model", layers=[shaped, *NORMALIZING, layer("Conv2D", "stem_conv")])
     LAYOUTS["whole model"](tmp_path / "flowers.h5", keras_variables(network_of()))
     with h5py.File(tmp_path / "flowers.h5", "a") as file:
         file.attrs["model_config"] = json.dumps(model)

@@ -286,3 +286,20 @@ def test_pixels_are_centred_as_the_authors_do(tmp_path: Path) -> None:
     assert pixels.std is not None
     assert pixels.mean[0] * 255 == pytest.approx(127)
     assert pixels.std[2] * 255 == pytest.approx(128)
+
+
+def test_of_two_networks_the_user_chooses(tmp_path: Path) -> None:
+    student, teacher = network_of("b0"), network_of("b0")
+    variables = {
+        name.replace("efficientnet", model): values
+        for model, network in (("student", student), ("distilled/teacher", teacher))
+        for name, values in reference_variables(network).items()
+    }
+    write_bundle(tmp_path / "model.ckpt", variables)
+    path, loaded = f"{tmp_path}/model.ckpt.index", network_of("b0")
+
+    with pytest.raises(UsageError, match=r"holds 2 networks \(student, distilled/teacher\)"):
+        load_weights(loaded, path)
+    for part, network in (("student", student), ("distilled/teacher", teacher)):
+        load_weights(loaded, f"{path}#{part}")
+        assert torch.equal(loaded.classifier.weight, network.classifier.weight)

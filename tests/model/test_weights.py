@@ -373,3 +373,27 @@ def test_without_a_classifier_the_pooled_features_are_those_of_the_reference(
     assert features.shape == (2, network.output_size) == (2, 1280)
     torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)
     assert network.output_kind == "features"
+
+
+@pytest.mark.parametrize("name", ["model-00001-of-00004.safetensors", "a-00002-of-00002.bin"])
+def test_one_of_several_files_is_told(tmp_path: Path, name: str) -> None:
+    torch.save(small_network().state_dict(), tmp_path / name)
+
+    with pytest.raises(CheckpointError, match=rf"{name} is one of [24] files .*save it in one"):
+        load_weights(small_network(), tmp_path / name)
+
+
+def test_an_index_of_several_files_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors.index.json"
+    shard = "model-00001-of-00004.safetensors"
+    path.write_text(json.dumps({"metadata": {}, "weight_map": {"a": shard}}, indent=2))
+
+    with pytest.raises(CheckpointError, match=r"index\.json has no tensors, and names the files"):
+        load_weights(small_network(), path)
+
+
+def test_the_only_file_of_a_checkpoint_may_be_numbered(tmp_path: Path) -> None:
+    path = tmp_path / "model-00001-of-00001.bin"
+    torch.save(small_network().state_dict(), path)
+
+    assert load_weights(small_network(), path).name == path.name

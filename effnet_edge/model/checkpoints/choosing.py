@@ -10,9 +10,11 @@ from __future__ import annotations
 import re
 import warnings
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import CheckpointError, CheckpointWarning, UsageError
+from effnet_edge.model.checkpoints.belonging import Place, is_of_a_layer, tell_apart
 from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, NamingScheme, translate
 
 if TYPE_CHECKING:
@@ -24,17 +26,14 @@ if TYPE_CHECKING:
     Shapes = Mapping[str, tuple[int, ...]]
 
 CLASSIFIER = "classifier"
+STEM = "stem.conv.weight"
 # Where averaged weights are kept: they are what evaluation uses (timm, torch.optim.swa_utils).
 _AVERAGED = {"state_dict_ema", "ema_state_dict", "model_ema"}
-_ANCHORS = ("stem.conv.weight", "stages.0.0.project.conv.weight", "head.conv.weight")
+_ANCHORS = (STEM, "stages.0.0.project.conv.weight", "head.conv.weight")
 _WHOLE_SHARE = 0.9
 _GROUPS_AT_MOST, _PREFIXES_AT_MOST = 32, 32
 _NAMED_AT_MOST = 3
-# Parameters and statistics of layers end so, also `in_proj_weight`; a metric's counters do not.
-_LAYERS_LEAF = re.compile(r".*(weight|bias|kernel|gamma|beta|running_mean|running_var)(_\w{1,4})?")
-_TRAINING_ONLY = re.compile(
-    r"(^|[._])\w*(loss|criterion|metric|optimizer|ema_decay)", re.IGNORECASE
-)
+_AFTER_MODULE = re.compile(r"(?<=[./])")
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ class Network:
         entries: those that the network has, by the scheme's name.
         foreign: names of tensors that belong to layers which it has not.
         left_out: names of those that are nothing of a network: counters, buffers of a loss.
+        statistics: what it normalizes its input with by itself, by name.
         has_head_without_bias: its classifier adds nothing.
     """
 
@@ -53,6 +53,7 @@ class Network:
     entries: dict[str, TensorEntry]
     foreign: tuple[str, ...]
     left_out: tuple[str, ...]
+    statistics: Mapping[str, TensorEntry]
     has_head_without_bias: bool = False
 
 
@@ -79,6 +80,15 @@ class _Candidate:
         """What a person calls it."""
         return ".".join(part for part in (self.path, self.prefix.rstrip("./_")) if part)
 
+    def asked_for(self, part: str | None) -> str:
+        """What comes before every name that was asked for: nothing, or no more than `prefix`."""
+        if part is None:
+            return ""
+        wanted = part.strip("./")
+        before = f".{self.label}.".find(f".{wanted}.")
+        of_names = before + len(wanted) - len(f"{self.path}." if self.path else "")
+        return self.prefix[: of_names + 1] if of_names > 0 else ""
+
     def rank(self) -> tuple[int, int, bool]:
         return self.fitting, self.named, not self.scheme.batch_norm_folded
 
@@ -103,7 +113,7 @@ def choose(found: FoundCheckpoint, own: Shapes) -> Network:
             f"({', '.join(scheme.name for scheme in NAMING_SCHEMES)}): "
             f"its tensors are {some(names)}"
         )
-    network = _network(chosen, groups[chosen.path], own, is_asked_for=found.part is not None)
+    network = _network(chosen, groups[chosen.path], own, chosen.asked_for(found.part))
     _tell(found, network)
     return network
 
@@ -199,7 +209,7 @@ def _labels(candidates: list[_Candidate]) -> str:
 
 
 def _network(
-    chosen: _Candidate, entries: Mapping[str, TensorEntry], own: Shapes, *, is_asked_for: bool
+    chosen: _Candidate, entries: Mapping[str, TensorEntry], own: Shapes, asked_for: str
 ) -> Network:
     theirs = translate(own, chosen.scheme)
     known = {
@@ -210,25 +220,41 @@ def _network(
     used = {chosen.prefix + name for name in known}
     rest = {name: entry for name, entry in entries.items() if name not in used}
     head = theirs[f"{CLASSIFIER}.weight"]
+    own_prefix = chosen.prefix if head in known else asked_for
     lacks_bias = False
-    if head not in known and (found := _only_matrix(rest, own[f"{CLASSIFIER}.weight"][1])):
+    of_it = {name: entry for name, entry in rest.items() if name.startswith(asked_for)}
+    columns = own[f"{CLASSIFIER}.weight"][1]
+    if head not in known and (found := _only_matrix(of_it, columns, chosen.prefix)):
         layer = found.removesuffix("weight")
+        own_prefix = _shared_start(chosen.prefix, layer)
         known[head] = rest.pop(found)
         bias = rest.pop(f"{layer}bias", None)
         lacks_bias = bias is None
         if bias is not None:
             known[theirs[f"{CLASSIFIER}.bias"]] = bias
     rest = {name: each for name, each in rest.items() if not name.endswith("num_batches_tracked")}
-    foreign = [
-        name
-        for name, entry in rest.items()
-        if _is_of_a_layer(name, entry) and (name.startswith(chosen.prefix) or not is_asked_for)
-    ]
-    left_out = tuple(name for name in rest if name not in set(foreign))
-    return Network(chosen.scheme, known, tuple(foreign), left_out, lacks_bias)
+    beside = tell_apart(rest, Place(asked_for, own_prefix, _channels(known.get(theirs[STEM]))))
+    return Network(
+        chosen.scheme,
+        known,
+        tuple(beside.foreign),
+        tuple(beside.left_out),
+        beside.statistics,
+        lacks_bias,
+    )
 
 
-def _only_matrix(entries: Mapping[str, TensorEntry], columns: int) -> str | None:
+def _channels(stem: TensorEntry | None) -> int | None:
+    return stem.shape[1] if stem is not None and len(stem.shape) == 4 else None
+
+
+def _shared_start(one: str, other: str) -> str:
+    """What modules of both names are in."""
+    pairs = zip(_AFTER_MODULE.split(one), _AFTER_MODULE.split(other), strict=False)
+    return "".join(mine for mine, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _only_matrix(entries: Mapping[str, TensorEntry], columns: int, of_network: str) -> str | None:
     """The name of the only weight of (classes, columns); None where there is none or several."""
     names = [
         name
@@ -237,20 +263,9 @@ def _only_matrix(entries: Mapping[str, TensorEntry], columns: int) -> str | None
         and entry.shape[1] == columns
         and entry.shape[0] > 0
         and name.endswith("weight")
-        and _is_of_a_layer(name, entry)
+        and is_of_a_layer(name, entry, _shared_start(of_network, name))
     ]
     return names[0] if len(names) == 1 else None
-
-
-def _is_of_a_layer(name: str, entry: TensorEntry) -> bool:
-    """Whether the tensor would change what the network computes, as far as its name tells."""
-    layer, _, leaf = name.rpartition(".")
-    return bool(
-        layer
-        and entry.is_float
-        and _LAYERS_LEAF.fullmatch(leaf)
-        and not _TRAINING_ONLY.search(name)
-    )
 
 
 def _tell(found: FoundCheckpoint, network: Network) -> None:

@@ -18,6 +18,7 @@ from effnet_edge.model.checkpoints.keras_files import is_keras, read_keras
 from effnet_edge.model.checkpoints.keras_sizes import UNSTATED, StatedSizes
 from effnet_edge.model.checkpoints.pytorch_file import read_pytorch
 from effnet_edge.model.checkpoints.reading import reading
+from effnet_edge.model.checkpoints.shards import refuse_shards
 from effnet_edge.model.checkpoints.tf_bundle import is_bundle_index
 from effnet_edge.model.checkpoints.tf_reference import read_tf_checkpoint
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from effnet_edge.model.checkpoints.entries import Groups
+    from effnet_edge.model.checkpoints.output_activation import OutputActivation
     from effnet_edge.model.preprocessing import PixelConventions
 
 LARGEST_FILE = 8 << 30
@@ -46,6 +48,7 @@ class Checkpoint:
         pixels: what the checkpoint itself says of the pictures, if anything.
         sizes: what the checkpoint itself says of its input's size and of its paddings.
         strangers: classes and functions of values that were passed over.
+        output_activation: what the classifier's numbers go through, where the file tells.
     """
 
     name: str
@@ -54,6 +57,7 @@ class Checkpoint:
     pixels: PixelConventions | None = None
     strangers: tuple[str, ...] = ()
     sizes: StatedSizes = UNSTATED
+    output_activation: OutputActivation | None = None
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -87,12 +91,19 @@ def parse_checkpoint(name: str, data: bytes) -> Checkpoint:
     """Of a format that is one file, from its bytes; `name` is for the errors."""
     if not data:
         raise CheckpointError(f"{name} is empty: copy the checkpoint again")
+    refuse_shards(name, data)
     sha256 = hashlib.sha256(data).hexdigest()
     with reading(name):
         if is_keras(data):
             keras = read_keras(name, data)
-            groups = _one_group(keras.tensors)
-            return Checkpoint(name, groups, sha256, keras.pixels, sizes=keras.sizes)
+            return Checkpoint(
+                name,
+                _one_group(keras.tensors),
+                sha256,
+                keras.pixels,
+                sizes=keras.sizes,
+                output_activation=keras.output_activation,
+            )
         if data.startswith((b"PK", b"\x80")) and not _is_safetensors(data):
             file = read_pytorch(name, data)
             return Checkpoint(name, file.groups, sha256, strangers=file.strangers)

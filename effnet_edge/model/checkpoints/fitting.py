@@ -116,8 +116,10 @@ def _check_fit(
         if names
     ]
     if problems:
+        advice = "" if missing or misshapen else ": leave out of the file what changes no answer"
         raise CheckpointError(
             f"{origin} ({scheme.name} naming) does not fit {variant.name}: {'; '.join(problems)}"
+            f"{advice}"
         )
 
 

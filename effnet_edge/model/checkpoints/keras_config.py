@@ -78,7 +78,8 @@ def _check(name: str, kind: str, config: dict[str, Any]) -> None:
     epsilon = config.get("epsilon")
     if kind == "BatchNormalization" and epsilon not in (None, BATCH_NORM_EPS):
         _refuse(name, config, f"has an epsilon of {epsilon!r}, not {BATCH_NORM_EPS:g}")
-    allowed = _AT_THE_END if kind == "Dense" else _INSIDE
+    # Where it stands is told apart in `keras_places`.
+    allowed = _AT_THE_END if kind in ("Dense", "Activation") else _INSIDE
     activation = config.get("activation")
     if kind in _KNOWN and activation is not None and not _is_one(activation, allowed):
         _refuse(name, config, f"has the activation {activation!r}")

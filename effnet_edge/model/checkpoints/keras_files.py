@@ -22,15 +22,16 @@ from effnet_edge.errors import CheckpointError, first_line
 from effnet_edge.model.checkpoints.hdf5_child import LARGEST_DESCRIPTION
 from effnet_edge.model.checkpoints.hdf5_process import read_hdf5
 from effnet_edge.model.checkpoints.keras_config import check_layers
+from effnet_edge.model.checkpoints.keras_places import as_meant, read_places
 from effnet_edge.model.checkpoints.keras_sizes import UNSTATED, StatedSizes, read_sizes
 from effnet_edge.model.checkpoints.tensorflow_layout import LEAF_NAMES, to_pytorch
 from effnet_edge.model.preprocessing import IMAGENET_STD, PixelConventions
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from torch import Tensor
 
     from effnet_edge.model.checkpoints.hdf5_child import Variables
+    from effnet_edge.model.checkpoints.output_activation import OutputActivation
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _ZIP_MEMBER = "model.weights.h5"
@@ -51,45 +52,55 @@ def is_keras(data: bytes) -> bool:
 
 
 @dataclass(frozen=True)
-class KerasContent:
-    """What is taken from a file.
+class KerasFile:
+    """What is in it.
 
     Attributes:
-        tensors: in PyTorch's layout.
-        pixels: what the normalization layer does to them; None where there is none.
+        tensors: in PyTorch's layout and with its names of a layer's parameters.
+        pixels: what the layers before the network do to pictures, where they are told.
+        output_activation: what the classifier's numbers go through, where it is told.
         sizes: what its description says of sizes.
     """
 
     tensors: dict[str, Tensor]
     pixels: PixelConventions | None
-    sizes: StatedSizes
+    output_activation: OutputActivation | None = None
+    sizes: StatedSizes = UNSTATED
 
 
-def read_keras(name: str, data: bytes) -> KerasContent:
-    """Read a file of any of the three layouts.
+def read_keras(name: str, data: bytes) -> KerasFile:
+    """A file of weights, or of a whole model.
 
     `stem_conv/kernel` becomes `stem_conv.weight`. The classifier may have any name where it is the
     only dense layer.
 
     Raises:
-        CheckpointError: the file is truncated or damaged, or has no layer names.
+        CheckpointError: the file is truncated or damaged, has no layer names, or its model computes
+            what none here does.
         BackendError: h5py is not installed.
     """
     content = read_hdf5(name, _weights_file(name, data))
     description = content.description if data.startswith(SIGNATURE) else _description(data)
+    tensors = _tensors(content.variables)
     if description is not None:
         check_layers(name, description)
-    sizes = UNSTATED if description is None else read_sizes(name, description)
-    variables = content.variables
-    pixels = _pixels(variables)
+        sizes = read_sizes(name, description)
+        places = read_places(name, description, content.variables)
+        if places is not None:
+            return KerasFile(tensors, places.pixels, places.output_activation, sizes)
+        return KerasFile(tensors, _pixels(name, content.variables), sizes=sizes)
+    return KerasFile(tensors, _pixels(name, content.variables))
+
+
+def _tensors(variables: Variables) -> dict[str, Tensor]:
     dense = {layer for (layer, _), values in variables.items() if values.ndim == 2}
     head = dense.pop() if len(dense) == 1 else _CLASSIFIER
     tensors = {}
     for (layer, leaf), values in variables.items():
-        if leaf in LEAF_NAMES:
+        if leaf not in (*_NORMALIZATION, "count"):
             layer_name = _CLASSIFIER if layer == head else layer
-            tensors[f"{layer_name}.{LEAF_NAMES[leaf]}"] = to_pytorch(values)
-    return KerasContent(tensors, pixels, sizes)
+            tensors[f"{layer_name}.{LEAF_NAMES.get(leaf, leaf)}"] = to_pytorch(values)
+    return tensors
 
 
 def _weights_file(name: str, data: bytes) -> bytes:
@@ -116,7 +127,7 @@ def _description(data: bytes) -> bytes | None:
         return archive.read(_ZIP_DESCRIPTION) if size <= LARGEST_DESCRIPTION else None
 
 
-def _pixels(variables: Variables) -> PixelConventions | None:
+def _pixels(name: str, variables: Variables) -> PixelConventions | None:
     """What `Rescaling(1 / 255)` and the `Normalization` layer after it do to pixels.
 
     The layer divides by the root of its variance. The published weights were trained with pixels
@@ -124,22 +135,20 @@ def _pixels(variables: Variables) -> PixelConventions | None:
     its root once more, in a second `Rescaling` (efficientnet.py, and
     https://github.com/tensorflow/tensorflow/issues/49930).
     """
-    statistics = {
-        leaf: np.asarray(values, np.float64).reshape(-1)
-        for (_, leaf), values in variables.items()
-        if leaf in _NORMALIZATION
-    }
-    if len(statistics) != 2:
+    layers = [layer for layer, leaf in variables if leaf == "variance"]
+    if len(layers) > 1:
+        raise CheckpointError(
+            f"{name} has the statistics of {len(layers)} normalizations ({', '.join(layers)}), and "
+            "not where they stand: save the whole model, model.save(FILE.keras)"
+        )
+    if not layers or (layers[0], "mean") not in variables:
         return None
-    mean, variance = statistics["mean"], statistics["variance"]
+    mean, variance = (
+        np.asarray(variables[layers[0], leaf], np.float64).reshape(-1) for leaf in _NORMALIZATION
+    )
     is_published = len(variance) == 3 and np.allclose(variance, IMAGENET_STD, rtol=1e-5)
     std = variance if is_published else np.sqrt(np.maximum(variance, 0))
-    return PixelConventions(mean=_floats(mean), std=_floats(std))
-
-
-def _floats(values: npt.NDArray[np.floating]) -> tuple[float, ...]:
-    # A float32 of 0.485 is 0.48500001430511475: give what was meant.
-    return tuple(float(np.format_float_positional(np.float32(each))) for each in values)
+    return PixelConventions(mean=as_meant(mean), std=as_meant(std))
 
 
 def _damaged(name: str, error: Exception) -> CheckpointError:

@@ -11,7 +11,7 @@ import io
 import math
 import zipfile
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,10 +19,11 @@ import torch
 
 from effnet_edge.errors import CheckpointError
 from effnet_edge.model.checkpoints.entries import TensorEntry
+from effnet_edge.model.checkpoints.nesting import dictionaries
 from effnet_edge.model.checkpoints.pickles import Call, Global, PersistentId, Pickle, read_pickle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from torch import Tensor
 
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 _PICKLE = "data.pkl"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_DEPTH_AT_MOST = 16
 _TENSORS_AT_MOST = 100_000
+_PATH_CHARACTERS_AT_MOST = 10_000_000
 _SAVE_STATE_DICT = "save model.state_dict() instead"
 
 _STORAGE_DTYPES = {
@@ -223,8 +224,8 @@ def _strangers(content: Pickle) -> tuple[str, ...]:
 
 def _groups(name: str, content: object, storages: _Storages) -> Groups:
     groups: Groups = {}
-    tensors = 0
-    for path, items in _dictionaries(content):
+    tensors = characters = 0
+    for place, items in dictionaries(content):
         entries = {
             key: entry
             for key, value in items.items()
@@ -234,7 +235,10 @@ def _groups(name: str, content: object, storages: _Storages) -> Groups:
         if tensors > _TENSORS_AT_MOST:
             raise CheckpointError(f"{name} has more than {_TENSORS_AT_MOST} tensors")
         if entries:
-            groups.setdefault(path, {}).update(entries)
+            characters += place.length
+            if characters > _PATH_CHARACTERS_AT_MOST:
+                raise CheckpointError(f"{name} has keys that are too long: {_SAVE_STATE_DICT}")
+            groups.setdefault(place.path, {}).update(entries)
     if not groups:
         made = f" but a {content.function}" if isinstance(content, Call) else ""
         raise CheckpointError(
@@ -242,36 +246,6 @@ def _groups(name: str, content: object, storages: _Storages) -> Groups:
             f"executed here: {_SAVE_STATE_DICT}"
         )
     return groups
-
-
-def _dictionaries(content: object) -> Iterator[tuple[str, dict[Any, Any]]]:
-    """All in lists, tuples and each other, each once, with their paths."""
-    seen: set[int] = set()
-    level = [("", content)]
-    for _ in range(_DEPTH_AT_MOST):
-        deeper: list[tuple[str, object]] = []
-        for path, node in level:
-            if id(node) in seen:
-                continue
-            children = _children(node)
-            if children:
-                seen.add(id(node))
-                yield path, children
-                deeper += [(f"{path}.{key}".lstrip("."), each) for key, each in children.items()]
-        level = deeper
-
-
-def _children(node: object) -> dict[Any, Any]:
-    if isinstance(node, dict):
-        return node
-    if isinstance(node, (list, tuple)):
-        return dict(enumerate(node))
-    if isinstance(node, Call):
-        if str(node.function) == "collections.OrderedDict" and node.arguments:  # Python 2's
-            (pairs,) = node.arguments
-            return {key: value for key, value in pairs if isinstance(key, str)}
-        return node.items
-    return {}
 
 
 def _entry(node: object, storages: _Storages) -> TensorEntry | None:
@@ -285,9 +259,19 @@ def _entry(node: object, storages: _Storages) -> TensorEntry | None:
             _unreadable(function)
         dtype = getattr(torch, call.arguments[6].name) if function == _OF_DTYPE else None
         identity, offset, shape, stride = call.arguments[:4]
-        return _stored(storages, identity, offset, shape, stride, dtype)
+        entry = _stored(storages, identity, offset, shape, stride, dtype)
+        return _as_said(entry, call.arguments[7 if function == _OF_DTYPE else 6 :])
     except _UnreadableError as error:
         return TensorEntry((), True, lambda: torch.empty(0), str(error))
+
+
+def _as_said(entry: TensorEntry, metadata: Sequence[object]) -> TensorEntry:
+    """The tensor with what PyTorch keeps beside its numbers: that all of them are negated."""
+    said = {key for each in metadata if isinstance(each, dict) for key in each if each[key]}
+    if said - {"neg"}:
+        told = ", ".join(sorted(str(key) for key in said))
+        raise _UnreadableError(f"is a view that PyTorch marks as {told}: save it with .clone()")
+    return replace(entry, load=lambda: -entry.load()) if said else entry
 
 
 def _unwrapped(node: object) -> Call | None:

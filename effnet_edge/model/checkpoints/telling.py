@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from effnet_edge.errors import CheckpointError
 from effnet_edge.labels import IMAGENET_CLASSES
-from effnet_edge.model.checkpoints.choosing import CLASSIFIER, Network, choose
+from effnet_edge.model.checkpoints.choosing import CLASSIFIER, STEM, Network, choose
 from effnet_edge.model.checkpoints.fixed_pads import (
     FixedPads,
     pads_at_own_size,
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
     from effnet_edge.model.architecture import Activation, Pooling
     from effnet_edge.model.checkpoints.config_reading import ConfigFacts
+    from effnet_edge.model.checkpoints.entries import TensorEntry
     from effnet_edge.model.checkpoints.found import FoundCheckpoint
     from effnet_edge.model.variants import Padding, Variant
     from effnet_edge.size import Size
 
-STEM = "stem.conv.weight"
 _CONFIGS = {"timm": read_timm_config, "transformers": read_transformers_config}
 
 
@@ -48,6 +48,7 @@ class CheckpointFacts:
         scheme: whose names its tensors have.
         tensors: the network's, by the scheme's names; those of layers that it has not are on the
             meta device.
+        statistics: what the network normalizes its input with by itself, by their names.
         in_channels: of the stem; None where no tensor tells.
         classifier_rows: outputs of the classifier; None where there is no classifier.
         padding: what it was trained with; None where nothing tells.
@@ -59,6 +60,7 @@ class CheckpointFacts:
 
     scheme: NamingScheme
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
     in_channels: int | None = None
     classifier_rows: int | None = None
     padding: Padding | None = None
@@ -120,7 +122,7 @@ def tell(found: FoundCheckpoint, variant: Variant) -> CheckpointFacts:
     own = _shapes(variant)
     network = choose(found, own)
     scheme, theirs = network.scheme, translate(own, network.scheme)
-    tensors = _load(found.name, network)
+    tensors = _tensors(found.name, network)
     in_channels = _size(tensors.get(theirs[STEM]), axis=1, of=4)
     classifier_rows = _size(tensors.get(theirs[f"{CLASSIFIER}.weight"]), axis=0, of=2)
     config = _CONFIGS[scheme.config](found.path) if scheme.config and found.path else None
@@ -130,6 +132,7 @@ def tell(found: FoundCheckpoint, variant: Variant) -> CheckpointFacts:
     return CheckpointFacts(
         scheme,
         tensors,
+        _load(found.name, network.statistics),
         in_channels=in_channels,
         classifier_rows=classifier_rows,
         padding=(config.padding if config else found.padding) or scheme.padding,
@@ -173,19 +176,24 @@ def _fixed_pads(
     return None
 
 
-def _load(origin: str, network: Network) -> dict[str, Tensor]:
-    tensors = {}
-    for name, entry in network.entries.items():
-        if entry.fault:
-            raise CheckpointError(f"{origin}: tensor {name} {entry.fault}")
-        with reading(origin):
-            tensors[name] = entry.load()
+def _tensors(origin: str, network: Network) -> dict[str, Tensor]:
+    tensors = _load(origin, network.entries)
     if network.has_head_without_bias:
         weight = tensors[f"{network.scheme.modules[CLASSIFIER]}.weight"]
         bias = f"{network.scheme.modules[CLASSIFIER]}.bias"
         tensors[bias] = torch.zeros(len(weight), dtype=weight.dtype)
     foreign = torch.empty(0, device="meta")
     return tensors | dict.fromkeys(network.foreign, foreign)
+
+
+def _load(origin: str, entries: Mapping[str, TensorEntry]) -> dict[str, Tensor]:
+    tensors = {}
+    for name, entry in entries.items():
+        if entry.fault:
+            raise CheckpointError(f"{origin}: tensor {name} {entry.fault}")
+        with reading(origin):
+            tensors[name] = entry.load()
+    return tensors
 
 
 def _size(tensor: Tensor | None, axis: int, of: int) -> int | None:

@@ -150,6 +150,11 @@ error_per_variance = Formula(_partial, _join, _mean_error_per_variance)
 """Mean over the outputs of Σ (ref − cand)² / Σ (ref − mean ref)²; 0 for equal values."""
 
 
+def spread_db(share: float) -> float:
+    """Decibels of an error that is this share of the spread: 60 of a thousandth."""
+    return -20 * math.log10(share) if share > 0 else math.inf if share == 0 else math.nan
+
+
 class ConstantOutputs:
     """Finds the outputs that are the same for all pictures."""
 
