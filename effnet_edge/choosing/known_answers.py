@@ -10,6 +10,7 @@ as far from each other as each is from the network.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from effnet_edge.bundle.schema import parse_json
 from effnet_edge.errors import BundleError, GateError
 from effnet_edge.parity import Comparison, Gate
 from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, BatchSizeCheck, sizes_to_check
+from effnet_edge.parity.measures.values import spread_db
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from effnet_edge.bundle import Bundle, Manifest
+    from effnet_edge.parity import ParityResult
     from effnet_edge.parity.comparison import Classifier
 
 ANSWERS_FILE = "answers.json"
@@ -35,6 +38,9 @@ _REFERENCE = "torch"
 _PICTURES = 4
 _MARGIN_DB = 6.0
 """By so much an engine's noise may be above that of its graph."""
+_VALUES_MARGIN_DB = 13.0
+"""The same of values: the worst output's noise is of four numbers in either, and 4.34 · √(2 · 2/4)
+is a standard deviation of their ratio, in decibels; three of them."""
 _OWN_MARGIN_DB = 9.0
 """The same of its answers at one batch size from those at another: both have noise."""
 _MEAN, _DEVIATION, _OWN_SHARE = 118.0, 50.0, 0.3
@@ -129,7 +135,9 @@ def check_answers(engine: Classifier, manifest: Manifest, expected: Expected) ->
     """Hold an engine to what is known, at every batch size that it may be called with.
 
     Its SQNR against the network must be what engines of its precision reach among their own batch
-    sizes, or `_MARGIN_DB` below that of its graph, where the graph itself reaches less.
+    sizes, or `_MARGIN_DB` below that of its graph, where the graph itself reaches less. Of a
+    regression it is the error as a share of the spread that must be so, in decibels, as an SQNR
+    hides any error beside a large offset.
 
     Args:
         manifest: of the bundle as the engine runs it.
@@ -139,25 +147,35 @@ def check_answers(engine: Classifier, manifest: Manifest, expected: Expected) ->
     """
     usual, kind = OWN_ANSWERS_DB[manifest.precision], manifest.output.kind
     pixels, sizes = known_pictures(manifest), sizes_to_check(manifest.batch)
-    graph = _sqnr_db(expected.exact, expected.simulated, manifest)
-    least = min(usual, graph - _MARGIN_DB)
+    simulated = _compared(expected.exact, expected.simulated, manifest)
+    share = simulated.value("nrmse")
+    if share is None or math.isnan(share):
+        graph = simulated.value("sqnr_db")
+        assert graph is not None
+        least = min(usual, graph - _MARGIN_DB)
+        gate, key, limits = Gate(min_sqnr_db=least), "sqnr_db", {"at_least": least}
+    else:
+        graph = spread_db(share)
+        most = 10 ** (-min(usual, graph - _VALUES_MARGIN_DB) / 20)
+        gate, key, limits = Gate(max_nrmse=most), "nrmse", {"at_most": most}
     found = BatchSizeCheck(pixels, expected.exact, kind).run(
-        engine, sizes, min(usual, graph - _OWN_MARGIN_DB), Gate(min_sqnr_db=least)
+        engine, sizes, min(usual, graph - _OWN_MARGIN_DB), gate
     )
     failures = [failure for each in found for failure in each.failures]
-    reached = _sqnr_db(expected.exact, engine.infer(pixels), manifest)
-    if not reached >= least:
-        failures.append(f"SQNR {reached:.1f} dB is below the {least:.1f} dB asked for")
+    result = _compared(expected.exact, engine.infer(pixels), manifest)
+    failures += gate.check(result)
     if failures:
         raise GateError(f"the engine is not the graph that it was built from: {failures[0]}")
-    measures = {"sqnr_db": Measured(reached, at_least=least)}
+    reached = result.value(key)
+    assert reached is not None
+    measures = {key: Measured(reached, **limits)}
     precision = engine.execution_precision
     return StageParity(STAGE, _REFERENCE, engine.name, precision, _PICTURES, measures, sizes)
 
 
-def _sqnr_db(exact: NDArray[np.float32], logits: NDArray[np.float32], manifest: Manifest) -> float:
+def _compared(
+    exact: NDArray[np.float32], logits: NDArray[np.float32], manifest: Manifest
+) -> ParityResult:
     comparison = Comparison("", "", "", "", manifest.output.kind)
     comparison.update(exact, logits)
-    reached = comparison.result().value("sqnr_db")
-    assert reached is not None
-    return reached
+    return comparison.result()

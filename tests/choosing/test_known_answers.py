@@ -81,6 +81,20 @@ def test_nonsense_does_not(answers: NDArray[np.float32]) -> None:
         check_answers(Engine(answers), MANIFEST, Expected(EXACT, EXACT))
 
 
+VALUES = replace(MANIFEST, output=OutputSpec("values", 1, "regression"))
+YEARS = np.array([[1999.2], [2000.9], [2000.1], [1999.5]], np.float32)
+
+
+def test_values_are_held_to_their_spread_and_not_to_their_offset() -> None:
+    expected = Expected(YEARS, YEARS + np.float32([[0.02], [-0.03], [0.01], [0.02]]))
+    stage = check_answers(Engine(YEARS + np.float32(0.01)), VALUES, expected)
+    assert stage.holds
+    assert stage.measures["nrmse"].at_most == pytest.approx(10 ** (-15 / 20), rel=0.01)
+
+    with pytest.raises(GateError, match="RMSE / spread"):
+        check_answers(Engine(YEARS[::-1].copy()), VALUES, expected)
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_the_pictures_are_of_the_input_and_differ(channels: int) -> None:
     spec = InputSpec("pixels", "uint8", "NHWC", 48, 64, channels)
