@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from effnet_edge.model.conventions import ToldConventions
+
 if TYPE_CHECKING:
     from effnet_edge.model.architecture import Activation, Pooling
     from effnet_edge.model.variants import Padding
@@ -47,3 +49,8 @@ class NetworkRequest:
     batch_norm_eps: float | None = None
     pooling: Pooling | None = None
     activation: Activation | None = None
+
+    @property
+    def conventions(self) -> ToldConventions:
+        """What the user says of the network's."""
+        return ToldConventions(self.padding, self.batch_norm_eps, self.pooling, self.activation)

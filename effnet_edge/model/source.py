@@ -13,8 +13,9 @@ from effnet_edge.labels import IMAGENET_CLASSES
 from effnet_edge.model.checkpoints.fitting import fill
 from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES
 from effnet_edge.model.checkpoints.telling import CheckpointFacts, tell
+from effnet_edge.model.conventions import Conventions
 from effnet_edge.model.finding import find_weights
-from effnet_edge.model.network import EfficientNet
+from effnet_edge.model.network import BATCH_NORM_EPS, EfficientNet
 from effnet_edge.model.preprocessing import variant_preprocessing, with_channels
 from effnet_edge.model.provenance import Weights
 from effnet_edge.model.remote.registry import IMAGENET, weight_names
@@ -77,8 +78,9 @@ def _built(
         request.mean,
         request.std,
     )
-    padding = request.padding or facts.padding or "same"
     num_classes = request.num_classes or facts.num_classes or IMAGENET_CLASSES
+    usual = Conventions("same", BATCH_NORM_EPS, "avg", variant.family.activation)
+    conventions = facts.conventions(request.conventions, usual)
     torch.manual_seed(0)
     network = EfficientNet(
         variant,
@@ -86,10 +88,10 @@ def _built(
         output_kind=request.output_kind,
         in_channels=in_channels,
         resolution=preprocessing.resolution,
-        padding=padding,
-        batch_norm_eps=request.batch_norm_eps or facts.batch_norm_eps(padding),
-        pooling=request.pooling or facts.pooling,
-        activation=request.activation or facts.activation,
+        padding=conventions.padding,
+        batch_norm_eps=conventions.batch_norm_eps,
+        pooling=conventions.pooling,
+        activation=conventions.activation,
     )
     return network.eval(), preprocessing
 
@@ -126,7 +128,7 @@ def _untold(request: NetworkRequest) -> CheckpointFacts:
 
 def _untrained(network: EfficientNet) -> Weights:
     digest = hashlib.sha256()
-    for tensor in network.state_dict().values():
+    for tensor in network.tensors().values():
         digest.update(tensor.numpy().tobytes())
     source = "untrained: random initialization, seed 0"
     return Weights(RANDOM_WEIGHTS, source, digest.hexdigest(), None)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.model.checkpoints.fitting import fill
 from effnet_edge.model.checkpoints.telling import CheckpointFacts, tell
+from effnet_edge.model.conventions import ToldConventions
 from effnet_edge.model.finding import find_weights
 from effnet_edge.model.preprocessing import AS_REFERENCE, PixelConventions
 
@@ -48,8 +49,9 @@ def load_weights(
     """Fill `network` with the weights of that name, or from that file.
 
     The network also takes over the padding, batch norm's ε, pooling and activation of the code base
-    that the weights come from, as far as the checkpoint or a `config.json` beside it tells. Its
-    resolution stays; what the weights were evaluated with is in the result's `pixels`.
+    that the weights come from, as far as the checkpoint or a `config.json` beside it tells; the
+    state dict of an `EfficientNet` tells all of them, and what nothing tells stays. Its resolution
+    stays; what the weights were evaluated with is in the result's `pixels`.
 
     Args:
         weights: a name ("imagenet"; see `registry.NAMED_WEIGHTS`) or an address on the Hugging Face
@@ -59,7 +61,7 @@ def load_weights(
         on_progress: of a download: called with what is done, the bytes so far, and all bytes.
 
     Raises:
-        UsageError: no such name, file, or place on the hub.
+        UsageError: no such name, file, or place on the hub, or no such padding.
         CheckpointError: the file is truncated, is no checkpoint, or does not fit the network;
             the text names the first tensors that are missing, extra or of the wrong shape. Or it
             cannot be downloaded.
@@ -85,7 +87,6 @@ def fill_as_told(
         CheckpointError: the checkpoint does not fit.
     """
     facts = tell(found, network.variant)
-    padding = padding or facts.padding or network.padding
-    fill(network, facts.tensors, facts.scheme, found.name)
-    network.set_conventions(padding, facts.batch_norm_eps(padding), facts.pooling, facts.activation)
+    conventions = facts.conventions(ToldConventions(padding), network.conventions)
+    fill(network, facts.tensors, facts.scheme, found.name, conventions)
     return facts

@@ -97,8 +97,15 @@ def compare_with_original(
         inputs, logits = original.batches[0]
         assert GATE.min_sqnr_db is not None
         likeness = of_probabilities(sqnr_db, kind) if as_probabilities else sqnr_db
+        facts = source.checkpoint
         cause = likely_cause(
-            network, source.preprocessing, inputs, logits, likeness, GATE.min_sqnr_db
+            network,
+            source.preprocessing,
+            inputs,
+            logits,
+            likeness,
+            GATE.min_sqnr_db,
+            follows_timm=facts is not None and facts.scheme.config == "timm",
         )
         raise GateError(
             f"the network is not what the original is ({original.name}): "

@@ -202,9 +202,10 @@ def _network(
     chosen: _Candidate, entries: Mapping[str, TensorEntry], own: Shapes, *, is_asked_for: bool
 ) -> Network:
     theirs = translate(own, chosen.scheme)
+    telling = filter(None, [chosen.scheme.telling_tensor])
     known = {
         name: entries[chosen.prefix + name]
-        for name in dict.fromkeys(theirs.values())
+        for name in dict.fromkeys((*theirs.values(), *telling))
         if chosen.prefix + name in entries
     }
     used = {chosen.prefix + name for name in known}
