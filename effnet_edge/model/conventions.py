@@ -42,16 +42,20 @@ class ToldConventions:
     activation: Activation | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if value is not None:
-                check_choice(name, value, choices)
-        if self.batch_norm_eps is not None:
-            number_between("batch_norm_eps", self.batch_norm_eps, 0, 1)
+        for name, value in self._given().items():
+            if name in _CHOICES:
+                check_choice(name, value, _CHOICES[name])
+            else:
+                object.__setattr__(self, name, number_between(name, value, 0, 1))
+
+    def _given(self) -> dict[str, Any]:
+        """By name, what is not left to something else."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
     def over(self, other: ToldConventions) -> ToldConventions:
         """These, and of the other what these do not tell."""
-        return ToldConventions(**_said(other) | _said(self))
+        return ToldConventions(**other._given() | self._given())
 
 
 NOTHING_TOLD = ToldConventions()
@@ -66,15 +70,13 @@ class Conventions(ToldConventions):
     pooling: Pooling
     activation: Activation
 
-    def __post_init__(self) -> None:
-        """Raise UsageError for one that is None, too."""
-        for name, choices in _CHOICES.items():
-            check_choice(name, getattr(self, name), choices)
-        number_between("batch_norm_eps", self.batch_norm_eps, 0, 1)
+    def _given(self) -> dict[str, Any]:
+        """All, so that None is refused."""
+        return asdict(self)
 
     def where_told(self, told: ToldConventions) -> Conventions:
         """These, changed to what is told."""
-        return Conventions(**asdict(self) | _said(told))
+        return Conventions(**asdict(self) | told._given())
 
     def as_bytes(self) -> bytes:
         """JSON that `read_conventions` reads."""
@@ -101,8 +103,3 @@ def read_conventions(state: Tensor) -> Conventions:
             "batch norm's epsilon, pooling and activation): take it out of the checkpoint, and say "
             "these where the network is built"
         ) from None
-
-
-def _said(told: ToldConventions) -> dict[str, Any]:
-    values = {each.name: getattr(told, each.name) for each in fields(told)}
-    return {name: value for name, value in values.items() if value is not None}
