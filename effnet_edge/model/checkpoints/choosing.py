@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import CheckpointError, CheckpointWarning, UsageError
+from effnet_edge.model.checkpoints.entries import unwrapped, without_wrappers
 from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, NamingScheme, translate
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def choose(found: FoundCheckpoint, own: Shapes) -> Network:
         CheckpointError: the naming is unknown.
         UsageError: there are several networks, or none with the prefix that was asked for.
     """
-    groups = found.checkpoint.groups
+    groups = unwrapped(found.checkpoint.groups)
     candidates = list(_candidates(groups, own))
     chosen = _chosen(found, candidates)
     if chosen is None:
@@ -182,9 +183,11 @@ def _chosen(found: FoundCheckpoint, candidates: list[_Candidate]) -> _Candidate 
 
 def _asked_for(found: FoundCheckpoint, part: str, candidates: list[_Candidate]) -> _Candidate:
     wanted = part.strip("./")
-    matching = [each for each in candidates if each.label == wanted] or [
-        each for each in candidates if f".{each.label}.".find(f".{wanted}.") >= 0
-    ]
+    matching = (
+        [each for each in candidates if each.label == wanted]
+        or [each for each in candidates if each.label == without_wrappers(wanted)]
+        or [each for each in candidates if f".{each.label}.".find(f".{wanted}.") >= 0]
+    )
     if len(matching) != 1:
         there = "several networks" if matching else "no network"
         raise UsageError(
