@@ -131,6 +131,21 @@ def test_a_network_and_its_compiled_self_in_a_file_are_two(tmp_path: Path) -> No
     assert torch.equal(classifier(f"{path}#_orig_mod"), NETWORK.classifier.weight * 0.5)
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_convolution_of_one_pixel_is_a_dense_layer(tmp_path: Path, kernel: int) -> None:
+    tensors = state()
+    weight = tensors["classifier.weight"][:, :, None, None]
+    tensors["classifier.weight"] = weight.expand(-1, -1, kernel, kernel).contiguous()
+    path = saved(tmp_path / "a.pth", tensors)
+
+    if kernel == 1:
+        assert is_original(classifier(path))
+    else:
+        told = "wrong shape: classifier.weight is 5×1280×3×3 and should be 5×1280$"
+        with pytest.raises(CheckpointError, match=told):
+            classifier(path)
+
+
 @pytest.mark.parametrize(
     ("extra", "is_left_out"),
     [

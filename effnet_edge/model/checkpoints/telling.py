@@ -91,7 +91,9 @@ def tell(found: FoundCheckpoint, variant: Variant) -> CheckpointFacts:
     tensors = _load(found.name, network)
     own_words = _own_words(found.name, tensors.pop(scheme.telling_tensor or "", None))
     in_channels = _size(tensors.get(theirs[STEM]), axis=1, of=4)
-    classifier_rows = _size(tensors.get(theirs[f"{CLASSIFIER}.weight"]), axis=0, of=2)
+    head = theirs[f"{CLASSIFIER}.weight"]
+    tensors |= _as_dense(head, tensors.get(head))
+    classifier_rows = _size(tensors.get(head), axis=0)
     config = _CONFIGS[scheme.config](found.path) if scheme.config and found.path else None
     if config is not None:
         config.check(variant.name, in_channels, classifier_rows)
@@ -161,10 +163,18 @@ def _load(origin: str, network: Network) -> dict[str, Tensor]:
     return tensors | dict.fromkeys(network.foreign, foreign)
 
 
-def _size(tensor: Tensor | None, axis: int, of: int) -> int | None:
-    """Of that axis; None where the tensor is missing, empty, or has not so many axes."""
-    fits = tensor is not None and tensor.dim() == of and tensor.numel() > 0
-    return tensor.shape[axis] if tensor is not None and fits else None
+def _as_dense(name: str, weight: Tensor | None) -> dict[str, Tensor]:
+    """A convolution of one pixel reads pooled features as the dense layer of its numbers does."""
+    if weight is None or weight.dim() != 4 or tuple(weight.shape[2:]) != (1, 1):
+        return {}
+    return {name: weight.flatten(1)}
+
+
+def _size(tensor: Tensor | None, axis: int, of: int | None = None) -> int | None:
+    """Of that axis; None where the tensor is missing, empty, or has another number of axes."""
+    if tensor is None or not tensor.dim() or not tensor.numel():
+        return None
+    return tensor.shape[axis] if of in {None, tensor.dim()} else None
 
 
 def _shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
