@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import UsageError
@@ -18,18 +19,35 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """Raise UsageError for anything but one of the words."""
     words = list(choices)
     if not isinstance(value, str) or value not in words:
-        raise _wrong(name, value, " or ".join(filter(None, (", ".join(words[:-1]), words[-1]))))
+        raise _wrong(name, value, f"choose from {', '.join(words)}")
 
 
-def whole_number(name: str, value: Any, at_least: int) -> int:
+def check_text(name: str, value: Any) -> None:
+    """Raise UsageError for anything but text."""
+    if not isinstance(value, str):
+        raise _wrong(name, value, "needs text")
+
+
+def path_text(name: str, value: Any) -> str:
+    """What a path is in text; raises UsageError for anything else."""
+    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(text, str) or "\0" in text:
+        raise _wrong(name, value, "needs a path")
+    return text
+
+
+def whole_number(name: str, value: Any, at_least: int, at_most: int | None = None) -> int:
     """The number as an `int`, also NumPy's; raises UsageError for anything else."""
-    wanted = f"a whole number, {at_least} or more"
     try:
-        number = at_least - 1 if isinstance(value, bool) else operator.index(value)
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
     except TypeError:
-        raise _wrong(name, value, wanted) from None
+        raise _wrong(name, value, f"needs a whole number of {at_least} or more") from None
     if number < at_least:
-        raise _wrong(name, value, wanted)
+        raise _wrong(name, value, f"needs {at_least} or more")
+    if at_most is not None and number > at_most:
+        raise _wrong(name, value, f"needs {at_most} or fewer")
     return number
 
 
@@ -42,11 +60,11 @@ def number_between(name: str, value: Any, low: float, high: float = math.inf) ->
         number = math.nan
     if not low < number < high:
         below = "" if math.isinf(high) else f" and below {high:g}"
-        raise _wrong(name, value, f"a number above {low:g}{below}")
+        raise _wrong(name, value, f"needs a number above {low:g}{below}")
     return number
 
 
-def _wrong(name: str, value: Any, wanted: str) -> UsageError:
+def _wrong(name: str, value: Any, needed: str) -> UsageError:
     shown = repr(value)
     cut = shown if len(shown) <= _LENGTH else f"{shown[:_LENGTH]}…"
-    return UsageError(f"{name} is {cut}: give {wanted}")
+    return UsageError(f"{name} {cut}: {needed}")

@@ -15,15 +15,15 @@ from effnet_edge.model.variants import VARIANTS
 from effnet_edge.model.weights import load_weights
 
 CONVENTIONS = [
-    ({"padding": "SAME"}, "padding is 'SAME': give same or symmetric"),
-    ({"padding": "valid"}, "padding is 'valid': give same or symmetric"),
-    ({"pooling": "mean"}, "pooling is 'mean': give avg, max or avgmax"),
-    ({"pooling": "gem"}, "pooling is 'gem': give avg, max or avgmax"),
-    ({"activation": "swish"}, "activation is 'swish': give silu, relu or relu6"),
-    ({"batch_norm_eps": -1}, "batch_norm_eps is -1: give a number above 0 and below 1"),
-    ({"batch_norm_eps": float("nan")}, "batch_norm_eps is nan: give a number above 0"),
-    ({"batch_norm_eps": "1e-3"}, "batch_norm_eps is '1e-3': give a number above 0"),
-    ({"output_kind": "multilabel"}, "output_kind is 'multilabel': give single-label, multi"),
+    ({"padding": "SAME"}, "padding 'SAME': choose from same, symmetric"),
+    ({"padding": "valid"}, "padding 'valid': choose from same, symmetric"),
+    ({"pooling": "mean"}, "pooling 'mean': choose from avg, max, avgmax"),
+    ({"pooling": "gem"}, "pooling 'gem': choose from avg, max, avgmax"),
+    ({"activation": "swish"}, "activation 'swish': choose from silu, relu, relu6"),
+    ({"batch_norm_eps": -1}, "batch_norm_eps -1: needs a number above 0 and below 1"),
+    ({"batch_norm_eps": float("nan")}, "batch_norm_eps nan: needs a number above 0"),
+    ({"batch_norm_eps": "1e-3"}, "batch_norm_eps '1e-3': needs a number above 0"),
+    ({"output_kind": "multilabel"}, "output_kind 'multilabel': choose from single-label, multi"),
 ]
 
 
@@ -31,11 +31,11 @@ CONVENTIONS = [
     ("wrong", "told"),
     [
         *CONVENTIONS,
-        ({"padding": None}, "padding is None: give same or symmetric"),
-        ({"num_classes": -1}, "num_classes is -1: give a whole number, 0 or more"),
-        ({"num_classes": 5.0}, "num_classes is 5.0: give a whole number, 0 or more"),
-        ({"in_channels": 0}, "in_channels is 0: give a whole number, 1 or more"),
-        ({"in_channels": True}, "in_channels is True: give a whole number, 1 or more"),
+        ({"padding": None}, "padding None: choose from same, symmetric"),
+        ({"num_classes": -1}, "num_classes -1: needs 0 or more"),
+        ({"num_classes": 5.0}, "num_classes 5.0: needs a whole number of 0 or more"),
+        ({"in_channels": 0}, "in_channels 0: needs 1 or more"),
+        ({"in_channels": True}, "in_channels True: needs a whole number of 1 or more"),
     ],
     ids=str,
 )
@@ -49,8 +49,8 @@ def test_a_network_is_not_built_of_it(wrong: dict[str, Any], told: str) -> None:
     ("wrong", "told"),
     [
         *CONVENTIONS,
-        ({"fit": "letterbox"}, "fit is 'letterbox': give "),
-        ({"num_classes": -3}, "num_classes is -3: give a whole number, 1 or more"),
+        ({"fit": "letterbox"}, "fit 'letterbox': choose from "),
+        ({"num_classes": -3}, "num_classes -3: needs 1 or more"),
     ],
     ids=str,
 )
@@ -64,7 +64,7 @@ def test_weights_are_not_loaded_with_it() -> None:
     network = EfficientNet(VARIANTS["b0"], resolution=32)
     before = network.conventions, network.classifier.bias.clone()
 
-    with pytest.raises(UsageError, match="padding is 'Same': give same or symmetric"):
+    with pytest.raises(UsageError, match="padding 'Same': choose from same, symmetric"):
         load_weights(network, "imagenet", padding="Same")
 
     assert network.conventions == before[0]
