@@ -244,7 +244,7 @@ def check_network(network: EfficientNet) -> None:
     for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d):
             raise CalibrationError(f"{name} is not folded: call fold_batch_norm first")
-    for name, tensor in network.state_dict().items():
+    for name, tensor in network.tensors().items():
         if not bool(torch.isfinite(tensor).all()):
             raise CalibrationError(
                 f"the weights hold NaN or infinity in {name}: this network cannot be quantized"

@@ -212,7 +212,7 @@ def difference(before: CalibrationTable, after: CalibrationTable) -> list[str]:
 def identify(network: EfficientNet) -> ModelIdentity:
     """The identity of a folded network."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted(network.tensors().items()):
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().contiguous().numpy().tobytes())
     return ModelIdentity(

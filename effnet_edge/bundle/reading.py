@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from effnet_edge.arguments import path_text
 from effnet_edge.bundle.content import HeldFile, hold_recorded, read_at_most, read_recorded
 from effnet_edge.bundle.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
 from effnet_edge.bundle.places import recover
@@ -115,7 +116,7 @@ class Bundle:
                 its own, or too new.
 
         """
-        folder = Path(path)
+        folder = Path(path_text("the bundle", path))
         recover(folder)
         if not folder.exists():
             raise UsageError(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
@@ -14,7 +14,7 @@ import click
 from effnet_edge import nonfinite
 from effnet_edge.cli.ending import CtrlC, ReaderLeftError
 from effnet_edge.cli.progress_lines import ProgressLines
-from effnet_edge.errors import CheckpointWarning, EffnetEdgeWarning
+from effnet_edge.errors import EffnetEdgeWarning
 from effnet_edge.text import one_plain_line, plain, plain_lines
 
 if TYPE_CHECKING:
@@ -29,18 +29,23 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 @dataclass
 class Settings:
-    """The options that every command has."""
+    """The options that every command has.
+
+    Attributes:
+        warnings: what the command has warned of so far.
+    """
 
     quiet: bool = False
     debug: bool = False
     json: bool = False
+    warnings: list[str] = field(default_factory=list)
 
 
 def common_options(command: Command) -> Command:
     """Add --json, --quiet and --debug, which land in the context's `Settings`."""
     for name, text in (
         ("debug", "Show the traceback of an error."),
-        ("quiet", "Print the result only: no progress, no advice."),
+        ("quiet", "Print the result, warnings and errors only: no progress, no advice."),
         ("json", "Print the result as JSON on standard output."),
     ):
         command = click.option(
@@ -71,6 +76,11 @@ def settings() -> Settings:
 def print_json(document: object) -> None:
     """One JSON document on standard output, numbers as `effnet_edge.nonfinite` says."""
     click.echo(nonfinite.dumps(document))
+
+
+def print_document(document: Mapping[str, object]) -> None:
+    """The same, with what was warned of on the way as its `warnings`."""
+    print_json({**document, "warnings": settings().warnings})
 
 
 def console() -> Console:
@@ -158,10 +168,13 @@ def say_progress(line: str) -> None:
 
 
 @contextmanager
-def calibration_warnings() -> Iterator[None]:
-    """Print what checkpoints and the calibration warn of, a line each; silent with --quiet."""
-    from effnet_calibration.errors import CalibrationWarning
+def told_warnings() -> Iterator[None]:
+    """Print each of our warnings once, in a line on standard error, and keep it for --json.
 
+    They say that something is not as a file has it, or that the result may be poorer: --quiet,
+    which asks for the result alone, hides none of them.
+    """
+    told = settings().warnings
     with warnings.catch_warnings():
         show = warnings.showwarning
 
@@ -175,12 +188,12 @@ def calibration_warnings() -> Iterator[None]:
         ) -> None:
             if not issubclass(category, EffnetEdgeWarning):
                 show(message, category, filename, lineno, file, line)
-            elif not settings().quiet:
+            elif str(message) not in told:
+                told.append(str(message))
                 click.echo(f"effnet-edge: warning: {message}", err=True)
 
         warnings.showwarning = tell
-        warnings.simplefilter("always", CalibrationWarning)
-        warnings.simplefilter("once", CheckpointWarning)
+        warnings.simplefilter("always", EffnetEdgeWarning)
         yield
 
 

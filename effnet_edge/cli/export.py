@@ -11,10 +11,9 @@ import click
 
 from effnet_edge.cli.checked import CheckedCommand
 from effnet_edge.cli.common import (
-    calibration_warnings,
     common_options,
     console,
-    print_json,
+    print_document,
     say,
     settings,
     stage_display,
@@ -164,7 +163,7 @@ def command(
             "calibrating on embedded photos: your own are better (--calibration DIR), "
             "the more like those of the device"
         )
-    with stage_display() as display, calibration_warnings():
+    with stage_display() as display:
         display.stage(STAGES["load"])  # PyTorch's import takes seconds, too
         pipeline, requests = _modules()
         request = requests.ExportRequest(
@@ -203,7 +202,7 @@ def _modules() -> tuple[ModuleType, ModuleType]:
 def _report(result: ExportResult, key: SigningKey | None) -> None:
     bundle = result.bundle
     if settings().json:
-        print_json(
+        print_document(
             {
                 "bundle": str(bundle.path),
                 "bytes": _bytes(bundle),

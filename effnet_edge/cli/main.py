@@ -28,7 +28,7 @@ from effnet_edge.cli import (
     tune,
     verify,
 )
-from effnet_edge.cli.common import Settings, common_options, complain
+from effnet_edge.cli.common import Settings, common_options, complain, told_warnings
 from effnet_edge.cli.ending import INTERRUPTED, READER_LEFT, CtrlC, ReaderLeftError
 from effnet_edge.cli.variant_names import did_you_mean
 from effnet_edge.errors import NO_MEMORY, EffnetEdgeError, is_lack_of_memory
@@ -65,7 +65,8 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            with told_warnings():
+                return super().invoke(ctx)
         except BrokenPipeError as error:
             raise ReaderLeftError from error
 

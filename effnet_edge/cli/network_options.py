@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 import click
 
 from effnet_edge.cli.engine_options import BatchType, ChannelValues, Resolution
+from effnet_edge.model.architecture import Activation, Pooling
 from effnet_edge.model.variants import Padding
 from effnet_edge.pictures.fitting import FITS
 from effnet_edge.targets import DEFAULT_TARGET, TARGETS
@@ -63,6 +64,24 @@ _PADDING = click.option(
     help="'same' for weights trained in TensorFlow or ported from it, 'symmetric' for PyTorch's, "
     "'same-timm' for timm's of es, em and el that pad SAME. "
     "[default: what the naming in the checkpoint tells, else 'same']",
+)
+_BATCH_NORM_EPS = click.option(
+    "--batch-norm-eps",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="NUMBER",
+    help="The ε of every batch norm: 1e-3 in TensorFlow, 1e-5 in PyTorch. [default: what the "
+    "checkpoint tells, else 1e-3]",
+)
+_POOLING = click.option(
+    "--pooling",
+    type=click.Choice(get_args(Pooling)),
+    help="Of the head's output: its mean, its maximum, or the mean of both. [default: what the "
+    "checkpoint tells, else 'avg']",
+)
+_ACTIVATION = click.option(
+    "--activation",
+    type=click.Choice(get_args(Activation)),
+    help="Of every layer that has one. [default: what the checkpoint tells, else the variant's]",
 )
 _MULTI_LABEL = click.option(
     "--multi-label",
@@ -158,9 +177,12 @@ def network_options(command: Callable[..., object]) -> Callable[..., object]:
         features: bool,
         resolution: Size | None,
         fit: Fit | None,
-        padding: Padding | None,
         mean: tuple[float, ...] | None,
         std: tuple[float, ...] | None,
+        padding: Padding | None,
+        batch_norm_eps: float | None,
+        pooling: Pooling | None,
+        activation: Activation | None,
         **others: object,
     ) -> object:
         from effnet_edge.model.places import check_weights
@@ -174,14 +196,26 @@ def network_options(command: Callable[..., object]) -> Callable[..., object]:
                 # Now: PyTorch, which reads them, takes seconds to be imported.
                 check_weights(variant, weights)
             return NetworkRequest(
-                variant, weights, num_classes, kind, resolution, padding, mean, std, fit
+                variant,
+                weights,
+                num_classes,
+                kind,
+                resolution,
+                padding,
+                mean,
+                std,
+                fit,
+                batch_norm_eps,
+                pooling,
+                activation,
             )
 
         return command(*arguments, network=network, **others)
 
     kinds = (_MULTI_LABEL, _REGRESSION, _FEATURES)
-    pixels = (_RESOLUTION, _FIT, _PADDING, _MEAN, _STD)
-    for option in reversed((_WEIGHTS, _NUM_CLASSES, *kinds, *pixels)):
+    pixels = (_RESOLUTION, _FIT, _MEAN, _STD)
+    conventions = (_PADDING, _BATCH_NORM_EPS, _POOLING, _ACTIVATION)
+    for option in reversed((_WEIGHTS, _NUM_CLASSES, *kinds, *pixels, *conventions)):
         with_network = option(with_network)
     return with_network
 

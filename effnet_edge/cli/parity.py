@@ -15,7 +15,7 @@ from effnet_edge.cli import batch_sizes
 from effnet_edge.cli.checked import CheckedCommand
 from effnet_edge.cli.common import (
     common_options,
-    print_json,
+    print_document,
     progress_bar,
     say,
     settings,
@@ -322,7 +322,7 @@ def _tell(document: Document, old: Document | None, report: Path | None) -> None
 
     changed = changes(old, document) if old else []
     if settings().json:
-        print_json(document if old is None else {**document, "changes": changed})
+        print_document(document if old is None else {**document, "changes": changed})
     else:
         tell(document, changed)
     if report is not None:

@@ -10,10 +10,9 @@ import click
 
 from effnet_edge.cli.checked import CheckedCommand
 from effnet_edge.cli.common import (
-    calibration_warnings,
     common_options,
     console,
-    print_json,
+    print_document,
     say,
     settings,
     stage_display,
@@ -89,7 +88,7 @@ def command(
     if plot is not None:
         check_plot(plot)
     asked = network(model)
-    with stage_display() as display, calibration_warnings():
+    with stage_display() as display:
         display.stage("measuring the cost of each tensor")  # PyTorch's import takes seconds, too
         module = _module()
         request = module.SensitivityRequest(
@@ -127,7 +126,7 @@ def _title(result: SensitivityResult) -> str:
 
 def _report(result: SensitivityResult, plot: Path | None, top: int) -> None:
     if settings().json:
-        print_json({**asdict(result), "plot": None if plot is None else str(plot)})
+        print_document({**asdict(result), "plot": None if plot is None else str(plot)})
         return
     console().print(_table(result, top))
     others = result.costs[top:]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from effnet_edge.cli.checked import CheckedCommand
-from effnet_edge.cli.common import calibration_warnings, common_options, say, stage_display
+from effnet_edge.cli.common import common_options, say, stage_display
 from effnet_edge.cli.destinations import check_bundle, refuse_inside_bundle
 from effnet_edge.cli.network_options import (
     NetworkOf,
@@ -144,7 +144,7 @@ def command(
         _check_report(report)
     key = signing_key_of(signing_key)
     asked = network(variant)
-    with stage_display() as display, calibration_warnings():
+    with stage_display() as display:
         display.stage(_STAGES["load"])  # PyTorch's import takes seconds, too
         modules = _modules()
         if existing is None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from effnet_edge.cli.common import console, print_json, say, settings
+from effnet_edge.cli.common import console, print_document, say, settings
 from effnet_edge.cli.shown_paths import for_a_shell, shown_path
 from effnet_edge.text import plain
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def show(tuned: Tuned | Carried) -> None:
     """Print all that was tried, and what was written."""
     if settings().json:
-        print_json(tuned.to_dict())
+        print_document(tuned.to_dict())
         return
     from effnet_export.tuning.carrying import Carried
 

@@ -7,15 +7,18 @@ authors' TensorFlow reference implementation.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from effnet_edge.arguments import check_choice, whole_number
 from effnet_edge.labels import IMAGENET_CLASSES
+from effnet_edge.model.conventions import TELLING_TENSOR, Conventions, read_conventions
 from effnet_edge.model.paddings import STEM_KERNEL, STEM_STRIDE, pads_of
-from effnet_edge.outputs import check_one_output
+from effnet_edge.model.pooling import GlobalAveragePool, pool_of
+from effnet_edge.outputs import OUTPUT_NAMES, check_one_output
 from effnet_edge.size import Size
 
 if TYPE_CHECKING:
@@ -89,41 +92,6 @@ class ConvBnAct(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.act(self.bn(self.conv(x)))
         return out
-
-
-class GlobalAveragePool(nn.Module):
-    """Mean over height and width: (N, C, H, W) → (N, C), or (N, C, 1, 1) with `keepdim`.
-
-    nn.AdaptiveAvgPool2d and flatten would export shape arithmetic for a dynamic batch.
-    """
-
-    def __init__(self, *, keepdim: bool) -> None:
-        super().__init__()
-        self.keepdim = keepdim
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.mean((2, 3), keepdim=self.keepdim)
-
-
-class GlobalMaxPool(nn.Module):
-    """Maximum over height and width: (N, C, H, W) → (N, C)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.amax((2, 3))
-
-
-class GlobalAverageMaxPool(nn.Module):
-    """The mean of both, as timm's `avgmax`: (N, C, H, W) → (N, C)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x.mean((2, 3)) + x.amax((2, 3))) * 0.5
-
-
-def pool_of(pooling: Pooling) -> nn.Module:
-    """What stands between the head and the classifier."""
-    if pooling == "avg":
-        return GlobalAveragePool(keepdim=False)
-    return GlobalMaxPool() if pooling == "max" else GlobalAverageMaxPool()
 
 
 class SqueezeExcitation(nn.Module):
@@ -218,6 +186,9 @@ class EfficientNet(nn.Module):
     output of the head, (N, head channels); with `features_only` the feature maps at strides 2, 4,
     8, 16 and 32, each (N, channels, height / stride, width / stride), rounded up.
 
+    A state dict has one entry more than its tensors, which tells the padding, ε, pooling and
+    activation, and a network that loads it computes so. One without that entry changes none.
+
     Args:
         output_kind: "multi-label" for classes that do not exclude each other, "regression" for
             values. It changes no number, but what is compared and calibrated for.
@@ -233,7 +204,8 @@ class EfficientNet(nn.Module):
         drop_connect: rate of the last block; it grows linearly from 0 at the first.
 
     Raises:
-        UsageError: one output, and no other kind of it than single-label.
+        UsageError: an argument that is none of its values; one output, and no other kind of it
+            than single-label.
         ValueError: from `forward`, for an input of another size under SAME padding.
     """
 
@@ -256,16 +228,16 @@ class EfficientNet(nn.Module):
         super().__init__()
         self.variant = variant
         self.resolution = Size.of(variant.resolution if resolution is None else resolution)
-        self.padding = padding
-        self.batch_norm_eps = batch_norm_eps
-        self.pooling = pooling
+        activation = activation or variant.family.activation
+        self._remember(Conventions(padding, batch_norm_eps, pooling, activation))
+        num_classes = whole_number("num_classes", num_classes, 0)
+        in_channels = whole_number("in_channels", in_channels, 1)
+        check_choice("output_kind", output_kind, OUTPUT_NAMES)
         self.features_only = features_only
         has_classifier = num_classes > 0 and not features_only
         self.output_kind: OutputKind = output_kind if has_classifier else "features"
         check_one_output(self.output_kind, num_classes)
         size = self.resolution
-        activation = activation or variant.family.activation
-        self.activation = activation
         self.stem = ConvBnAct(
             PaddedConv2d(
                 in_channels,
@@ -325,31 +297,56 @@ class EfficientNet(nn.Module):
             else self.variant.head_channels
         )
 
-    def set_conventions(
-        self,
-        padding: Padding,
-        batch_norm_eps: float,
-        pooling: Pooling = "avg",
-        activation: Activation | None = None,
-    ) -> None:
-        """Compute as the code base did that weights loaded later come from.
+    @property
+    def conventions(self) -> Conventions:
+        """What its answers depend on beside the numbers of its tensors."""
+        return Conventions(self.padding, self.batch_norm_eps, self.pooling, self.activation)
 
-        Args:
-            activation: the variant's own if not given.
-        """
-        self.padding = padding
-        self.batch_norm_eps = batch_norm_eps
-        self.pooling = pooling
-        self.activation = activation or self.variant.family.activation
+    def set_conventions(self, conventions: Conventions) -> None:
+        """Compute as the code base did that weights loaded later come from."""
+        self._remember(conventions)
         for module in self.modules():
             if isinstance(module, PaddedConv2d):
-                module.set_padding(padding)
+                module.set_padding(conventions.padding)
             if isinstance(module, nn.BatchNorm2d):
-                module.eps = batch_norm_eps
+                module.eps = conventions.batch_norm_eps
             if isinstance(module, (ConvBnAct, SqueezeExcitation)):
-                module.act = _activated_as(module.act, self.activation)
+                module.act = _activated_as(module.act, conventions.activation)
         if not self.features_only:
-            self.pool = pool_of(pooling)
+            self.pool = pool_of(conventions.pooling)
+
+    def _remember(self, conventions: Conventions) -> None:
+        self.padding = conventions.padding
+        self.batch_norm_eps = conventions.batch_norm_eps
+        self.pooling = conventions.pooling
+        self.activation = conventions.activation
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its parameters and statistics: a state dict less the entry that tells the conventions."""
+        return {
+            name: tensor for name, tensor in self.state_dict().items() if name != TELLING_TENSOR
+        }
+
+    def get_extra_state(self) -> Tensor:
+        """Give the conventions to a state dict, as a tensor, since safetensors takes nothing else.
+
+        It is neither a buffer, which training would move and average, nor a part of the graph.
+        """
+        return torch.tensor(list(self.conventions.as_bytes()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take over the conventions of a state dict; raises `CheckpointError` for what is none."""
+        told = read_conventions(state)
+        # What has not changed keeps its modules, which may have hooks.
+        if told != self.conventions:
+            self.set_conventions(told)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *others: Any, **more: Any
+    ) -> None:
+        """Let a state dict tell no conventions, as those before there was an entry for it."""
+        state_dict.setdefault(f"{prefix}{TELLING_TENSOR}", self.get_extra_state())
+        super()._load_from_state_dict(state_dict, prefix, *others, **more)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         height, width = x.shape[-2:]

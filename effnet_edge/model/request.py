@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from effnet_edge.arguments import check_choice, whole_number
+from effnet_edge.model.conventions import ToldConventions
+from effnet_edge.outputs import OUTPUT_NAMES
+from effnet_edge.pictures.fitting import FITS
+
 if TYPE_CHECKING:
     from effnet_edge.model.architecture import Activation, Pooling
     from effnet_edge.model.variants import Padding
@@ -33,6 +38,9 @@ class NetworkRequest:
         mean, std: one value a channel in units of pixel / 255; those of the weights if None.
             Random weights get as many channels as `mean` has values.
         batch_norm_eps, pooling, activation: as in `EfficientNet`; those of the weights if None.
+
+    Raises:
+        UsageError: a value that there is none such of.
     """
 
     variant: str
@@ -47,3 +55,16 @@ class NetworkRequest:
     batch_norm_eps: float | None = None
     pooling: Pooling | None = None
     activation: Activation | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("output_kind", self.output_kind, OUTPUT_NAMES)
+        if self.num_classes is not None:
+            whole_number("num_classes", self.num_classes, 1)
+        if self.fit is not None:
+            check_choice("fit", self.fit, FITS)
+        _ = self.conventions  # which are checked
+
+    @property
+    def conventions(self) -> ToldConventions:
+        """What the user says of the network's."""
+        return ToldConventions(self.padding, self.batch_norm_eps, self.pooling, self.activation)

@@ -18,8 +18,9 @@ from effnet_edge.model.checkpoints.own_normalization import (
     leave_out_own_normalization,
 )
 from effnet_edge.model.checkpoints.telling import CheckpointFacts, tell
+from effnet_edge.model.conventions import Conventions
 from effnet_edge.model.finding import find_weights
-from effnet_edge.model.network import EfficientNet
+from effnet_edge.model.network import BATCH_NORM_EPS, EfficientNet
 from effnet_edge.model.preprocessing import variant_preprocessing, with_channels
 from effnet_edge.model.provenance import Weights
 from effnet_edge.model.remote.registry import IMAGENET, weight_names
@@ -84,11 +85,15 @@ def _built(
         request.mean,
         request.std,
     )
-    padding = request.padding or facts.padding or "same"
-    facts.check_padding(
-        variant, preprocessing.resolution, padding, is_asked_for=request.padding is not None
-    )
     num_classes = request.num_classes or facts.num_classes or IMAGENET_CLASSES
+    usual = Conventions("same", BATCH_NORM_EPS, "avg", variant.family.activation)
+    conventions = facts.conventions(request.conventions, usual)
+    facts.check_padding(
+        variant,
+        preprocessing.resolution,
+        conventions.padding,
+        is_asked_for=request.padding is not None,
+    )
     torch.manual_seed(0)
     network = EfficientNet(
         variant,
@@ -96,10 +101,10 @@ def _built(
         output_kind=request.output_kind,
         in_channels=in_channels,
         resolution=preprocessing.resolution,
-        padding=padding,
-        batch_norm_eps=request.batch_norm_eps or facts.batch_norm_eps(padding),
-        pooling=request.pooling or facts.pooling,
-        activation=request.activation or facts.activation,
+        padding=conventions.padding,
+        batch_norm_eps=conventions.batch_norm_eps,
+        pooling=conventions.pooling,
+        activation=conventions.activation,
     )
     return network.eval(), preprocessing
 
@@ -146,7 +151,7 @@ def _untold(request: NetworkRequest) -> CheckpointFacts:
 
 def _untrained(network: EfficientNet) -> Weights:
     digest = hashlib.sha256()
-    for tensor in network.state_dict().values():
+    for tensor in network.tensors().values():
         digest.update(tensor.numpy().tobytes())
     source = "untrained: random initialization, seed 0"
     return Weights(RANDOM_WEIGHTS, source, digest.hexdigest(), None)

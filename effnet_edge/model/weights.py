@@ -9,6 +9,7 @@ from effnet_edge.model.checkpoints.fitting import fill
 from effnet_edge.model.checkpoints.output_activation import check_output_activation
 from effnet_edge.model.checkpoints.own_normalization import leave_out_own_normalization
 from effnet_edge.model.checkpoints.telling import CheckpointFacts, tell
+from effnet_edge.model.conventions import ToldConventions
 from effnet_edge.model.finding import find_weights
 from effnet_edge.model.preprocessing import AS_REFERENCE, PixelConventions
 
@@ -50,8 +51,9 @@ def load_weights(
     """Fill `network` with the weights of that name, or from that file.
 
     The network also takes over the padding, batch norm's ε, pooling and activation of the code base
-    that the weights come from, as far as the checkpoint or a `config.json` beside it tells. Its
-    resolution stays; what the weights were evaluated with is in the result's `pixels`.
+    that the weights come from, as far as the checkpoint or a `config.json` beside it tells; the
+    state dict of an `EfficientNet` tells all of them, and what nothing tells stays. Its resolution
+    stays; what the weights were evaluated with is in the result's `pixels`.
 
     Args:
         weights: a name ("imagenet"; see `registry.NAMED_WEIGHTS`) or an address on the Hugging Face
@@ -61,7 +63,7 @@ def load_weights(
         on_progress: of a download: called with what is done, the bytes so far, and all bytes.
 
     Raises:
-        UsageError: no such name, file, or place on the hub.
+        UsageError: no such name, file, or place on the hub, or no such padding.
         CheckpointError: the file is truncated, is no checkpoint, or does not fit the network;
             the text names the first tensors that are missing, extra or of the wrong shape. Or it
             cannot be downloaded.
@@ -90,8 +92,12 @@ def fill_as_told(
     facts = tell(found, network.variant)
     check_output_activation(found.name, found.checkpoint.output_activation, network.output_kind)
     leave_out_own_normalization(found.name, facts.statistics)
-    is_asked_for, padding = padding is not None, padding or facts.padding or network.padding
-    facts.check_padding(network.variant, network.resolution, padding, is_asked_for=is_asked_for)
-    fill(network, facts.tensors, facts.scheme, found.name)
-    network.set_conventions(padding, facts.batch_norm_eps(padding), facts.pooling, facts.activation)
+    conventions = facts.conventions(ToldConventions(padding), network.conventions)
+    facts.check_padding(
+        network.variant,
+        network.resolution,
+        conventions.padding,
+        is_asked_for=padding is not None,
+    )
+    fill(network, facts.tensors, facts.scheme, found.name, conventions)
     return facts

@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from effnet_edge.arguments import number_between, path_text
 from effnet_edge.errors import BackendError, ImageError, UsageError
 from effnet_edge.extras import install_hint
 from effnet_edge.pictures.decoding import open_file
@@ -109,9 +110,10 @@ def frames(name: str | os.PathLike[str], *, every: float | None = None) -> Itera
         ImageError: it is no video, or damaged here.
         BackendError: PyAV is not installed.
     """
-    if every is not None and not every > 0:
-        raise UsageError(f"every {every}: needs seconds, above 0")
-    video = Video.named(name) or Video(os.fspath(name))
+    if every is not None:
+        every = number_between("every", every, 0)
+    place = path_text("the video", name)
+    video = Video.named(place) or Video(place)
     for seconds, pixels, error in _taken(video, every, None):
         if error is not None:
             raise error

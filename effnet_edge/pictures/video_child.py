@@ -189,21 +189,27 @@ def frames_of(
         if isinstance(frame, str) or broken:
             continue
         decoded()
+        clock.ends = seconds + _shown_for(frame)
         if seconds < due - _LEAST_STEP / 2:
             continue
         if every:
             due = every * (math.floor((seconds + _LEAST_STEP / 2) / every) + 1)
         yield Taken(seconds, _upright(frame, stream))
-    if not damaged and (missing := _missing_end(container, stream, clock.last)):
+    if not damaged and (missing := _missing_end(container, stream, clock.ends)):
         yield Taken(clock.of(None), None, missing)
 
 
 class _Clock:
-    """Tells time from the start, always going on, whatever a damaged file says."""
+    """Tells time from the start, always going on, whatever a damaged file says.
+
+    Attributes:
+        last: when the last frame begins.
+        ends: when the last whole one is no longer shown, as far as the file tells.
+    """
 
     def __init__(self, start_time: int | None) -> None:
         self._start = None if start_time is None else start_time / 1_000_000
-        self.last = -_LEAST_STEP
+        self.last = self.ends = -_LEAST_STEP
 
     def of(self, time: float | None) -> float:
         """The seconds for a time of the file's; where it is not told, right after the last."""
@@ -237,8 +243,15 @@ def _decoded(
             yield _reason(error)
 
 
+def _shown_for(frame: av.VideoFrame) -> float:
+    """Seconds; 0 where the file does not tell. In a slideshow they may be many."""
+    if not frame.duration or frame.time_base is None:
+        return 0.0
+    return max(float(frame.duration * frame.time_base), 0.0)
+
+
 def _missing_end(
-    container: av.container.InputContainer, stream: av.VideoStream, last: float
+    container: av.container.InputContainer, stream: av.VideoStream, ends: float
 ) -> str | None:
     """Containers that are read to where they are cut off do not say so."""
     promised = None
@@ -248,7 +261,7 @@ def _missing_end(
         promised = container.duration / 1_000_000
     if promised is None:
         return None
-    missing = promised - last
+    missing = promised - ends
     if missing <= max(_UNTOLD_END_SECONDS, _UNTOLD_END_SHARE * promised):
         return None
     return f"it is cut off: there should be {promised:.3f} s of it"

@@ -7,6 +7,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from effnet_edge.arguments import whole_number
+from effnet_edge.errors import UsageError
+from effnet_edge.targets import TARGETS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -37,6 +41,17 @@ class LayerClock(Protocol):
 
         The engine is opened once more for it, as its clock slows it down.
         """
+
+
+def asked_clock(backend: object, target: str, size: int, runs: int) -> tuple[LayerClock, int, int]:
+    """The backend that is to time its nodes, on how many images and how often.
+
+    Raises:
+        UsageError: its library tells no times, or there are no images or runs.
+    """
+    if not isinstance(backend, LayerClock):
+        raise UsageError(f"{TARGETS[target].title} tells no times of layers")
+    return backend, whole_number("size", size, 1), whole_number("runs", runs, 1)
 
 
 def medians(runs: Iterable[Sequence[LayerTime]]) -> list[LayerTime]:

@@ -152,7 +152,10 @@ def each_row(
     Raises:
         UsageError: they have another shape.
     """
-    rows = np.asarray(answers)
+    try:
+        rows = np.asarray(answers)
+    except ValueError:  # rows of several lengths
+        rows = np.empty(0, object)
     if rows.ndim != 2 or rows.shape[1] != count or rows.dtype.kind != "f":
         raise UsageError(
             f"predictions takes what infer gives, float32 (N, {count}), got {rows.dtype} "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from effnet_edge.errors import UsageError
+from effnet_edge.arguments import check_choice, check_text, whole_number
 from effnet_edge.machine import most_threads
 from effnet_edge.runtime.backend import EngineSpec
 from effnet_edge.runtime.interface import interface_of
@@ -34,13 +34,14 @@ def runnable(
         BackendError: there is no engine for this machine, and it is not to be built.
 
     """
-    for name, number in (("threads", threads), ("streams", streams)):
-        if number is not None and number < 1:
-            raise UsageError(f"{name} {number}: needs 1 or more")
-        if number is not None and number > most_threads():
-            raise UsageError(f"{name} {number}: needs {most_threads()} or fewer")
-    if precision not in (None, *EXECUTION_PRECISIONS):
-        raise UsageError(f"precision {precision!r}: choose from {', '.join(EXECUTION_PRECISIONS)}")
+    if threads is not None:
+        threads = whole_number("threads", threads, 1, most_threads())
+    if streams is not None:
+        streams = whole_number("streams", streams, 1, most_threads())
+    if device is not None:
+        check_text("device", device)
+    if precision is not None:
+        check_choice("precision", precision, EXECUTION_PRECISIONS)
     bundle, engine = _with_engine(bundle, device, rebuild=rebuild)
     manifest = bundle.manifest
     return bundle, EngineSpec(

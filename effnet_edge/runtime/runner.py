@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 
+from effnet_edge.arguments import whole_number
 from effnet_edge.bundle import Bundle
 from effnet_edge.bundle.signing import TrustedKey
-from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.errors import BackendError
 from effnet_edge.pictures.sources import read_pictures
 from effnet_edge.runtime.answers import answers, inputs, pixels_of
 from effnet_edge.runtime.backend import load_backend
 from effnet_edge.runtime.batches import Logits, in_batches
 from effnet_edge.runtime.entrance import Batch, Entrance
 from effnet_edge.runtime.huge_pages import EngineMemory
-from effnet_edge.runtime.layer_times import LayerClock
+from effnet_edge.runtime.layer_times import asked_clock
 from effnet_edge.runtime.lifetime import Lifetime, enter_loading
 from effnet_edge.runtime.predictions import Classes, Estimate, Prediction, Told, Values, each_row
 from effnet_edge.runtime.runnable import runnable
@@ -330,7 +331,7 @@ class EngineRunner:
         On the CPU its memory is in huge pages then, where Linux has them: some calls are faster.
         """
         for size in {self._batch.minimum, self._batch.optimum}:
-            for _ in range(runs):
+            for _ in range(whole_number("runs", runs, 0)):
                 self.infer(self._entrance.blank(size))
         if self._memory is not None and self.device == "CPU":
             self._memory.use_huge_pages()
@@ -348,14 +349,13 @@ class EngineRunner:
     def layer_times(self, size: int, runs: int = 20) -> list[LayerTime]:
         """How long each layer takes on `size` blank images at once, in a median of `runs` runs.
 
-        Raises UsageError where the target's library tells no such times, BackendError as `infer`.
+        Raises UsageError where the target's library tells none, or for no images or runs at all.
         """
-        if not isinstance(self._backend, LayerClock):
-            raise UsageError(f"{TARGETS[self.manifest.target].title} tells no times of layers")
+        clock, size, runs = asked_clock(self._backend, self.manifest.target, size, runs)
         visit = threading.Lock()
         with visit:
             self._lifetime.enter(visit)
-            return self._backend.layer_times(self._entrance.blank(size), runs)
+            return clock.layer_times(self._entrance.blank(size), runs)
 
     def close(self) -> None:
         """Wait for work under way, futures included, and release the engine; may be repeated.

@@ -109,8 +109,15 @@ def compare_with_original(
     if verdict.failures:
         inputs, logits = original.batches[0]
         likeness = _likeness(kind, as_probabilities=as_probabilities)
+        facts = source.checkpoint
         cause = _padded_for_size(original, source, likeness) or likely_cause(
-            network, source.preprocessing, inputs, logits, likeness, _LEAST_DB
+            network,
+            source.preprocessing,
+            inputs,
+            logits,
+            likeness,
+            _LEAST_DB,
+            follows_timm=facts is not None and facts.scheme.config == "timm",
         )
         raise GateError(
             f"the network is not what the original is ({original.name}): "

@@ -6,8 +6,9 @@ A guess is the same network with one convention changed. What makes the answers 
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 import torch
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     Likeness = Callable[[NDArray[np.float32], NDArray[np.floating]], float]
     Inputs = NDArray[np.uint8] | NDArray[np.float32]
 
-_PADDING_OPTION = "--padding {} says so"
-_CONFIG = '"model_args": {{"{}": {}}} in a timm config.json beside the checkpoint says so'
+_CONFIG = ', as does "model_args": {{"{}": {}}} in a timm config.json beside the checkpoint'
 _STATISTICS = (
     (IMAGENET_MEAN, IMAGENET_STD),
     (CENTRED, CENTRED),
@@ -57,6 +57,8 @@ def likely_cause(
     expected: NDArray[np.float32],
     likeness: Likeness,
     least_db: float,
+    *,
+    follows_timm: bool = False,
 ) -> str:
     """In words, with what helps; or that no single convention explains it.
 
@@ -65,6 +67,7 @@ def likely_cause(
         expected: the original's logits for them.
         likeness: of the original's answers and others, in decibels.
         least_db: from which on the answers count as equal.
+        follows_timm: whether a timm `config.json` beside the checkpoint would be followed.
     """
 
     def agree(found: NDArray[np.floating]) -> bool:
@@ -72,7 +75,7 @@ def likely_cause(
 
     if agree(softmax(answers(network, preprocessing, inputs))):
         return "the original gives probabilities: give its logits, before the Softmax"
-    for cause, guess in _networks(network):
+    for cause, guess in _networks(network, follows_timm=follows_timm):
         if agree(answers(guess, preprocessing, inputs)):
             return f"the likely cause is {cause}"
     if inputs.dtype == np.uint8:
@@ -85,46 +88,41 @@ def likely_cause(
     )
 
 
-def _networks(network: EfficientNet) -> Iterator[tuple[str, EfficientNet]]:
-    eps = network.batch_norm_eps
-    paddings = [each for each in get_args(Padding) if each != network.padding]
-    epsilons = [each for each in (BATCH_NORM_EPS, PYTORCH_EPS) if each != eps]
+def _networks(network: EfficientNet, *, follows_timm: bool) -> Iterator[tuple[str, EfficientNet]]:
+    now = network.conventions
+    paddings = [each for each in get_args(Padding) if each != now.padding]
+    epsilons = [each for each in (BATCH_NORM_EPS, PYTORCH_EPS) if each != now.batch_norm_eps]
+
+    def config(key: str, value: float | str) -> str:
+        return _CONFIG.format(key, json.dumps(value)) if follows_timm else ""
+
     for padding in paddings:
-        told = f"the padding: it pads {padding}, as {_PADDING_OPTION.format(padding)}"
-        yield told, _changed(network, padding=padding)
-    for epsilon in epsilons:
-        told = f"batch norm's epsilon, which is {epsilon:g}: {_CONFIG.format('bn_eps', epsilon)}"
-        yield told, _changed(network, eps=epsilon)
+        # Of some code bases another padding alone would be followed by another epsilon.
+        options = f"--padding {padding} --batch-norm-eps {now.batch_norm_eps:g} says so"
+        yield f"the padding: it pads {padding}, as {options}", _changed(network, padding=padding)
+    for eps in epsilons:
+        told = f"--batch-norm-eps {eps:g} says so{config('bn_eps', eps)}"
+        cause = f"batch norm's epsilon, which is {eps:g}: {told}"
+        yield cause, _changed(network, batch_norm_eps=eps)
     for padding in paddings:
-        for epsilon in epsilons:
-            option = _PADDING_OPTION.format(padding)
-            told = f"the padding and batch norm's epsilon: {padding} and {epsilon:g}, as {option}"
-            yield told, _changed(network, padding=padding, eps=epsilon)
+        for eps in epsilons:
+            options = f"--batch-norm-eps {eps:g} --padding {padding} says so"
+            cause = f"the padding and batch norm's epsilon: {padding} and {eps:g}, as {options}"
+            yield cause, _changed(network, padding=padding, batch_norm_eps=eps)
     for pooling in get_args(Pooling):
-        if pooling != network.pooling:
-            config = _CONFIG.format("global_pool", f'"{pooling}"')
-            yield f"the pooling, which is {pooling}: {config}", _changed(network, pooling=pooling)
+        if pooling != now.pooling:
+            told = f"--pooling {pooling} says so{config('global_pool', pooling)}"
+            yield f"the pooling, which is {pooling}: {told}", _changed(network, pooling=pooling)
     for activation in get_args(Activation):
-        if activation != network.activation:
-            config = _CONFIG.format("act_layer", f'"{activation}"')
-            told = f"the activation, which is {activation}: {config}"
-            yield told, _changed(network, activation=activation)
+        if activation != now.activation:
+            told = f"--activation {activation} says so{config('act_layer', activation)}"
+            cause = f"the activation, which is {activation}: {told}"
+            yield cause, _changed(network, activation=activation)
 
 
-def _changed(
-    network: EfficientNet,
-    padding: Padding | None = None,
-    eps: float | None = None,
-    pooling: Pooling | None = None,
-    activation: Activation | None = None,
-) -> EfficientNet:
+def _changed(network: EfficientNet, **conventions: Any) -> EfficientNet:
     changed = copy.deepcopy(network)
-    changed.set_conventions(
-        padding or network.padding,
-        eps or network.batch_norm_eps,
-        pooling or network.pooling,
-        activation or network.activation,
-    )
+    changed.set_conventions(replace(network.conventions, **conventions))
     return changed.eval()
 
 

@@ -117,7 +117,7 @@ def refuse_idle_options(specs: Sequence[str], asked: NetworkRequest) -> None:
     given = {
         "--weights": asked.weights,
         "--num-classes": asked.num_classes,
-        "--padding": asked.padding,
+        **_conventions(asked),
     }
     idle = [f"{option} {value}" for option, value in given.items() if value is not None]
     if idle and not any(map(is_network, specs)):
@@ -131,7 +131,7 @@ def refuse_told_network(asked: NetworkRequest, found: Mapping[str, Bundle]) -> N
     """Raise UsageError for options of a network where a bundle that was found tells another one."""
     for path, bundle in found.items():
         plain = NetworkRequest(
-            bundle.manifest.variant, weights=asked.weights, padding=asked.padding
+            bundle.manifest.variant, weights=asked.weights, **asdict(asked.conventions)
         )
         if asked not in (plain, replace(plain, variant=DEFAULT_VARIANT)):
             raise UsageError(
@@ -148,8 +148,13 @@ def refuse_other_network(specs: Sequence[str], asked: NetworkRequest, manifest: 
             f"{others[0]}: the bundle is of {manifest.variant}, and tells the network: give "
             f"'{TORCH}', or a checkpoint of {manifest.variant}"
         )
-    if asked.padding is not None and not any(map(checkpoint_of, specs)):
-        raise UsageError(
-            f"--padding {asked.padding} goes with a checkpoint or a variant: the bundle tells its "
-            "own"
-        )
+    told = [f"{option} {value}" for option, value in _conventions(asked).items() if value]
+    if told and not any(map(checkpoint_of, specs)):
+        raise UsageError(f"{told[0]} goes with a checkpoint or a variant: the bundle tells its own")
+
+
+def _conventions(asked: NetworkRequest) -> dict[str, object]:
+    """By the option that says it; None where it does not."""
+    return {
+        f"--{name.replace('_', '-')}": value for name, value in asdict(asked.conventions).items()
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -388,9 +388,8 @@ class _Opener:
             return load_source_of(self.manifests[0], asked.weights)
         bundled = network_request_of(self.manifests[0])
         # Its classes the checkpoint tells; the comparison refuses another number of them.
-        return load_source(
-            replace(bundled, weights=checkpoint, num_classes=None, padding=asked.padding)
-        )
+        told = asdict(asked.conventions)
+        return load_source(replace(bundled, weights=checkpoint, num_classes=None, **told))
 
 
 def _row(spec: str | Path) -> FileKind:

@@ -37,6 +37,7 @@ _NETWORK = (
     "--mean",
     "--std",
 )
+_CONVENTIONS = ("--padding", "--batch-norm-eps", "--pooling", "--activation")
 
 
 @dataclass(frozen=True)
@@ -308,13 +309,13 @@ RULES = (
         ("parity", "sensitivity"),
     ),
     Rule(
-        (*_NETWORK, "--padding", "--target", "--labels", "--batch"),
+        (*_NETWORK, *_CONVENTIONS, "--target", "--labels", "--batch"),
         lambda asked: asked.has_bundle,
         "{given} goes with a variant: a bundle tells its own network, and for what it was exported",
         ("tune",),
     ),
     Rule(
-        ("--padding",),
+        _CONVENTIONS,
         lambda asked: asked.has_bundle,
         "{given} goes with a variant: a bundle tells its own network",
         ("sensitivity",),

@@ -25,9 +25,12 @@ from effnet_edge.errors import (
     GateError,
     UsageError,
 )
+from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, translate
+from effnet_edge.model.network import EfficientNet
 from effnet_edge.model.preprocessing import CENTRED, IMAGENET_MEAN, IMAGENET_STD
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
+from effnet_edge.model.variants import VARIANTS
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.pictures.image import normalize
 from effnet_edge.size import Size
@@ -251,6 +254,24 @@ def test_a_wrong_epsilon_is_caught_and_named_and_a_config_mends_it(tmp_path, nat
         compared(saved(native, tmp_path, {}), origin)
 
     assert compared(saved(native, tmp_path, {"bn_eps": 1e-3}), origin).holds
+
+
+@pytest.mark.parametrize("padding", [None, "symmetric"])
+def test_the_options_that_are_advised_help_a_naming_of_any_epsilon(
+    tmp_path, native, padding
+) -> None:
+    origin = answered(native, tmp_path / "logits.npz")
+    scheme = next(each for each in NAMING_SCHEMES if each.name == "geffnet")
+    names = translate(EfficientNet(VARIANTS["b0"], num_classes=3).tensors(), scheme)
+    state = native.state_dict()
+    save_file({ours: state[name] for ours, name in names.items()}, tmp_path / "own.safetensors")
+    path = tmp_path / "own.safetensors"
+
+    with pytest.raises(GateError, match="--batch-norm-eps 1e-05 .*says so") as raised:
+        compared(path, origin, padding=padding)
+
+    assert "config.json" not in str(raised.value)
+    assert compared(path, origin, padding="symmetric", batch_norm_eps=1e-5).holds
 
 
 @pytest.mark.sample

@@ -94,7 +94,13 @@ def test_a_bundle_tells_its_own_network(tmp_path: Path, options: tuple[str, ...]
 def test_sensitivity_of_a_bundle_takes_nothing_of_a_variant(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle", "onnxruntime", tiny_model())
 
-    for option in ("--calibration-size 8", "--target tensorrt", "--std 1,1,1", "--padding same"):
+    for option in (
+        "--calibration-size 8",
+        "--target tensorrt",
+        "--std 1,1,1",
+        "--padding same",
+        "--pooling max",
+    ):
         with pytest.raises(UsageError, match="goes with a variant: a bundle"):
             run("sensitivity", bundle, *option.split())
 

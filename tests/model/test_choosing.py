@@ -107,6 +107,46 @@ def test_an_optimizers_state_is_not_taken_for_a_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "wrapper", ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"]
+)
+@pytest.mark.parametrize("naming", ["geffnet", "effnet-edge", "torchvision"])
+def test_wrappers_of_single_blocks_are_taken_off(tmp_path: Path, wrapper: str, naming: str) -> None:
+    wrapped = {}
+    for name, tensor in state(naming).items():
+        first, *others = name.split(".")
+        wrapped[".".join((first, wrapper, others[0], wrapper, wrapper, *others[1:]))] = tensor
+
+    path = saved(tmp_path / "a.pth", {"net": prefixed(f"module.{wrapper}.", wrapped)})
+
+    assert is_original(classifier(path))
+    assert is_original(classifier(f"{path}#net.module.{wrapper}"))
+
+
+def test_a_network_and_its_compiled_self_in_a_file_are_two(tmp_path: Path) -> None:
+    both = state() | prefixed("_orig_mod.", state(scale=0.5))
+    path = saved(tmp_path / "a.pth", both)
+
+    with pytest.raises(UsageError, match="holds 2 networks"):
+        classifier(path)
+    assert torch.equal(classifier(f"{path}#_orig_mod"), NETWORK.classifier.weight * 0.5)
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_convolution_of_one_pixel_is_a_dense_layer(tmp_path: Path, kernel: int) -> None:
+    tensors = state()
+    weight = tensors["classifier.weight"][:, :, None, None]
+    tensors["classifier.weight"] = weight.expand(-1, -1, kernel, kernel).contiguous()
+    path = saved(tmp_path / "a.pth", tensors)
+
+    if kernel == 1:
+        assert is_original(classifier(path))
+    else:
+        told = "wrong shape: classifier.weight is 5×1280×3×3 and should be 5×1280$"
+        with pytest.raises(CheckpointError, match=told):
+            classifier(path)
+
+
+@pytest.mark.parametrize(
     ("extra", "is_left_out"),
     [
         ({"criterion.pos_weight": torch.ones(5)}, True),

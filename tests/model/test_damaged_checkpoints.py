@@ -229,7 +229,7 @@ def test_tensors_of_another_kind_are_told_what_they_are(tensor, told: str) -> No
 )
 def test_weights_that_are_no_plain_numbers_are_refused_by_name(change, told: str) -> None:
     network = EfficientNet(VARIANTS["b0"], num_classes=5, resolution=32)
-    state = network.state_dict()
+    state = network.tensors()
     state["stem.conv.weight"] = change(state["stem.conv.weight"])
 
     with pytest.raises(CheckpointError, match=f"x.pth: tensor stem.conv.weight is .*{told}"):

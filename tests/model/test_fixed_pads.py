@@ -249,7 +249,9 @@ def test_an_open_size_is_the_variants_or_that_of_the_model_around_it(tmp_path) -
 
 def test_the_size_of_a_whole_model_of_keras_2_is_exported(tmp_path) -> None:
     shaped = layer("InputLayer", "input_1", batch_input_shape=[None, 96, 160, 3])
-    model = layer("Functional", "model", layers=[shaped, *NORMALIZING, layer("Conv2D", "stem_conv")])
+    model = layer(
+        "Functional", "model", layers=[shaped, *NORMALIZING, layer("Conv2D", "stem_conv")]
+    )
     LAYOUTS["whole model"](tmp_path / "flowers.h5", keras_variables(network_of()))
     with h5py.File(tmp_path / "flowers.h5", "a") as file:
         file.attrs["model_config"] = json.dumps(model)

@@ -54,7 +54,7 @@ PUBLISHED = (np.array(IMAGENET_MEAN, "f4"), np.array(IMAGENET_STD, "f4"))
 
 def network_of(variant: str = "b0", classes: int = 3) -> EfficientNet:
     network = EfficientNet(VARIANTS[variant], num_classes=classes, resolution=32)
-    for tensor in network.state_dict().values():
+    for tensor in network.tensors().values():
         if tensor.ndim == 1:
             tensor.uniform_(0.5, 1.5)
     return network
@@ -64,7 +64,7 @@ def keras_variables(network: EfficientNet) -> dict[str, np.ndarray]:
     """Ours by the names of Keras's layers and variables."""
     variables = {}
     depthwise_name = "dwconv2" if network.variant.name.startswith("v2") else "dwconv"
-    for ours, tensor in network.state_dict().items():
+    for ours, tensor in network.tensors().items():
         if ours.endswith("num_batches_tracked"):
             continue
         path, _, leaf = ours.rpartition(".")

@@ -196,7 +196,7 @@ REFERENCE_NAMES = {
 
 def network_of(variant: str, classes: int = 3) -> EfficientNet:
     network = EfficientNet(VARIANTS[variant], num_classes=classes, resolution=32)
-    for tensor in network.state_dict().values():
+    for tensor in network.tensors().values():
         if tensor.ndim == 1:
             tensor.uniform_(0.5, 1.5)
     return network

@@ -135,6 +135,40 @@ def test_a_video_that_is_cut_off_says_so(tmp_path: Path, extension: str) -> None
         found.extend(frames(clip))
 
 
+def slideshow(path: Path, codec: str = "mpeg4") -> Path:
+    """Four frames, each shown for five seconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(1, 5))
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        packets = []
+        noise = np.random.default_rng(0)
+        for number in range(4):
+            pixels = noise.integers(0, 256, (64, 64, 3), np.uint8)
+            frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
+            frame.pts, frame.time_base = number, Fraction(5, 1)
+            packets += stream.encode(frame)
+        for packet in (*packets, *stream.encode()):
+            packet.duration = packet.duration or 1
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("extension", [".mp4", ".mkv", ".avi"])
+def test_the_last_frame_of_a_slideshow_is_shown_to_the_end(tmp_path: Path, extension: str) -> None:
+    clip = slideshow(tmp_path / f"a{extension}")
+    assert [round(frame.seconds) for frame in frames(clip)] == [0, 5, 10, 15]
+
+
+@pytest.mark.parametrize("extension", [".mkv", ".avi"])
+def test_a_slideshow_that_is_cut_off_says_so(tmp_path: Path, extension: str) -> None:
+    clip = slideshow(tmp_path / f"a{extension}")
+    content = clip.read_bytes()
+    clip.write_bytes(content[: len(content) * 6 // 10])
+    with pytest.raises(ImageError, match="is damaged at|cannot be read as a video"):
+        list(frames(clip))
+
+
 def test_what_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(ImageError, match=r"text.mp4' cannot be read as a video: Invalid data"):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.errors import CheckpointError, CheckpointWarning, UsageError
 from effnet_edge.model.checkpoints.belonging import Place, is_of_a_layer, tell_apart
+from effnet_edge.model.checkpoints.entries import unwrapped, without_wrappers
 from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES, NamingScheme, translate
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def choose(found: FoundCheckpoint, own: Shapes) -> Network:
         CheckpointError: the naming is unknown.
         UsageError: there are several networks, or none with the prefix that was asked for.
     """
-    groups = found.checkpoint.groups
+    groups = unwrapped(found.checkpoint.groups)
     candidates = list(_candidates(groups, own))
     chosen = _chosen(found, candidates)
     if chosen is None:
@@ -192,9 +193,11 @@ def _chosen(found: FoundCheckpoint, candidates: list[_Candidate]) -> _Candidate 
 
 def _asked_for(found: FoundCheckpoint, part: str, candidates: list[_Candidate]) -> _Candidate:
     wanted = part.strip("./")
-    matching = [each for each in candidates if each.label == wanted] or [
-        each for each in candidates if f".{each.label}.".find(f".{wanted}.") >= 0
-    ]
+    matching = (
+        [each for each in candidates if each.label == wanted]
+        or [each for each in candidates if each.label == without_wrappers(wanted)]
+        or [each for each in candidates if f".{each.label}.".find(f".{wanted}.") >= 0]
+    )
     if len(matching) != 1:
         there = "several networks" if matching else "no network"
         raise UsageError(
@@ -212,9 +215,10 @@ def _network(
     chosen: _Candidate, entries: Mapping[str, TensorEntry], own: Shapes, asked_for: str
 ) -> Network:
     theirs = translate(own, chosen.scheme)
+    telling = filter(None, [chosen.scheme.telling_tensor])
     known = {
         name: entries[chosen.prefix + name]
-        for name in dict.fromkeys(theirs.values())
+        for name in dict.fromkeys((*theirs.values(), *telling))
         if chosen.prefix + name in entries
     }
     used = {chosen.prefix + name for name in known}

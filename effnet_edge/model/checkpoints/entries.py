@@ -30,6 +30,26 @@ class TensorEntry:
     fault: str = ""
 
 
+# torch.compile, FSDP and activation checkpointing each put a module around the one they are given,
+# of the whole network or of any block.
+_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+
+def without_wrappers(name: str) -> str:
+    """The name that the tensor or module would have had without what PyTorch wraps modules in."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def unwrapped(groups: Groups) -> Groups:
+    """The same tensors by their names without wrappers, but where two would have the same name."""
+    return {path: _unwrapped(entries) for path, entries in groups.items()}
+
+
+def _unwrapped(entries: dict[str, TensorEntry]) -> dict[str, TensorEntry]:
+    plain = {without_wrappers(name): entry for name, entry in entries.items()}
+    return plain if len(plain) == len(entries) else entries
+
+
 def entry_of(tensor: Tensor) -> TensorEntry:
     """Of a tensor that is in memory."""
     return TensorEntry(tuple(tensor.shape), tensor.is_floating_point(), lambda: tensor)

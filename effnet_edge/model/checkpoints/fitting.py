@@ -11,13 +11,14 @@ from effnet_edge.errors import CheckpointError
 from effnet_edge.labels import IMAGENET_CLASSES
 from effnet_edge.model.checkpoints.choosing import some
 from effnet_edge.model.checkpoints.naming import NamingScheme, translate
-from effnet_edge.model.network import BATCH_NORM_EPS, EfficientNet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
+    from effnet_edge.model.conventions import Conventions
+    from effnet_edge.model.network import EfficientNet
     from effnet_edge.model.variants import Variant
 
 
@@ -25,18 +26,23 @@ _READ = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def fill(
-    network: EfficientNet, state: Mapping[str, Tensor], scheme: NamingScheme, origin: str
+    network: EfficientNet,
+    state: Mapping[str, Tensor],
+    scheme: NamingScheme,
+    origin: str,
+    conventions: Conventions | None = None,
 ) -> None:
     """Give `network` the tensors of `state`, which are named as in `scheme`.
 
     Args:
         origin: what errors call the checkpoint.
+        conventions: that the network computes with from then on; its own if None.
 
     Raises:
         CheckpointError: naming the first tensors that are missing, extra or of the wrong shape, or
             one that holds NaN or infinity.
     """
-    own = network.state_dict()
+    own = network.tensors()
     theirs = translate(own, scheme)
     if network.output_kind == "features":
         state = _without_head(state, scheme, own)
@@ -52,8 +58,10 @@ def fill(
             )
         if not torch.isfinite(value).all():
             raise CheckpointError(f"{origin}: tensor {theirs[name]} holds NaN or infinity")
+    if conventions is not None:
+        network.set_conventions(conventions)
     if scheme.batch_norm_folded:
-        values |= _identity_batch_norms(own)
+        values |= _identity_batch_norms(own, network.batch_norm_eps)
     network.load_state_dict(own | values)
 
 
@@ -127,12 +135,12 @@ def _shape(tensor: Tensor) -> str:
     return "×".join(str(size) for size in tensor.shape) or "a scalar"
 
 
-def _identity_batch_norms(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _identity_batch_norms(own: Mapping[str, Tensor], eps: float) -> dict[str, Tensor]:
     """Batch norms that change nothing but add the folded bias: γ/√(σ²+ε) = 1 and μ = 0."""
     values = {}
     for name, tensor in own.items():
         if name.endswith("bn.weight"):
-            values[name] = torch.full_like(tensor, math.sqrt(1 + BATCH_NORM_EPS))
+            values[name] = torch.full_like(tensor, math.sqrt(1 + eps))
         elif name.endswith("bn.running_mean"):
             values[name] = torch.zeros_like(tensor)
         elif name.endswith("bn.running_var"):

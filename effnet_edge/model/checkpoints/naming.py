@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from effnet_edge.model.conventions import TELLING_TENSOR
 from effnet_edge.model.preprocessing import (
     HUGGING_FACE_PIXELS,
     KERAS_V2_PIXELS,
@@ -50,6 +51,9 @@ class NamingScheme:
         config: whose `config.json` may be beside the checkpoint, and is followed.
         pads_unless: set where the code base pads by itself as SAME does at the variant's own size,
             at any size: what would make it pad otherwise, as in `FixedPads`.
+        is_configurable: whether the code base builds networks of several poolings and activations,
+            so that the names do not tell them.
+        telling_tensor: the one that tells the conventions of a network, where there is one.
     """
 
     name: str
@@ -65,6 +69,8 @@ class NamingScheme:
     has_background: bool = False
     config: Literal["timm", "transformers"] | None = None
     pads_unless: str = ""
+    is_configurable: bool = False
+    telling_tensor: str | None = None
 
 
 _OWN_MODULES = {
@@ -109,7 +115,13 @@ _KERAS = NamingScheme(
 )
 
 NAMING_SCHEMES = (
-    NamingScheme("effnet-edge", "stages.{stage}.{block}.", _OWN_MODULES),
+    NamingScheme(
+        "effnet-edge",
+        "stages.{stage}.{block}.",
+        _OWN_MODULES,
+        is_configurable=True,
+        telling_tensor=TELLING_TENSOR,
+    ),
     NamingScheme(
         "effnet-edge, batch norm folded",
         "stages.{stage}.{block}.",
@@ -178,6 +190,7 @@ NAMING_SCHEMES = (
         modules_single={"project.conv": "conv", "project.bn": "bn1"},
         pytorch_eps=frozenset(VARIANTS),
         config="timm",
+        is_configurable=True,
     ),
     NamingScheme(
         "torchvision",
@@ -271,6 +284,7 @@ NAMING_SCHEMES = (
         pixels=HUGGING_FACE_PIXELS,
         config="transformers",
         pads_unless="the depthwise_padding of its config.json is made for {size}",
+        is_configurable=True,
     ),
     # https://github.com/WZMIAOMIAO/deep-learning-for-image-processing, pytorch_classification:
     # model.py of Test9_efficientNet and Test11_efficientnetV2. Both set ε to 1e-3.
@@ -323,9 +337,13 @@ def translate(own_names: Iterable[str], scheme: NamingScheme) -> dict[str, str]:
     """Our tensor names → the scheme's, for all names of one network's state dict, in order.
 
     Tensors that a folded checkpoint has no counterpart for (batch norm's scale and statistics)
-    and counters (`num_batches_tracked`) are left out.
+    and what is none (counters, `num_batches_tracked`, and the conventions) are left out.
     """
-    names = [name for name in own_names if not name.endswith("num_batches_tracked")]
+    names = [
+        name
+        for name in own_names
+        if not name.endswith("num_batches_tracked") and name != TELLING_TENSOR
+    ]
     block_indices: dict[tuple[str, str], int] = {}
     parts: dict[tuple[str, str], set[str]] = {}
     for name in names:

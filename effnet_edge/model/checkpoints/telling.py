@@ -22,6 +22,7 @@ from effnet_edge.model.checkpoints.naming import NamingScheme, translate
 from effnet_edge.model.checkpoints.reading import reading
 from effnet_edge.model.checkpoints.timm_config import read_timm_config
 from effnet_edge.model.checkpoints.transformers_config import read_transformers_config
+from effnet_edge.model.conventions import NOTHING_TOLD, ToldConventions, read_conventions
 from effnet_edge.model.network import BATCH_NORM_EPS, PYTORCH_EPS, EfficientNet
 from effnet_edge.model.preprocessing import AS_REFERENCE, PixelConventions
 
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from effnet_edge.model.architecture import Activation, Pooling
     from effnet_edge.model.checkpoints.config_reading import ConfigFacts
     from effnet_edge.model.checkpoints.entries import TensorEntry
     from effnet_edge.model.checkpoints.found import FoundCheckpoint
+    from effnet_edge.model.conventions import Conventions
     from effnet_edge.model.variants import Padding, Variant
     from effnet_edge.size import Size
 
@@ -51,8 +52,8 @@ class CheckpointFacts:
         statistics: what the network normalizes its input with by itself, by their names.
         in_channels: of the stem; None where no tensor tells.
         classifier_rows: outputs of the classifier; None where there is no classifier.
-        padding: what it was trained with; None where nothing tells.
-        symmetric_eps: batch norm's ε where the padding is symmetric.
+        told: the conventions that the checkpoint, a config or the naming tells.
+        usual_eps: what else batch norm's ε is with a padding, where that is known.
         pixels: what its code base does to pictures.
         config: what a `config.json` beside it says, which outweighs what the naming tells.
         fixed_pads: what it was padded with, where that did not follow the size of the picture.
@@ -63,8 +64,8 @@ class CheckpointFacts:
     statistics: Mapping[str, Tensor] = field(default_factory=dict)
     in_channels: int | None = None
     classifier_rows: int | None = None
-    padding: Padding | None = None
-    symmetric_eps: float = BATCH_NORM_EPS
+    told: ToldConventions = NOTHING_TOLD
+    usual_eps: Mapping[Padding, float] = field(default_factory=dict)
     pixels: PixelConventions = AS_REFERENCE
     config: ConfigFacts | None = None
     fixed_pads: FixedPads | None = None
@@ -84,16 +85,6 @@ class CheckpointFacts:
             self.fixed_pads.check(variant, size, padding, is_asked_for=is_asked_for)
 
     @property
-    def pooling(self) -> Pooling:
-        """Of the head's output."""
-        return self.config.pooling if self.config else "avg"
-
-    @property
-    def activation(self) -> Activation | None:
-        """None for the variant's own."""
-        return self.config.activation if self.config else None
-
-    @property
     def num_classes(self) -> int | None:
         """The classifier's outputs less a "background" that ImageNet's classes do not have."""
         with_background = self.scheme.has_background and (
@@ -101,11 +92,11 @@ class CheckpointFacts:
         )
         return IMAGENET_CLASSES if with_background else self.classifier_rows
 
-    def batch_norm_eps(self, padding: Padding) -> float:
-        """The ε of a network with that padding, where no config tells it."""
-        if self.config and self.config.batch_norm_eps is not None:
-            return self.config.batch_norm_eps
-        return self.symmetric_eps if padding == "symmetric" else BATCH_NORM_EPS
+    def conventions(self, said: ToldConventions, otherwise: Conventions) -> Conventions:
+        """Those of the network: what a person said, then what is told here, then `otherwise`."""
+        told = said.over(self.told)
+        usual = self.usual_eps.get(told.padding or otherwise.padding)
+        return otherwise.where_told(told.over(ToldConventions(batch_norm_eps=usual)))
 
 
 def tell(found: FoundCheckpoint, variant: Variant) -> CheckpointFacts:
@@ -123,24 +114,67 @@ def tell(found: FoundCheckpoint, variant: Variant) -> CheckpointFacts:
     network = choose(found, own)
     scheme, theirs = network.scheme, translate(own, network.scheme)
     tensors = _tensors(found.name, network)
+    own_words = _own_words(found.name, tensors.pop(scheme.telling_tensor or "", None))
     in_channels = _size(tensors.get(theirs[STEM]), axis=1, of=4)
-    classifier_rows = _size(tensors.get(theirs[f"{CLASSIFIER}.weight"]), axis=0, of=2)
+    head = theirs[f"{CLASSIFIER}.weight"]
+    tensors |= _as_dense(head, tensors.get(head))
+    classifier_rows = _size(tensors.get(head), axis=0)
     config = _CONFIGS[scheme.config](found.path) if scheme.config and found.path else None
     if config is not None:
         config.check(variant.name, in_channels, classifier_rows)
-    has_pytorch_eps = variant.name in scheme.pytorch_eps
     return CheckpointFacts(
         scheme,
         tensors,
         _load(found.name, network.statistics),
         in_channels=in_channels,
         classifier_rows=classifier_rows,
-        padding=(config.padding if config else found.padding) or scheme.padding,
-        symmetric_eps=PYTORCH_EPS if has_pytorch_eps else BATCH_NORM_EPS,
+        told=_told(found, scheme, variant, own_words, config),
+        usual_eps=_usual_eps(scheme, variant),
         pixels=_pixels(found, variant, scheme, config),
         config=config,
         fixed_pads=_fixed_pads(found, variant, scheme, config, theirs),
     )
+
+
+def _told(
+    found: FoundCheckpoint,
+    scheme: NamingScheme,
+    variant: Variant,
+    own_words: ToldConventions,
+    config: ConfigFacts | None,
+) -> ToldConventions:
+    if config is not None:
+        own_words = own_words.over(
+            ToldConventions(
+                config.padding, config.batch_norm_eps, config.pooling, config.activation
+            )
+        )
+    always = ToldConventions(padding=found.padding or scheme.padding)
+    is_published = found.path is None
+    if is_published or not scheme.is_configurable or config is not None:
+        usual = ToldConventions(pooling="avg", activation=variant.family.activation)
+        always = always.over(usual)
+    return own_words.over(always)
+
+
+def _usual_eps(scheme: NamingScheme, variant: Variant) -> dict[Padding, float]:
+    """Of the code base for either padding; nothing where it builds networks of any."""
+    if scheme.telling_tensor is not None:
+        return {}
+    has_pytorchs = variant.name in scheme.pytorch_eps
+    return {
+        "same": BATCH_NORM_EPS,
+        "same-timm": BATCH_NORM_EPS,
+        "symmetric": PYTORCH_EPS if has_pytorchs else BATCH_NORM_EPS,
+    }
+
+
+def _own_words(origin: str, tensor: Tensor | None) -> ToldConventions:
+    """What a network of ours says of itself."""
+    try:
+        return NOTHING_TOLD if tensor is None else read_conventions(tensor)
+    except CheckpointError as error:
+        raise CheckpointError(f"{origin}: {error}") from None
 
 
 def _pixels(
@@ -196,17 +230,25 @@ def _load(origin: str, entries: Mapping[str, TensorEntry]) -> dict[str, Tensor]:
     return tensors
 
 
-def _size(tensor: Tensor | None, axis: int, of: int) -> int | None:
-    """Of that axis; None where the tensor is missing, empty, or has not so many axes."""
-    fits = tensor is not None and tensor.dim() == of and tensor.numel() > 0
-    return tensor.shape[axis] if tensor is not None and fits else None
+def _as_dense(name: str, weight: Tensor | None) -> dict[str, Tensor]:
+    """A convolution of one pixel reads pooled features as the dense layer of its numbers does."""
+    if weight is None or weight.dim() != 4 or tuple(weight.shape[2:]) != (1, 1):
+        return {}
+    return {name: weight.flatten(1)}
+
+
+def _size(tensor: Tensor | None, axis: int, of: int | None = None) -> int | None:
+    """Of that axis; None where the tensor is missing, empty, or has another number of axes."""
+    if tensor is None or not tensor.dim() or not tensor.numel():
+        return None
+    return tensor.shape[axis] if of in {None, tensor.dim()} else None
 
 
 def _shapes(variant: Variant) -> dict[str, tuple[int, ...]]:
     """Of our tensors of the variant with a classifier, without making them."""
     with torch.device("meta"), _WithoutValues():
         return {
-            name: tuple(tensor.shape) for name, tensor in EfficientNet(variant).state_dict().items()
+            name: tuple(tensor.shape) for name, tensor in EfficientNet(variant).tensors().items()
         }
 
 

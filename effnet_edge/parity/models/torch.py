@@ -47,9 +47,7 @@ class TorchClassifier:
     @property
     def model_bytes(self) -> int:
         """What its parameters and the batch norm's statistics take."""
-        return sum(
-            each.numel() * each.element_size() for each in self._network.state_dict().values()
-        )
+        return sum(each.numel() * each.element_size() for each in self._network.tensors().values())
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """uint8 images (N, H, W, C) → float32 logits or features (N, classes)."""
