@@ -182,7 +182,7 @@ def command(
     The exit code is 1 if a gate fails; the first node at fault is then looked for. A bundle tells
     its own network, and --weights then where the checkpoint is now; where there is no bundle, the
     checkpoint and the options from --variant to --std tell it. What a model file does not tell,
-    --layout, --pixels and --output do.
+    --layout, --pixels, --output and --ending do.
     """
     from effnet_edge.errors import UsageError
     from effnet_edge.parity.report.files import read_document
