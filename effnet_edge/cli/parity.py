@@ -300,7 +300,7 @@ def _examine(
                 raise
             say(f"the node at fault is not looked for: {error}")
     few = pictures.subset(batch_sizes.PICTURES)
-    sizes, at_once = batch_sizes.check_batch_sizes(models, index, few, batch_size)
+    sizes, at_once = batch_sizes.check_batch_sizes(models, index, few, batch_size, gate)
     faults = [failure for each in sizes for failure in each.failures]
     verdict = verdict.with_faults([*faults, *(at_once.failures if at_once else ())])
     made_from = models.bundle_of(index) or models.served_bundle_of(index)

@@ -127,14 +127,15 @@ def _compare(order: Package, runner: EngineRunner, room: Path) -> Document:
         as_probabilities=as_probabilities,
     )[0]
     few = pixels[:SIZE_PICTURES]
+    gate = gate_of(asked["limits"])
     sizes = BatchSizeCheck(
         few, reference.infer(few), output, as_probabilities=as_probabilities
     ).run(
         runner,
         sorted({*sizes_to_check(manifest.batch), asked["batch_size"]}),
         OWN_ANSWERS_DB[manifest.precision],
+        limits=gate,
     )
-    gate = gate_of(asked["limits"])
     verdict = gate.judge(studied.result)
     verdict = verdict.with_faults([failure for each in sizes for failure in each.failures])
     examined = Examined(studied, verdict, batch_sizes=sizes, calibration=manifest.calibration)
