@@ -5,25 +5,24 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, cast
 
-from effnet_edge.cli.common import progress_bar
+from effnet_edge.cli.common import progress_bar, say
 
 if TYPE_CHECKING:
+    from effnet_edge.cli.parity_pictures import FewPictures
     from effnet_edge.nonfinite import JsonNumber
     from effnet_edge.parity.batch_sizes import AtBatchSize, AtOnce
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.inside.tracing import Traceable
     from effnet_edge.parity.measures.gates import Gate
     from effnet_edge.parity.report.document import Document
-    from effnet_edge.pictures.protocol import Pictures
     from effnet_export.opening import Models
 
-PICTURES = 16
 # In the names of ONNX's and OpenVINO's operators of integers.
 _ROUNDING = ("Quantize", "QLinear", "Integer")
 
 
 def check_batch_sizes(
-    models: Models, candidate_index: int, few: Pictures, batch_size: int, limits: Gate
+    models: Models, candidate_index: int, few: FewPictures, batch_size: int, limits: Gate
 ) -> tuple[list[AtBatchSize], AtOnce | None]:
     """One result a size, also for the `batch_size` of the whole comparison, and one of clients.
 
@@ -35,16 +34,18 @@ def check_batch_sizes(
     from effnet_edge.parity.models.served import ServedClassifier
 
     candidate, batch = models.candidates[candidate_index], models.batch_of(candidate_index)
-    pixels, _ = next(iter(few.batches(models.preprocessing, PICTURES, [])), (None, None))
-    if batch is None or pixels is None:
+    if batch is None:
+        return [], None
+    if not len(few):
+        say(f"{candidate.name}: not checked at other batch sizes, as no picture can be read now")
         return [], None
     served = models.served_bundle_of(candidate_index)
     bundle = models.bundle_of(candidate_index) or served
     precision = bundle.manifest.precision if bundle else _precision_of_file(candidate)
     own_answers_db = OWN_ANSWERS_DB[precision]
     check = BatchSizeCheck(
-        pixels,
-        logits_of(models.reference, pixels),
+        few.pixels,
+        logits_of(models.reference, few.pixels),
         models.output_kind,
         as_probabilities=models.as_probabilities,
     )
