@@ -263,9 +263,11 @@ def _examine(
     from effnet_edge.parity.inside.bisection import find_faults
     from effnet_edge.parity.inside.layers import compare_layers
     from effnet_edge.parity.inside.tracing import LOGITS
+    from effnet_edge.parity.measures.gates import unfit_labels
     from effnet_edge.parity.report.document import Examined
 
     verdict = gate.judge(result.result)
+    verdict = verdict.with_faults(unfit_labels(gate, result.result))
     layer_errors = findings = None
     shows_tensors = models.shows_tensors(index)
     if layers and shows_tensors and len(few):

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from effnet_edge.parity.measures.gates import Check, Gate
+from effnet_edge.parity.measures.statistics import at_least
 from effnet_edge.parity.measures.table import LabelledLoss, limited_measure
 
 if TYPE_CHECKING:
@@ -54,15 +55,7 @@ def _is_no_chance(check: Check, own: Check, images: int) -> bool:
         return True
     if check.measure.key in _COUNTED:
         others, usual = (round((1 - each) * images) for each in (check.value, own.value))
-        return others > usual and _so_many(others, images, 1 - check.limit) < _RARE
+        return others > usual and at_least(others, images, 1 - check.limit) < _RARE
     if check.bounds.at_least:
         return check.value < own.value - _DECIBELS
     return check.value > own.value * _ROUNDING
-
-
-def _so_many(count: int, images: int, share: float) -> float:
-    """How likely `count` or more of the pictures are, where each is one with this probability."""
-    return math.fsum(
-        math.comb(images, each) * share**each * (1 - share) ** (images - each)
-        for each in range(count, images + 1)
-    )
