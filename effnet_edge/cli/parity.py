@@ -259,6 +259,8 @@ def _examine(
     layers: bool,
     bisect: bool,
 ) -> Examined:
+    import numpy as np
+
     from effnet_edge.errors import EffnetEdgeError
     from effnet_edge.parity.inside.bisection import find_faults
     from effnet_edge.parity.inside.layers import compare_layers
@@ -292,7 +294,9 @@ def _examine(
     elif (bisect or verdict.failures) and shows_tensors and len(few):
         say(f"looking for the node at fault in {result.result.candidate}")
         try:
-            findings = find_faults(*models.layer_pair(index), few.pixels[:BISECTED_PICTURES])
+            # The fault that makes a NaN shows in the pictures that have one.
+            pixels = np.stack([*result.not_finite, *few.pixels])[:BISECTED_PICTURES]
+            findings = find_faults(*models.layer_pair(index), pixels)
         except (EffnetEdgeError, ImportError) as error:
             # The gates have judged all the same, and what they found is told.
             if not verdict.failures:
