@@ -126,12 +126,17 @@ class Foreign:
 
     def saved(self, path: Path) -> Path:
         """Write it, as an IR where the name ends so."""
-        if path.suffix == ".xml":
-            converted = openvino.Core().read_model(self.model().SerializeToString())
-            openvino.save_model(converted, path, compress_to_fp16=False)
-        else:
-            onnx.save(self.model(), path)
-        return path
+        return written(self.model(), path)
+
+
+def written(model: onnx.ModelProto, path: Path) -> Path:
+    """Write any such model, as an IR where the name ends so."""
+    if path.suffix == ".xml":
+        converted = openvino.Core().read_model(model.SerializeToString())
+        openvino.save_model(converted, path, compress_to_fp16=False)
+    else:
+        onnx.save(model, path)
+    return path
 
 
 _AXIS = {"Softmax": {"axis": 1}, "LogSoftmax": {"axis": 1}}

@@ -10,8 +10,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SaidValues: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
-"""The values of --layout, --pixels and --output, as `effnet_export.said.Said` takes them."""
+SaidValues: TypeAlias = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+"""Of --layout, --pixels, --output and --ending, as `effnet_export.said.Said` takes them."""
 
 _OPTIONS = (
     (
@@ -30,11 +30,17 @@ _OPTIONS = (
         "NAME",
         "The output to compare of a model file that has several; MODEL=NAME for one of several.",
     ),
+    (
+        "--ending",
+        "logits|softmax|log-softmax|sigmoid",
+        "What a model file's output went through last, where its graph does not show it. "
+        "[default: what its answers look like]",
+    ),
 )
 
 
 def model_file_options(command: Callable[..., object]) -> Callable[..., object]:
-    """Add --layout, --pixels and --output, each for all model files or as MODEL=VALUE for one.
+    """Add --layout, --pixels, --output and --ending, for all model files or as MODEL=VALUE for one.
 
     The command gets them as `said`.
     """
@@ -45,9 +51,10 @@ def model_file_options(command: Callable[..., object]) -> Callable[..., object]:
         layout: tuple[str, ...],
         pixels: tuple[str, ...],
         output: tuple[str, ...],
+        ending: tuple[str, ...],
         **others: object,
     ) -> object:
-        return command(*arguments, said=(layout, pixels, output), **others)
+        return command(*arguments, said=(layout, pixels, output, ending), **others)
 
     for name, metavar, told in reversed(_OPTIONS):
         option = click.option(name, multiple=True, metavar=f"[MODEL=]{metavar}", help=told)

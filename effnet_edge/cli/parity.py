@@ -27,21 +27,21 @@ from effnet_edge.cli.model_file_options import SaidValues, model_file_options
 from effnet_edge.cli.network_options import NetworkOf, network_options
 from effnet_edge.cli.parity_costs import costs
 from effnet_edge.cli.parity_lines import kept_candidates, kept_when_interrupted, lines_of
-from effnet_edge.cli.parity_pictures import check_there, comparison_pictures
+from effnet_edge.cli.parity_pictures import check_there, comparison_pictures, readable
 from effnet_edge.cli.served_options import served_options
 from effnet_edge.cli.variant_names import VariantName
 from effnet_edge.outputs import OUTPUT_NAMES
 
 if TYPE_CHECKING:
+    from effnet_edge.cli.parity_pictures import FewPictures
     from effnet_edge.parity import Gate
     from effnet_edge.parity.measures.table import Limit
     from effnet_edge.parity.report.document import Document, Examined
     from effnet_edge.parity.study import Study
-    from effnet_edge.pictures.protocol import Pictures
     from effnet_edge.serving.http_protocol import TensorForm
     from effnet_export.opening import Models
 
-LAYER_PICTURES = 16
+FEW_PICTURES = 16
 BISECTED_PICTURES = 2
 
 # Under this key the context holds the limits that were given, by option.
@@ -182,7 +182,7 @@ def command(
     The exit code is 1 if a gate fails; the first node at fault is then looked for. A bundle tells
     its own network, and --weights then where the checkpoint is now; where there is no bundle, the
     checkpoint and the options from --variant to --std tell it. What a model file does not tell,
-    --layout, --pixels and --output do.
+    --layout, --pixels, --output and --ending do.
     """
     from effnet_edge.errors import UsageError
     from effnet_edge.parity.report.files import read_document
@@ -226,12 +226,12 @@ def command(
                 progress=progress,
                 on_batch=on_batch,
             )
+        few = readable(pictures, FEW_PICTURES, models.preprocessing)
         examined = [
-            _examine(models, index, each, gate, pictures, batch_size, layers=layers, bisect=bisect)
+            _examine(models, index, each, gate, few, batch_size, layers=layers, bisect=bisect)
             for index, each in enumerate(studies)
         ]
         names = [label.name for label in models.labels]
-        few = pictures.subset(batch_sizes.PICTURES)
         baseline, each_cost = costs(models, reference, candidates, few, timed=speed)
     examined = [replace(each, cost=cost) for each, cost in zip(examined, each_cost, strict=True)]
     told_gate = gate.describe(models.output_kind)
@@ -253,27 +253,30 @@ def _examine(
     index: int,
     result: Study,
     gate: Gate,
-    pictures: Pictures,
+    few: FewPictures,
     batch_size: int,
     *,
     layers: bool,
     bisect: bool,
 ) -> Examined:
+    import numpy as np
+
     from effnet_edge.errors import EffnetEdgeError
     from effnet_edge.parity.inside.bisection import find_faults
     from effnet_edge.parity.inside.layers import compare_layers
     from effnet_edge.parity.inside.tracing import LOGITS
-    from effnet_edge.parity.models.recorded import RecordedClassifier
+    from effnet_edge.parity.measures.gates import unfit_labels
     from effnet_edge.parity.report.document import Examined
 
     verdict = gate.judge(result.result)
+    verdict = verdict.with_faults(unfit_labels(gate, result.result))
     layer_errors = findings = None
     shows_tensors = models.shows_tensors(index)
-    if layers and shows_tensors:
+    if layers and shows_tensors and len(few):
         with progress_bar(f"layers of {result.result.candidate}") as progress:
             compared = compare_layers(
                 *models.layer_pair(index),
-                pictures.subset(LAYER_PICTURES),
+                few,
                 models.preprocessing,
                 progress=progress,
             )
@@ -288,20 +291,19 @@ def _examine(
             f"{result.result.candidate}: a server gives answers only: whether it is at fault or "
             f"what it serves, a comparison with {bundle} tells"
         )
-    elif (bisect or verdict.failures) and shows_tensors:
+    elif (bisect or verdict.failures) and shows_tensors and len(few):
         say(f"looking for the node at fault in {result.result.candidate}")
-        few = pictures.subset(BISECTED_PICTURES)
-        pixels, _ = next(iter(few.batches(models.preprocessing, BISECTED_PICTURES, [])))
         try:
+            # The fault that makes a NaN shows in the pictures that have one.
+            pixels = np.stack([*result.not_finite, *few.pixels])[:BISECTED_PICTURES]
             findings = find_faults(*models.layer_pair(index), pixels)
         except (EffnetEdgeError, ImportError) as error:
-            # Where there are only the reference's answers, the gates have judged all the same.
-            if bisect or not isinstance(models.reference, RecordedClassifier):
+            # The gates have judged all the same, and what they found is told.
+            if not verdict.failures:
                 raise
             say(f"the node at fault is not looked for: {error}")
-    few = pictures.subset(batch_sizes.PICTURES)
     largest = min(batch_size, result.result.images)  # of the batches that were compared
-    sizes, at_once = batch_sizes.check_batch_sizes(models, index, few, largest)
+    sizes, at_once = batch_sizes.check_batch_sizes(models, index, few, largest, gate)
     faults = [failure for each in sizes for failure in each.failures]
     verdict = verdict.with_faults([*faults, *(at_once.failures if at_once else ())])
     made_from = models.bundle_of(index) or models.served_bundle_of(index)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from effnet_edge.cli.common import progress_bar
+from effnet_edge.cli.common import progress_bar, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from effnet_edge.bench import SpeedRatio
+    from effnet_edge.cli.parity_pictures import FewPictures
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.report.costs import Baseline, Cost
-    from effnet_edge.pictures.protocol import Pictures
     from effnet_export.opening import Models
 
 ROUNDS = 50
@@ -22,7 +22,7 @@ _REFERENCE = "reference"
 
 
 def costs(
-    models: Models, reference: str, candidates: Sequence[str], few: Pictures, *, timed: bool
+    models: Models, reference: str, candidates: Sequence[str], few: FewPictures, *, timed: bool
 ) -> tuple[Baseline, list[Cost]]:
     """The model to tell sizes and speeds against, and what each candidate takes.
 
@@ -69,11 +69,14 @@ def _engine_to_compare_with(models: Models, reference: str) -> int | None:
     return None
 
 
-def _speeds(models: Models, chosen: int | None, few: Pictures) -> dict[str, SpeedRatio]:
+def _speeds(models: Models, chosen: int | None, few: FewPictures) -> dict[str, SpeedRatio]:
     """By index; of a TensorRT bundle that is only simulated here there is no speed to tell."""
     from effnet_edge.bench import in_turns, speed_ratios
 
-    pixels, _ = next(iter(few.batches(models.preprocessing, 1, [])))
+    if not len(few):
+        say("not timed, as no picture can be read now")
+        return {}
+    pixels = few.pixels[:1]
     calls: dict[str, Callable[[], object]] = {
         str(index): partial(model.infer, pixels)
         for index, model in enumerate(models.candidates)

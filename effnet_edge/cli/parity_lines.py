@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from effnet_export.opening import Models
 
 
+# What an answer that is not finite has none of; the values of a regression tell it themselves.
+_ANSWERED: dict[OutputKind, tuple[str, ...]] = {
+    "single-label": ("index", "label", "probability"),
+    "multi-label": ("indices",),
+    "regression": (),
+    "features": (),
+}
+
+
 @contextmanager
 def lines_of(
     path: Path | None, models: Models, specs: tuple[str, Sequence[str]], *, resume: bool
@@ -141,8 +150,10 @@ class _Writer:
         }
 
     def _answer(self, answer: NDArray[np.float32]) -> dict[str, Any]:
-        from effnet_edge.parity.measures.metrics import given_labels, softmax
+        from effnet_edge.parity.measures.metrics import finite_images, given_labels, softmax
 
+        if _ANSWERED[self._output] and not finite_images(answer):
+            return dict.fromkeys(_ANSWERED[self._output])
         if self._output == "single-label":
             best = int(answer.argmax())
             label = self._names[best] if best < len(self._names) else f"class {best}"

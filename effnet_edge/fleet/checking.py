@@ -24,6 +24,7 @@ from effnet_edge.fleet.package import Package
 from effnet_edge.fleet.question import LABELS, PIXELS, REFERENCE, SentPictures
 from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, BatchSizeCheck, sizes_to_check
 from effnet_edge.parity.measures.gate_file import gate_of
+from effnet_edge.parity.measures.gates import unfit_labels
 from effnet_edge.parity.models.answer_file import AnswerFile
 from effnet_edge.parity.models.recorded import RecordedClassifier
 from effnet_edge.parity.report.document import Circumstances, Examined, build_document
@@ -127,16 +128,18 @@ def _compare(order: Package, runner: EngineRunner, room: Path) -> Document:
         as_probabilities=as_probabilities,
     )[0]
     few = pixels[:SIZE_PICTURES]
+    gate = gate_of(asked["limits"])
     sizes = BatchSizeCheck(
         few, reference.infer(few), output, as_probabilities=as_probabilities
     ).run(
         runner,
         sorted({*sizes_to_check(manifest.batch), asked["batch_size"]}),
         OWN_ANSWERS_DB[manifest.precision],
+        limits=gate,
     )
-    gate = gate_of(asked["limits"])
+    wrong_sizes = [failure for each in sizes for failure in each.failures]
     verdict = gate.judge(studied.result)
-    verdict = verdict.with_faults([failure for each in sizes for failure in each.failures])
+    verdict = verdict.with_faults([*unfit_labels(gate, studied.result), *wrong_sizes])
     examined = Examined(studied, verdict, batch_sizes=sizes, calibration=manifest.calibration)
     names = [label.name for label in runner.labels or ()]
     circumstances = Circumstances("effnet-edge fleet", gate.describe(output), names)

@@ -15,11 +15,12 @@ from effnet_edge import nonfinite
 from effnet_edge.bundle import BatchRange
 from effnet_edge.errors import BackendError
 from effnet_edge.parity.comparison import Comparison, logits_of
+from effnet_edge.parity.measures.few_pictures import broken_limits
 from effnet_edge.parity.measures.metrics import decibels
 from effnet_edge.parity.measures.probabilities import probabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -41,6 +42,17 @@ round otherwise: INT8 engines were at 27 dB or more; a wrong padding, the least 
 _CHANCE_DEVIATIONS = 5.2
 """Of the normal distribution: one picture in ten million is further off."""
 
+_SIZES_DIFFER = 2.0
+"""How far above that at most other sizes the distance from the reference may be, as a ratio of
+powers: of sound bundles it was the same at all of them, or a tenth more."""
+
+_OFTEN_ABOVE_LIMIT_DB = 9.0
+"""What is so far above the limit of `OWN_ANSWERS_DB` may be rounding at one size alone, whatever
+the others are: INT8 at a batch of 1 was at 27 dB and more."""
+
+_FEWEST_OTHERS = 2
+"""Of one other size nobody knows which is the usual one."""
+
 _PICTURES_DIFFER = 8.0
 """How far above that of most a picture's expected noise is, as a ratio of powers: on 16 photos the
 thousand logits of the worst had 2.5 to 8.9 times the noise of the median (B0 in INT8)."""
@@ -58,12 +70,15 @@ class AtBatchSize:
             that is closest to the reference, as noise against the mean power of all pictures;
             infinite for equal answers.
         failures: one line each.
+        least_sqnr_db: what the worst must be, unless it is no further off than chance goes; NaN
+            where that is not known.
     """
 
     size: int
     sqnr_db: float
     worst_sqnr_db: float
     failures: tuple[str, ...]
+    least_sqnr_db: float = math.nan
 
     def to_dict(self) -> dict[str, object]:
         """Give JSON values, numbers by the rule of `nonfinite`."""
@@ -174,6 +189,8 @@ class BatchSizeCheck:
         own_answers_db: float,
         gate: Gate | None = None,
         progress: Steps | None = None,
+        *,
+        limits: Gate | None = None,
     ) -> list[AtBatchSize]:
         """Run each picture at each size at least once, in batches of just that size.
 
@@ -183,6 +200,7 @@ class BatchSizeCheck:
                 single wrong row cannot hide in a mean.
             gate: what all pictures together must hold against the reference at each size.
             progress: called with the sizes done and all there are.
+            limits: what many more pictures must hold; see `broken_limits`.
         """
         answers: dict[int, NDArray[np.float32]] = {}
         broken: dict[int, AtBatchSize] = {}
@@ -191,7 +209,7 @@ class BatchSizeCheck:
                 answers[size] = self._answers(model, size)
             except BackendError as error:
                 failure = f"at batch {size}: {error}"
-                broken[size] = AtBatchSize(size, math.nan, math.nan, (failure,))
+                broken[size] = AtBatchSize(size, math.nan, math.nan, (failure,), own_answers_db)
             if progress:
                 progress(done, len(sizes))
         against = {size: self._against_reference(model, rows) for size, rows in answers.items()}
@@ -202,11 +220,15 @@ class BatchSizeCheck:
             by_row = self._decibels(rows, answers[best])
             failures = [
                 *(gate.check(against[size]) if gate else ()),
+                *(broken_limits(limits, against[size], against[best]) if limits else ()),
                 *_otherwise(by_row, size, best, own_answers_db, rows.shape[-1]),
             ]
+            failures = failures or _further_off(
+                reached, size, by_row, own_answers_db, rows.shape[-1]
+            )
             told = tuple(f"at batch {size}: {failure}" for failure in failures)
             worst = min(by_row, key=_rank)
-            judged[size] = AtBatchSize(size, reached[size], worst, told)
+            judged[size] = AtBatchSize(size, reached[size], worst, told, own_answers_db)
         return [(judged | broken)[size] for size in sizes]
 
     def at_once(self, model: AsksAtOnce, own_answers_db: float) -> AtOnce:
@@ -289,6 +311,37 @@ def _otherwise(
         f"picture {row % size + 1} of {size} is answered otherwise than at batch {own_size}: "
         f"SQNR {values[row]:.1f} dB is below the {limit:g} dB asked for"
     ]
+
+
+def _further_off(
+    reached: Mapping[int, float], size: int, by_row: Sequence[float], limit: float, outputs: int
+) -> list[str]:
+    """One line where a size is further from the reference than most others, beyond rounding.
+
+    Its answers may be within the limit against the model's own: that is set for the coarsest
+    kernels of a precision, and those that this model has at its other sizes may be far better.
+
+    Args:
+        reached: the SQNR of all pictures against the reference, by the size.
+        by_row: of each picture against the model's own at the size that is closest.
+    """
+    others = [each for other, each in reached.items() if other != size]
+    if len(others) < _FEWEST_OTHERS or _together(by_row) >= limit + _OFTEN_ABOVE_LIMIT_DB:
+        return []
+    usual = float(np.median(np.power(10.0, -np.array(others) / 10)))
+    allowed = _SIZES_DIFFER * _quantile(len(by_row) * outputs, _CHANCE_DEVIATIONS) * usual
+    least = decibels(1.0, allowed)
+    if reached[size] >= least:
+        return []
+    return [
+        f"its answers are further off than at most other batch sizes: SQNR {reached[size]:.1f} dB "
+        f"is below the {least:.1f} dB asked for"
+    ]
+
+
+def _together(values: Sequence[float]) -> float:
+    """The SQNR of all pictures, from that of each against the same power."""
+    return decibels(1.0, float(np.power(10.0, -np.array(values) / 10).mean()))
 
 
 def _is_wrong(values: Sequence[float], limit: float, outputs: int) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from effnet_edge.parity.comparison import Comparison, logits_of
 from effnet_edge.parity.measures.answers import Answers, Flip, FlipCollector
 from effnet_edge.parity.measures.label_changes import LabelChanges
+from effnet_edge.parity.measures.metrics import finite_images
 from effnet_edge.parity.measures.value_answers import (
     Difference,
     DifferenceCollector,
@@ -28,13 +29,16 @@ if TYPE_CHECKING:
     from effnet_edge.pictures.protocol import Labels, Outcome, Pictures
     from effnet_edge.progress import Steps
 
+_KEPT_NOT_FINITE = 2
+
 
 @dataclass(frozen=True)
 class Study:
     """One candidate: the measures, each answer, and the flipped pictures.
 
     `answers` and `flips` are of one class a picture, `label_changes` of independent labels,
-    `values` and `differences` of a regression.
+    `values` and `differences` of a regression. `not_finite` has pixels, uint8 (n, H, W, C), of
+    pictures that only the candidate answers with a NaN or an infinity, a few of them.
     """
 
     result: ParityResult
@@ -43,6 +47,7 @@ class Study:
     flips: list[Flip]
     values: ValueAnswers | None = None
     differences: tuple[Difference, ...] = ()
+    not_finite: tuple[NDArray[np.uint8], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ class _Run:
         self._flips = FlipCollector()
         self._values: list[ValueAnswers] = []
         self._differences = DifferenceCollector()
+        self._not_finite: list[NDArray[np.uint8]] = []
 
     def add(
         self,
@@ -133,6 +139,7 @@ class _Run:
     ) -> NDArray[np.float32]:
         logits = logits_of(self._candidate, pixels)
         self._comparison.update(expected, logits, labels)
+        self._keep_not_finite(pixels, finite_images(expected) & ~finite_images(logits))
         if self._output == "single-label":
             classes = None if labels is None else labels.astype(np.int64)
             answers = Answers.of(expected, logits, classes)
@@ -158,4 +165,9 @@ class _Run:
             self._flips.flips(),
             ValueAnswers.joined(self._values) if self._values else None,
             tuple(self._differences.differences()),
+            tuple(self._not_finite),
         )
+
+    def _keep_not_finite(self, pixels: NDArray[np.uint8], chosen: NDArray[np.bool_]) -> None:
+        room = _KEPT_NOT_FINITE - len(self._not_finite)
+        self._not_finite += [pixels[index].copy() for index in np.flatnonzero(chosen)[:room]]

@@ -18,6 +18,7 @@ from effnet_edge.parity.comparison import logits_of
 from effnet_edge.parity.measures.metrics import sqnr_db
 from effnet_edge.parity.measures.probabilities import of_probabilities
 from effnet_edge.parity.measures.values import nrmse, spread_db
+from effnet_edge.parity.models.probing import settle_ending
 from effnet_edge.parity.models.reading import AS_TOLD
 from effnet_export.causes import answers, likely_cause
 from effnet_export.gate import BATCH_SIZE, stage_parity
@@ -167,6 +168,7 @@ def _answered(origin: str, request: NetworkRequest, source: Source, pictures: Pi
     batches = [pixels for pixels, _ in pictures.batches(preprocessing, BATCH_SIZE, [])]
     if kind := kind_of(path):
         model = kind.open(path, preprocessing, Openings(request), AS_TOLD, None)
+        settle_ending(model, preprocessing, source.network.output_kind)
         answered = [(each, logits_of(model, each)) for each in batches]
         ends = model.way_out.ending is not None
         return Answered(model.name, answered, pictures.source, as_probabilities=ends)

@@ -28,6 +28,7 @@ class FileFacts:
         model: its name.
         input, output: what goes in, in words, and what the output is called.
         ending: what its numbers went through last.
+        ending_by_graph: whether the file shows that.
         about: what else is to be told of it, in sentences.
     """
 
@@ -35,13 +36,28 @@ class FileFacts:
     input: str
     output: str
     ending: Ending | None
+    ending_by_graph: bool = True
     about: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, opened: Any, about: tuple[str, ...] = ()) -> FileFacts:
         """Of a model file or a served model that is open."""
         way_out = opened.way_out
-        return cls(opened.name, str(opened.entrance), way_out.name, way_out.ending, about)
+        return cls(
+            opened.name,
+            str(opened.entrance),
+            way_out.name,
+            way_out.ending,
+            way_out.by_graph,
+            about,
+        )
+
+    @property
+    def told_ending(self) -> str:
+        """In words what it ends in, and how that is known where no graph shows it."""
+        assert self.ending is not None
+        by_answers = "" if self.ending_by_graph else " by its answers (see --ending)"
+        return f"ends in {ENDING_NAMES[self.ending]}{by_answers}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; "told" has lines for people."""
@@ -51,8 +67,7 @@ class FileFacts:
         ]
         if self.ending is not None:
             lines.append(
-                f"{self.model} ends in {ENDING_NAMES[self.ending]}: all models are compared as "
-                "probabilities"
+                f"{self.model} {self.told_ending}: all models are compared as probabilities"
             )
         return {**asdict(self), "told": lines}
 
@@ -87,7 +102,7 @@ def agreed_output(
     }
     told |= {f"the model whose answers {spec} has": kind for spec, kind in recorded.items()}
     told |= {
-        f"{each.model}, which ends in {ENDING_NAMES[each.ending]},": OUTPUT_OF_ENDING[each.ending]
+        f"{each.model}, which {each.told_ending},": OUTPUT_OF_ENDING[each.ending]
         for each in files
         if each.ending is not None
     }

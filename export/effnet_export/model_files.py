@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from effnet_edge.serving.asking import Asking
@@ -10,7 +11,6 @@ from effnet_export.said import Said
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from effnet_edge.model.request import NetworkRequest
     from effnet_edge.parity.models.entrance import Entrance
@@ -167,3 +167,10 @@ FILE_ENDINGS = tuple(_KINDS)
 def kind_of(path: Path) -> FileKind | None:
     """By the ending of the file's name; None for what is no model file."""
     return _KINDS.get(path.suffix.lower())
+
+
+def known_kind(file: str | Path) -> FileKind:
+    """The same for what is known to be a model file."""
+    kind = kind_of(Path(file))
+    assert kind is not None
+    return kind

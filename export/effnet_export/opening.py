@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from effnet_edge.bundle import Bundle
 from effnet_edge.errors import UsageError
 from effnet_edge.extras import needed_for
 from effnet_edge.labels import class_indices
+from effnet_edge.parity.models.probing import settle_ending
 from effnet_edge.parity.models.reading import AS_TOLD
 from effnet_edge.runtime import EngineRunner
 from effnet_export import recording
@@ -23,7 +24,7 @@ from effnet_export.common_ground import (
     refuse_other_network,
     refuse_told_network,
 )
-from effnet_export.model_files import Openings, kind_of
+from effnet_export.model_files import Openings, known_kind
 from effnet_export.model_names import tell_apart
 from effnet_export.model_sizes import model_bytes
 from effnet_export.served import ServedModels
@@ -39,7 +40,7 @@ from effnet_export.specs import (
 from effnet_export.stand_ins import equalized, is_compiled, named_alike, simulation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import ExitStack
 
     from effnet_edge.bundle import BatchRange
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from effnet_edge.parity.models.recorded import RecordedClassifier
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.size import Size
-    from effnet_export.model_files import FileKind
     from effnet_export.recording import Identity
 
 
@@ -164,11 +164,10 @@ def open_models(
     lazy = answers is not None and opener.is_told_by_bundle(reference)
     opened = {spec: opener.model(spec) for spec in specs if not (lazy and spec == reference)}
     tell_apart(opened)
-    files = [FileFacts.of(opened[spec], opener.about(spec)) for spec in opener.entrances]
-    openings.said.check_outputs([each.output for each in files], list(opener.entrances))
     recorded = {spec: each.answerer for spec, each in opener.recorded.items()}
     kinds = {spec: each.output for spec, each in recorded.items()}
-    output_kind = agreed_output(opener.bundles, files, kinds, openings.network.output_kind)
+    output_kind, files = opener.settle_endings(opened, kinds)
+    openings.said.check_outputs([each.output for each in files], list(opener.entrances))
     if answers is not None and reference not in (*candidates, *recorded):
         opened[reference] = opener.kept(reference, opened.get(reference), answers, output_kind)
     return Models(
@@ -207,7 +206,7 @@ class _Opener:
         self.entrances = {
             spec: self.served.entrance(spec, reading)
             if is_served(spec)
-            else _row(spec).entrance(Path(spec), reading)
+            else known_kind(spec).entrance(Path(spec), reading)
             for spec, reading in self._readings.items()
         }
         if self.manifests:
@@ -234,9 +233,9 @@ class _Opener:
             return TorchClassifier(source.network, self._pixels_of(source), Path(spec).name)
         reading = self._readings[spec]
         if is_served(spec):
-            return self.served.open(spec, self.preprocessing, reading, self._told_kind())
+            return self.served.open(spec, self.preprocessing, reading)
         openings = replace(self._openings, exact=spec == self._reference)
-        return _row(spec).open(Path(spec), self.preprocessing, openings, reading, None)
+        return known_kind(spec).open(Path(spec), self.preprocessing, openings, reading, None)
 
     def is_told_by_bundle(self, spec: str) -> bool:
         """Whether it is PyTorch's network that the first bundle tells, weights included."""
@@ -275,18 +274,26 @@ class _Opener:
             return recording.identity_of_bundle(self.bundles[spec], model, self._openings.threads)
         if is_served(spec):
             return self.served.identity(spec, self.preprocessing)
-        files = _row(spec).files(Path(spec))
-        return recording.identity_of_file(files, model, self._readings[spec], self.preprocessing)
+        reading = self._readings[spec]
+        return recording.identity_of_file(
+            known_kind(spec).files(Path(spec)), model, reading, self.preprocessing
+        )
 
     def about(self, spec: str) -> tuple[str, ...]:
         """What is to be told of a model besides how pictures go in."""
         return self.served.about(spec) if is_served(spec) else ()
 
-    def _told_kind(self) -> OutputKind:
-        """What bundles or else the options say that the outputs are."""
-        if self.manifests:
-            return self.manifests[0].output.kind
-        return self._openings.network.output_kind
+    def settle_endings(
+        self, opened: Mapping[str, Any], kinds: Mapping[str, OutputKind]
+    ) -> tuple[OutputKind, list[FileFacts]]:
+        """What the numbers of all models mean, `kinds` being told, and how each file was read."""
+        asked = self._openings.network.output_kind
+        facts = [FileFacts.of(opened[spec], self.about(spec)) for spec in self.entrances]
+        agreed = agreed_output(self.bundles, facts, kinds, asked)
+        for spec, reading in self._readings.items():
+            settle_ending(opened[spec], self.preprocessing, agreed, reading.ending)
+        facts = [FileFacts.of(opened[spec], self.about(spec)) for spec in self.entrances]
+        return agreed_output(self.bundles, facts, kinds, asked), facts
 
     def tracer(self, spec: str, classifier: Classifier) -> Traceable:
         """The model as one that shows its inner tensors."""
@@ -299,7 +306,7 @@ class _Opener:
             return simulation(bundle)
         path = bundle.model_path
         openings = replace(self._openings, exact=bundle.manifest.precision == "fp32")
-        return _row(path).open(path, self.preprocessing, openings, AS_TOLD, classifier.name)
+        return known_kind(path).open(path, self.preprocessing, openings, AS_TOLD, classifier.name)
 
     def folded(self, checkpoint: str | None, name: str, like: Bundle | None = None) -> Traceable:
         """PyTorch's network with its batch norm folded.
@@ -390,9 +397,3 @@ class _Opener:
         # Its classes the checkpoint tells; the comparison refuses another number of them.
         told = asdict(asked.conventions)
         return load_source(replace(bundled, weights=checkpoint, num_classes=None, **told))
-
-
-def _row(spec: str | Path) -> FileKind:
-    kind = kind_of(Path(spec))
-    assert kind is not None
-    return kind

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from effnet_edge.errors import UsageError
-from effnet_edge.parity.models.reading import LAYOUTS, PIXEL_RANGES, Reading
+from effnet_edge.parity.models.reading import LAYOUTS, PIXEL_RANGES, SAID_ENDINGS, Reading
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -17,11 +17,12 @@ Value = TypeVar("Value", bound=str)
 
 @dataclass(frozen=True)
 class Said:
-    """The values of --layout, --pixels and --output, each "VALUE" or "MODEL=VALUE"."""
+    """The values of --layout, --pixels, --output and --ending, each "VALUE" or "MODEL=VALUE"."""
 
     layouts: tuple[str, ...] = ()
     pixels: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    endings: tuple[str, ...] = ()
 
     def readings(self, files: Collection[str]) -> dict[str, Reading]:
         """What is said of each model file.
@@ -30,7 +31,12 @@ class Said:
             UsageError: two things are said of one, something of none, or what is none of the
                 choices.
         """
-        by_option = {"--layout": self.layouts, "--pixels": self.pixels, "--output": self.outputs}
+        by_option = {
+            "--layout": self.layouts,
+            "--pixels": self.pixels,
+            "--output": self.outputs,
+            "--ending": self.endings,
+        }
         for option, values in by_option.items():
             if values and not files:
                 raise UsageError(f"{option} {values[0]} goes with model files: there is none")
@@ -41,6 +47,7 @@ class Said:
                 _choice("--pixels", self.pixels, file, files, PIXEL_RANGES),
                 _only("--output", [value for model, value in outputs if model == file], file),
                 tuple(value for model, value in outputs if model is None),
+                _choice("--ending", self.endings, file, files, SAID_ENDINGS),
             )
             for file in files
         }

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from contextlib import ExitStack
 
-    from effnet_edge.outputs import OutputKind
     from effnet_edge.parity.models.entrance import Entrance
     from effnet_edge.parity.models.reading import Reading
     from effnet_edge.parity.models.served import ServedClassifier
@@ -71,7 +70,7 @@ class ServedModels:
         return entrance_of_served(self._models[address], reading)
 
     def open(
-        self, address: str, preprocessing: Preprocessing, reading: Reading, kind: OutputKind
+        self, address: str, preprocessing: Preprocessing, reading: Reading
     ) -> ServedClassifier:
         """The model as it is compared; raises as `ServedClassifier`."""
         from effnet_edge.parity.models.served import ServedClassifier
@@ -82,7 +81,6 @@ class ServedModels:
             preprocessing,
             reading,
             bundle_batch=bundle.manifest.batch if bundle else None,
-            probed=kind == "single-label",
         )
 
     def identity(self, address: str, preprocessing: Preprocessing) -> Identity:

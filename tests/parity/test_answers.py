@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
+from effnet_edge.parity.comparison import Comparison
 from effnet_edge.parity.measures.answers import SHOWN_FLIPS, Answers, FlipCollector
 
 
@@ -91,3 +92,44 @@ def test_equal_models_flip_nothing() -> None:
     reference, _, labels = logits(20)
 
     assert len(Answers.of(reference, reference, labels).flipped()) == 0
+
+
+def with_nan(rows: np.ndarray, *pictures: int) -> np.ndarray:
+    """A NaN beside the best class of these pictures, which stays the largest number."""
+    changed = rows.copy()
+    changed[pictures, changed[list(pictures)].argmin(1)] = np.nan
+    return changed
+
+
+def test_an_answer_with_a_nan_is_another_in_all_that_is_counted() -> None:
+    reference, _, _ = logits(40)
+    labels = reference.argmax(1)
+    candidate = with_nan(reference, 5)
+    comparison = Comparison("a", "b", "", "")
+    comparison.update(reference, candidate, labels)
+    answers = Answers.of(reference, candidate, labels)
+
+    rows = answers.by_confidence()
+    agreeing = sum(row["images"] * row["agreement"] for row in rows if row["images"])
+    assert comparison.result().top1_agreement == pytest.approx(39 / 40)
+    assert agreeing == pytest.approx(39)
+    assert answers.flipped().tolist() == [5]
+    (changed,) = answers.by_class()
+    assert (changed["class"], changed["lost"]) == (labels[5], 1)
+    assert comparison.result().accuracy.top1.lost == 1
+    collector = FlipCollector()
+    collector.add(np.zeros((40, 8, 8, 3), np.uint8), answers)
+    (flip,) = collector.flips()
+    assert (flip.candidate, flip.candidate_confidence) == (None, 0.0)
+
+
+def test_two_answers_with_a_nan_do_not_agree() -> None:
+    reference, _, _ = logits(40)
+    broken = with_nan(reference, 3)
+
+    answers = Answers.of(broken, broken, None)
+
+    assert answers.flipped().tolist() == [3]
+    sound = Answers.of(np.delete(reference, 3, 0), np.delete(reference, 3, 0), None)
+    expected = sound.calibration_errors()["candidate"] * 39 / 40
+    assert answers.calibration_errors()["candidate"] == pytest.approx(expected)

@@ -22,6 +22,8 @@ from effnet_edge.parity.batch_sizes import (
     range_of_file,
     sizes_to_check,
 )
+from effnet_edge.parity.comparison import Comparison
+from effnet_edge.parity.measures.few_pictures import broken_limits
 
 PICTURES, CLASSES = 6, 10
 PIXELS = np.random.default_rng(0).integers(0, 256, (PICTURES, 4, 4, 3), np.uint8)
@@ -248,3 +250,77 @@ def test_a_model_that_never_answers_fails_at_all_sizes() -> None:
         raise BackendError("gone")
 
     assert all(each.failures for each in run(Model(fail), (1, 8)))
+
+
+def rows_but_the_first(strength: float):
+    """Most rows of a batch become others, by so much of their own strength."""
+
+    def change(answers: np.ndarray) -> np.ndarray:
+        wrong = answers + np.float32(strength) * answers[:, ::-1]
+        return np.concatenate([answers[:1], wrong[1:]])
+
+    return change
+
+
+def fine_rounding(answers: np.ndarray) -> np.ndarray:
+    return answers * np.float32(1 + 1e-6)
+
+
+@pytest.mark.parametrize("own_answers_db", [15.0, 60.0])
+def test_a_size_that_is_far_further_off_than_all_others_is_a_fault(own_answers_db: float) -> None:
+    """At 18 dB, above the limit of INT8, where every other size is at 120 dB."""
+
+    class Unlike(Model):
+        def infer(self, batch: np.ndarray, /) -> np.ndarray:
+            answers = fine_rounding(right(batch))
+            return rows_but_the_first(0.15)(answers) if len(batch) == 3 else answers
+
+    found = BatchSizeCheck(PIXELS, right(PIXELS)).run(Unlike(), (1, 2, 3, 8), own_answers_db)
+
+    assert [each.size for each in found if each.failures] == [3]
+    assert 15 < found[2].sqnr_db < 19
+    (failure,) = found[2].failures
+    assert "dB is below the " in failure
+    assert failure.endswith("dB asked for")
+
+
+def test_limits_for_many_pictures_hold_at_every_size() -> None:
+    limits = Gate(min_sqnr_db=60.0, max_kl=0.001, min_agreement=1.0, max_drop=1.0)
+    check = BatchSizeCheck(PIXELS, right(PIXELS))
+
+    found = check.run(Model(rows_but_the_first(0.15), only_at=3), (1, 3), 15.0, limits=limits)
+
+    assert found[0].failures == ()
+    assert any("dB is below the 60.00 dB asked for" in each for each in found[1].failures)
+    assert any("nats is above the 0.001 nats allowed" in each for each in found[1].failures)
+
+
+def test_a_few_pictures_that_are_harder_at_every_size_do_not_break_a_limit() -> None:
+    def harder(answers: np.ndarray) -> np.ndarray:
+        return answers + np.float32(0.15) * answers[:, ::-1]
+
+    check = BatchSizeCheck(PIXELS, right(PIXELS))
+    limits = Gate(min_sqnr_db=60.0, max_kl=0.001)
+
+    found = check.run(Model(harder), (1, 3, 8), 15.0, limits=limits)
+
+    assert not any(each.failures for each in found)
+
+
+@pytest.mark.parametrize(
+    ("limit", "others", "is_broken"),
+    [(0.9, 1, False), (0.9, 3, False), (0.97, 1, False), (0.97, 4, True), (1.0, 1, True)],
+)
+def test_other_answers_among_a_few_pictures_are_chance_up_to_a_point(
+    limit: float, others: int, is_broken: bool
+) -> None:
+    reference = np.eye(16, dtype=np.float32)
+    found = reference.copy()
+    found[:others] = found[:others, ::-1]
+    results = []
+    for answers in (found, reference):
+        comparison = Comparison("a", "b", "", "")
+        comparison.update(reference, answers)
+        results.append(comparison.result())
+
+    assert bool(broken_limits(Gate(min_agreement=limit), *results)) is is_broken

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from effnet_edge.errors import UsageError
 from effnet_edge.parity import EXACT, AccuracyDrop, Comparison, Drop, Gate, ParityResult
 from effnet_edge.parity.measures.gate_file import gate_of
+from effnet_edge.parity.measures.gates import unfit_labels
 from effnet_edge.parity.measures.table import BY_KEY, LIMITS
 
 STRICT = Gate(
@@ -199,3 +200,35 @@ def test_exact_lets_float_rounding_through_and_no_more():
 
     assert broken_by(1e-6) == []
     assert broken_by(0.3) != []
+
+
+@pytest.mark.parametrize(
+    ("right", "pictures", "classes", "is_worthless"),
+    [
+        (0, 40, 1000, True),
+        (1, 40, 1000, True),
+        (0, 7, 1000, True),
+        (0, 4, 1000, False),
+        (1, 1, 1000, False),
+        (12, 40, 1000, False),
+        (2, 40, 10, True),
+        (12, 40, 10, False),
+        (20, 40, 1, True),
+        (0, 3, 1, False),
+        (40, 40, 1, False),
+        (50, 50_000, 1000, True),
+        (100, 50_000, 1000, False),
+    ],
+)
+def test_labels_that_the_reference_meets_by_chance_alone_tell_nothing_of_a_drop(
+    right: int, pictures: int, classes: int, is_worthless: bool
+) -> None:
+    drop = Drop(right, 0, 0, pictures - right)
+    found = result(accuracy=AccuracyDrop(drop, drop), classes=classes)
+
+    told = unfit_labels(Gate(max_drop=1), found)
+
+    assert unfit_labels(Gate(max_kl=1), found) == []
+    assert bool(told) is is_worthless
+    if is_worthless:
+        assert f"b0-fp32 is right on {right} of {pictures} pictures, no more than by" in told[0]

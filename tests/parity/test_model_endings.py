@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
-from foreign_models import FORMATS, Foreign, opened, some_pixels, true_logits
+from foreign_models import CLASSES, FORMATS, Foreign, opened, some_pixels, true_logits, written
 
+from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.parity.batch_sizes import BatchSizeCheck
 from effnet_edge.parity.comparison import Comparison
 from effnet_edge.parity.inside.bisection import find_faults
 from effnet_edge.parity.measures.metrics import log_softmax, sigmoid, softmax
+from effnet_edge.parity.models.ending import WayOut, ending_of
+from effnet_export.said import Said
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -172,3 +175,122 @@ def test_layers_of_a_model_with_a_softmax_are_compared_up_to_its_logits(
             each.activations(pixels, ["logits"])["logits"] for each in models.layer_pair(0)
         )
         np.testing.assert_allclose(expected, found, atol=2e-5)
+
+
+BEHIND = {"Clip": ("least", "most"), "Mul": ("nearly_one",), "Max": ("least",)}
+
+
+def behind(end: str, operator: str, order: np.ndarray | None = None) -> onnx.ModelProto:
+    """A model whose probabilities go through one more operator, of classes in another order."""
+    whole = Foreign(end=("Identity", end)).model()
+    whole.graph.output[0].name = "last"
+    nodes, constants = whole.graph.node, whole.graph.initializer
+    constants.extend(
+        onnx.numpy_helper.from_array(np.float32(value), name)
+        for name, value in (("least", 1e-6), ("most", 1 - 1e-6), ("nearly_one", 0.9999))
+    )
+    if order is not None:
+        nodes[-2].CopyFrom(
+            onnx.helper.make_node("Gather", ["flat", "order"], nodes[-2].output, axis=1)
+        )
+        constants.append(onnx.numpy_helper.from_array(order, "order"))
+    read = [nodes[-1].output[0], *BEHIND[operator]]
+    nodes.append(onnx.helper.make_node(operator, read, ["last"]))
+    return whole
+
+
+@pytest.mark.parametrize("operator", BEHIND)
+@pytest.mark.parametrize("file_name", FORMATS)
+@pytest.mark.parametrize(("end", "share"), [("Softmax", softmax), ("Sigmoid", sigmoid)])
+def test_an_ending_that_no_graph_shows_is_seen_by_the_answers(
+    end: str, share, file_name: str, operator: str, tmp_path: Path, stack: ExitStack
+) -> None:
+    models = opened(stack, written(behind(end, operator), tmp_path / file_name), precision="fp32")
+    pixels = some_pixels()
+
+    assert models.as_probabilities
+    assert models.output_kind == ("multi-label" if end == "Sigmoid" else "single-label")
+    assert "by its answers" in models.files[0].to_dict()["told"][-1]
+    found = share(models.reference.infer(pixels))
+    np.testing.assert_allclose(found, share(true_logits(pixels)), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("operator", BEHIND)
+@pytest.mark.parametrize("end", ["Softmax", "Sigmoid"])
+def test_classes_in_another_order_behind_an_unseen_ending_do_not_pass(
+    end: str, operator: str, tmp_path: Path, stack: ExitStack
+) -> None:
+    one = written(behind(end, operator), tmp_path / "one.onnx")
+    order = np.roll(np.arange(CLASSES), 1)
+    other = written(behind(end, operator, order), tmp_path / "other.onnx")
+    models = opened(stack, one, other)
+    pixels = some_pixels()
+    comparison = Comparison(
+        "a", "b", "", "", models.output_kind, as_probabilities=models.as_probabilities
+    )
+
+    comparison.update(models.reference.infer(pixels), models.candidates[0].infer(pixels))
+
+    assert comparison.result().kl > 0.05
+    assert comparison.result().agreement < 0.5
+
+
+@pytest.mark.parametrize("file_name", FORMATS)
+def test_layers_before_an_ending_that_no_graph_shows_are_compared(
+    file_name: str, tmp_path: Path, stack: ExitStack
+) -> None:
+    plain = Foreign().saved(tmp_path / "plain.onnx")
+    ended = written(behind("Softmax", "Clip"), tmp_path / file_name)
+    models = opened(stack, plain, ended, precision="fp32")
+
+    assert not find_faults(*models.layer_pair(0), some_pixels(2)).faults
+
+
+def test_a_person_may_say_what_a_graph_does_not_show(tmp_path: Path, stack: ExitStack) -> None:
+    file = written(behind("Softmax", "Clip"), tmp_path / "model.onnx")
+
+    assert not opened(stack, file, said=Said(endings=("logits",))).as_probabilities
+    assert opened(stack, file, said=Said(endings=("sigmoid",))).output_kind == "multi-label"
+    shown = Foreign(end=("Softmax",)).saved(tmp_path / "shown.onnx")
+    with pytest.raises(UsageError, match="ends in a softmax, as its graph shows: leave --ending"):
+        opened(stack, shown, said=Said(endings=("logits",)))
+    with pytest.raises(UsageError, match="--ending tanh: choose logits or softmax"):
+        opened(stack, file, said=Said(endings=("tanh",)))
+
+
+def test_what_answers_show_of_the_ending() -> None:
+    logits = np.random.default_rng(0).normal(size=(4, 10)) * 3
+    of_labels = sigmoid(logits)
+
+    assert ending_of(logits, "single-label") is None
+    assert ending_of(np.maximum(logits, 0), "single-label") is None
+    assert ending_of(softmax(logits), "single-label") == "softmax"
+    assert ending_of(100 * softmax(logits), "single-label") == "softmax"
+    assert ending_of(log_softmax(logits), "single-label") == "log-softmax"
+    assert ending_of(of_labels, "single-label") == "sigmoid"
+    assert ending_of(of_labels, "multi-label") == "sigmoid"
+    assert ending_of(of_labels[:, :1], "multi-label") == "sigmoid"
+    assert ending_of(np.zeros((4, 10)), "single-label") is None
+    assert ending_of(np.full((4, 10), np.nan), "single-label") is None
+    assert ending_of(np.concatenate([of_labels, [[np.nan] * 10]]), "multi-label") == "sigmoid"
+
+
+def test_an_answer_that_a_seen_ending_cannot_give_is_refused() -> None:
+    way_out = WayOut("last", None, "last").ending_in("sigmoid")
+
+    way_out.rows(np.array([[0.0, 1.0], [np.nan, 7.0]], np.float32), "model")
+    with pytest.raises(BackendError, match="taken for what a sigmoid gives.*from 0.5 to 1.5"):
+        way_out.rows(np.array([[0.5, 1.5]], np.float32), "model")
+    with pytest.raises(BackendError, match="with a sum of 1.5, which none gives: say.*--ending"):
+        WayOut("last", None, "last").ending_in("softmax").rows(
+            np.array([[0.5, 0.5], [0.5, 1.0]], np.float32), "model"
+        )
+
+
+@pytest.mark.parametrize("kind", ["regression", "features"])
+def test_values_and_features_within_one_are_no_probabilities(
+    kind: str, tmp_path: Path, stack: ExitStack
+) -> None:
+    file = written(behind("Softmax", "Clip"), tmp_path / "model.onnx")
+
+    assert not opened(stack, file, output_kind=kind).as_probabilities

@@ -210,3 +210,15 @@ def test_the_report_shows_what_the_output_has(output):
     told = changes(document, other)
     assert any(line.startswith("near: SQNR") for line in told)
     assert not any("top-1" in line for line in told)
+
+
+def test_a_set_of_labels_with_a_nan_is_another_set() -> None:
+    reference = np.array([[3.0, -3.0], [3.0, 3.0], [-3.0, -3.0]])
+    candidate = reference.copy()
+    candidate[1, 1] = candidate[2, 0] = np.nan
+
+    changes = LabelChanges.of(reference, candidate)
+
+    assert changes.changed == 2
+    assert changes.lost.tolist() == [1, 1]
+    assert LabelChanges.of(candidate, candidate).changed == 2

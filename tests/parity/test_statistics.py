@@ -10,6 +10,7 @@ from scipy import stats
 from sklearn.calibration import calibration_curve
 
 from effnet_edge.parity.measures.statistics import (
+    at_least,
     bootstrap_drop_interval,
     expected_calibration_error,
     images_to_tell,
@@ -22,6 +23,14 @@ def test_mcnemar_is_the_binomial_test_of_scipy(lost: int, gained: int) -> None:
     right = stats.binomtest(lost, lost + gained).pvalue if lost + gained else 1.0
 
     assert mcnemar_exact(lost, gained) == pytest.approx(right, rel=1e-9)
+
+
+@given(st.integers(0, 400), st.integers(0, 400), st.sampled_from([0.0, 0.001, 0.3, 0.97, 1.0]))
+def test_how_likely_so_many_are_is_what_scipy_says(one: int, other: int, share: float) -> None:
+    count, images = sorted((one, other))
+
+    right = stats.binom.sf(count - 1, images, share)
+    assert at_least(count, images, share) == pytest.approx(right, rel=1e-6, abs=1e-12)
 
 
 def test_mcnemar_of_many_pictures_stays_a_number() -> None:

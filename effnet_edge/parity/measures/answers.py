@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from effnet_edge.parity.measures.metrics import softmax, top_k
+from effnet_edge.parity.measures.metrics import finite_images, softmax, top_k
 from effnet_edge.parity.measures.statistics import expected_calibration_error
 
 if TYPE_CHECKING:
@@ -27,13 +27,16 @@ _THUMBNAIL_SIDE = 128
 # Where the reference is unsure anyway, a changed answer means little.
 CONFIDENCE_LIMITS = (0.0, 0.5, 0.8, 0.95, 1.0)
 
+NO_CLASS = -1
+"""The best class of an answer that is not finite: it is right about nothing, and none like it."""
+
 
 @dataclass(frozen=True)
 class Answers:
     """Both models' best class of every picture, arrays (N,).
 
     Attributes:
-        reference, candidate: class indices.
+        reference, candidate: class indices; `NO_CLASS` for an answer with a NaN or an infinity.
         reference_confidence, candidate_confidence: the softmax shares of these, 0..1.
         labels: class indices, or None.
     """
@@ -74,16 +77,18 @@ class Answers:
         """The labels; without any, the reference's answers."""
         return self.reference if self.labels is None else self.labels
 
+    @property
+    def agrees(self) -> NDArray[np.bool_]:
+        """Whether both have the same best class."""
+        return np.asarray((self.reference == self.candidate) & (self.reference != NO_CLASS))
+
     def calibration_errors(self) -> dict[str, float]:
         """Expected calibration error of each model, 0..1, against `truth`.
 
         Without labels only the candidate has one: the reference always agrees with itself.
         """
-        errors = {
-            "candidate": expected_calibration_error(
-                self.candidate_confidence, self.candidate == self.truth
-            )
-        }
+        right = self.agrees if self.labels is None else self.candidate == self.labels
+        errors = {"candidate": expected_calibration_error(self.candidate_confidence, right)}
         if self.labels is not None:
             errors["reference"] = expected_calibration_error(
                 self.reference_confidence, self.reference == self.labels
@@ -123,14 +128,14 @@ class Answers:
 
     def flipped(self) -> NDArray[np.intp]:
         """The pictures with another best class, those first that the reference was surest of."""
-        changed = np.flatnonzero(self.reference != self.candidate)
+        changed = np.flatnonzero(~self.agrees)
         return changed[np.argsort(-self.reference_confidence[changed], kind="stable")]
 
     def _shares(self, chosen: NDArray[np.bool_]) -> dict[str, object]:
         images = int(chosen.sum())
         shares: dict[str, object] = {"images": images}
         if images:
-            shares["agreement"] = float(np.mean((self.reference == self.candidate)[chosen]))
+            shares["agreement"] = float(np.mean(self.agrees[chosen]))
             if self.labels is not None:
                 shares["reference_right"] = float(np.mean((self.reference == self.labels)[chosen]))
                 shares["candidate_right"] = float(np.mean((self.candidate == self.labels)[chosen]))
@@ -141,14 +146,16 @@ class Answers:
 class Flip:
     """A picture with another best class. Classes are indices, confidences softmax shares.
 
+    A class is None where the answer is not finite.
+
     `thumbnail` is a JPEG of the network's own input, in base64.
     """
 
     picture: int
     label: int | None
-    reference: int
+    reference: int | None
     reference_confidence: float
-    candidate: int
+    candidate: int | None
     candidate_confidence: float
     thumbnail: str
 
@@ -171,9 +178,9 @@ class FlipCollector:
                 Flip(
                     picture=self._pictures + int(index),
                     label=None if answers.labels is None else int(answers.labels[index]),
-                    reference=int(answers.reference[index]),
+                    reference=_class(answers.reference[index]),
                     reference_confidence=float(answers.reference_confidence[index]),
-                    candidate=int(answers.candidate[index]),
+                    candidate=_class(answers.candidate[index]),
                     candidate_confidence=float(answers.candidate_confidence[index]),
                     thumbnail=thumbnail(pixels[index]),
                 )
@@ -188,9 +195,14 @@ class FlipCollector:
 
 
 def _best(logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    finite = finite_images(logits)
     best = top_k(logits, 1)[:, 0].astype(np.int64)
     shares = softmax(logits)[np.arange(len(best)), best]
-    return best, np.nan_to_num(shares, nan=0.0)
+    return np.where(finite, best, NO_CLASS), np.where(finite, shares, 0.0)
+
+
+def _class(index: np.int64) -> int | None:
+    return None if index == NO_CLASS else int(index)
 
 
 def thumbnail(pixels: NDArray[np.uint8]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from effnet_edge import nonfinite
 from effnet_edge.errors import UsageError
 from effnet_edge.outputs import OUTPUT_NAMES
+from effnet_edge.parity.measures.statistics import at_least
 from effnet_edge.parity.measures.table import LIMITS, LabelledLoss, limited_measure
 
 if TYPE_CHECKING:
@@ -220,6 +221,9 @@ _INSTEAD: dict[OutputKind, str] = {
 }
 
 
+_RARE = 0.01
+"""What is less likely than this is no chance."""
+
 EXACT = Gate(max_relative_error=1e-3, min_agreement=1.0)
 """For a step that only rewrites the graph: nothing may change but the last bits."""
 
@@ -243,6 +247,29 @@ def _nonfinite(result: ParityResult) -> list[str]:
         f"{name} gave NaN or infinite {values} for {images} of {result.images} pictures"
         for name, images in sides
         if images
+    ]
+
+
+def unfit_labels(gate: Gate, result: ParityResult) -> list[str]:
+    """A line where a limit on the drop is worthless: the reference has nothing to lose.
+
+    It is right no more often than by chance, and on so many pictures that one which is right on
+    half of what chance leaves would hardly be. A budget searches with the pictures that it has, so
+    this is no part of `judge`.
+    """
+    if result.accuracy is None or gate.max_drop is None:
+        return []
+    top1 = result.accuracy.top1
+    right, classes = top1.both_right + top1.lost, max(result.classes, 2)
+    chance = 1 / classes
+    above_chance = at_least(right, top1.images, chance) < _RARE
+    useful = (1 + chance) / 2
+    if above_chance or 1 - at_least(right + 1, top1.images, useful) >= _RARE:
+        return []
+    return [
+        f"{result.reference} is right on {right} of {top1.images} pictures, no more than by chance "
+        f"among {classes} classes: the labels are not those of this model, and tell nothing of a "
+        "drop"
     ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from effnet_edge.parity.measures.metrics import given_labels
+from effnet_edge.parity.measures.metrics import finite_images, given_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +32,16 @@ class LabelChanges:
 
     @classmethod
     def of(cls, reference: ArrayLike, candidate: ArrayLike) -> LabelChanges:
-        """From two logits (N, labels); a label counts from a probability of 0.5 on."""
-        before, after = given_labels(reference), given_labels(candidate)
+        """From two logits (N, labels); a label counts from a probability of 0.5 on.
+
+        An answer that is not finite gives no label, and is another set than any.
+        """
+        finite = [finite_images(logits) for logits in (reference, candidate)]
+        before = given_labels(reference) & finite[0][:, None]
+        after = given_labels(candidate) & finite[1][:, None]
+        changed = (before != after).any(axis=1) | ~finite[0] | ~finite[1]
         return cls(
-            int((before != after).any(axis=1).sum()),
+            int(changed.sum()),
             before.sum(axis=0),
             (before & ~after).sum(axis=0),
             (~before & after).sum(axis=0),

@@ -31,6 +31,28 @@ def mcnemar_exact(lost: int, gained: int) -> float:
     return min(1.0, 2 * math.fsum(math.exp(each - log_all) for each in log_ways))
 
 
+def at_least(count: int, images: int, share: float) -> float:
+    """How likely `count` or more of so many pictures are, each with this probability by itself."""
+    if count <= 0:
+        return 1.0
+    if share in (0.0, 1.0):
+        return float(share == 1.0 and count <= images)
+    yes, no, ways = math.log(share), math.log1p(-share), math.lgamma(images + 1)
+    return min(
+        1.0,
+        math.fsum(
+            math.exp(
+                ways
+                - math.lgamma(each + 1)
+                - math.lgamma(images - each + 1)
+                + each * yes
+                + (images - each) * no
+            )
+            for each in range(count, images + 1)
+        ),
+    )
+
+
 def bootstrap_drop_interval(
     lost: int, gained: int, images: int, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float]:

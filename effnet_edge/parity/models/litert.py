@@ -89,12 +89,16 @@ class LiteRtClassifier:
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """uint8 images (N, H, W, C) → float32 logits or features (N, classes)."""
+        return self.way_out.rows(self.answers(batch), self.name)
+
+    def answers(self, batch: NDArray[np.uint8]) -> NDArray[np.generic]:
+        """What comes out for images, as it is."""
         pixels = self.entrance.values(batch, self._preprocessing)
         parts = [
             self._run(self._interpreter, part)[0]
             for part in filled_batches([pixels], *self._limits)
         ]
-        return self.way_out.rows(joined(parts, len(batch)), self.name)
+        return joined(parts, len(batch))
 
     @property
     def stored_precision(self) -> str:

@@ -97,12 +97,16 @@ class OnnxClassifier:
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """uint8 images (N, H, W, C) → float32 logits or features (N, classes)."""
+        return self.way_out.rows(self.answers(batch), self.name)
+
+    def answers(self, batch: NDArray[np.uint8]) -> NDArray[np.generic]:
+        """What comes out for images, as it is."""
         pixels = self.entrance.values(batch, self._preprocessing)
-        answers = [
+        parts = [
             self._session.run({self.entrance.name: part})[0]
             for (part,) in filled_batches([pixels], *self._limits)
         ]
-        return self.way_out.rows(np.concatenate(answers)[: len(batch)], self.name)
+        return joined(parts, len(batch))
 
     @property
     def stored_precision(self) -> str:
@@ -153,6 +157,8 @@ class OnnxClassifier:
         rename_tensors(model.graph, names)
         same = OnnxClassifier(model, self._preprocessing, self.name, reading=self._reading)
         same.execution_precision = self.execution_precision
+        if not self.way_out.by_graph:
+            same.way_out = self.way_out
         return same
 
     def _open(self, model: onnx.ModelProto) -> Session:

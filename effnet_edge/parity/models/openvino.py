@@ -100,12 +100,15 @@ class OpenVinoClassifier:
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """uint8 images (N, H, W, C) → float32 logits or features (N, classes)."""
+        return self.way_out.rows(self.answers(batch), self.name)
+
+    def answers(self, batch: NDArray[np.uint8]) -> NDArray[np.generic]:
+        """What comes out for images, as it is."""
         pixels = self.entrance.values(batch, self._preprocessing)
         parts = [
             self._run(self._compiled, part) for part in filled_batches([pixels], *self._limits)
         ]
-        answers = joined([answer for (answer,) in parts], len(batch))
-        return self.way_out.rows(answers, self.name)
+        return joined([answer for (answer,) in parts], len(batch))
 
     @property
     def batch(self) -> BatchRange:
@@ -207,8 +210,7 @@ class OpenVinoClassifier:
         most = int(size.get_max_length())
         return max(int(size.get_min_length()), 1), most if most > 0 else None
 
-    @staticmethod
-    def _ports_of(model: Any) -> dict[str, Any]:
+    def _ports_of(self, model: Any) -> dict[str, Any]:
         """The outputs of the nodes by tensor name; the one with the logits is called "logits"."""
         ports = {
             name: port
@@ -217,6 +219,8 @@ class OpenVinoClassifier:
             for port in node.outputs()
             for name in port.get_names()
         }
+        if not self.way_out.by_graph:  # which of them has the logits is not known
+            return ports
         return ports | {LOGITS: way_out_of_openvino(model)[1]}
 
     def _kernel(self, info: Any) -> Kernel:

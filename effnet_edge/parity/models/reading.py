@@ -14,8 +14,12 @@ Layout = Literal["nchw", "nhwc"]
 PixelRange = Literal["normalized", "0..1", "0..255"]
 """(x / 255 - mean) / std, x / 255 or x, for a pixel x of 0 to 255."""
 
+SaidEnding = Literal["logits", "softmax", "log-softmax", "sigmoid"]
+"""What the numbers of a model went through last; "logits" for nothing."""
+
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 PIXEL_RANGES: tuple[PixelRange, ...] = get_args(PixelRange)
+SAID_ENDINGS: tuple[SaidEnding, ...] = get_args(SaidEnding)
 
 
 @dataclass(frozen=True)
@@ -27,12 +31,14 @@ class Reading:
         pixels: the numbers that its input takes for them.
         output: the one of its outputs that is compared.
         outputs: the same where it was said for several models: the one that this model has.
+        ending: what its numbers went through last.
     """
 
     layout: Layout | None = None
     pixels: PixelRange | None = None
     output: str | None = None
     outputs: tuple[str, ...] = ()
+    ending: SaidEnding | None = None
 
     def choose_output(self, names: Sequence[str], model: str) -> int:
         """The index of the output that is compared.

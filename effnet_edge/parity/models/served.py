@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from effnet_edge.errors import BackendError
 from effnet_edge.parity.batch_sizes import range_of_file
 from effnet_edge.parity.models.batches import filled_batches, joined
-from effnet_edge.parity.models.ending import WayOut, ending_of
+from effnet_edge.parity.models.ending import WayOut
 from effnet_edge.parity.models.entrance import Entrance, Port, only_input
 from effnet_edge.parity.models.reading import AS_TOLD, Reading
 from effnet_edge.serving.model import PRECISION_NOT_TOLD
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.serving.model import ServedModel
 
-_PROBED_PICTURES = 4
-
 
 class ServedClassifier:
     """A served model; each of its calls is one request or, beyond the server's batch, several.
@@ -36,7 +33,6 @@ class ServedClassifier:
         reading: what the server does not tell of input and output.
         bundle_batch: what the bundle behind it takes; where the server names no largest batch, the
             bundle's is the most that it is asked for at once.
-        probed: see by a few answers whether it ends in a softmax, which no server tells.
 
     Attributes:
         entrance, way_out: how pictures go in, and what comes out.
@@ -56,7 +52,6 @@ class ServedClassifier:
         reading: Reading = AS_TOLD,
         *,
         bundle_batch: BatchRange | None = None,
-        probed: bool = False,
     ) -> None:
         self.name = str(model.address)
         self.entrance = entrance_of_served(model, reading)
@@ -71,8 +66,6 @@ class ServedClassifier:
             most = bundle_batch.maximum
         self._most = most
         self.batch = range_of_file(self._least, most)
-        if probed:
-            self.way_out = replace(self.way_out, ending=ending_of(self._probe()))
 
     def infer(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """uint8 images (N, H, W, C) → float32 logits or features (N, classes), all finite.
@@ -82,7 +75,17 @@ class ServedClassifier:
             NotFiniteError: it has a NaN or an infinity.
             BackendError: the server refuses the batch, or answers with other than a row an image.
         """
-        return self.way_out.rows(self._answers(batch), self.name)
+        return self.way_out.rows(self.answers(batch), self.name)
+
+    def answers(self, batch: NDArray[np.uint8]) -> NDArray[np.generic]:
+        """What comes out for images, as it is; raises as `infer`."""
+        pixels = self.entrance.values(batch, self._preprocessing)
+        answers = [
+            self._answer(part) for (part,) in filled_batches([pixels], self._least, self._most)
+        ]
+        if any(each.shape[1:] != answers[0].shape[1:] for each in answers):
+            raise BackendError(f"{self.name}: its answers to two requests differ in their shape")
+        return joined(answers, len(batch))
 
     def infer_at_once(self, batch: NDArray[np.uint8], /) -> NDArray[np.float32]:
         """The same, each image in a request of its own and all at the same time; raises as `infer`.
@@ -92,25 +95,10 @@ class ServedClassifier:
         with ThreadPoolExecutor(len(batch)) as clients:
             return np.concatenate(list(clients.map(self.infer, np.split(batch, len(batch)))))
 
-    def _answers(self, batch: NDArray[np.uint8]) -> NDArray[np.generic]:
-        pixels = self.entrance.values(batch, self._preprocessing)
-        answers = [
-            self._answer(part) for (part,) in filled_batches([pixels], self._least, self._most)
-        ]
-        if any(each.shape[1:] != answers[0].shape[1:] for each in answers):
-            raise BackendError(f"{self.name}: its answers to two requests differ in their shape")
-        return joined(answers, len(batch))
-
     def _answer(self, part: NDArray[np.generic]) -> NDArray[np.generic]:
         output, pictures = self.way_out.name, len(part)
         request = self._model.prepare(self._input, part, output)
         return self._model.send(request, output, pictures)
-
-    def _probe(self) -> NDArray[np.float32]:
-        """Rows of answers to pictures of noise, as they come."""
-        size, channels = self._preprocessing.resolution, self._preprocessing.channels
-        shape = (_PROBED_PICTURES, size.height, size.width, channels)
-        return self.infer(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
 
 
 def entrance_of_served(model: ServedModel, reading: Reading = AS_TOLD) -> Entrance:
