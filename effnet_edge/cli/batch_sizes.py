@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, cast
 from effnet_edge.cli.common import progress_bar, say
 
 if TYPE_CHECKING:
-    from effnet_edge.cli.parity_pictures import FewPictures
     from effnet_edge.nonfinite import JsonNumber
     from effnet_edge.parity.batch_sizes import AtBatchSize, AtOnce
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.inside.tracing import Traceable
     from effnet_edge.parity.measures.gates import Gate
     from effnet_edge.parity.report.document import Document
+    from effnet_edge.pictures.few import FewPictures
     from effnet_export.opening import Models
 
 # In the names of ONNX's and OpenVINO's operators of integers.

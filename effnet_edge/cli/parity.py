@@ -27,17 +27,17 @@ from effnet_edge.cli.model_file_options import SaidValues, model_file_options
 from effnet_edge.cli.network_options import NetworkOf, network_options
 from effnet_edge.cli.parity_costs import costs
 from effnet_edge.cli.parity_lines import kept_candidates, kept_when_interrupted, lines_of
-from effnet_edge.cli.parity_pictures import check_there, comparison_pictures, readable
+from effnet_edge.cli.parity_pictures import check_there, comparison_pictures
 from effnet_edge.cli.served_options import served_options
 from effnet_edge.cli.variant_names import VariantName
 from effnet_edge.outputs import OUTPUT_NAMES
 
 if TYPE_CHECKING:
-    from effnet_edge.cli.parity_pictures import FewPictures
     from effnet_edge.parity import Gate
     from effnet_edge.parity.measures.table import Limit
     from effnet_edge.parity.report.document import Document, Examined
     from effnet_edge.parity.study import Study
+    from effnet_edge.pictures.few import FewPictures
     from effnet_edge.serving.http_protocol import TensorForm
     from effnet_export.opening import Models
 
@@ -201,6 +201,7 @@ def command(
     say("opening the models")  # PyTorch's import takes seconds, too
     from effnet_edge.parity.report.document import Circumstances, build_document
     from effnet_edge.parity.study import study
+    from effnet_edge.pictures.few import readable
     from effnet_edge.serving.asking import Asking
     from effnet_export.model_files import Openings
     from effnet_export.opening import open_models

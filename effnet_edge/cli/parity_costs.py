@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from effnet_edge.bench import SpeedRatio
-    from effnet_edge.cli.parity_pictures import FewPictures
     from effnet_edge.parity.comparison import Classifier
     from effnet_edge.parity.report.costs import Baseline, Cost
+    from effnet_edge.pictures.few import FewPictures
     from effnet_export.opening import Models
 
 ROUNDS = 50

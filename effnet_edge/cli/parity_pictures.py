@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
 
 from effnet_edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import click
-    from numpy.typing import NDArray
 
     from effnet_edge.labels import Label
     from effnet_edge.outputs import OutputKind
     from effnet_edge.pictures.image import Preprocessing
-    from effnet_edge.pictures.protocol import Batch, Outcome, Pictures
+    from effnet_edge.pictures.protocol import Pictures
     from effnet_edge.pictures.sets import ImageSet
 
 EMBEDDED_PICTURES = 64
@@ -54,50 +50,6 @@ def check_there(
     if place is not None and not (os.path.lexists(place) or holds_several(place)):
         raise UsageError(f"--images {place} does not exist")
     return place
-
-
-@dataclass(frozen=True)
-class FewPictures:
-    """A few of a set that were read: pixels, uint8 (n, H, W, C)."""
-
-    pixels: NDArray[np.uint8]
-    source: str
-
-    labels = None
-
-    def __len__(self) -> int:
-        """How many there are; none where none of the set can be read."""
-        return len(self.pixels)
-
-    def subset(self, count: int) -> FewPictures:
-        """The first ones."""
-        return replace(self, pixels=self.pixels[:count])
-
-    def batches(
-        self,
-        _preprocessing: Preprocessing,
-        batch_size: int,
-        _skipped: list[str] | None = None,
-        _outcomes: list[Outcome] | None = None,
-    ) -> Iterator[Batch]:
-        """The pixels, as they were read, without labels."""
-        for start in range(0, len(self), batch_size):
-            yield self.pixels[start : start + batch_size], None
-
-
-def readable(pictures: Pictures, count: int, preprocessing: Preprocessing) -> FewPictures:
-    """So many of the set, drawn as `subset` does; more are drawn where some cannot be read."""
-    drawn = count
-    while True:
-        few = pictures.subset(drawn)
-        found, _ = next(iter(few.batches(preprocessing, count, [])), (None, None))
-        if (found is not None and len(found) == count) or drawn >= len(pictures):
-            break
-        drawn *= 2
-    if found is None:
-        size = preprocessing.resolution
-        found = np.zeros((0, size.height, size.width, preprocessing.channels), np.uint8)
-    return FewPictures(found, pictures.source)
 
 
 def comparison_pictures(

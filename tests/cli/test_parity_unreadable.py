@@ -13,7 +13,7 @@ from picture_makers import folder_of_noise
 from tiny_bundles import PREPROCESSING, SIDE, tiny_model, write_bundle
 
 from effnet_edge.cli.main import cli
-from effnet_edge.cli.parity_pictures import readable
+from effnet_edge.pictures.few import readable
 from effnet_edge.pictures.sets import ImageSet
 
 if TYPE_CHECKING:

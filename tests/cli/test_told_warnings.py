@@ -45,12 +45,12 @@ def test_each_warning_is_a_line_and_in_the_document(options: tuple[str, ...]) ->
 
 def test_a_quiet_export_tells_what_it_left_out(tmp_path: Path) -> None:
     network = EfficientNet(VARIANTS["b0"], num_classes=3, resolution=32)
-    torch.save(network.state_dict() | {"pool.p": torch.ones(1)}, tmp_path / "gem.pth")
-    options = ("--weights", "gem.pth", "--resolution", "32", "--target", "onnxruntime", "--fp32")
+    torch.save(network.state_dict() | {"loss.centers": torch.ones(1)}, tmp_path / "arc.pth")
+    options = ("--weights", "arc.pth", "--resolution", "32", "--target", "onnxruntime", "--fp32")
 
     done = run_command("export", "b0", *options, "--quiet", "--json", cwd=tmp_path)
 
-    told = "gem.pth: left out, as they are no weights of the network: pool.p"
+    told = "arc.pth: left out, as they are no weights of the network: loss.centers"
     assert done.stderr.splitlines() == [f"effnet-edge: warning: {told}"]
     assert json.loads(done.stdout)["warnings"] == [told]
 

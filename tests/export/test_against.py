@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import copy
-import importlib
-import json
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import geffnet
 import numpy as np
 import pytest
 import torch
 from original_networks import SIDE, MaxPooled, geffnet_network, trained_like
+from originals_compared import PHOTOS, compared, saved
 from reference_models import efficientnet_pytorch_model
 from safetensors.torch import save_file
 from torch import nn
@@ -31,17 +27,12 @@ from effnet_edge.model.preprocessing import CENTRED, IMAGENET_MEAN, IMAGENET_STD
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
 from effnet_edge.model.variants import VARIANTS
-from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.pictures.image import normalize
 from effnet_edge.size import Size
 from effnet_export.against import check_origin, compare_with_original
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from effnet_edge.bundle import StageParity
-
-PHOTOS = EmbeddedPhotos(4)
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +45,6 @@ def ported() -> nn.Module:
 def native() -> nn.Module:
     """Symmetric padding and PyTorch's epsilon, with the same tensors."""
     return geffnet_network("efficientnet_b0")
-
-
-def compared(path: Path, origin: str, **asked: Any) -> StageParity:
-    request = NetworkRequest("b0", str(path), resolution=SIDE, **asked)
-    return compare_with_original(origin, request, load_source(request), PHOTOS)
-
-
-def saved(model: nn.Module, folder: Path, arguments: dict[str, Any] | None = None) -> Path:
-    """A checkpoint; with a timm config of those arguments where some are given."""
-    path = folder / "model.safetensors"
-    save_file(model.state_dict(), path)
-    if arguments is not None:
-        config = {"architecture": "efficientnet_b0", "model_args": arguments, "pretrained_cfg": {}}
-        (folder / "config.json").write_text(json.dumps(config))
-    return path
 
 
 def answered(
@@ -381,69 +357,3 @@ def test_an_origin_that_is_none_is_told_at_once(origin: str) -> None:
 def test_a_file_that_is_not_there_is_told_at_once() -> None:
     with pytest.raises(UsageError, match="no such file"):
         check_origin("nowhere.npz")
-
-
-class FakeTimm(ModuleType):
-    """What is used of timm, with geffnet's networks in it: how it is asked, and its statistics."""
-
-    def __init__(self, mean: tuple[float, ...]) -> None:
-        super().__init__("timm")
-        self.asked: dict[str, Any] = {}
-        self._mean = mean
-
-    def create_model(self, name: str, **arguments: Any) -> nn.Module:
-        self.asked = {"name": name, **arguments}
-        arguments.pop("global_pool", None)
-        model = geffnet.create_model(name, **arguments)
-        std = CENTRED if self._mean == CENTRED else IMAGENET_STD
-        model.pretrained_cfg = {"mean": self._mean, "std": std}
-        return model
-
-
-def test_timm_normalizes_as_it_says_itself(tmp_path, native, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "timm", FakeTimm(CENTRED))
-    path = saved(native, tmp_path)
-
-    with pytest.raises(GateError, match=r"--mean 0\.5,0\.5,0\.5"):
-        compared(path, "timm:efficientnet_b0", padding="symmetric")
-
-    said = compared(
-        path, "timm:efficientnet_b0", padding="symmetric", mean=IMAGENET_MEAN, std=IMAGENET_STD
-    )
-    assert said.holds
-
-
-def test_timm_gets_the_arguments_of_the_config_and_no_file_to_load(
-    tmp_path, native, monkeypatch
-) -> None:
-    timm = FakeTimm(IMAGENET_MEAN)
-    monkeypatch.setitem(sys.modules, "timm", timm)
-    path = saved(native, tmp_path, {"pad_type": "", "checkpoint_path": "/etc/passwd"})
-
-    assert compared(path, "timm").holds
-    assert timm.asked == {
-        "name": "efficientnet_b0",
-        "pretrained": False,
-        "in_chans": 3,
-        "num_classes": 3,
-        "pad_type": "",
-    }
-
-
-def test_a_package_that_is_not_installed_is_told(tmp_path, native, monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "timm", None)
-
-    with pytest.raises(BackendError, match="needs timm, which is not installed: pip install timm"):
-        compared(saved(native, tmp_path, {}), "timm")
-
-
-def test_a_package_that_cannot_be_imported_is_told(tmp_path, native, monkeypatch) -> None:
-    def broken(name: str) -> ModuleType:
-        raise RuntimeError(f"operator {name}::nms does not exist\nand more")
-
-    path = saved(native, tmp_path, {})
-    monkeypatch.setattr(importlib, "import_module", broken)
-
-    with pytest.raises(BackendError, match="cannot be imported .*timm::nms does not") as it:
-        compared(path, "timm")
-    assert "\n" not in str(it.value)
