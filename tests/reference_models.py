@@ -17,7 +17,9 @@ def efficientnet_pytorch_model(name: str, num_classes: int = 1000) -> nn.Module:
 
 
 def geffnet_model(name: str, num_classes: int = 1000) -> nn.Module:
-    return geffnet.create_model(f"tf_efficientnet_{name}", num_classes=num_classes).eval()
+    """With SAME padding; l2 has a name for its weights alone."""
+    named = {"l2": "l2_ns"}.get(name, name)
+    return geffnet.create_model(f"tf_efficientnet_{named}", num_classes=num_classes).eval()
 
 
 def randomized(model: nn.Module, x: torch.Tensor) -> nn.Module:
