@@ -6,15 +6,12 @@ weights alone has none. Nothing in it is executed.
 
 from __future__ import annotations
 
-import json
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from effnet_edge.errors import CheckpointError, CheckpointWarning
+from effnet_edge.model.checkpoints.keras_layers import layers_in_order
 from effnet_edge.model.network import BATCH_NORM_EPS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # Layers of keras/src/applications/efficientnet.py and efficientnet_v2.py, and what people put
 # around them that changes nothing at inference or is seen in the weights.
@@ -44,32 +41,15 @@ def check_layers(name: str, text: str | bytes) -> None:
     Raises:
         CheckpointError: a layer computes what none here does; the text names it.
     """
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return
     unknown: dict[str, None] = {}
-    for kind, config in _layers(document):
-        _check(name, kind, config)
-        if kind not in _KNOWN:
-            unknown[kind] = None
+    for layer in layers_in_order(name, text):
+        _check(name, layer.kind, layer.config)
+        if layer.kind not in _KNOWN:
+            unknown[layer.kind] = None
     if unknown:
         kinds = ", ".join(unknown)
         told = f"{name}: passed over: layers of the kind {kinds}, which are not known here"
         warnings.warn(told, CheckpointWarning, stacklevel=2)
-
-
-def _layers(document: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Class and configuration of each layer, those of models within the model included."""
-    waiting = [document]
-    while waiting:
-        layer = waiting.pop()
-        config = layer.get("config") if isinstance(layer, dict) else None
-        if not isinstance(config, dict):
-            continue
-        yield str(layer.get("class_name")), config
-        inner = config.get("layers")
-        waiting += inner if isinstance(inner, list) else []
 
 
 def _check(name: str, kind: str, config: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from effnet_edge.parity.measures.gates import Check, Gate
+from effnet_edge.parity.measures.gates import RARE, Check, Gate
 from effnet_edge.parity.measures.statistics import at_least
 from effnet_edge.parity.measures.table import LabelledLoss, limited_measure
 
@@ -16,9 +16,6 @@ _ROUNDING = 1.25
 """How much larger an error is at another batch size by rounding alone, and its decibels: INT8's
 kernels, 27 dB apart, change a distance of 20 dB from the reference by one."""
 _DECIBELS = 10 * math.log10(_ROUNDING)
-
-_RARE = 0.01
-"""What is less likely than this among so few pictures is no chance."""
 
 _COUNTED = frozenset({"top1_agreement", "label_set_agreement"})
 
@@ -55,7 +52,7 @@ def _is_no_chance(check: Check, own: Check, images: int) -> bool:
         return True
     if check.measure.key in _COUNTED:
         others, usual = (round((1 - each) * images) for each in (check.value, own.value))
-        return others > usual and at_least(others, images, 1 - check.limit) < _RARE
+        return others > usual and at_least(others, images, 1 - check.limit) < RARE
     if check.bounds.at_least:
         return check.value < own.value - _DECIBELS
     return check.value > own.value * _ROUNDING

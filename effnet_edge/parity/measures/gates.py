@@ -221,7 +221,7 @@ _INSTEAD: dict[OutputKind, str] = {
 }
 
 
-_RARE = 0.01
+RARE = 0.01
 """What is less likely than this is no chance."""
 
 EXACT = Gate(max_relative_error=1e-3, min_agreement=1.0)
@@ -262,9 +262,9 @@ def unfit_labels(gate: Gate, result: ParityResult) -> list[str]:
     top1 = result.accuracy.top1
     right, classes = top1.both_right + top1.lost, max(result.classes, 2)
     chance = 1 / classes
-    above_chance = at_least(right, top1.images, chance) < _RARE
+    above_chance = at_least(right, top1.images, chance) < RARE
     useful = (1 + chance) / 2
-    if above_chance or 1 - at_least(right + 1, top1.images, useful) >= _RARE:
+    if above_chance or 1 - at_least(right + 1, top1.images, useful) >= RARE:
         return []
     return [
         f"{result.reference} is right on {right} of {top1.images} pictures, no more than by chance "
