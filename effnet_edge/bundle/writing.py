@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge import nonfinite
+from effnet_edge.appeared import note
 from effnet_edge.bundle.content import check_recorded, sha256
 from effnet_edge.bundle.manifest import MANIFEST_FILE, SIGNATURE_FILE, FileRecord, Manifest
 from effnet_edge.bundle.places import OLD, PARTIAL, claim, exchange, sibling
@@ -165,6 +166,7 @@ class BundleWriter:
         sync(self.staging)
 
     def _put_in_place(self) -> None:
+        note(self.staging, self.destination)
         if (self.destination / MANIFEST_FILE).exists():
             self._swap()
         else:

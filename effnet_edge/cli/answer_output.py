@@ -16,6 +16,7 @@ from effnet_edge.cli.common import (
     say,
     settings,
 )
+from effnet_edge.cli.ending import CtrlC
 from effnet_edge.cli.lines_file import ERROR, PICTURE
 from effnet_edge.errors import EffnetEdgeError, UsageError
 from effnet_edge.text import plain
@@ -71,8 +72,10 @@ def print_document(named: Answered) -> Outcome:
                 _count_error(outcome, answer, named)
                 images[name] = {ERROR: str(answer)}
             else:
-                outcome.answered += 1
-                images[name] = [asdict(each) for each in answer]
+                told = [asdict(each) for each in answer]
+                with CtrlC.held():
+                    outcome.answered += 1
+                    images[name] = told
             progress(done, named.total)
     outcome.interrupted = until.interrupted
     runner = named.runner

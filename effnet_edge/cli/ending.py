@@ -6,12 +6,14 @@ import os
 import signal
 import threading
 import time
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import EffnetEdgeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from types import FrameType
 
 INTERRUPTED = 130
@@ -38,11 +40,15 @@ class CtrlC:
 
     The first one raises KeyboardInterrupt. What follows within a second is the same hand, or the
     same signal by way of another process, and must not cut off what the first one set going.
+
+    One that comes in a block of `held` waits for its end.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last: float | None = None
+        self._is_held = False
+        self._waits = False
 
     @classmethod
     def install(cls) -> None:
@@ -50,6 +56,16 @@ class CtrlC:
         own = signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if own and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, cls())
+
+    @staticmethod
+    def held() -> AbstractContextManager[None]:
+        """Let what follows be done whole or not at all; it must be short, and wait for nobody.
+
+        Raises:
+            KeyboardInterrupt: at its end, as Ctrl-C came meanwhile.
+        """
+        handler = signal.getsignal(signal.SIGINT)
+        return handler._held() if isinstance(handler, CtrlC) else nullcontext()
 
     @staticmethod
     def ignore() -> None:
@@ -69,4 +85,18 @@ class CtrlC:
         if self._last is not None and now - self._last < _BOUNCE_SECONDS:
             return
         self._last = now
-        raise KeyboardInterrupt
+        if self._is_held:
+            self._waits = True
+        else:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        before, self._is_held = self._is_held, True
+        try:
+            yield
+        finally:
+            self._is_held = before
+            if self._waits and not before:
+                self._waits = False
+                raise KeyboardInterrupt

@@ -13,6 +13,7 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
+from effnet_edge.cli.ending import CtrlC
 from effnet_edge.errors import UsageError, WriteError
 
 if TYPE_CHECKING:
@@ -61,14 +62,16 @@ class LinesFile:
             raise
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append the line of a picture.
+        """Append the line of a picture; Ctrl-C leaves `done` and `failed` as the file is.
 
         Raises:
             WriteError: it cannot be written, as on a full disk.
         """
-        self._append(f"{_text(line)}\n".encode())
-        self.done.add(line[PICTURE])
-        self.failed += ERROR in line
+        content = f"{_text(line)}\n".encode()
+        with CtrlC.held():
+            self._append(content)
+            self.done.add(line[PICTURE])
+            self.failed += ERROR in line
 
     def close(self) -> None:
         """Let another run write it."""

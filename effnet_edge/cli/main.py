@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from effnet_edge import __version__
+from effnet_edge.appeared import noting
 from effnet_edge.cli import (
     bench,
     build,
@@ -34,6 +35,7 @@ from effnet_edge.cli.variant_names import did_you_mean
 from effnet_edge.errors import NO_MEMORY, EffnetEdgeError, is_lack_of_memory
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import FrameType
 
 # Click keeps a paragraph's lines as they are after a backspace character.
@@ -50,6 +52,10 @@ Start here:
 _HELP_ASKED: tuple[type[click.UsageError], ...] = tuple(
     filter(None, [getattr(click.exceptions, "NoArgsIsHelpError", None)])
 )
+
+
+# Of what is there when Ctrl-C ends a command.
+_MOST_NAMED = 3
 
 
 class _Commands(click.Group):
@@ -124,14 +130,7 @@ def main() -> NoReturn:
 def _exit_code(settings: Settings) -> int:
     """Run the command line; what comes of it, told."""
     try:
-        try:
-            code: int = cli.main(standalone_mode=False, obj=settings) or 0
-        except click.exceptions.Exit as exit_request:
-            code = exit_request.exit_code
-        _flush()
-    except (click.Abort, KeyboardInterrupt):
-        CtrlC.ignore()
-        code = _complain("interrupted: no output was written", INTERRUPTED)
+        code = _carried_out(settings)
     except BrokenPipeError:
         # Everything is done, and whoever read our output has seen enough.
         _discard_output()
@@ -150,6 +149,35 @@ def _exit_code(settings: Settings) -> int:
             _discard_output()
         _complain(message, code)
     return code
+
+
+def _carried_out(settings: Settings) -> int:
+    """Run the command, until Ctrl-C at most; its exit code.
+
+    Raises:
+        Exception: it failed.
+    """
+    with noting() as written:
+        try:
+            try:
+                code: int = cli.main(standalone_mode=False, obj=settings) or 0
+            except click.exceptions.Exit as exit_request:
+                code = exit_request.exit_code
+            _flush()
+        except (click.Abort, KeyboardInterrupt):
+            CtrlC.ignore()
+            code = _complain(f"interrupted: {_told_written(written())}", INTERRUPTED)
+    return code
+
+
+def _told_written(places: list[Path]) -> str:
+    if not places:
+        return "no output was written"
+    names = [str(place) for place in places[:_MOST_NAMED]]
+    if more := len(places) - len(names):
+        names.append(f"{more} more")
+    told = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+    return f"{told} {'is' if len(places) == 1 else 'are'} written whole, and nothing else"
 
 
 def _told(error: Exception) -> tuple[str, int]:

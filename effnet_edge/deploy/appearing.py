@@ -7,6 +7,7 @@ import shutil
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
+from effnet_edge.appeared import note
 from effnet_edge.files import sync
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def let_appear(moves: Sequence[tuple[Path, Path]]) -> None:
     with ExitStack() as undo:
         for made, place in moves:
             undo.callback(_put_back, place, made, before.get(place))
+            note(made, place)
             made.replace(place)
             sync(place.parent)
         undo.pop_all()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from effnet_edge.appeared import note
 from effnet_edge.bundle.manifest import MANIFEST_FILE, Manifest
 from effnet_edge.bundle.places import PARTIAL, claim, sibling
 from effnet_edge.bundle.reading import read_manifest_bytes
@@ -287,6 +288,7 @@ def _put_in_place(
     _write_all(staging, beside)
     sync(staging)
     if not repository.exists():
+        note(staging, repository)
         staging.rename(repository)
         sync(repository.parent)
         return

@@ -170,7 +170,7 @@ def _is_right(path: Path, download: Download) -> bool:
 def _pin(path: Path) -> None:
     """Keep the whole SHA-256 beside the file: its publisher tells eight digits alone."""
     if not _pin_of(path).exists():
-        write_whole(_pin_of(path), f"{_sha256(path)}\n")
+        write_whole(_pin_of(path), f"{_sha256(path)}\n", is_cache=True)
 
 
 def _pin_of(path: Path) -> Path:

@@ -271,6 +271,6 @@ def _monitor(library: TensorRt, on_progress: Progress, interrupts: list[int]) ->
 
 def _write_cache(path: Path, content: bytes) -> None:
     try:
-        write_whole(path, content)
+        write_whole(path, content, is_cache=True)
     except OSError as error:
         raise BackendError(f"{path}: cannot write the timing cache: {error.strerror}") from error
