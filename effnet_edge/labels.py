@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from effnet_edge.errors import UsageError, first_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 IMAGENET_CLASSES = 1000
@@ -184,8 +184,40 @@ def default_labels(classes: int) -> list[Label] | None:
     return imagenet_labels() if classes == IMAGENET_CLASSES else None
 
 
-def class_indices(labels: Sequence[Label]) -> dict[str, int]:
-    """Where each class stands in the logits, by its name and by its WordNet id."""
-    by_name = {label.name: index for index, label in enumerate(labels)}
-    by_wnid = {label.wnid: index for index, label in enumerate(labels) if label.wnid}
-    return by_name | by_wnid
+class ClassIndices(dict[str, int]):
+    """Where each class stands in the logits, by its name and by its WordNet id.
+
+    What names several classes, as "crane" does two of ImageNet's, is there and has no index.
+    """
+
+    def __init__(self, labels: Sequence[Label]) -> None:
+        super().__init__()
+        self._several: dict[str, list[int]] = {}
+        for index, label in enumerate(labels):
+            for name in {label.name, label.wnid or label.name}:
+                self._several.setdefault(name, []).append(index)
+                self[name] = index
+
+    def __getitem__(self, name: str) -> int:
+        """Look one up; raises UsageError for what names several classes."""
+        indices = self._several.get(name, [])
+        if len(indices) > 1:
+            raise UsageError(
+                f"{name!r} names the classes {', '.join(map(str, indices[:-1]))} and "
+                f"{indices[-1]}: tell the class by its WordNet id, or in a CSV file by its "
+                "class_index"
+            )
+        return super().__getitem__(name)
+
+
+def index_of(name: str, classes: Mapping[str, int], place: str) -> int:
+    """Look up the class index of what `place` names, as a row of a file or a folder.
+
+    Raises:
+        KeyError: it is none of the classes.
+        UsageError: it names several.
+    """
+    try:
+        return classes[name]
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}") from error

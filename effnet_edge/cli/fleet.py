@@ -152,9 +152,9 @@ class _Shown:
 
     @property
     def classes(self) -> dict[str, int]:
-        from effnet_edge.labels import class_indices
+        from effnet_edge.labels import ClassIndices
 
-        return class_indices(self.labels)
+        return ClassIndices(self.labels)
 
     @property
     def is_binary(self) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from effnet_edge.errors import UsageError, first_line
 from effnet_edge.extras import needed_for
+from effnet_edge.labels import index_of
 from effnet_edge.pictures.csv_files import Tellings, is_file, text_of
 from effnet_edge.pictures.shards import ShardMember
 
@@ -152,7 +153,7 @@ def _indices(
 def _known(file: Path, text: str, classes: Mapping[str, int] | None) -> int:
     if classes is None or text not in classes:
         raise UsageError(f"{str(file)!r}: {text!r} is none of the model's classes")
-    return classes[text]
+    return index_of(text, classes, repr(str(file)))
 
 
 def _ilsvrc_wnids(devkit: Path) -> dict[int, str] | None:

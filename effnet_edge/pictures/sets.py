@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from effnet_edge.errors import ImageError, UsageError
+from effnet_edge.labels import index_of
 from effnet_edge.pictures.ahead import in_order
 from effnet_edge.pictures.csv_files import (
     Tellings,
@@ -72,7 +73,7 @@ class ImageSet:
             )
         labels = None
         if classes is not None and all(path.parent.name in classes for path in paths):
-            labels = tuple(classes[path.parent.name] for path in paths)
+            labels = tuple(index_of(path.parent.name, classes, str(path)) for path in paths)
         return cls(tuple(paths), labels, str(root))
 
     @classmethod
@@ -279,4 +280,4 @@ def _class_index(place: str, column: str, text: str, classes: Mapping[str, int] 
         return int(text)
     if classes is None or text not in classes:
         raise UsageError(f"{place}: {column} {text!r} is none of the known classes")
-    return classes[text]
+    return index_of(text, classes, place)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from effnet_edge.bundle import Bundle
 from effnet_edge.errors import UsageError
 from effnet_edge.extras import needed_for
-from effnet_edge.labels import class_indices
+from effnet_edge.labels import ClassIndices
 from effnet_edge.parity.models.probing import settle_ending
 from effnet_edge.parity.models.reading import AS_TOLD
 from effnet_edge.runtime import EngineRunner
@@ -83,7 +83,7 @@ class Models:
     @property
     def classes(self) -> dict[str, int]:
         """Class index by name or WordNet id."""
-        return class_indices(self.labels)
+        return ClassIndices(self.labels)
 
     def bundle_of(self, candidate_index: int) -> Bundle | None:
         """The bundle that the candidate is; None for a file, a network or a served model."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from effnet_edge.errors import UsageError
-from effnet_edge.labels import class_indices
+from effnet_edge.labels import ClassIndices
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.pictures.sets import ImageSet
 from effnet_export.calibration import all_pictures, pictures_to_calibrate_on
@@ -51,7 +51,7 @@ class ExportPictures:
         self._own = self._held_out = None
         if request.calibration is not None and request.table is None:
             one_class = request.network.output_kind == "single-label"
-            classes = class_indices(labels or ()) if one_class else None
+            classes = ClassIndices(labels or ()) if one_class else None
             self._own = all_pictures(request.calibration, classes, channels)
             if len(self._own) >= ENOUGH_TO_HOLD_OUT:
                 wanted = min(round(held_out_share * len(self._own)), MOST_HELD_OUT)

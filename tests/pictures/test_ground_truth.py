@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from effnet_edge.errors import UsageError
-from effnet_edge.labels import class_indices, imagenet_labels
+from effnet_edge.labels import ClassIndices, imagenet_labels
 from effnet_edge.pictures.ground_truth import labelled
 from effnet_edge.pictures.sets import ImageSet
 from effnet_edge.pictures.shards import ShardMember
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # The first synsets of the devkit of ILSVRC2012, with torchvision's class index of each.
 DEVKIT = {1: ("n02119789", 278), 2: ("n02100735", 212), 3: ("n02110185", 250)}
-IMAGENET = class_indices(imagenet_labels())
+IMAGENET = ClassIndices(imagenet_labels())
 
 
 @pytest.fixture
