@@ -6,11 +6,14 @@ import hashlib
 import json
 import os
 import re
+import stat
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from effnet_edge.bundle.content import sha256
-from effnet_edge.errors import BundleError
+from effnet_edge.errors import BundleError, UsageError
+from effnet_edge.pictures.csv_files import csv_rows, header_of, picture_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +23,9 @@ _TF_INDEX = ".index"
 _TF_PART = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")
 # Of a checkpoint, in which timm and transformers say more about the network.
 _CONFIG = "config.json"
+_HEADER_BYTES = 1 << 16
+
+_Stamp: TypeAlias = tuple[str, int, int]
 
 
 class NamedFiles:
@@ -31,15 +37,15 @@ class NamedFiles:
     def digests(self, options: Sequence[str]) -> dict[str, str]:
         """By the options that name something: SHA-256 of what is there, in hexadecimal.
 
-        Of a file and what is read with it that is the content; of a folder, which has pictures, the
-        names, sizes and times.
+        Of a file and what is read with it that is the content; of pictures, in a folder or listed
+        by a CSV file, the names, sizes and times.
         """
         named = [(option, path) for option in options for path in _paths(option)]
         return {option: self._digest(path) for option, path in named}
 
     def _digest(self, path: Path) -> str:
         if path not in self._known:
-            seen = _stamps(path) if path.is_dir() else _contents(path)
+            seen = _stamps(path) if path.is_dir() else (*_contents(path), *_listed(path))
             self._known[path] = hashlib.sha256(json.dumps(sorted(seen)).encode()).hexdigest()
         return self._known[path]
 
@@ -62,16 +68,38 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _stamps(folder: Path) -> Iterator[tuple[str, int, int]]:
+def _stamps(folder: Path) -> Iterator[_Stamp]:
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             path = Path(place, name)
-            try:
-                status = path.stat()
-            except OSError:  # a link to nothing, or gone by now
-                continue
-            size = 0 if name in folders else status.st_size
-            yield path.relative_to(folder).as_posix(), size, status.st_mtime_ns
+            yield from _stamp(path, path.relative_to(folder).as_posix())
+
+
+def _listed(file: Path) -> Iterator[_Stamp]:
+    """The pictures that the file lists, if it is a CSV file of pictures, whatever its name."""
+    if not _may_have_header(file):
+        return
+    rows = csv_rows(file)
+    try:
+        _, header = header_of(file, rows, ())
+        for _, path, row in picture_rows(file, rows, header):
+            yield from _stamp(path, row[header.index("path")])
+    except UsageError:  # the export itself tells what is wrong with it
+        return
+
+
+def _may_have_header(file: Path) -> bool:
+    """Whether a column "path" may be named there; spares reading large weights as text."""
+    with suppress(OSError), file.open("rb") as content:
+        return b"path" in content.read(_HEADER_BYTES)
+    return False
+
+
+def _stamp(path: Path, name: str) -> Iterator[_Stamp]:
+    """The name, and size in bytes and time in ns, of what is there."""
+    with suppress(OSError):  # a link to nothing, or gone by now
+        status = path.stat()
+        yield name, 0 if stat.S_ISDIR(status.st_mode) else status.st_size, status.st_mtime_ns
 
 
 def _contents(file: Path) -> Iterator[tuple[str, str]]:

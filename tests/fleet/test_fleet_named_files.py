@@ -64,6 +64,22 @@ def test_a_picture_more_or_less_is_another_job(place: Path) -> None:
     assert len({empty, one, key("--calibration", "pictures")}) == 3
 
 
+@pytest.mark.parametrize("name", ["list.csv", "list.txt"])
+def test_a_listed_picture_that_changes_is_another_job(place: Path, name: str) -> None:
+    (place / name).write_text("label,path\ncat,in/1.png\ncat,in/2.png\n")
+    (place / "in").mkdir()
+    for number in (1, 2, 3):
+        (place / f"in/{number}.png").touch()
+    options = ("--calibration", name)
+    before = key(*options)
+    os.utime(place / "in/3.png", ns=(1, 1))
+    assert key(*options) == before
+    os.utime(place / "in/2.png", ns=(1, 1))
+    assert key(*options) != before
+    (place / "in/2.png").unlink()
+    key(*options)
+
+
 def test_options_without_files_keep_the_keys_of_earlier_runs(place: Path) -> None:
     (place / "b0").mkdir()
     (place / "openvino").mkdir()
