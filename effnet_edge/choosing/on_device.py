@@ -140,14 +140,16 @@ class _Trial:
         record, plan = compile_engine(
             alone, timing_cache_of(bundle), self._options, self._on_progress
         )
-        built = write_engine(alone, record, plan, self._folder / name)
+        # The name is the manifest's, and no path.
+        folder = self._folder / f"{self._choice.contenders.index(contender)}"
+        built = write_engine(alone, record, plan, folder)
         self._on_stage("check", name)
-        parity = (*alone.manifest.parity, self._check(built))
+        parity = (*alone.manifest.parity, self._check(built, name))
         return replace(built, manifest=replace(built.manifest, parity=parity))
 
-    def _check(self, built: Bundle) -> StageParity:
-        name = built.name
+    def _check(self, built: Bundle, name: str) -> StageParity:
         with EngineRunner.of(built) as runner:
+            runner.name = name
             return check_answers(runner, runner.manifest, read_answers(self._bundle, name))
 
 

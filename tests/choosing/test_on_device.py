@@ -58,6 +58,15 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in folder.iterdir()}
 
 
+def put_answers(bundle: Path, answers: object) -> None:
+    content = json.dumps(answers).encode()
+    (bundle / "answers.json").write_bytes(content)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    digest = hashlib.sha256(content).hexdigest()
+    manifest["files"]["answers.json"] = {"sha256": digest, "bytes": len(content)}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
 def fail_to_build(patch: pytest.MonkeyPatch, *names: str) -> None:
     graphs = {noisy_model(name).SerializeToString() for name in names}
     usual = FakeBuilder.build_serialized_network
@@ -146,6 +155,29 @@ def test_one_that_does_not_build_is_told_and_the_others_go_on(
     assert choice.chosen == "int8-budget-50"
     assert choice.contenders[2].latency is None
     assert "Could not find any implementation" in str(choice.contenders[2].problem)
+
+
+def test_the_name_of_a_graph_leads_nowhere(tmp_path: Path, times: dict[str, float]) -> None:
+    other = write_open(tmp_path / "other").path
+    before = contents(other)
+    names = {"int8-budget-50": "../made", "int8": str(other)}
+    times.update({names[name]: taken for name, taken in MILLISECONDS.items() if name in names})
+    bundle = write_open(tmp_path / "b").path
+    answers = json.loads((bundle / "answers.json").read_text())
+    answers["graphs"] = {names.get(name, name): each for name, each in answers["graphs"].items()}
+    put_answers(bundle, answers)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    for each in manifest["choice"]["contenders"]:
+        each["name"] = names.get(each["name"], each["name"])
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+    built = build_fastest(Bundle.load(bundle)).manifest
+
+    assert contents(other) == before
+    assert {each.name for each in tmp_path.iterdir()} == {"b", "other", "b.timing-cache"}
+    assert built.choice is not None
+    assert [each.problem for each in built.choice.contenders] == [None, None, None]
+    assert (built.choice.chosen, built.parity[-1].candidate) == (str(other), str(other))
 
 
 def test_an_engine_that_answers_otherwise_than_its_graph_is_not_kept(
@@ -280,18 +312,11 @@ def test_without_a_gpu_no_time_can_be_told(
 def test_the_answers_of_another_bundle_are_refused(tmp_path: Path, times: dict[str, float]) -> None:
     del times
     bundle = write_open(tmp_path / "b")
-    path, document = bundle.path / "answers.json", json.loads(bundle.read("answers.json"))
+    document = json.loads(bundle.read("answers.json"))
     graphs = document["graphs"]
     graphs["int8"] = [[1.0]]
     del graphs["fp16"]
     graphs["int8-budget-50"][0][0] = "nothing"
-    path.write_text(json.dumps(document))
-    manifest = json.loads((bundle.path / "manifest.json").read_text())
-
-    manifest["files"]["answers.json"] = {
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "bytes": path.stat().st_size,
-    }
-    (bundle.path / "manifest.json").write_text(json.dumps(manifest))
+    put_answers(bundle.path, document)
     with pytest.raises(GateError, match="has no answers of fp16 to 4 pictures"):
         build_fastest(Bundle.load(bundle.path))
