@@ -47,7 +47,7 @@ def checked_destination(destination: str | os.PathLike[str]) -> Path:
     if Path.cwd().is_relative_to(path):
         raise UsageError(
             f"{path}: is the current directory, or one above it, and cannot be "
-            "replaced: choose another -o, or go elsewhere first"
+            "replaced: choose another place, or go elsewhere first"
         )
     if not os.path.lexists(path):
         return path

@@ -22,7 +22,7 @@ from effnet_edge.bundle.signing import SigningKey, TrustedKey
 from effnet_edge.bundle.writing import sign_bundle
 from effnet_edge.choosing import on_device
 from effnet_edge.choosing.on_device import build_fastest
-from effnet_edge.errors import BackendError, GateError, UsageError
+from effnet_edge.errors import BackendError, BundleError, GateError, UsageError
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.tensorrt.build import build_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
@@ -245,6 +245,20 @@ def test_ctrl_c_changes_nothing(tmp_path: Path, times: dict[str, float]) -> None
     with pytest.raises(KeyboardInterrupt):
         build_fastest(bundle, on_stage=interrupt)
     assert contents(tmp_path / "b") == before
+
+
+def test_a_bundle_that_was_made_meanwhile_stays(tmp_path: Path, times: dict[str, float]) -> None:
+    del times
+    bundle, made = write_open(tmp_path / "b"), dict[str, bytes]()
+
+    def make(stage: str, _name: str | None) -> None:
+        if stage == "time":
+            write_open(tmp_path / "b", variant="b3")
+            made.update(contents(tmp_path / "b"))
+
+    with pytest.raises(BundleError, match="was replaced while it was built from"):
+        build_fastest(bundle, on_stage=make)
+    assert contents(tmp_path / "b") == made
 
 
 @pytest.mark.parametrize("target", ["tensorrt", "tensorrt-rtx"])
