@@ -127,7 +127,7 @@ def test_what_a_build_refuses(
 def test_without_a_gpu_a_build_names_the_device(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "find_gpu", lambda: None)
+    monkeypatch.setattr(build, "find_gpu", lambda _number=0: None)
     assert not can_build("tensorrt")
     with pytest.raises(BackendError, match="no NVIDIA GPU here: run effnet-edge build on the dev"):
         build_engine(bundle)

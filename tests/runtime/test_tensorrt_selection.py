@@ -19,7 +19,7 @@ from effnet_edge.bundle import BatchRange, Bundle, BundleWriter
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.machine import Gpu, find_gpu
 from effnet_edge.runtime import EngineRunner
-from effnet_edge.runtime.tensorrt import build, cuda, selection
+from effnet_edge.runtime.tensorrt import build, cuda, gpu, selection
 from effnet_edge.runtime.tensorrt.gpu import gpu_number
 
 if TYPE_CHECKING:
@@ -145,6 +145,31 @@ def test_rebuild_compiles_what_is_missing_and_runs_it(
     assert (first.library_version, second.library_version) == ("10.13.0.35", VERSION)
     EngineRunner.load(path).close()
     assert fake[0].alive == {}
+
+
+def test_rebuild_is_for_the_gpu_that_was_asked_for(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = Gpu("Second GPU", "8.9", "12.6")
+    for module in (build, gpu, selection):
+        monkeypatch.setattr(module, "find_gpu", lambda number=0: (GPU, second)[number])
+    fake[0].devices = 2
+    path = write_engine(tmp_path / "b", b"old", FITS)
+    with pytest.raises(BackendError, match=f": CUDA_VISIBLE_DEVICES=1 effnet-edge build {path} w"):
+        EngineRunner.load(path, device="GPU:1")
+    built_on = []
+
+    def build_plan(_target: str, source: Any, *_: Any) -> bytes:
+        built_on.append(fake[0].device)
+        return PLAN + bytes(source.graph)
+
+    monkeypatch.setattr(build, "build_plan", build_plan)
+    with EngineRunner.load(path, device="GPU:1", rebuild=True) as run:
+        assert_right(run.infer(pixels(2)), pixels(2))
+    record = Bundle.load(path).manifest.engines[-1]
+    assert (record.gpu, record.compute_capability) == ("Second GPU", ("8.9",))
+    EngineRunner.load(path, device="GPU:1").close()
+    assert built_on == [1]
 
 
 @pytest.mark.usefixtures("fake")

@@ -155,7 +155,7 @@ def compile_engine(
     if target.builds_ahead:
         _refuse_unknown_to_rtx(options)
     library = library_of(target.name)
-    gpu = find_gpu()
+    gpu = find_gpu(options.gpu)
     generations = _generations(library, target, options, gpu)
     plan = build_plan(
         target.name,

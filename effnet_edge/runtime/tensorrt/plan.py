@@ -50,6 +50,8 @@ class BuildOptions:
         version_compatible: runs on newer TensorRT versions of the same major version, too.
         hardware_compatible: runs on all GPUs from Ampere on.
         compute_capabilities: for TensorRT-RTX ("8.6"); three GeForce generations if empty.
+        gpu: number of the GPU to build for, which is the calling thread's own: TensorRT builds
+            on that.
     """
 
     batch: BatchRange | None = None
@@ -59,6 +61,7 @@ class BuildOptions:
     version_compatible: bool = False
     hardware_compatible: bool = False
     compute_capabilities: tuple[str, ...] = ()
+    gpu: int = 0
 
 
 @dataclass(frozen=True)

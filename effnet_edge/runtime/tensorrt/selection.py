@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from effnet_edge.errors import BackendError
 from effnet_edge.machine import find_gpu
 from effnet_edge.runtime.tensorrt.build import build_engine
+from effnet_edge.runtime.tensorrt.cuda import Cuda
 from effnet_edge.runtime.tensorrt.gpu import gpu_number, need_gpu
 from effnet_edge.runtime.tensorrt.library import library_of
-from effnet_edge.runtime.tensorrt.plan import refuse_unknown_generation
+from effnet_edge.runtime.tensorrt.plan import BuildOptions, refuse_unknown_generation
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -50,9 +51,9 @@ def with_engine(
         BackendError: there is no GPU, no library, or no engine for them; the text says what there
             are engines for, what is here, and what to run.
     """
-    target = bundle.manifest.target
+    target, number = bundle.manifest.target, gpu_number(device)
     try:
-        gpu = need_gpu(gpu_number(device))
+        gpu = need_gpu(number)
     except BackendError as error:
         raise BackendError(
             f"{bundle.path}: {error}, or see what its graph computes with "
@@ -64,10 +65,11 @@ def with_engine(
     if not fitting and TARGETS[target].builds_ahead:
         refuse_unknown_generation(library, gpu, f"{bundle.path}: ")
     if not fitting and rebuild:
-        bundle = build_engine(bundle)
+        Cuda(number).use_here()
+        bundle = build_engine(bundle, BuildOptions(gpu=number))
         fitting = [bundle.manifest.engines[-1]]
     if not fitting:
-        raise BackendError(_nothing_fits(bundle, gpu, version))
+        raise BackendError(_nothing_fits(bundle, gpu, number, version))
     return bundle, fitting[-1]
 
 
@@ -95,9 +97,10 @@ def _runs_on_version(engine: EngineRecord, version: str) -> bool:
     return built == here or (engine.version_compatible and built[0] == here[0] and built < here)
 
 
-def _nothing_fits(bundle: Bundle, gpu: Gpu, version: str) -> str:
+def _nothing_fits(bundle: Bundle, gpu: Gpu, number: int, version: str) -> str:
     engines, title = bundle.manifest.engines, TARGETS[bundle.manifest.target].title
-    build = f"effnet-edge build {bundle.path} will {'re' if engines else ''}build it"
+    first = f"CUDA_VISIBLE_DEVICES={number} " if number else ""
+    build = f"{first}effnet-edge build {bundle.path} will {'re' if engines else ''}build it"
     if not engines:
         return f"{bundle.path}: has no engine yet: {build} (or load it with rebuild=True)"
     misfits = [misfit(each, gpu, version) for each in engines]
