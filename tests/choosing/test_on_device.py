@@ -233,6 +233,22 @@ def test_a_limit_on_the_time_keeps_what_is_there(
     assert "--max-latency goes with a bundle of several graphs" in capsys.readouterr().err
 
 
+def test_a_limit_on_the_time_is_no_matter_of_chance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FP16 is as fast but for chance, loses less, and takes longer than is allowed."""
+    seconds = {
+        "fp16": [1.1e-3] * 10,
+        "int8-budget-50": [3e-3] * 10,
+        "int8": [1e-3] * 6 + [1.3e-3] * 4,
+    }
+    monkeypatch.setattr(on_device, "seconds_in_turns", lambda *_: seconds)
+    for allowed, chosen in ((None, "fp16"), (1.1e-3, "fp16"), (1.05e-3, "int8")):
+        choice = build_fastest(write_open(tmp_path / "b"), max_seconds=allowed).manifest.choice
+        assert choice is not None
+        assert choice.chosen == chosen
+
+
 def test_ctrl_c_changes_nothing(tmp_path: Path, times: dict[str, float]) -> None:
     del times
     bundle = write_open(tmp_path / "b")
