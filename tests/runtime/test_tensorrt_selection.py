@@ -84,6 +84,16 @@ def test_an_engine_for_another_machine_says_what_for_what_is_here_and_what_to_ru
 
 
 @pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("version", ["", "new", "10.²", "9" * 5000, "10.3\n.0"])
+def test_a_version_that_is_none_fits_nowhere(tmp_path: Path, version: str) -> None:
+    engine = replace(FITS, library_version=version, version_compatible=True)
+    path = write_engine(tmp_path / "b", b"never looked at", engine)
+    with pytest.raises(BackendError, match="its engine was built for TensorRT ") as caught:
+        EngineRunner.load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("fake")
 def test_no_engine_yet(tmp_path: Path) -> None:
     path = write_engine(tmp_path / "b", b"")
     with pytest.raises(BackendError, match=f"has no engine yet: effnet-edge build {path} will"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
 from effnet_edge.errors import BackendError
 from effnet_edge.machine import find_gpu
 from effnet_edge.runtime.tensorrt.build import build_engine
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle, EngineRecord
     from effnet_edge.machine import Gpu
 
-# The first generation of NVIDIA's "Ampere+" hardware compatibility.
-_AMPERE = (8, 0)
+# The first compute capability, less its minor number, of NVIDIA's "Ampere+" hardware compatibility.
+_AMPERE = 8
 
 
 def can_run(target: str) -> bool:
@@ -83,7 +85,7 @@ def misfit(engine: EngineRecord, gpu: Gpu, version: str) -> str | None:
     library = TARGETS[engine.library]
     if not _runs_on_version(engine, version):
         return f"{library.title} {engine.library_version}"
-    if engine.hardware_compatible and _numbers(gpu.compute_capability) >= _AMPERE:
+    if engine.hardware_compatible and _generation(gpu) >= _AMPERE:
         return None
     if gpu.compute_capability not in engine.compute_capability:
         return f"compute capability {', '.join(engine.compute_capability)}"
@@ -93,8 +95,17 @@ def misfit(engine: EngineRecord, gpu: Gpu, version: str) -> str | None:
 
 
 def _runs_on_version(engine: EngineRecord, version: str) -> bool:
-    built, here = _numbers(engine.library_version), _numbers(version)
-    return built == here or (engine.version_compatible and built[0] == here[0] and built < here)
+    try:
+        built, here = Version(engine.library_version), Version(version)
+    except ValueError:  # of a text that is no version
+        return engine.library_version == version
+    return built == here or (
+        engine.version_compatible and built.major == here.major and built < here
+    )
+
+
+def _generation(gpu: Gpu) -> int:
+    return int(gpu.compute_capability.partition(".")[0])
 
 
 def _nothing_fits(bundle: Bundle, gpu: Gpu, number: int, version: str) -> str:
@@ -110,7 +121,3 @@ def _nothing_fits(bundle: Bundle, gpu: Gpu, number: int, version: str) -> str:
         f"capability {gpu.compute_capability}, {title} {version}: {build} (or load it with "
         "rebuild=True)"
     )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
