@@ -46,15 +46,19 @@ def test_nothing_but_what_the_inspector_tells_is_asked_for_by_default(
     assert config.limits == {}
     assert config.builder_optimization_level == 3
     assert (config.default_device_type, config.hardware_compatibility_level) == ("GPU", "NONE")
-    assert config.flags == set(), "TF32 is off for an FP32 bundle"
+    assert config.flags == set(), "TF32 is off"
     assert config.profiling_verbosity == "DETAILED"
     shapes = tuple((images, *IMAGE) for images in (1, 4, 8))
     assert config.profiles == [{"pixels": shapes}]
 
 
-def test_other_precisions_keep_tf32(library: FakeTensorRt, tmp_path: Path) -> None:
-    path = write_bundle(tmp_path / "b", "tensorrt", tiny_model(), precision="fp16")
-    assert asked(library, Bundle.load(path), BuildOptions()).flags == {"TF32"}
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_what_other_precisions_have_in_fp32_is_not_rounded_to_tf32(
+    library: FakeTensorRt, tmp_path: Path, precision: str
+) -> None:
+    """It is in FP32 because the digits that FP16 has, and TF32, are too few for it."""
+    path = write_bundle(tmp_path / "b", "tensorrt", tiny_model(), precision=precision)
+    assert asked(library, Bundle.load(path), BuildOptions()).flags == set()
 
 
 def test_the_options_of_a_build(library: FakeTensorRt, bundle: Bundle) -> None:

@@ -94,13 +94,13 @@ def test_the_doctor_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_doctors_probe_compiles_for_every_gpu(generation: str) -> None:
     """Also for Turing, for which there are no matrix products in FP32."""
     graph = resources.files("effnet_edge").joinpath("data", "probe.onnx").read_bytes()
-    source = UncompiledGraph(graph, "the probe", "", None, "fp32")
+    source = UncompiledGraph(graph, "the probe", "", None)
     assert build_plan("tensorrt-rtx", source, (generation,), BuildOptions())
 
 
 def test_what_turing_cannot_compute_is_told_with_what_it_can() -> None:
     graph = tiny_model().SerializeToString()
-    source = UncompiledGraph(graph, "b/model.onnx", "", None, "fp32")
+    source = UncompiledGraph(graph, "b/model.onnx", "", None)
     with pytest.raises(BackendError, match="export it with --fp16 or --int8"):
         build_plan("tensorrt-rtx", source, ("7.5",), BuildOptions())
 

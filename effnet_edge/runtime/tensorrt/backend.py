@@ -131,5 +131,5 @@ def _plan(spec: EngineSpec, target: str, gpu: Gpu) -> bytes:
         return spec.read(spec.model_path)
     if TARGETS[target].builds_ahead:
         refuse_unknown_generation(library_of(target), gpu, "")
-    graph = UncompiledGraph(spec.read(spec.model_path), str(spec.model_path), "", None, "fp32")
+    graph = UncompiledGraph(spec.read(spec.model_path), str(spec.model_path), "", None)
     return build_plan(target, graph, (gpu.compute_capability,), BuildOptions())

@@ -253,7 +253,6 @@ def _source(bundle: Bundle, batch: BatchRange) -> UncompiledGraph:
         str(bundle.model_path),
         bundle.manifest.input.name,
         (smallest, commonest, largest),
-        bundle.manifest.precision,
     )
 
 

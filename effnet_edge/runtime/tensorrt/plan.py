@@ -74,14 +74,12 @@ class UncompiledGraph:
         input_name: the one input's.
         shapes: of the input for the smallest, the commonest and the largest batch; None where the
             graph has a static shape.
-        precision: the bundle's: "fp32" keeps TensorRT from rounding to TF32.
     """
 
     graph: bytes
     name: str
     input_name: str
     shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None
-    precision: str
 
 
 def build_plan(
@@ -118,8 +116,6 @@ def build_plan(
     _configure(library, config, options)
     if options.dla_core is not None:
         _choose_dla(library, config, title, options.dla_core, builder.num_DLA_cores)
-    if source.precision == "fp32":
-        config.clear_flag(library.BuilderFlag.TF32)
     if TARGETS[target].builds_ahead:
         _aim(
             cast("TensorRtRtx", library),
@@ -149,6 +145,8 @@ def build_plan(
 def _configure(library: TensorRt, config: tensorrt.IBuilderConfig, options: BuildOptions) -> None:
     # What the inspector tells of each layer: types, formats, tactics.
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
+    # What a graph has in FP32 is to be exact: TF32 rounds factors to as many digits as FP16 has.
+    config.clear_flag(library.BuilderFlag.TF32)
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.optimization_level is not None:
