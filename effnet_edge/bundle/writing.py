@@ -205,6 +205,7 @@ def sign_bundle(folder: Path, key: SigningKey) -> None:
     refuse_foreign_files(folder, manifest)
     for name, record in manifest.files.items():
         check_recorded(folder / name, record, hashed=True)
+    read_labels(folder, manifest)
     try:
         write_whole(folder / SIGNATURE_FILE, key.sign(text))
     except OSError as error:
