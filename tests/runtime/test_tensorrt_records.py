@@ -107,6 +107,7 @@ def test_a_build_in_json(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> 
         (("--dla", "0"), 2, "--dla 0: TensorRT 10.3.0.30 finds no DLA core here"),
         (("--compute-capability", "8.9"), 2, "TensorRT builds for the GPU of this machine only"),
         (("--workspace", "0"), 2, "--workspace"),
+        (("--workspace", str(1 << 45)), 2, "--workspace"),
         (("--optimization-level", "6"), 2, "--optimization-level"),
     ],
 )

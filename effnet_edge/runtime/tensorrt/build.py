@@ -212,7 +212,7 @@ def _refuse_unknown_to_rtx(options: BuildOptions) -> None:
 def _generations(
     library: TensorRt, target: Target, options: BuildOptions, gpu: Gpu | None
 ) -> tuple[str, ...]:
-    asked = options.compute_capabilities
+    asked = tuple(dict.fromkeys(options.compute_capabilities))
     if target.builds_ahead:
         return asked or _rtx_generations(cast("TensorRtRtx", library), gpu)
     if asked:
@@ -234,7 +234,8 @@ def _file_name(
     target: Target, generations: tuple[str, ...], gpu: Gpu | None, options: BuildOptions
 ) -> str:
     """The same for engines that run on the same device: of those a bundle has one."""
-    parts = ["engine", *("sm" + each.replace(".", "") for each in generations)]
+    numbers = sorted(int(each.replace(".", "")) for each in generations)
+    parts = ["engine", *(f"sm{number}" for number in numbers)]
     if not target.builds_ahead and gpu is not None:
         parts.append(re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-"))
     if options.dla_core is not None:
