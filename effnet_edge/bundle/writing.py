@@ -214,10 +214,11 @@ def sign_bundle(folder: Path, key: SigningKey) -> None:
 
 def file_records(folder: Path) -> dict[str, FileRecord]:
     """Hash every file of a folder, by name; raises BundleError for what is no regular file."""
-    return {file.name: _record(file) for file in sorted(folder.iterdir())}
+    return {file.name: file_record(file) for file in sorted(folder.iterdir())}
 
 
-def _record(path: Path) -> FileRecord:
+def file_record(path: Path) -> FileRecord:
+    """Hash a file; raises BundleError as of `file_records`."""
     if not stat.S_ISREG(path.lstat().st_mode):
         raise BundleError(f"{path}: a bundle holds regular files only: remove it")
     return FileRecord(sha256(path), path.stat().st_size)

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from effnet_edge.bundle import BundleWriter, Choice, Contender, Latency
-from effnet_edge.bundle.bill import SBOM_FILE, without_files
+from effnet_edge.bundle.bill import SBOM_FILE, next_bill
 from effnet_edge.choosing.frontier import Measured, fastest
 from effnet_edge.choosing.known_answers import check_answers, read_answers
 from effnet_edge.choosing.timing import seconds_in_turns
@@ -174,10 +174,11 @@ def _write_chosen(
     bundle: Bundle, built: Bundle, choice: Choice, writer: BundleWriter, key: SigningKey | None
 ) -> Bundle:
     manifest = replace(built.manifest, choice=choice)
-    gone = bundle.manifest.files.keys() - manifest.files.keys()
+    before, after = bundle.manifest.files, manifest.files
+    added = {name: after[name] for name in after.keys() - before.keys()}
     for name in manifest.files:
         if name == SBOM_FILE:
-            bill = without_files(built.read(name), gone, manifest)
+            bill = next_bill(bundle.read(name), manifest, before.keys() - after.keys(), added)
             (writer.staging / name).write_text(bill, encoding="utf-8")
         elif name != manifest.labels:
             (writer.staging / name).write_bytes(built.read(name))

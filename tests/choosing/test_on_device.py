@@ -141,8 +141,8 @@ def test_the_bill_of_materials_counts_on(tmp_path: Path, times: dict[str, float]
     assert after["serialNumber"] == before["serialNumber"]
     assert (before.get("version", 1), after["version"]) == (1, 2)
     files = [each["name"] for each in after["components"] if each["type"] == "file"]
-    assert files == ["labels.json", "model-int8.onnx"]
-    assert len(after["components"]) == len(before["components"]) - 3
+    assert files == ["engine-sm87-test-gpu.plan", "labels.json", "model-int8.onnx"]
+    assert len(after["components"]) == len(before["components"]) - 3 + 1
 
 
 def test_one_that_does_not_build_is_told_and_the_others_go_on(

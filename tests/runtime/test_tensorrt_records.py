@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from fake_tensorrt import GPU, VERSION, FakeTensorRt
 from gpu_or_fake import fake_nvidia
 from tiny_bundles import tiny_model, write_bundle
 
-from effnet_edge.bundle import BatchRange, Bundle
+from effnet_edge.bundle import BatchRange, Bundle, BundleWriter
 from effnet_edge.errors import BackendError
 from effnet_edge.machine import Gpu
 from effnet_edge.runtime.tensorrt import build
 from effnet_edge.runtime.tensorrt.build import build_engine, can_build
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
+from effnet_export.sbom import write_sbom
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +93,23 @@ def test_the_last_line_says_which_version_was_replaced(
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.endswith(f"tensorrt 10.13.0.35 (instead of the engine of tensorrt {VERSION})")
     assert len(Bundle.load(bundle.path).manifest.engines) == 2
+
+
+def test_the_bill_of_materials_has_the_engine_that_is_there(tmp_path: Path, bundle: Bundle) -> None:
+    with BundleWriter(tmp_path / "with a bill") as writer:
+        (writer.staging / "model.onnx").write_bytes(bundle.read("model.onnx"))
+        bare = replace(bundle.manifest, engines=())
+        write_sbom(bare, writer.staging)
+        built = writer.commit(bare, bundle.labels)
+    for version, batch in ((2, BatchRange(1, 1, 2)), (3, BatchRange(1, 4, 8))):
+        built = build_engine(built, BuildOptions(batch=batch))
+        text = built.read("sbom.cdx.json").decode()
+        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+        bill = json.loads(text)
+        files = {each["name"]: each for each in bill["components"] if each["type"] == "file"}
+        digest = built.manifest.files[FILE].sha256
+        assert files[FILE]["hashes"] == [{"alg": "SHA-256", "content": digest}]
+        assert (set(files), bill["version"]) == ({FILE, "model.onnx"}, version)
 
 
 def test_a_build_in_json(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:

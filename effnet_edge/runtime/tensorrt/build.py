@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from effnet_edge.bundle import BatchRange, Bundle, BundleWriter, EngineRecord
-from effnet_edge.bundle.manifest import MANIFEST_FILE, SIGNATURE_FILE
+from effnet_edge.bundle.bill import SBOM_FILE, next_bill
+from effnet_edge.bundle.manifest import SIGNATURE_FILE
 from effnet_edge.bundle.signing import is_signed
-from effnet_edge.bundle.writing import checked_destination
+from effnet_edge.bundle.writing import checked_destination, file_record
 from effnet_edge.errors import BackendError, BundleError, UsageError
 from effnet_edge.machine import find_gpu, jetpack_version
 from effnet_edge.progress import no_progress
@@ -113,7 +114,8 @@ def as_it_is_now(bundle: Bundle, place: Path, key: SigningKey | None) -> Bundle:
 
 def _without_engines(manifest: Manifest) -> Manifest:
     plans = {each.file for each in manifest.engines}
-    files = {name: record for name, record in manifest.files.items() if name not in plans}
+    others = {SBOM_FILE, *plans}  # which tells of the plans, too
+    files = {name: record for name, record in manifest.files.items() if name not in others}
     return replace(manifest, engines=(), files=files)
 
 
@@ -277,9 +279,13 @@ def write_engine(
         BundleError: it cannot be written, or a file of the bundle is another by now.
     """
     others = tuple(each for each in bundle.manifest.engines if each.file != record.file)
-    for name in bundle.manifest.files:
-        if name not in (bundle.manifest.labels, MANIFEST_FILE):
-            (writer.staging / name).write_bytes(bundle.read(name))
     (writer.staging / record.file).write_bytes(plan)
+    added = {record.file: file_record(writer.staging / record.file)}
+    for name in bundle.manifest.files:
+        if name == SBOM_FILE:
+            bill = next_bill(bundle.read(name), bundle.manifest, (), added)
+            (writer.staging / name).write_text(bill, encoding="utf-8")
+        elif name not in (bundle.manifest.labels, record.file):
+            (writer.staging / name).write_bytes(bundle.read(name))
     manifest = replace(bundle.manifest, engines=(*others, record))
     return writer.commit(manifest, bundle.labels, key)
