@@ -185,7 +185,8 @@ def test_rebuild_is_for_the_gpu_that_was_asked_for(
 @pytest.mark.usefixtures("fake")
 def test_a_damaged_plan_is_refused_by_the_library(tmp_path: Path) -> None:
     path = write_engine(tmp_path / "b", b"no plan at all", FITS)
-    with pytest.raises(BackendError, match=r"TensorRT 10.3.0.30 cannot load it: .*magic tag"):
+    says = r"TensorRT 10.3.0.30 cannot load it: .*magic tag.*: run effnet-edge build again$"
+    with pytest.raises(BackendError, match=says):
         EngineRunner.load(path)
 
 
