@@ -5,13 +5,18 @@ No number of a GPU is checked here; tests/export/test_tensorrt_graph.py has a re
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from fake_tensorrt import GPU, VERSION, FakeTensorRt
+from tensorrt_builds import FILE, asked
+from tensorrt_commands import command
 from tiny_bundles import SIDE, tiny_model, truth, write_bundle
 
 from effnet_edge.bundle import BatchRange, Bundle
@@ -19,12 +24,6 @@ from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.tensorrt.build import build_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-from tensorrt_builds import FILE, asked
-from tensorrt_commands import command
 
 
 @pytest.fixture
@@ -151,6 +150,24 @@ def test_the_timing_cache_beside_the_bundle_is_used_again(
 def test_a_timing_cache_that_does_not_fit_is_begun_anew(bundle: Bundle, content: str) -> None:
     cache = bundle.path.with_name("b.timing-cache")
     cache.write_text(content)
+    build_engine(bundle)
+    assert cache.read_text() == f"{GPU.name}: 1 builds"
+
+
+def test_a_timing_cache_that_may_not_be_read_is_begun_anew(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that root made."""
+    cache = bundle.path.with_name("b.timing-cache")
+    cache.write_text(f"{GPU.name}: 7 builds")
+    usual = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path == cache:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return usual(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
     build_engine(bundle)
     assert cache.read_text() == f"{GPU.name}: 1 builds"
 

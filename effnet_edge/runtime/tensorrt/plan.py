@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -216,7 +216,9 @@ def _capability(
 
 
 def _load_cache(config: tensorrt.IBuilderConfig, file: Path) -> None:
-    content = file.read_bytes() if file.is_file() else b""
+    content = b""
+    with suppress(OSError):  # what cannot be read is begun anew, as what does not fit
+        content = file.read_bytes() if file.is_file() else b""
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
         # Another GPU's or version's: TensorRT verifies it.
