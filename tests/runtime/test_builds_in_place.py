@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import errno
+import os
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from signing_keys import write_keys
@@ -60,6 +62,19 @@ def test_the_current_directory_is_refused_before_the_work(
         f"effnet-edge: error: {place}: is the current directory, or one above it, and cannot be "
         "replaced: choose another place, or go elsewhere first\n"
     )
+    assert library.configs == []
+
+
+def test_where_nothing_can_be_written_nothing_is_built(
+    place: Path, library: FakeTensorRt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(**_: object) -> NoReturn:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    bundle = Bundle.load(place)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(BundleError, match=r"cannot be written to \(Read-only file system\)"):
+        build_engine(bundle)
     assert library.configs == []
 
 

@@ -17,6 +17,7 @@ from effnet_edge.bundle.manifest import SIGNATURE_FILE
 from effnet_edge.bundle.signing import is_signed
 from effnet_edge.bundle.writing import checked_destination, file_record
 from effnet_edge.errors import BackendError, BundleError, UsageError
+from effnet_edge.files import probe_writable
 from effnet_edge.machine import find_gpu, jetpack_version
 from effnet_edge.progress import no_progress
 from effnet_edge.runtime.demand.onnx_steps import refuse_greedy_onnx
@@ -87,9 +88,18 @@ def place_to_build(bundle: Bundle, key: SigningKey | None) -> Path:
 
     Raises:
         UsageError: it cannot be replaced, or is signed and there is no key to sign it anew with.
+        BundleError: nothing can be written beside it.
     """
     _check_key(bundle, key)
-    return checked_destination(os.path.realpath(bundle.path))
+    place = checked_destination(os.path.realpath(bundle.path))
+    try:
+        probe_writable(place)
+    except OSError as error:
+        raise BundleError(
+            f"{place.parent}: cannot be written to ({error.strerror}), as a build must: copy the "
+            "bundle elsewhere"
+        ) from error
+    return place
 
 
 def as_it_is_now(bundle: Bundle, place: Path, key: SigningKey | None) -> Bundle:
