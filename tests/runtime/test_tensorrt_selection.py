@@ -117,6 +117,20 @@ def test_which_engines_fit(engine: EngineRecord, gpu: Gpu, version: str, fits: b
     assert (selection.misfit(engine, gpu, version) is None) == fits
 
 
+def test_a_compatible_engine_of_a_pc_does_not_fit_a_jetson(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_a_pc = replace(OTHER_GENERATION, hardware_compatible=True)
+    path = write_engine(tmp_path / "b", b"never looked at", of_a_pc)
+    monkeypatch.setattr(selection, "jetpack_version", lambda: "6.2+b77")
+    with pytest.raises(BackendError, match="built for a machine that is no Jetson; here is Test"):
+        EngineRunner.load(path)
+    with EngineRunner.load(path, rebuild=True) as run:
+        assert_right(run.infer(pixels(2)), pixels(2))
+    assert len(fake[1].configs) == 1
+    assert selection.misfit(replace(of_a_pc, jetpack="6.2+b77"), GPU, VERSION) is None
+
+
 @pytest.mark.usefixtures("fake")
 def test_the_engine_that_fits_is_found_among_others_with_its_own_batch(tmp_path: Path) -> None:
     others = [

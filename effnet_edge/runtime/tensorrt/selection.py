@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from packaging.version import Version
 
 from effnet_edge.errors import BackendError
-from effnet_edge.machine import find_gpu
+from effnet_edge.machine import find_gpu, jetpack_version
 from effnet_edge.runtime.tensorrt.build import build_engine
 from effnet_edge.runtime.tensorrt.cuda import Cuda
 from effnet_edge.runtime.tensorrt.gpu import gpu_number, need_gpu
@@ -80,13 +80,15 @@ def misfit(engine: EngineRecord, gpu: Gpu, version: str) -> str | None:
 
     A plan runs on the version and the GPU model that it was built for, unless it was built to be
     compatible (NVIDIA TensorRT documentation, "Version Compatibility" and "Hardware
-    Compatibility"); TensorRT-RTX's on every GPU of the compute capabilities that it names.
+    Compatibility"), and on no other platform (TensorRT's support matrix, "Engine Portability");
+    TensorRT-RTX's on every GPU of the compute capabilities that it names.
     """
     library = TARGETS[engine.library]
     if not _runs_on_version(engine, version):
         return f"{library.title} {engine.library_version}"
     if engine.hardware_compatible and _generation(gpu) >= _AMPERE:
-        return None
+        foreign = jetpack_version() is not None and engine.jetpack is None
+        return "a machine that is no Jetson" if foreign else None
     if gpu.compute_capability not in engine.compute_capability:
         return f"compute capability {', '.join(engine.compute_capability)}"
     if not library.builds_ahead and engine.gpu != gpu.name:
