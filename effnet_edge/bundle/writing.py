@@ -198,7 +198,7 @@ def sign_bundle(folder: Path, key: SigningKey) -> None:
     What is signed are the bytes of the manifest that the files were checked against.
 
     Raises:
-        BundleError: it is not sound, or the disk refuses.
+        BundleError: it is not sound, is replaced meanwhile, or the disk refuses.
     """
     text = read_manifest_bytes(folder)
     manifest = Manifest.from_json(text, folder / MANIFEST_FILE)
@@ -208,8 +208,13 @@ def sign_bundle(folder: Path, key: SigningKey) -> None:
     read_labels(folder, manifest)
     try:
         write_whole(folder / SIGNATURE_FILE, key.sign(text))
+        replaced = read_manifest_bytes(folder) != text
+        if replaced:
+            (folder / SIGNATURE_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise _disk_error(folder, error) from error
+    if replaced:
+        raise BundleError(f"{folder}: was replaced while it was signed: sign it again")
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:

@@ -233,6 +233,22 @@ def test_labels_of_another_network_are_not_signed(signed: Path, keys: tuple[Path
     assert not (signed / "manifest.sig").exists()
 
 
+def test_a_bundle_that_is_replaced_while_it_is_signed_gets_no_signature(
+    signed: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = SigningKey.sign
+
+    def sign(key: SigningKey, manifest: bytes) -> bytes:
+        write_bundle(signed, "onnxruntime", tiny_model(), variant="b3")
+        return usual(key, manifest)
+
+    monkeypatch.setattr(SigningKey, "sign", sign)
+    with pytest.raises(BundleError, match="was replaced while it was signed: sign it again"):
+        sign_bundle(signed, SigningKey(keys[0]))
+    assert not (signed / "manifest.sig").exists()
+    assert Bundle.load(signed).manifest.variant == "b3"
+
+
 def test_a_bundle_that_is_replaced_keeps_no_signature(
     signed: Path, keys: tuple[Path, Path]
 ) -> None:
