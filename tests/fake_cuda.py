@@ -40,12 +40,16 @@ class FakeCuda:
         failing: function name → the code that every call of it gives.
         calls: the names of all functions called.
         alive: what is allocated and not yet freed, by kind.
+        devices: how many there are.
+        device: the number of the one in use.
     """
 
     integrated: bool = False
     failing: dict[str, int] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     alive: dict[int, str] = field(default_factory=dict)
+    devices: int = 1
+    device: int = 0
     _memory: dict[int, Any] = field(default_factory=dict)
     _queues: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
     _captures: dict[int, list[Callable[[], None]]] = field(default_factory=dict)
@@ -82,10 +86,14 @@ class FakeCuda:
         return stream in self._captures
 
     def cudaSetDevice(self, device: int) -> Any:
-        return (0 if device == 0 else NO_DEVICE,)
+        if device >= self.devices:
+            return (NO_DEVICE,)
+        self.device = device
+        return (0,)
 
     def cudaDeviceGetAttribute(self, attribute: int, device: int) -> Any:
-        assert (attribute, device) == (18, 0)
+        assert attribute == 18
+        assert device < self.devices
         return 0, int(self.integrated)
 
     def cudaGetErrorString(self, code: int) -> Any:

@@ -1,23 +1,34 @@
-"""The bill of materials of a bundle that was made with several graphs, when one of them is kept."""
+"""The bill of materials of a bundle, when what is built on the device changes its files."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
 from effnet_edge.bundle.schema import parse_json
 from effnet_edge.errors import BundleError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
-    from effnet_edge.bundle.manifest import Manifest
+    from effnet_edge.bundle.manifest import FileRecord, Manifest
+
+Component = dict[str, Any]
 
 SBOM_FILE = "sbom.cdx.json"
 
 
-def file_reference(name: str) -> str:
-    """What the bill calls a file of the bundle."""
+def file_component(name: str, record: FileRecord) -> Component:
+    """What the bill tells of a file of the bundle."""
+    return {
+        "type": "file",
+        "bom-ref": _reference(name),
+        "name": name,
+        "hashes": [{"alg": "SHA-256", "content": record.sha256}],
+    }
+
+
+def _reference(name: str) -> str:
     return f"file:{name}"
 
 
@@ -26,8 +37,10 @@ def model_name(manifest: Manifest) -> str:
     return f"{manifest.variant} for {manifest.target} in {' or '.join(manifest.precisions)}"
 
 
-def without_files(text: bytes, gone: Collection[str], manifest: Manifest) -> str:
-    """The next version of a bill: without files that are gone, of the model as it is now.
+def next_bill(
+    text: bytes, manifest: Manifest, gone: Collection[str], added: Mapping[str, FileRecord]
+) -> str:
+    """The next version of a bill: without files that are gone, with others, of the model as it is.
 
     By CycloneDX's rule a changed bill keeps its serial number and counts its version up.
 
@@ -35,10 +48,11 @@ def without_files(text: bytes, gone: Collection[str], manifest: Manifest) -> str
         BundleError: it is no such bill.
     """
     document = parse_json(text, SBOM_FILE)
-    references = {file_reference(name) for name in gone}
+    changed = {_reference(name) for name in (*gone, *added)}
     try:
         document["components"] = [
-            each for each in document["components"] if each.get("bom-ref") not in references
+            *(file_component(name, added[name]) for name in sorted(added)),
+            *(each for each in document["components"] if each.get("bom-ref") not in changed),
         ]
         document["metadata"]["component"]["name"] = model_name(manifest)
         document["version"] = int(document.get("version", 1)) + 1

@@ -81,7 +81,7 @@ def hold_recorded(path: Path, record: FileRecord, *, hashed: bool) -> HeldFile |
     if not hasattr(os, "pread"):
         check_recorded(path, record, hashed=hashed)
         return None
-    with _errors_told(path):
+    with errors_told(path):
         file = _open_regular(path, record)
         held = HeldFile(path, file)
         if hashed and _digest(file) != record.sha256:
@@ -108,7 +108,7 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def _opened(path: Path, record: FileRecord | None = None) -> Iterator[FileIO]:
-    with _errors_told(path), _open_regular(path, record) as file:
+    with errors_told(path), _open_regular(path, record) as file:
         yield file
 
 
@@ -131,7 +131,8 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 @contextmanager
-def _errors_told(path: Path) -> Iterator[None]:
+def errors_told(path: Path) -> Iterator[None]:
+    """Raise what the system says of a file within as a BundleError that names it."""
     try:
         yield
     except FileNotFoundError:

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from effnet_edge.arguments import path_text
-from effnet_edge.bundle.content import HeldFile, hold_recorded, read_at_most, read_recorded
+from effnet_edge.bundle.content import (
+    HeldFile,
+    errors_told,
+    hold_recorded,
+    read_at_most,
+    read_recorded,
+)
 from effnet_edge.bundle.manifest import MANIFEST_FILE, SIGNATURE_FILE, Manifest
 from effnet_edge.bundle.places import recover
 from effnet_edge.bundle.schema import check_labels, parse_json
@@ -118,7 +124,9 @@ class Bundle:
         """
         folder = Path(path_text("the bundle", path))
         recover(folder)
-        if not folder.exists():
+        with errors_told(folder):
+            there = folder.exists()
+        if not there:
             raise UsageError(
                 f"{folder}: no such bundle: check the path, or make one with effnet-edge export"
             )
@@ -146,7 +154,9 @@ def read_manifest(folder: Path, trusted: TrustedKey | None = None) -> Manifest:
 def read_manifest_bytes(folder: Path) -> bytes:
     """The manifest as it is signed; raises BundleError where there is none."""
     path = folder / MANIFEST_FILE
-    if not path.is_file() or path.is_symlink():
+    with errors_told(path):
+        regular = path.is_file() and not path.is_symlink()
+    if not regular:
         raise BundleError(
             f"{folder}: is not a bundle: it has no {MANIFEST_FILE}; give a folder "
             "that effnet-edge export wrote"

@@ -48,7 +48,7 @@ def checked_destination(destination: str | os.PathLike[str]) -> Path:
     if Path.cwd().is_relative_to(path):
         raise UsageError(
             f"{path}: is the current directory, or one above it, and cannot be "
-            "replaced: choose another -o, or go elsewhere first"
+            "replaced: choose another place, or go elsewhere first"
         )
     if not os.path.lexists(path):
         return path
@@ -200,25 +200,32 @@ def sign_bundle(folder: Path, key: SigningKey) -> None:
     What is signed are the bytes of the manifest that the files were checked against.
 
     Raises:
-        BundleError: it is not sound, or the disk refuses.
+        BundleError: it is not sound, is replaced meanwhile, or the disk refuses.
     """
     text = read_manifest_bytes(folder)
     manifest = Manifest.from_json(text, folder / MANIFEST_FILE)
     refuse_foreign_files(folder, manifest)
     for name, record in manifest.files.items():
         check_recorded(folder / name, record, hashed=True)
+    read_labels(folder, manifest)
     try:
         write_whole(folder / SIGNATURE_FILE, key.sign(text))
+        replaced = read_manifest_bytes(folder) != text
+        if replaced:
+            (folder / SIGNATURE_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise _disk_error(folder, error) from error
+    if replaced:
+        raise BundleError(f"{folder}: was replaced while it was signed: sign it again")
 
 
 def file_records(folder: Path) -> dict[str, FileRecord]:
     """Hash every file of a folder, by name; raises BundleError for what is no regular file."""
-    return {file.name: _record(file) for file in sorted(folder.iterdir())}
+    return {file.name: file_record(file) for file in sorted(folder.iterdir())}
 
 
-def _record(path: Path) -> FileRecord:
+def file_record(path: Path) -> FileRecord:
+    """Hash a file; raises BundleError as of `file_records`."""
     if not stat.S_ISREG(path.lstat().st_mode):
         raise BundleError(f"{path}: a bundle holds regular files only: remove it")
     return FileRecord(sha256(path), path.stat().st_size)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.runtime.tensorrt.plan import BuildOptions
 
+# The library takes a number of bytes, in 64 bits.
+_MOST_WORKSPACE_MIB = 1 << 40
+
 _STAGES = {
     "build": "building the engine of {name}",
     "check": "holding {name} to what its graph answers",
@@ -37,7 +40,12 @@ _STAGES = {
 @click.command("build", short_help="Compile a TensorRT bundle's engine on this machine.")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--batch", type=BatchType(), help="Images a call, within the bundle's range.")
-@click.option("--workspace", type=click.IntRange(1), metavar="MIB", help="Memory for a layer.")
+@click.option(
+    "--workspace",
+    type=click.IntRange(1, _MOST_WORKSPACE_MIB),
+    metavar="MIB",
+    help="Memory for a layer.",
+)
 @click.option(
     "--optimization-level",
     type=click.IntRange(0, 5),

@@ -8,13 +8,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import UsageError, first_line
 
 # The legacy default stream, in both protocols and in the CUDA runtime (cudaStreamLegacy).
 LEGACY_STREAM = 1
 
-# DLDeviceType of the DLPack specification: CUDA memory and CUDA managed memory.
-_CUDA_DEVICES = (2, 13)
+# DLDeviceType of the DLPack specification: CUDA memory, and CUDA managed memory, of every GPU.
+_CUDA, _CUDA_MANAGED = 2, 13
 # DLDataTypeCode of the DLPack specification.
 _TYPE_KINDS = {0: "i", 1: "u", 2: "f"}
 _DLPACK_NAME = b"dltensor"
@@ -31,6 +31,7 @@ class DeviceArray:
         dtype: of its elements.
         producer: the stream that writes it, a `cudaStream_t` as an integer; None if it is written.
         owner: keeps the memory alive.
+        gpu: the number of the one whose memory it is; None where that is not told, or of all.
     """
 
     pointer: int
@@ -38,6 +39,7 @@ class DeviceArray:
     dtype: np.dtype[Any]
     producer: int | None
     owner: object = field(repr=False)
+    gpu: int | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -67,15 +69,27 @@ def device_array(value: object) -> DeviceArray | None:
     specification of DLPack (data-apis.org, "Python Specification for DLPack").
 
     Raises:
-        UsageError: it is on a GPU, and not contiguous.
+        UsageError: it is on a GPU, and not contiguous, or its library does not hand it out.
     """
     if isinstance(value, np.ndarray | np.generic):
         return None
-    if isinstance(value, ExportsDeviceArray) and value.__dlpack_device__()[0] in _CUDA_DEVICES:
-        # The producer makes its data ready on the stream that it is given.
-        return _from_capsule(value.__dlpack__(stream=LEGACY_STREAM), LEGACY_STREAM)
+    if isinstance(value, ExportsDeviceArray):
+        kind, number = value.__dlpack_device__()
+        if kind in (_CUDA, _CUDA_MANAGED):
+            return replace(_handed_out(value), gpu=number if kind == _CUDA else None)
     interface = getattr(value, "__cuda_array_interface__", None)
     return None if interface is None else _from_interface(interface, value)
+
+
+def _handed_out(value: ExportsDeviceArray) -> DeviceArray:
+    try:
+        # The producer makes its data ready on the stream that it is given.
+        capsule = value.__dlpack__(stream=LEGACY_STREAM)
+    except Exception as error:  # for example as it takes part in a gradient
+        raise UsageError(
+            f"{type(value).__name__} is not handed out by DLPack: {first_line(error)}"
+        ) from error
+    return _from_capsule(capsule, LEGACY_STREAM)
 
 
 def _from_interface(interface: dict[str, Any], owner: object) -> DeviceArray:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from effnet_edge import __version__, nonfinite
-from effnet_edge.bundle.bill import SBOM_FILE, file_reference, model_name
+from effnet_edge.bundle.bill import SBOM_FILE, Component, file_component, model_name
 from effnet_edge.bundle.writing import file_records
 from effnet_edge.extras import DISTRIBUTION
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from effnet_edge.bundle import FileRecord, Manifest
-
-Component = dict[str, Any]
 
 _LONGEST_NAME = 100
 _LICENCE_CLASSIFIER = "License :: "
@@ -56,7 +54,7 @@ def sbom(manifest: Manifest, files: Mapping[str, FileRecord]) -> str:
             "component": _model(manifest),
         },
         "components": [
-            *(_file(name, record) for name, record in sorted(files.items())),
+            *(file_component(name, record) for name, record in sorted(files.items())),
             {"type": "platform", "name": "Python", "version": manifest.machine.python},
             *_packages(metadata.distributions()),
         ],
@@ -75,15 +73,6 @@ def _model(manifest: Manifest) -> Component:
         "name": model_name(manifest),
         "description": f"weights: {weights.name}, {weights.source}, SHA-256 {weights.sha256}",
         **_licences([weights.licence] if weights.licence else []),
-    }
-
-
-def _file(name: str, record: FileRecord) -> Component:
-    return {
-        "type": "file",
-        "bom-ref": file_reference(name),
-        "name": name,
-        "hashes": [{"alg": "SHA-256", "content": record.sha256}],
     }
 
 

@@ -127,6 +127,8 @@ def test_a_file_without_a_record_is_read_up_to_a_limit(tmp_path: Path) -> None:
         (lambda d: d["input"].update(height=10**6, width=10**6), "input.height"),
         (lambda d: d["batch"].update(maximum=10**9), "batch.maximum"),
         (lambda d: d["engines"][0]["batch"].update(minimum=2), "engines: batch"),
+        (lambda d: d["engines"][0].update(dla_core=10**30), "dla_core"),
+        (lambda d: d["engines"][0].update(dla_core=-1), "dla_core"),
         (lambda d: d["output"].update(classes=10**9), "output.classes"),
         (lambda d: d["files"]["model.bin"].update(bytes=10**400), "number is too large"),
         (lambda d: d["preprocessing"].update(mean=[10**400] * 3), "number is too large"),

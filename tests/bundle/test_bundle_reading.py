@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -41,6 +42,19 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert loaded.labels == tuple(LABELS)
     assert loaded.manifest.parity == (STAGE,)
     assert loaded.model_path == tmp_path / "b" / "model.xml"
+
+
+@pytest.mark.parametrize("asked", ["exists", "is_file"])
+def test_what_may_not_be_looked_at_is_one_line(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """As in a folder of somebody else; `pathlib` lets out what the system says of that."""
+
+    def refuse(_: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, asked, refuse)
+    assert refusal(bundle).endswith(": cannot be read: Permission denied")
 
 
 def test_no_code_is_written_for_the_next_bundle(

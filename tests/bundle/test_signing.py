@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -217,6 +218,35 @@ def test_what_is_not_sound_is_not_signed(fault: str, signed: Path, keys: tuple[P
     assert code == 1
     assert FAULTS[fault][1] in told
     assert not (signed / "manifest.sig").exists()
+
+
+def test_labels_of_another_network_are_not_signed(signed: Path, keys: tuple[Path, Path]) -> None:
+    """The manifest records the very file, and no loader takes it."""
+    (signed / "manifest.sig").unlink()
+    labels, manifest = b"[]\n", json.loads((signed / "manifest.json").read_text())
+    (signed / "labels.json").write_bytes(labels)
+    digest = hashlib.sha256(labels).hexdigest()
+    manifest["files"]["labels.json"] = {"sha256": digest, "bytes": len(labels)}
+    (signed / "manifest.json").write_text(json.dumps(manifest))
+    code, told = run("sign", signed, "--key", keys[0])
+    assert (code, "has 0 labels for a model of 5 classes" in told) == (1, True)
+    assert not (signed / "manifest.sig").exists()
+
+
+def test_a_bundle_that_is_replaced_while_it_is_signed_gets_no_signature(
+    signed: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = SigningKey.sign
+
+    def sign(key: SigningKey, manifest: bytes) -> bytes:
+        write_bundle(signed, "onnxruntime", tiny_model(), variant="b3")
+        return usual(key, manifest)
+
+    monkeypatch.setattr(SigningKey, "sign", sign)
+    with pytest.raises(BundleError, match="was replaced while it was signed: sign it again"):
+        sign_bundle(signed, SigningKey(keys[0]))
+    assert not (signed / "manifest.sig").exists()
+    assert Bundle.load(signed).manifest.variant == "b3"
 
 
 def test_a_bundle_that_is_replaced_keeps_no_signature(

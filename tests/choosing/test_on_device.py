@@ -22,7 +22,7 @@ from effnet_edge.bundle.signing import SigningKey, TrustedKey
 from effnet_edge.bundle.writing import sign_bundle
 from effnet_edge.choosing import on_device
 from effnet_edge.choosing.on_device import build_fastest
-from effnet_edge.errors import BackendError, GateError, UsageError
+from effnet_edge.errors import BackendError, BundleError, GateError, UsageError
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.tensorrt.build import build_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
@@ -56,6 +56,15 @@ def times(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {each.name: each.read_bytes() for each in folder.iterdir()}
+
+
+def put_answers(bundle: Path, answers: object) -> None:
+    content = json.dumps(answers).encode()
+    (bundle / "answers.json").write_bytes(content)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    digest = hashlib.sha256(content).hexdigest()
+    manifest["files"]["answers.json"] = {"sha256": digest, "bytes": len(content)}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
 def fail_to_build(patch: pytest.MonkeyPatch, *names: str) -> None:
@@ -132,8 +141,8 @@ def test_the_bill_of_materials_counts_on(tmp_path: Path, times: dict[str, float]
     assert after["serialNumber"] == before["serialNumber"]
     assert (before.get("version", 1), after["version"]) == (1, 2)
     files = [each["name"] for each in after["components"] if each["type"] == "file"]
-    assert files == ["labels.json", "model-int8.onnx"]
-    assert len(after["components"]) == len(before["components"]) - 3
+    assert files == ["engine-sm87-test-gpu.plan", "labels.json", "model-int8.onnx"]
+    assert len(after["components"]) == len(before["components"]) - 3 + 1
 
 
 def test_one_that_does_not_build_is_told_and_the_others_go_on(
@@ -146,6 +155,29 @@ def test_one_that_does_not_build_is_told_and_the_others_go_on(
     assert choice.chosen == "int8-budget-50"
     assert choice.contenders[2].latency is None
     assert "Could not find any implementation" in str(choice.contenders[2].problem)
+
+
+def test_the_name_of_a_graph_leads_nowhere(tmp_path: Path, times: dict[str, float]) -> None:
+    other = write_open(tmp_path / "other").path
+    before = contents(other)
+    names = {"int8-budget-50": "../made", "int8": str(other)}
+    times.update({names[name]: taken for name, taken in MILLISECONDS.items() if name in names})
+    bundle = write_open(tmp_path / "b").path
+    answers = json.loads((bundle / "answers.json").read_text())
+    answers["graphs"] = {names.get(name, name): each for name, each in answers["graphs"].items()}
+    put_answers(bundle, answers)
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    for each in manifest["choice"]["contenders"]:
+        each["name"] = names.get(each["name"], each["name"])
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+    built = build_fastest(Bundle.load(bundle)).manifest
+
+    assert contents(other) == before
+    assert {each.name for each in tmp_path.iterdir()} == {"b", "other", "b.timing-cache"}
+    assert built.choice is not None
+    assert [each.problem for each in built.choice.contenders] == [None, None, None]
+    assert (built.choice.chosen, built.parity[-1].candidate) == (str(other), str(other))
 
 
 def test_an_engine_that_answers_otherwise_than_its_graph_is_not_kept(
@@ -201,6 +233,22 @@ def test_a_limit_on_the_time_keeps_what_is_there(
     assert "--max-latency goes with a bundle of several graphs" in capsys.readouterr().err
 
 
+def test_a_limit_on_the_time_is_no_matter_of_chance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FP16 is as fast but for chance, loses less, and takes longer than is allowed."""
+    seconds = {
+        "fp16": [1.1e-3] * 10,
+        "int8-budget-50": [3e-3] * 10,
+        "int8": [1e-3] * 6 + [1.3e-3] * 4,
+    }
+    monkeypatch.setattr(on_device, "seconds_in_turns", lambda *_: seconds)
+    for allowed, chosen in ((None, "fp16"), (1.1e-3, "fp16"), (1.05e-3, "int8")):
+        choice = build_fastest(write_open(tmp_path / "b"), max_seconds=allowed).manifest.choice
+        assert choice is not None
+        assert choice.chosen == chosen
+
+
 def test_ctrl_c_changes_nothing(tmp_path: Path, times: dict[str, float]) -> None:
     del times
     bundle = write_open(tmp_path / "b")
@@ -213,6 +261,20 @@ def test_ctrl_c_changes_nothing(tmp_path: Path, times: dict[str, float]) -> None
     with pytest.raises(KeyboardInterrupt):
         build_fastest(bundle, on_stage=interrupt)
     assert contents(tmp_path / "b") == before
+
+
+def test_a_bundle_that_was_made_meanwhile_stays(tmp_path: Path, times: dict[str, float]) -> None:
+    del times
+    bundle, made = write_open(tmp_path / "b"), dict[str, bytes]()
+
+    def make(stage: str, _name: str | None) -> None:
+        if stage == "time":
+            write_open(tmp_path / "b", variant="b3")
+            made.update(contents(tmp_path / "b"))
+
+    with pytest.raises(BundleError, match="was replaced while it was built from"):
+        build_fastest(bundle, on_stage=make)
+    assert contents(tmp_path / "b") == made
 
 
 @pytest.mark.parametrize("target", ["tensorrt", "tensorrt-rtx"])
@@ -280,18 +342,11 @@ def test_without_a_gpu_no_time_can_be_told(
 def test_the_answers_of_another_bundle_are_refused(tmp_path: Path, times: dict[str, float]) -> None:
     del times
     bundle = write_open(tmp_path / "b")
-    path, document = bundle.path / "answers.json", json.loads(bundle.read("answers.json"))
+    document = json.loads(bundle.read("answers.json"))
     graphs = document["graphs"]
     graphs["int8"] = [[1.0]]
     del graphs["fp16"]
     graphs["int8-budget-50"][0][0] = "nothing"
-    path.write_text(json.dumps(document))
-    manifest = json.loads((bundle.path / "manifest.json").read_text())
-
-    manifest["files"]["answers.json"] = {
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "bytes": path.stat().st_size,
-    }
-    (bundle.path / "manifest.json").write_text(json.dumps(manifest))
+    put_answers(bundle.path, document)
     with pytest.raises(GateError, match="has no answers of fp16 to 4 pictures"):
         build_fastest(Bundle.load(bundle.path))

@@ -18,8 +18,7 @@ from effnet_calibration.calibrate import calibrate
 from effnet_calibration.quantized import apply
 from effnet_calibration.schemes import SYMMETRIC_INT8_DENSE
 from effnet_calibration.work import Settings
-from effnet_edge.bundle import BatchRange, Bundle, Manifest
-from effnet_edge.bundle.writing import file_records
+from effnet_edge.bundle import BatchRange, Bundle, BundleWriter, Manifest
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.request import NetworkRequest
@@ -52,6 +51,14 @@ def exported(folder: Path, variant: str, precision: str, resolution: int, **more
         output=folder / "bundle",
     )
     return export_bundle(request).bundle
+
+
+def with_graph(bundle: Bundle, graph: onnx.ModelProto, place: Path) -> Bundle:
+    """A bundle of that graph in the place of the bundle's own, without engines."""
+    with BundleWriter(place) as writer:
+        onnx.save(graph, writer.staging / bundle.manifest.model)
+        bare = replace(bundle.manifest, engines=(), calibration=None)
+        return writer.commit(bare, bundle.labels)
 
 
 OfPrecision = Callable[[str], Bundle]
@@ -149,17 +156,14 @@ def test_what_does_not_fit_is_refused(bundle: Bundle, options: BuildOptions, tex
 
 
 def test_a_graph_that_the_parser_refuses_is_one_line(bundle: Bundle, tmp_path: Path) -> None:
-    damaged = tmp_path / "damaged"
-    damaged.mkdir()
     model = onnx.load(bundle.model_path)
     first = next(node for node in model.graph.node if node.op_type == "Conv")
     bias = next(each for each in model.graph.initializer if each.name == first.input[2])
     integers = onnx.numpy_helper.to_array(bias).astype("int32")
     bias.CopyFrom(onnx.numpy_helper.from_array(integers, bias.name))
-    onnx.save(model, damaged / "model.onnx")
-    recorded = replace(bundle.manifest, files=file_records(damaged))
+    damaged = with_graph(bundle, model, tmp_path / "damaged")
     with pytest.raises(BackendError, match="refuses it") as raised:
-        build_engine(Bundle(damaged, recorded, None))
+        build_engine(damaged)
     assert "\n" not in str(raised.value)
 
 
@@ -247,12 +251,9 @@ def test_int8_of_the_whole_family_builds(
     )
     graph = quantize_graph(simplify(graph), quantized)
     typed = type_fp16(cast_pixels_first(graph), EmbeddedPhotos(8), source.preprocessing).model
-    int8, copy = of_precision("int8"), tmp_path / "copy"
-    shutil.copytree(int8.path, copy)
-    (copy / int8.manifest.model).write_bytes(typed.SerializeToString())
 
     options = BuildOptions(compute_capabilities=("8.9",))
-    built = build_engine(replace(int8, path=copy), options)
+    built = build_engine(with_graph(of_precision("int8"), typed, tmp_path / "b"), options)
 
     weights = sum(each.integers.numel() for each in quantized.weights.values())
     assert (built.path / built.manifest.engines[-1].file).stat().st_size > weights

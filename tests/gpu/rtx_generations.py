@@ -39,7 +39,7 @@ UNNAMED = "no compute capability by name"
 def attempt(generation: str, folder: Path) -> str:
     """What came of it, in words; "runs" if it did."""
     graph = resources.files("effnet_edge").joinpath("data", "probe.onnx").read_bytes()
-    source = UncompiledGraph(graph, "the probe", "", None, "fp32")
+    source = UncompiledGraph(graph, "the probe", "", None)
     file = folder / f"{generation}.plan"
     try:
         named = () if generation == UNNAMED else (generation,)

@@ -123,6 +123,18 @@ def test_an_axis_of_one_may_have_any_stride() -> None:
     assert taken.shape == (1, 1, 8, 3)
 
 
+def test_what_its_library_does_not_hand_out_is_one_line(torch: Any) -> None:
+    with pytest.raises(UsageError, match="OnGpu is not handed out by DLPack: Can't export tensors"):
+        device_array(OnGpu(torch.zeros(3, requires_grad=True)))
+
+
+@pytest.mark.parametrize(("kind", "gpu"), [(CUDA, 0), (CUDA_MANAGED, None)])
+def test_which_gpu_it_is_on(kind: int, gpu: int | None) -> None:
+    taken = device_array(OnGpu(np.zeros((2, 3), np.uint8), kind))
+    assert taken is not None
+    assert (taken.gpu, taken[1:].gpu) == (gpu, gpu)
+
+
 def test_types_that_numpy_has_no_name_for_are_refused(torch: Any) -> None:
     with pytest.raises(UsageError, match="give uint8 or float32 elements"):
         device_array(OnGpu(torch.zeros(3, dtype=torch.bfloat16)))

@@ -5,13 +5,18 @@ No number of a GPU is checked here; tests/export/test_tensorrt_graph.py has a re
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from fake_tensorrt import GPU, VERSION, FakeTensorRt
+from tensorrt_builds import FILE, asked
+from tensorrt_commands import command
 from tiny_bundles import SIDE, tiny_model, truth, write_bundle
 
 from effnet_edge.bundle import BatchRange, Bundle
@@ -19,12 +24,6 @@ from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.tensorrt.build import build_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-from tensorrt_builds import FILE, asked
-from tensorrt_commands import command
 
 
 @pytest.fixture
@@ -46,15 +45,19 @@ def test_nothing_but_what_the_inspector_tells_is_asked_for_by_default(
     assert config.limits == {}
     assert config.builder_optimization_level == 3
     assert (config.default_device_type, config.hardware_compatibility_level) == ("GPU", "NONE")
-    assert config.flags == set(), "TF32 is off for an FP32 bundle"
+    assert config.flags == set(), "TF32 is off"
     assert config.profiling_verbosity == "DETAILED"
     shapes = tuple((images, *IMAGE) for images in (1, 4, 8))
     assert config.profiles == [{"pixels": shapes}]
 
 
-def test_other_precisions_keep_tf32(library: FakeTensorRt, tmp_path: Path) -> None:
-    path = write_bundle(tmp_path / "b", "tensorrt", tiny_model(), precision="fp16")
-    assert asked(library, Bundle.load(path), BuildOptions()).flags == {"TF32"}
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_what_other_precisions_have_in_fp32_is_not_rounded_to_tf32(
+    library: FakeTensorRt, tmp_path: Path, precision: str
+) -> None:
+    """It is in FP32 because the digits that FP16 has, and TF32, are too few for it."""
+    path = write_bundle(tmp_path / "b", "tensorrt", tiny_model(), precision=precision)
+    assert asked(library, Bundle.load(path), BuildOptions()).flags == set()
 
 
 def test_the_options_of_a_build(library: FakeTensorRt, bundle: Bundle) -> None:
@@ -147,6 +150,24 @@ def test_the_timing_cache_beside_the_bundle_is_used_again(
 def test_a_timing_cache_that_does_not_fit_is_begun_anew(bundle: Bundle, content: str) -> None:
     cache = bundle.path.with_name("b.timing-cache")
     cache.write_text(content)
+    build_engine(bundle)
+    assert cache.read_text() == f"{GPU.name}: 1 builds"
+
+
+def test_a_timing_cache_that_may_not_be_read_is_begun_anew(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that root made."""
+    cache = bundle.path.with_name("b.timing-cache")
+    cache.write_text(f"{GPU.name}: 7 builds")
+    usual = Path.read_bytes
+
+    def read_bytes(path: Path) -> bytes:
+        if path == cache:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return usual(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
     build_engine(bundle)
     assert cache.read_text() == f"{GPU.name}: 1 builds"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from tiny_bundles import (
     tiny_model,
@@ -82,6 +83,32 @@ def test_a_static_batch_on_the_gpu_must_be_whole(tmp_path: Path, fake: Fake) -> 
         assert_right(run.infer(OnDevice(fake[0], pixels(8))), pixels(8))
         with pytest.raises(UsageError, match="takes 4 to 4 images at once on the GPU, got 6"):
             run.infer(OnDevice(fake[0], pixels(6)))
+
+
+class OnNumberedGpu:
+    """An array that tells by DLPack which GPU it is on; `memory` is where that is."""
+
+    def __init__(self, memory: Any, number: int) -> None:
+        self.memory, self.number = memory, number
+
+    def __dlpack__(self, *, stream: int | None = None) -> object:
+        del stream
+        return self.memory.__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, self.number
+
+
+def test_an_array_on_another_gpu_is_refused(bundle: Path, fake: Fake) -> None:
+    address = OnDevice(fake[0], pixels(1)).address
+    memory = np.ctypeslib.as_array(fake[0].memory_at(address, pixels(1).nbytes))
+    memory = memory.reshape(pixels(1).shape)
+    with EngineRunner.load(bundle) as run:
+        assert_right(run.infer(OnNumberedGpu(memory, 0)), pixels(1))
+        calls = list(fake[0].calls)
+        with pytest.raises(UsageError, match="is on GPU 1, and the engine on GPU 0: copy it there"):
+            run.infer(OnNumberedGpu(memory, 1))
+        assert fake[0].calls == calls, "the GPU is not asked"
 
 
 def test_other_backends_refuse_an_array_on_the_gpu(tmp_path: Path, fake: Fake) -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from fake_tensorrt import GPU, VERSION, FakeTensorRt
 from gpu_or_fake import fake_nvidia
 from tiny_bundles import tiny_model, write_bundle
 
-from effnet_edge.bundle import BatchRange, Bundle
+from effnet_edge.bundle import BatchRange, Bundle, BundleWriter
 from effnet_edge.errors import BackendError
 from effnet_edge.machine import Gpu
 from effnet_edge.runtime.tensorrt import build
 from effnet_edge.runtime.tensorrt.build import build_engine, can_build
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
+from effnet_export.sbom import write_sbom
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,6 +95,23 @@ def test_the_last_line_says_which_version_was_replaced(
     assert len(Bundle.load(bundle.path).manifest.engines) == 2
 
 
+def test_the_bill_of_materials_has_the_engine_that_is_there(tmp_path: Path, bundle: Bundle) -> None:
+    with BundleWriter(tmp_path / "with a bill") as writer:
+        (writer.staging / "model.onnx").write_bytes(bundle.read("model.onnx"))
+        bare = replace(bundle.manifest, engines=())
+        write_sbom(bare, writer.staging)
+        built = writer.commit(bare, bundle.labels)
+    for version, batch in ((2, BatchRange(1, 1, 2)), (3, BatchRange(1, 4, 8))):
+        built = build_engine(built, BuildOptions(batch=batch))
+        text = built.read("sbom.cdx.json").decode()
+        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+        bill = json.loads(text)
+        files = {each["name"]: each for each in bill["components"] if each["type"] == "file"}
+        digest = built.manifest.files[FILE].sha256
+        assert files[FILE]["hashes"] == [{"alg": "SHA-256", "content": digest}]
+        assert (set(files), bill["version"]) == ({FILE, "model.onnx"}, version)
+
+
 def test_a_build_in_json(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("build", bundle.path, "--batch", "1:2:3", "--json") == 0
     told = json.loads(capsys.readouterr().out)
@@ -107,6 +128,7 @@ def test_a_build_in_json(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> 
         (("--dla", "0"), 2, "--dla 0: TensorRT 10.3.0.30 finds no DLA core here"),
         (("--compute-capability", "8.9"), 2, "TensorRT builds for the GPU of this machine only"),
         (("--workspace", "0"), 2, "--workspace"),
+        (("--workspace", str(1 << 45)), 2, "--workspace"),
         (("--optimization-level", "6"), 2, "--optimization-level"),
     ],
 )
@@ -127,7 +149,7 @@ def test_what_a_build_refuses(
 def test_without_a_gpu_a_build_names_the_device(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "find_gpu", lambda: None)
+    monkeypatch.setattr(build, "find_gpu", lambda _number=0: None)
     assert not can_build("tensorrt")
     with pytest.raises(BackendError, match="no NVIDIA GPU here: run effnet-edge build on the dev"):
         build_engine(bundle)

@@ -69,6 +69,14 @@ def test_tensorrt_rtx_compiles_for_the_gpu_here_as_well(
     assert record.compute_capability == built_for
 
 
+def test_the_same_gpus_named_otherwise_have_one_engine(rtx_bundle: Bundle) -> None:
+    for asked in (("8.6", "12.0", "8.9"), ("12.0", "8.9", "8.6", "8.9")):
+        options = BuildOptions(compute_capabilities=asked)
+        build_engine(rtx_bundle, options)
+    (record,) = Bundle.load(rtx_bundle.path).manifest.engines
+    assert (record.file, len(record.compute_capability)) == ("engine-sm86-sm89-sm120.plan", 3)
+
+
 def test_a_gpu_that_tensorrt_rtx_has_no_engines_for(rtx_bundle: Bundle) -> None:
     with fake_nvidia(gpu_here=Gpu("NVIDIA H100", "9.0", "12.6")):
         for rebuild in (False, True):
@@ -94,13 +102,13 @@ def test_the_doctor_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_doctors_probe_compiles_for_every_gpu(generation: str) -> None:
     """Also for Turing, for which there are no matrix products in FP32."""
     graph = resources.files("effnet_edge").joinpath("data", "probe.onnx").read_bytes()
-    source = UncompiledGraph(graph, "the probe", "", None, "fp32")
+    source = UncompiledGraph(graph, "the probe", "", None)
     assert build_plan("tensorrt-rtx", source, (generation,), BuildOptions())
 
 
 def test_what_turing_cannot_compute_is_told_with_what_it_can() -> None:
     graph = tiny_model().SerializeToString()
-    source = UncompiledGraph(graph, "b/model.onnx", "", None, "fp32")
+    source = UncompiledGraph(graph, "b/model.onnx", "", None)
     with pytest.raises(BackendError, match="export it with --fp16 or --int8"):
         build_plan("tensorrt-rtx", source, ("7.5",), BuildOptions())
 

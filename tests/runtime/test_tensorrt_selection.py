@@ -19,7 +19,7 @@ from effnet_edge.bundle import BatchRange, Bundle, BundleWriter
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.machine import Gpu, find_gpu
 from effnet_edge.runtime import EngineRunner
-from effnet_edge.runtime.tensorrt import build, cuda, selection
+from effnet_edge.runtime.tensorrt import build, cuda, gpu, selection
 from effnet_edge.runtime.tensorrt.gpu import gpu_number
 
 if TYPE_CHECKING:
@@ -84,6 +84,16 @@ def test_an_engine_for_another_machine_says_what_for_what_is_here_and_what_to_ru
 
 
 @pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("version", ["", "new", "10.²", "9" * 5000, "10.3\n.0"])
+def test_a_version_that_is_none_fits_nowhere(tmp_path: Path, version: str) -> None:
+    engine = replace(FITS, library_version=version, version_compatible=True)
+    path = write_engine(tmp_path / "b", b"never looked at", engine)
+    with pytest.raises(BackendError, match="its engine was built for TensorRT ") as caught:
+        EngineRunner.load(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("fake")
 def test_no_engine_yet(tmp_path: Path) -> None:
     path = write_engine(tmp_path / "b", b"")
     with pytest.raises(BackendError, match=f"has no engine yet: effnet-edge build {path} will"):
@@ -105,6 +115,20 @@ def test_no_engine_yet(tmp_path: Path) -> None:
 )
 def test_which_engines_fit(engine: EngineRecord, gpu: Gpu, version: str, fits: bool) -> None:
     assert (selection.misfit(engine, gpu, version) is None) == fits
+
+
+def test_a_compatible_engine_of_a_pc_does_not_fit_a_jetson(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_a_pc = replace(OTHER_GENERATION, hardware_compatible=True)
+    path = write_engine(tmp_path / "b", b"never looked at", of_a_pc)
+    monkeypatch.setattr(selection, "jetpack_version", lambda: "6.2+b77")
+    with pytest.raises(BackendError, match="built for a machine that is no Jetson; here is Test"):
+        EngineRunner.load(path)
+    with EngineRunner.load(path, rebuild=True) as run:
+        assert_right(run.infer(pixels(2)), pixels(2))
+    assert len(fake[1].configs) == 1
+    assert selection.misfit(replace(of_a_pc, jetpack="6.2+b77"), GPU, VERSION) is None
 
 
 @pytest.mark.usefixtures("fake")
@@ -147,10 +171,36 @@ def test_rebuild_compiles_what_is_missing_and_runs_it(
     assert fake[0].alive == {}
 
 
+def test_rebuild_is_for_the_gpu_that_was_asked_for(
+    tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = Gpu("Second GPU", "8.9", "12.6")
+    for module in (build, gpu, selection):
+        monkeypatch.setattr(module, "find_gpu", lambda number=0: (GPU, second)[number])
+    fake[0].devices = 2
+    path = write_engine(tmp_path / "b", b"old", FITS)
+    with pytest.raises(BackendError, match=f": CUDA_VISIBLE_DEVICES=1 effnet-edge build {path} w"):
+        EngineRunner.load(path, device="GPU:1")
+    built_on = []
+
+    def build_plan(_target: str, source: Any, *_: Any) -> bytes:
+        built_on.append(fake[0].device)
+        return PLAN + bytes(source.graph)
+
+    monkeypatch.setattr(build, "build_plan", build_plan)
+    with EngineRunner.load(path, device="GPU:1", rebuild=True) as run:
+        assert_right(run.infer(pixels(2)), pixels(2))
+    record = Bundle.load(path).manifest.engines[-1]
+    assert (record.gpu, record.compute_capability) == ("Second GPU", ("8.9",))
+    EngineRunner.load(path, device="GPU:1").close()
+    assert built_on == [1]
+
+
 @pytest.mark.usefixtures("fake")
 def test_a_damaged_plan_is_refused_by_the_library(tmp_path: Path) -> None:
     path = write_engine(tmp_path / "b", b"no plan at all", FITS)
-    with pytest.raises(BackendError, match=r"TensorRT 10.3.0.30 cannot load it: .*magic tag"):
+    says = r"TensorRT 10.3.0.30 cannot load it: .*magic tag.*: run effnet-edge build again$"
+    with pytest.raises(BackendError, match=says):
         EngineRunner.load(path)
 
 

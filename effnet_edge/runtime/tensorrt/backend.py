@@ -8,6 +8,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.runtime.device_array import DeviceArray
 from effnet_edge.runtime.tensorrt.cuda import Cuda, CudaError
 from effnet_edge.runtime.tensorrt.engine import Engine
 from effnet_edge.runtime.tensorrt.gpu import gpu_number, need_gpu
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from effnet_edge.machine import Gpu
     from effnet_edge.runtime.backend import EngineSpec
-    from effnet_edge.runtime.device_array import DeviceArray
 
 _MOST_LANES = 4
 
@@ -67,7 +67,13 @@ class TensorRtBackend:
         self._berths[0].lane = self._new_lane()
 
     def infer(self, batch: npt.NDArray[np.uint8 | np.float32] | DeviceArray) -> npt.NDArray[Any]:
-        """Run one batch, from host memory or where it lies on the GPU."""
+        """Run one batch, from host memory or where it lies on the GPU.
+
+        Raises:
+            UsageError: it lies on another GPU.
+            BackendError: the device or the library failed on it.
+        """
+        self._refuse_other_gpu(batch)
         berth = self._free_berth()
         with berth.busy:
             self._cuda.use_here()
@@ -92,6 +98,14 @@ class TensorRtBackend:
             if lane is not None:
                 lane.close()
         self._engine.close()
+
+    def _refuse_other_gpu(self, batch: npt.NDArray[Any] | DeviceArray) -> None:
+        """To read there is a fault that the process does not recover from."""
+        if isinstance(batch, DeviceArray) and batch.gpu not in (None, self._cuda.device):
+            raise UsageError(
+                f"the array is on GPU {batch.gpu}, and the engine on GPU {self._cuda.device}: copy "
+                "it there first"
+            )
 
     def _free_berth(self) -> _Berth:
         """One that nobody is in, if possible one that has its lane; else each in its turn."""
@@ -131,5 +145,5 @@ def _plan(spec: EngineSpec, target: str, gpu: Gpu) -> bytes:
         return spec.read(spec.model_path)
     if TARGETS[target].builds_ahead:
         refuse_unknown_generation(library_of(target), gpu, "")
-    graph = UncompiledGraph(spec.read(spec.model_path), str(spec.model_path), "", None, "fp32")
+    graph = UncompiledGraph(spec.read(spec.model_path), str(spec.model_path), "", None)
     return build_plan(target, graph, (gpu.compute_capability,), BuildOptions())

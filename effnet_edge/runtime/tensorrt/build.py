@@ -6,14 +6,18 @@ capabilities, and needs no GPU for it.
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from effnet_edge.bundle import BatchRange, Bundle, BundleWriter, EngineRecord
-from effnet_edge.bundle.manifest import MANIFEST_FILE, SIGNATURE_FILE
+from effnet_edge.bundle.bill import SBOM_FILE, next_bill
+from effnet_edge.bundle.manifest import SIGNATURE_FILE
 from effnet_edge.bundle.signing import is_signed
-from effnet_edge.errors import BackendError, UsageError
+from effnet_edge.bundle.writing import checked_destination, file_record
+from effnet_edge.errors import BackendError, BundleError, UsageError
+from effnet_edge.files import probe_writable
 from effnet_edge.machine import find_gpu, jetpack_version
 from effnet_edge.progress import no_progress
 from effnet_edge.runtime.demand.onnx_steps import refuse_greedy_onnx
@@ -30,6 +34,7 @@ from effnet_edge.targets import TARGETS
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from effnet_edge.bundle import Manifest
     from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.machine import Gpu
     from effnet_edge.progress import Progress
@@ -61,22 +66,70 @@ def build_engine(
     compute capabilities, whatever batch and library version that was for; others stay.
 
     A signed bundle is signed anew with `key`, because its manifest changes, and refused without.
-    The bundle is replaced as a whole once the engine is complete. TensorRT's timing cache is kept
-    beside it, as `BUNDLE.timing-cache`, and makes the next build quicker.
+    The bundle is replaced as a whole once the engine is complete; engines that others built into it
+    meanwhile stay. TensorRT's timing cache is kept beside it, as `BUNDLE.timing-cache`, and makes
+    the next build quicker.
 
     Raises:
-        UsageError: the bundle is not TensorRT's, an option does not fit it, it is signed and
-            there is no key to sign it with, or it carries several graphs, among which
-            `effnet_edge.choosing` chooses.
+        UsageError: the bundle is not TensorRT's, an option does not fit it, it cannot be replaced
+            where it is, it is signed and there is no key to sign it with, or it carries several
+            graphs, among which `effnet_edge.choosing` chooses.
         BackendError: the library or the GPU is missing, or the library refuses the graph.
-        BundleError: the bundle cannot be written.
+        BundleError: the bundle cannot be written, or is another one by then.
     """
-    check_key(bundle, key)
-    record, plan = compile_engine(bundle, timing_cache_of(bundle), options, on_progress)
-    return write_engine(bundle, record, plan, bundle.path, key)
+    place = place_to_build(bundle, key)
+    record, plan = compile_engine(bundle, timing_cache_beside(place), options, on_progress)
+    with BundleWriter(place) as writer:
+        return write_engine(as_it_is_now(bundle, place, key), record, plan, writer, key)
 
 
-def check_key(bundle: Bundle, key: SigningKey | None) -> None:
+def place_to_build(bundle: Bundle, key: SigningKey | None) -> Path:
+    """The folder that a build replaces, all links to it followed.
+
+    Raises:
+        UsageError: it cannot be replaced, or is signed and there is no key to sign it anew with.
+        BundleError: nothing can be written beside it.
+    """
+    _check_key(bundle, key)
+    place = checked_destination(os.path.realpath(bundle.path))
+    try:
+        probe_writable(place)
+    except OSError as error:
+        raise BundleError(
+            f"{place.parent}: cannot be written to ({error.strerror}), as a build must: copy the "
+            "bundle elsewhere"
+        ) from error
+    return place
+
+
+def as_it_is_now(bundle: Bundle, place: Path, key: SigningKey | None) -> Bundle:
+    """The bundle after a build, which takes minutes: others may have built engines into it.
+
+    With a key it is the very same one: nobody else's engines are signed.
+
+    Raises:
+        UsageError: it is signed by now, and there is no key.
+        BundleError: another bundle has taken its place.
+    """
+    now = Bundle.load(place)
+    _check_key(now, key)
+    changed = now.manifest != bundle.manifest
+    if changed and (key or _without_engines(now.manifest) != _without_engines(bundle.manifest)):
+        raise BundleError(
+            f"{bundle.path}: was replaced while it was built from, and stays as it is now: run "
+            "effnet-edge build again"
+        )
+    return now
+
+
+def _without_engines(manifest: Manifest) -> Manifest:
+    plans = {each.file for each in manifest.engines}
+    others = {SBOM_FILE, *plans}  # which tells of the plans, too
+    files = {name: record for name, record in manifest.files.items() if name not in others}
+    return replace(manifest, engines=(), files=files)
+
+
+def _check_key(bundle: Bundle, key: SigningKey | None) -> None:
     """Raise UsageError for a signed bundle that there is no key to sign anew with."""
     if key is None and is_signed(bundle.path):
         raise UsageError(
@@ -85,9 +138,9 @@ def check_key(bundle: Bundle, key: SigningKey | None) -> None:
         )
 
 
-def timing_cache_of(bundle: Bundle) -> Path:
-    """Where TensorRT's timing cache is kept: beside the bundle."""
-    return bundle.path.with_name(f"{bundle.path.name}.timing-cache")
+def timing_cache_beside(place: Path) -> Path:
+    """Where TensorRT's timing cache for a bundle is kept."""
+    return place.with_name(f"{place.name}.timing-cache")
 
 
 def compile_engine(
@@ -114,7 +167,7 @@ def compile_engine(
     if target.builds_ahead:
         _refuse_unknown_to_rtx(options)
     library = library_of(target.name)
-    gpu = find_gpu()
+    gpu = find_gpu(options.gpu)
     generations = _generations(library, target, options, gpu)
     plan = build_plan(
         target.name,
@@ -171,7 +224,7 @@ def _refuse_unknown_to_rtx(options: BuildOptions) -> None:
 def _generations(
     library: TensorRt, target: Target, options: BuildOptions, gpu: Gpu | None
 ) -> tuple[str, ...]:
-    asked = options.compute_capabilities
+    asked = tuple(dict.fromkeys(options.compute_capabilities))
     if target.builds_ahead:
         return asked or _rtx_generations(cast("TensorRtRtx", library), gpu)
     if asked:
@@ -193,7 +246,8 @@ def _file_name(
     target: Target, generations: tuple[str, ...], gpu: Gpu | None, options: BuildOptions
 ) -> str:
     """The same for engines that run on the same device: of those a bundle has one."""
-    parts = ["engine", *("sm" + each.replace(".", "") for each in generations)]
+    numbers = sorted(int(each.replace(".", "")) for each in generations)
+    parts = ["engine", *(f"sm{number}" for number in numbers)]
     if not target.builds_ahead and gpu is not None:
         parts.append(re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-"))
     if options.dla_core is not None:
@@ -212,7 +266,6 @@ def _source(bundle: Bundle, batch: BatchRange) -> UncompiledGraph:
         str(bundle.model_path),
         bundle.manifest.input.name,
         (smallest, commonest, largest),
-        bundle.manifest.precision,
     )
 
 
@@ -224,18 +277,25 @@ def _image_shape(bundle: Bundle) -> tuple[int, int, int]:
 
 
 def write_engine(
-    bundle: Bundle, record: EngineRecord, plan: bytes, place: Path, key: SigningKey | None = None
+    bundle: Bundle,
+    record: EngineRecord,
+    plan: bytes,
+    writer: BundleWriter,
+    key: SigningKey | None = None,
 ) -> Bundle:
-    """Write the bundle with an engine more, as the last of its manifest's, to `place`.
+    """Write the bundle with an engine more, as the last of its manifest's.
 
     Raises:
         BundleError: it cannot be written, or a file of the bundle is another by now.
     """
     others = tuple(each for each in bundle.manifest.engines if each.file != record.file)
-    with BundleWriter(place) as writer:
-        for name in bundle.manifest.files:
-            if name not in (bundle.manifest.labels, MANIFEST_FILE):
-                (writer.staging / name).write_bytes(bundle.read(name))
-        (writer.staging / record.file).write_bytes(plan)
-        manifest = replace(bundle.manifest, engines=(*others, record))
-        return writer.commit(manifest, bundle.labels, key)
+    (writer.staging / record.file).write_bytes(plan)
+    added = {record.file: file_record(writer.staging / record.file)}
+    for name in bundle.manifest.files:
+        if name == SBOM_FILE:
+            bill = next_bill(bundle.read(name), bundle.manifest, (), added)
+            (writer.staging / name).write_text(bill, encoding="utf-8")
+        elif name not in (bundle.manifest.labels, record.file):
+            (writer.staging / name).write_bytes(bundle.read(name))
+    manifest = replace(bundle.manifest, engines=(*others, record))
+    return writer.commit(manifest, bundle.labels, key)

@@ -56,7 +56,10 @@ class Engine:
             self._runtime.engine_host_code_allowed = True
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise BackendError(f"{source}: {self.title} cannot load it: {self._log.reason()}")
+            raise BackendError(
+                f"{source}: {self.title} cannot load it: {self._log.reason()}: run effnet-edge "
+                "build again"
+            )
         self._input, self._output = self._tensors(source)
         self.input_shape = _of_one(self._engine.get_tensor_shape(self._input))
         self.output_shape = _of_one(self._engine.get_tensor_shape(self._output))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,6 +50,8 @@ class BuildOptions:
         version_compatible: runs on newer TensorRT versions of the same major version, too.
         hardware_compatible: runs on all GPUs from Ampere on.
         compute_capabilities: for TensorRT-RTX ("8.6"); three GeForce generations if empty.
+        gpu: number of the GPU to build for, which is the calling thread's own: TensorRT builds
+            on that.
     """
 
     batch: BatchRange | None = None
@@ -59,6 +61,7 @@ class BuildOptions:
     version_compatible: bool = False
     hardware_compatible: bool = False
     compute_capabilities: tuple[str, ...] = ()
+    gpu: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,12 @@ class UncompiledGraph:
         input_name: the one input's.
         shapes: of the input for the smallest, the commonest and the largest batch; None where the
             graph has a static shape.
-        precision: the bundle's: "fp32" keeps TensorRT from rounding to TF32.
     """
 
     graph: bytes
     name: str
     input_name: str
     shapes: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None
-    precision: str
 
 
 def build_plan(
@@ -115,8 +116,6 @@ def build_plan(
     _configure(library, config, options)
     if options.dla_core is not None:
         _choose_dla(library, config, title, options.dla_core, builder.num_DLA_cores)
-    if source.precision == "fp32":
-        config.clear_flag(library.BuilderFlag.TF32)
     if TARGETS[target].builds_ahead:
         _aim(
             cast("TensorRtRtx", library),
@@ -146,6 +145,8 @@ def build_plan(
 def _configure(library: TensorRt, config: tensorrt.IBuilderConfig, options: BuildOptions) -> None:
     # What the inspector tells of each layer: types, formats, tactics.
     config.profiling_verbosity = library.ProfilingVerbosity.DETAILED
+    # What a graph has in FP32 is to be exact: TF32 rounds factors to as many digits as FP16 has.
+    config.clear_flag(library.BuilderFlag.TF32)
     if options.workspace_mib is not None:
         config.set_memory_pool_limit(library.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     if options.optimization_level is not None:
@@ -215,7 +216,9 @@ def _capability(
 
 
 def _load_cache(config: tensorrt.IBuilderConfig, file: Path) -> None:
-    content = file.read_bytes() if file.is_file() else b""
+    content = b""
+    with suppress(OSError):  # what cannot be read is begun anew, as what does not fit
+        content = file.read_bytes() if file.is_file() else b""
     cache = config.create_timing_cache(content)
     if cache is None or not config.set_timing_cache(cache, False):
         # Another GPU's or version's: TensorRT verifies it.

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from packaging.version import Version
+
 from effnet_edge.errors import BackendError
-from effnet_edge.machine import find_gpu
+from effnet_edge.machine import find_gpu, jetpack_version
 from effnet_edge.runtime.tensorrt.build import build_engine
+from effnet_edge.runtime.tensorrt.cuda import Cuda
 from effnet_edge.runtime.tensorrt.gpu import gpu_number, need_gpu
 from effnet_edge.runtime.tensorrt.library import library_of
-from effnet_edge.runtime.tensorrt.plan import refuse_unknown_generation
+from effnet_edge.runtime.tensorrt.plan import BuildOptions, refuse_unknown_generation
 from effnet_edge.targets import TARGETS
 
 if TYPE_CHECKING:
     from effnet_edge.bundle import Bundle, EngineRecord
     from effnet_edge.machine import Gpu
 
-# The first generation of NVIDIA's "Ampere+" hardware compatibility.
-_AMPERE = (8, 0)
+# The first compute capability, less its minor number, of NVIDIA's "Ampere+" hardware compatibility.
+_AMPERE = 8
 
 
 def can_run(target: str) -> bool:
@@ -50,9 +53,9 @@ def with_engine(
         BackendError: there is no GPU, no library, or no engine for them; the text says what there
             are engines for, what is here, and what to run.
     """
-    target = bundle.manifest.target
+    target, number = bundle.manifest.target, gpu_number(device)
     try:
-        gpu = need_gpu(gpu_number(device))
+        gpu = need_gpu(number)
     except BackendError as error:
         raise BackendError(
             f"{bundle.path}: {error}, or see what its graph computes with "
@@ -64,10 +67,11 @@ def with_engine(
     if not fitting and TARGETS[target].builds_ahead:
         refuse_unknown_generation(library, gpu, f"{bundle.path}: ")
     if not fitting and rebuild:
-        bundle = build_engine(bundle)
+        Cuda(number).use_here()
+        bundle = build_engine(bundle, BuildOptions(gpu=number))
         fitting = [bundle.manifest.engines[-1]]
     if not fitting:
-        raise BackendError(_nothing_fits(bundle, gpu, version))
+        raise BackendError(_nothing_fits(bundle, gpu, number, version))
     return bundle, fitting[-1]
 
 
@@ -76,13 +80,15 @@ def misfit(engine: EngineRecord, gpu: Gpu, version: str) -> str | None:
 
     A plan runs on the version and the GPU model that it was built for, unless it was built to be
     compatible (NVIDIA TensorRT documentation, "Version Compatibility" and "Hardware
-    Compatibility"); TensorRT-RTX's on every GPU of the compute capabilities that it names.
+    Compatibility"), and on no other platform (TensorRT's support matrix, "Engine Portability");
+    TensorRT-RTX's on every GPU of the compute capabilities that it names.
     """
     library = TARGETS[engine.library]
     if not _runs_on_version(engine, version):
         return f"{library.title} {engine.library_version}"
-    if engine.hardware_compatible and _numbers(gpu.compute_capability) >= _AMPERE:
-        return None
+    if engine.hardware_compatible and _generation(gpu) >= _AMPERE:
+        foreign = jetpack_version() is not None and engine.jetpack is None
+        return "a machine that is no Jetson" if foreign else None
     if gpu.compute_capability not in engine.compute_capability:
         return f"compute capability {', '.join(engine.compute_capability)}"
     if not library.builds_ahead and engine.gpu != gpu.name:
@@ -91,13 +97,23 @@ def misfit(engine: EngineRecord, gpu: Gpu, version: str) -> str | None:
 
 
 def _runs_on_version(engine: EngineRecord, version: str) -> bool:
-    built, here = _numbers(engine.library_version), _numbers(version)
-    return built == here or (engine.version_compatible and built[0] == here[0] and built < here)
+    try:
+        built, here = Version(engine.library_version), Version(version)
+    except ValueError:  # of a text that is no version
+        return engine.library_version == version
+    return built == here or (
+        engine.version_compatible and built.major == here.major and built < here
+    )
 
 
-def _nothing_fits(bundle: Bundle, gpu: Gpu, version: str) -> str:
+def _generation(gpu: Gpu) -> int:
+    return int(gpu.compute_capability.partition(".")[0])
+
+
+def _nothing_fits(bundle: Bundle, gpu: Gpu, number: int, version: str) -> str:
     engines, title = bundle.manifest.engines, TARGETS[bundle.manifest.target].title
-    build = f"effnet-edge build {bundle.path} will {'re' if engines else ''}build it"
+    first = f"CUDA_VISIBLE_DEVICES={number} " if number else ""
+    build = f"{first}effnet-edge build {bundle.path} will {'re' if engines else ''}build it"
     if not engines:
         return f"{bundle.path}: has no engine yet: {build} (or load it with rebuild=True)"
     misfits = [misfit(each, gpu, version) for each in engines]
@@ -107,7 +123,3 @@ def _nothing_fits(bundle: Bundle, gpu: Gpu, version: str) -> str:
         f"capability {gpu.compute_capability}, {title} {version}: {build} (or load it with "
         "rebuild=True)"
     )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
