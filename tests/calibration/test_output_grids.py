@@ -60,6 +60,17 @@ def logits(network: EfficientNet) -> torch.Tensor:
         return network(normalized(8, seed=5))
 
 
+def test_a_grid_of_what_the_network_lacks_is_refused(
+    quantized: tuple[EfficientNet, Quantization],
+) -> None:
+    network, quantization = quantized
+    grid = next(iter(quantization.outputs.values()))
+    with pytest.raises(CalibrationError, match=r"an output of stages\.9, which the network lacks"):
+        apply_quantization(
+            network, quantization.rounding({**quantization.outputs, "stages.9": grid})
+        )
+
+
 def test_changes_are_made_in_the_networks_order_whatever_the_tables_is(
     quantized: tuple[EfficientNet, Quantization], monkeypatch: pytest.MonkeyPatch
 ) -> None:
