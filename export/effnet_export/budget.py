@@ -6,8 +6,9 @@ import math
 from typing import TYPE_CHECKING
 
 from effnet_calibration.mixed_precision import keep_for_budget
-from effnet_edge.errors import GateError
+from effnet_edge.errors import GateError, UsageError
 from effnet_edge.parity import Gate
+from effnet_edge.parity.measures.gates import unfit_labels
 from effnet_edge.parity.measures.table import Measure, limited_measure
 
 if TYPE_CHECKING:
@@ -36,6 +37,18 @@ def share_of(loss: ParityResult, share: float) -> Gate:
     if value is None or not math.isfinite(value):
         raise GateError("what INT8 loses without a budget is no number, and has no share")
     return Gate(**{measure.limit.name: share * value})
+
+
+def check_labels(budget: Gate, compared: ParityResult) -> None:
+    """Raise `UsageError` for a limit on the drop where the network is right by chance alone.
+
+    Args:
+        compared: the network, as the reference, on the pictures whose labels tell of the drop.
+    """
+    for problem in unfit_labels(budget, compared):
+        raise UsageError(
+            f"--max-drop: {problem}: give the pictures the classes of this model, or use --max-kl"
+        )
 
 
 def mixed_within_budget(

@@ -24,6 +24,7 @@ class Judge:
 
     Attributes:
         reference: the network.
+        itself: the network against itself.
 
     Raises:
         UsageError: none of the pictures can be read, or one's label is no class.
@@ -45,6 +46,7 @@ class Judge:
             progress("pictures", len(self._answered) * BATCH_SIZE, len(pictures))
         if not self._answered:
             raise UsageError(f"{self._source}: none of the pictures can be read")
+        self.itself = itself.result(self._source)
 
     @property
     def judged_on(self) -> str:
