@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -166,8 +166,9 @@ class ImageSet:
         )
 
     def hold_out(self, count: int) -> tuple[ImageSet, ImageSet]:
-        """`count` pictures at random, and all the others, without those that are listed again."""
-        held = set(self.subset(count).paths)
+        """`count` pictures at random, and all the others, however often the set lists each."""
+        different = replace(self, paths=tuple(dict.fromkeys(self.paths)), labels=None)
+        held = set(different.subset(count).paths)
         parts = []
         for wanted, source in (
             (True, f"{len(held)} pictures held out of the {len(self)} in {self.source}"),

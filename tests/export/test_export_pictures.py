@@ -110,6 +110,23 @@ def test_a_picture_that_is_listed_twice_is_not_on_both_sides(tmp_path: Path) -> 
     assert folder.is_dir()
 
 
+@pytest.mark.parametrize(("count", "held_out", "calibrated"), [(20, 0, 60), (48, 16, 96)])
+def test_what_is_held_out_counts_pictures_and_not_the_rows_that_list_them(
+    tmp_path: Path, count: int, held_out: int, calibrated: int
+) -> None:
+    photos(tmp_path / "mine", count)
+    rows = [f"mine/cat/{index:03}.png,0" for index in range(count)] * 3
+    (tmp_path / "list.csv").write_text("\n".join(["path,class_index", *rows]))
+
+    found = pictures(tmp_path / "list.csv")
+
+    held, used = found.held_out(), found.calibrated_on
+    assert isinstance(used, ImageSet)
+    assert len(used) == calibrated
+    different = len(set(held.paths)) if isinstance(held, ImageSet) else 0
+    assert different == held_out
+
+
 def test_a_table_and_no_pictures_leave_the_embedded_ones(tmp_path: Path) -> None:
     table = tmp_path / "table.json"
     assert pictures(table).for_gates() == EmbeddedPhotos(GATE_PICTURES)
