@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.errors import BackendError
 from effnet_edge.extras import needed_for
-from effnet_export.gate import FITTED_ACTIVATIONS, INT8
+from effnet_export.gate import FITTED_ACTIVATIONS, HALF_PRECISION, INT8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +35,9 @@ def advice(gates: Mapping[OutputKind, Gate], output: OutputKind) -> str:
             "fitted hard-swishes may cost this network too much: try more pictures (--calibration) "
             "or leave --fast-activations out"
         )
+    if gates is HALF_PRECISION:
+        # As of values that lie far from 0 beside their spread. A fault shows in FP32, too.
+        return "16 bit may be too coarse for this network: use --fp32"
     if gates is not INT8:
         return ""
     budget = f", {_BUDGETS[output]}" if output in _BUDGETS else ""

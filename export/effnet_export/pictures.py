@@ -95,5 +95,5 @@ def check_labelled(pictures: CalibratedOn | None) -> None:
     if isinstance(pictures, (ImageSet, EmbeddedPhotos)) and pictures.labels is None:
         raise UsageError(
             f"--max-drop needs the class of every picture, which {pictures.source} does not "
-            "tell: name the folders by class or WordNet id, give a CSV, or use --max-kl"
+            "tell: name the folders by class or WordNet id, give a CSV that has it, or use --max-kl"
         )
