@@ -372,7 +372,7 @@ class _ExportRun:
                 stage, candidate, gates, inside=inside, sizes=sizes, own_answers_db=own_answers_db
             )
         except GateError as error:
-            helps = advice(gates, self._loaded.source.network.output_kind)
+            helps = advice(gates, self._loaded.source.network.output_kind, self._target.row)
             raise GateError(error.problem, helps) from error
         self._parity.append(found)
 

@@ -87,6 +87,7 @@ def table_for(
         named,
         loaded.source.preprocessing,
         budget,
+        request.chosen_target.row,
         progress,
         observed.exact,
     )
