@@ -85,11 +85,13 @@ def test_few_pictures_are_warned_of() -> None:
         list(CalibrationPictures(Smooth(8), PREPROCESSING).batches())
 
 
-@pytest.mark.filterwarnings("ignore::effnet_calibration.errors.CalibrationWarning")
-def test_an_unreadable_picture_is_skipped_and_listed(tmp_path: Path) -> None:
+def test_an_unreadable_picture_is_skipped_told_and_listed(tmp_path: Path) -> None:
     pictures = folder_of(tmp_path, Smooth(12).pixels, bad=1)
     passing = CalibrationPictures(pictures, PREPROCESSING)
-    assert sum(len(batch) for batch in passing.batches()) == 12
+    with pytest.warns(CalibrationWarning) as told:
+        assert sum(len(batch) for batch in passing.batches()) == 12
+    lines = [str(each.message) for each in told]
+    assert any("1 of the 13 pictures in" in each and "bad00.png" in each for each in lines)
     record = passing.record()
     assert record.size == 12
     assert len(record.skipped) == 1
