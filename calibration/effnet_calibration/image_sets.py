@@ -70,11 +70,14 @@ class CalibrationPictures:
 
     def _check(self) -> None:
         source, total = self.pictures.source, len(self.pictures)
-        if len(self.skipped) > UNREADABLE_SHARE * total:
-            raise CalibrationError(
+        if self.skipped:
+            unread = (
                 f"{len(self.skipped)} of the {total} pictures in {source} cannot be read, "
                 f"the first: {self.skipped[0]}"
             )
+            if len(self.skipped) > UNREADABLE_SHARE * total:
+                raise CalibrationError(unread)
+            warnings.warn(f"left out: {unread}", CalibrationWarning, stacklevel=2)
         if self._plain == self.seen:
             raise CalibrationError(
                 f"every picture in {source} is of a single colour: calibrate on photos"

@@ -43,6 +43,8 @@ def apply(
     table.check_model(network)
     quantization = table.quantization(scheme.name)
     applied = apply_quantization(network, quantization)
+    if scheme.rounds_outputs:
+        _check_outputs(NetworkPath.of(network), quantization)
     # Last of all: the numbers that a table holds are those of weights without these factors.
     path, fitted = NetworkPath.of(applied.network), quantization.changes(ACTIVATIONS)
     fold_factors(applied.network, path, fitted, quantization.kept)
@@ -133,6 +135,14 @@ def _left_in_floats(path: NetworkPath, scheme: QuantizationScheme) -> set[str]:
     if not scheme.quantizes_classifier:
         names |= {layer.name for layer in path.of_kind("classifier")}
     return names
+
+
+def _check_outputs(path: NetworkPath, quantization: Quantization) -> None:
+    """Refuse a table in which what a layer gives has no grid; the classifier's has none."""
+    given = (each.activation or each.name for each in path.main if each.kind != "classifier")
+    for name in given:
+        if name not in quantization.outputs:
+            raise CalibrationError(f"the calibration table lacks {name}: calibrate again")
 
 
 def _grid(

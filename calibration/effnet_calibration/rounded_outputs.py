@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from effnet_calibration.equalized_activation import EqualizedSiLU, Scale
+from effnet_calibration.errors import CalibrationError
 from effnet_calibration.path import NetworkPath
 from effnet_calibration.rounded_hard_swish import HardSwish6
 
@@ -29,13 +30,22 @@ HARD_GATE_SCALE = 6 / 255
 def grids_of_outputs(
     network: EfficientNet, quantization: Quantization, scheme: QuantizationScheme
 ) -> dict[str, TensorQuantization]:
-    """By module: those of the table, and those of sigmoids and hard gates, always the same."""
+    """By module: those of the table, and those of sigmoids and hard gates, always the same.
+
+    Raises:
+        CalibrationError: the table has one of a module that the network lacks.
+    """
     outputs = quantization.outputs.items()
     grids = {name: scheme.on_grid(each.scale, each.zero_point) for name, each in outputs}
+    modules = dict(network.named_modules())
+    if lacking := sorted(grids.keys() - modules.keys()):
+        raise CalibrationError(
+            f"the calibration table has an output of {lacking[0]}, which the network lacks"
+        )
     if not scheme.quantizes_last_projection:
         for name in _read_by_last_projection(network):
             grids.pop(name, None)
-    for name, module in network.named_modules():
+    for name, module in modules.items():
         if isinstance(module, EqualizedSiLU):
             if isinstance(module.real, Scale):
                 grids[f"{name}.real"] = scheme.on_grid(SIGMOID_INPUT_SCALE, 0)

@@ -93,7 +93,16 @@ class QuantizationScheme:
         return self.minimum + (self.levels + 1) // 2
 
     def on_grid(self, scale: float, zero_point: int) -> TensorQuantization:
-        """The grid of this type with that scale and zero point."""
+        """The grid of this type with that scale and zero point.
+
+        Raises:
+            CalibrationError: the zero point is none of its integers.
+        """
+        if not self.minimum <= zero_point <= self.maximum:
+            raise CalibrationError(
+                f"the calibration table is damaged: a zero point of {self.name} is {zero_point}, "
+                f"outside of {self.minimum} to {self.maximum}"
+            )
         return TensorQuantization(scale, zero_point, self.minimum, self.maximum)
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import cattrs
 
@@ -18,6 +18,7 @@ from effnet_calibration.errors import CalibrationError
 from effnet_calibration.quantization import (
     DEPTHWISE,
     PROJECTION,
+    STREAM,
     PixelNormalization,
     Quantization,
     from_columns,
@@ -28,27 +29,38 @@ from effnet_edge.size import Size  # noqa: TC001 - cattrs resolves it at run tim
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from effnet_edge.bundle import Bundle
     from effnet_edge.model.network import EfficientNet
     from effnet_edge.pictures.image import Preprocessing
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 _SQUARE_VERSION = 2
 _NORMALIZATION_UNTOLD = 3
+_CONVENTIONS_UNTOLD = 4
+_READ = (_SQUARE_VERSION, _NORMALIZATION_UNTOLD, _CONVENTIONS_UNTOLD)
 LONGEST_TEXT = 80
 """That a difference tells in full, in characters."""
+
+# Of float32, in which a network computes: the largest number, and the least normal one.
+_LARGEST, _LEAST = (2 - 2.0**-23) * 2.0**127, 2.0**-126
 
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Which network a table belongs to. `sha256` is of its folded weights."""
+    """Which network a table belongs to. `sha256` is of its folded weights.
+
+    `pooling` and `activation`, which weights do not tell, are None in tables of schema version 4.
+    """
 
     variant: str
     resolution: Size
     padding: str
     classes: int
     sha256: str
+    pooling: str | None = None
+    activation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,7 @@ class CalibrationTable:
             CalibrationError: naming what differs.
         """
         theirs, own = vars(identify(network)), vars(self.model)
-        wrong = [name for name in own if own[name] != theirs[name]]
+        wrong = [name for name in own if own[name] not in (None, theirs[name])]
         if wrong == ["sha256"]:
             raise CalibrationError(
                 "the calibration table was made from other weights of this network: "
@@ -121,9 +133,10 @@ class CalibrationTable:
             CalibrationError: with both.
         """
         pixels = (each.pixels for each in self.quantizations.values())
-        own = self.images.normalization or next(filter(None, pixels), None)
         theirs = PixelNormalization.of(preprocessing)
-        if own is not None and own != theirs:
+        for own in filter(None, (self.images.normalization, *pixels)):
+            if own == theirs:
+                continue
             raise CalibrationError(
                 "the calibration table is for pixels normalized otherwise: its mean and deviation "
                 f"are {own.mean} and {own.std}, the network's {theirs.mean} and {theirs.std}: "
@@ -221,6 +234,8 @@ def identify(network: EfficientNet) -> ModelIdentity:
         network.padding,
         network.output_size,
         digest.hexdigest(),
+        network.pooling,
+        network.activation,
     )
 
 
@@ -231,11 +246,14 @@ def _converter() -> cattrs.Converter:
 
 
 def _parse(text: str | bytes, name: str) -> dict[str, Any]:
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not a number that a table can hold")
+    def refuse(number: str) -> NoReturn:
+        raise ValueError(f"{number} is not a number that a table can hold")
+
+    def held(read: Callable[[str], float]) -> Callable[[str], float]:
+        return lambda text: read(text) if abs(float(text)) <= _LARGEST else refuse(text)
 
     try:
-        tree = json.loads(text, parse_constant=refuse)
+        tree = json.loads(text, parse_constant=refuse, parse_float=held(float), parse_int=held(int))
     except (ValueError, RecursionError) as error:
         raise CalibrationError(f"{name} is not JSON, or damaged: {error}") from error
     if not isinstance(tree, dict):
@@ -244,9 +262,9 @@ def _parse(text: str | bytes, name: str) -> dict[str, Any]:
 
 
 def _upgraded(tree: dict[str, Any]) -> dict[str, Any]:
-    """A table of schema version 2, whose networks were all square, or 3, as it is written now."""
+    """A table of schema version 2, whose networks were all square, 3 or 4, as it is written now."""
     version, model = tree.get("schema_version"), tree.get("model")
-    if version not in (_SQUARE_VERSION, _NORMALIZATION_UNTOLD):
+    if version not in _READ:
         return tree
     if version == _SQUARE_VERSION and isinstance(model, dict):
         side = model.get("resolution")
@@ -255,15 +273,17 @@ def _upgraded(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_values(table: CalibrationTable, name: str) -> None:
+    if table.images.size < 1:
+        raise CalibrationError(f"{name} is damaged: it is of {table.images.size} pictures")
     for key, quantization in table.quantizations.items():
         if quantization.scheme != key:
             raise CalibrationError(f"{name} is damaged: {key} holds {quantization.scheme}")
-        for layer, grid in quantization.grids.items():
-            if not grid.scale > 0:
+        for layer, grid in (*quantization.grids.items(), *quantization.outputs.items()):
+            if grid.scale < _LEAST:
                 raise CalibrationError(f"{name} is damaged: the scale of {layer} is {grid.scale}")
-        for change in (DEPTHWISE, PROJECTION):
+        for change in (DEPTHWISE, PROJECTION, STREAM):
             for factors in quantization.changes(change).values():
-                if not isinstance(factors, tuple) or any(not value > 0 for value in factors):
+                if not isinstance(factors, tuple) or any(value < _LEAST for value in factors):
                     raise CalibrationError(f"{name} is damaged: a factor is not above 0")
         pixels = quantization.pixels
         if pixels is not None and any(not value > 0 for value in pixels.std):

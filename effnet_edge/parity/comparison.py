@@ -103,9 +103,8 @@ class Comparison:
         self._check(ref, cand, labels)
         if labels is not None:
             self._add_labelled(ref, cand, labels)
-        if self._output == "regression":
-            self._constants[0].add(ref)
-            self._constants[1].add(cand)
+        for constants, outputs in zip(self._constants, (ref, cand), strict=True):
+            constants.add(outputs)
         for key, formula in self._formulas.items():
             self._partials[key] = formula.joined(
                 self._partials.get(key), formula.partial(ref, cand)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,20 +116,23 @@ class ImageSet:
         csv_file: str | os.PathLike[str],
         classes: Mapping[str, int] | None = None,
         *,
-        labelled: bool = True,
+        labelled: bool | None = True,
     ) -> ImageSet:
         """The pictures that a CSV file lists, in its order.
 
         The header names a column `path`, relative to the file's folder, and one of `class_index`
         (0 or more), `wnid` and `label`; of several, the first in this order counts. The last two
-        are looked up in `classes`. Where the set is not to be `labelled`, only `path` counts.
+        are looked up in `classes`. Where the set is not to be `labelled`, only `path` counts; where
+        it is None, there need be no other.
 
         Raises `UsageError`, naming the file and the line, at the first row that is not so, whose
         picture does not exist, or that gives one another class than an earlier row.
         """
         file = Path(csv_file)
         rows = csv_rows(file)
-        place, header = header_of(file, rows, _LABEL_COLUMNS if labelled else ())
+        place, header = header_of(file, rows, () if labelled is False else _LABEL_COLUMNS)
+        if labelled is None:
+            labelled = any(name in header for name in _LABEL_COLUMNS)
         label_at = _label_column(place, header, classes) if labelled else None
         paths, labels, tellings = [], [], Tellings()
         for place, path, row in picture_rows(file, rows, header):
@@ -167,8 +170,9 @@ class ImageSet:
         )
 
     def hold_out(self, count: int) -> tuple[ImageSet, ImageSet]:
-        """`count` pictures at random, and all the others, without those that are listed again."""
-        held = set(self.subset(count).paths)
+        """`count` pictures at random, and all the others, however often the set lists each."""
+        different = replace(self, paths=tuple(dict.fromkeys(self.paths)), labels=None)
+        held = set(different.subset(count).paths)
         parts = []
         for wanted, source in (
             (True, f"{len(held)} pictures held out of the {len(self)} in {self.source}"),

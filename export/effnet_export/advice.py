@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from effnet_edge.errors import BackendError
 from effnet_edge.extras import needed_for
-from effnet_export.gate import FITTED_ACTIVATIONS, INT8
+from effnet_export.gate import FITTED_ACTIVATIONS, HALF_PRECISION, INT8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,7 +25,12 @@ _BUDGETS: dict[OutputKind, str] = {
 }
 
 
-def advice(gates: Mapping[OutputKind, Gate], output: OutputKind) -> str:
+def in_floats(target: Target) -> str:
+    """The option that rounds nothing to integers; of two, the one with fewer bits."""
+    return "--fp16" if "fp16" in target.precisions else "--fp32"
+
+
+def advice(gates: Mapping[OutputKind, Gate], output: OutputKind, target: Target) -> str:
     """What to try where a model does not hold these gates, in words that end the error.
 
     Empty where it has to hold them whatever it costs: then the export is at fault.
@@ -35,11 +40,16 @@ def advice(gates: Mapping[OutputKind, Gate], output: OutputKind) -> str:
             "fitted hard-swishes may cost this network too much: try more pictures (--calibration) "
             "or leave --fast-activations out"
         )
+    if gates is HALF_PRECISION:
+        # As of values that lie far from 0 beside their spread. A fault shows in FP32, too.
+        return "16 bit may be too coarse for this network: use --fp32"
     if gates is not INT8:
         return ""
-    budget = f", {_BUDGETS[output]}" if output in _BUDGETS else ""
+    may_keep = output in _BUDGETS and not target.rounds_outputs
+    budget = f", {_BUDGETS[output]}" if may_keep else ""
     return (
-        f"INT8 may cost this network too much: try more pictures (--calibration){budget} or --fp16"
+        f"INT8 may cost this network too much: try more pictures (--calibration){budget} or "
+        f"{in_floats(target)}"
     )
 
 

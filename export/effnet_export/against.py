@@ -20,6 +20,7 @@ from effnet_edge.parity.measures.probabilities import of_probabilities
 from effnet_edge.parity.measures.values import nrmse, spread_db
 from effnet_edge.parity.models.probing import settle_ending
 from effnet_edge.parity.models.reading import AS_TOLD
+from effnet_edge.pictures.reading import read_batches
 from effnet_export.causes import answers, likely_cause
 from effnet_export.gate import BATCH_SIZE, stage_parity
 from effnet_export.model_files import FILE_ENDINGS, Openings, kind_of
@@ -165,7 +166,7 @@ def _answered(origin: str, request: NetworkRequest, source: Source, pictures: Pi
         parts = [slice(start, start + BATCH_SIZE) for start in starts]
         answered = [(inputs[part], logits[part]) for part in parts]
         return Answered(f"the logits in {path.name}", answered, path.name)
-    batches = [pixels for pixels, _ in pictures.batches(preprocessing, BATCH_SIZE, [])]
+    batches = [pixels for pixels, _ in read_batches(pictures, preprocessing, BATCH_SIZE, [])]
     if kind := kind_of(path):
         model = kind.open(path, preprocessing, Openings(request), AS_TOLD, None)
         settle_ending(model, preprocessing, source.network.output_kind)

@@ -6,9 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from effnet_calibration.mixed_precision import keep_for_budget
-from effnet_edge.errors import GateError
+from effnet_edge.errors import GateError, UsageError
 from effnet_edge.parity import Gate
+from effnet_edge.parity.measures.gates import unfit_labels
 from effnet_edge.parity.measures.table import Measure, limited_measure
+from effnet_export.advice import in_floats
 
 if TYPE_CHECKING:
     from effnet_calibration.mixed_precision import MixedPrecision
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from effnet_edge.pictures.image import Preprocessing
     from effnet_edge.pictures.protocol import Pictures
     from effnet_edge.progress import Progress
+    from effnet_edge.targets import Target
 
 
 def loss_without_labels(output: OutputKind) -> Measure | None:
@@ -38,16 +41,32 @@ def share_of(loss: ParityResult, share: float) -> Gate:
     return Gate(**{measure.limit.name: share * value})
 
 
+def check_labels(budget: Gate, compared: ParityResult) -> None:
+    """Raise `UsageError` for a limit on the drop where the network is right by chance alone.
+
+    Args:
+        compared: the network, as the reference, on the pictures whose labels tell of the drop.
+    """
+    for problem in unfit_labels(budget, compared):
+        raise UsageError(
+            f"--max-drop: {problem}: give the pictures the classes of this model, or use --max-kl"
+        )
+
+
 def mixed_within_budget(
     folded: EfficientNet,
     quantization: Quantization,
     pictures: Pictures,
     preprocessing: Preprocessing,
     budget: Gate,
+    target: Target,
     progress: Progress,
     exact: ExactOutputs | None = None,
 ) -> MixedPrecision:
     """The fewest tensors in 16 bit that hold the budget.
+
+    Args:
+        target: that the model is for, which has other precisions where none does.
 
     Raises:
         GateError: no choice of them does.
@@ -58,6 +77,6 @@ def mixed_within_budget(
         raise GateError(
             f"the budget ({budget.describe()}) cannot be met: with {kept} of {mixed.tensors} "
             f"tensors in 16 bit, {'; '.join(budget.check(mixed.best.loss))}",
-            "allow more, or use --fp16",
+            f"allow more, or use {in_floats(target)}",
         )
     return mixed

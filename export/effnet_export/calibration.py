@@ -54,7 +54,7 @@ def all_pictures(path: Path, classes: Mapping[str, int] | None, channels: int) -
     """Those of a folder or a CSV file; arguments and errors as for `named_pictures`."""
     if path.is_dir():
         return ImageSet.from_folder(path, classes, channels)
-    return ImageSet.from_csv(path, classes, labelled=classes is not None)
+    return ImageSet.from_csv(path, classes, labelled=None if classes is not None else False)
 
 
 def pictures_to_calibrate_on(

@@ -23,6 +23,7 @@ from effnet_edge.graphs.rounding import with_rounding
 from effnet_edge.graphs.sessions import Session
 from effnet_edge.graphs.types import element_types, without_weights
 from effnet_edge.pictures.image import normalize
+from effnet_edge.pictures.reading import read_batches
 from effnet_export.fp16_graph import scales, write_types
 from effnet_export.qdq import without_pairs
 
@@ -242,7 +243,7 @@ def _feeds(
     """The model's input, a batch it takes at a time."""
     kind = model.graph.input[0].type.tensor_type
     batch = _batch(model)
-    for pixels, _ in pictures.batches(preprocessing, batch):
+    for pixels, _ in read_batches(pictures, preprocessing, batch, []):
         missing = batch - len(pixels)
         filled = np.concatenate([pixels, pixels[-1:].repeat(missing, 0)]) if missing else pixels
         yield filled if kind.elem_type == TensorProto.UINT8 else normalize(filled, preprocessing)

@@ -13,6 +13,7 @@ from effnet_edge.parity import EXACT_GATES, Comparison, Gate
 from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, BatchSizeCheck
 from effnet_edge.parity.inside.bisection import find_faults
 from effnet_edge.parity.measures.table import measures_of
+from effnet_edge.pictures.reading import read_batches, told_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -134,6 +135,12 @@ class ParityGate:
     """Compares every stage with the PyTorch reference on the same pictures.
 
     Pictures and reference logits are kept, so that each stage costs only its own inference.
+
+    Attributes:
+        source: the pictures, in words.
+
+    Raises:
+        UsageError: none of the pictures can be read.
     """
 
     def __init__(
@@ -147,10 +154,12 @@ class ParityGate:
         self._output = output
         self._pictures = pictures
         self._preprocessing = preprocessing
+        skipped: list[str] = []
         self._batches = [
             (pixels, reference.infer(pixels))
-            for pixels, _ in pictures.batches(preprocessing, BATCH_SIZE, [])
+            for pixels, _ in read_batches(pictures, preprocessing, BATCH_SIZE, skipped)
         ]
+        self.source = told_source(pictures.source, skipped)
         self._sizes = BatchSizeCheck(
             np.concatenate([pixels for pixels, _ in self._batches]),
             np.concatenate([logits for _, logits in self._batches]),
@@ -260,7 +269,7 @@ class ParityGate:
         )
         for answer, (_, logits) in zip(answers, self._batches, strict=True):
             comparison.update(logits, answer)
-        return comparison.result(self._pictures.source)
+        return comparison.result(self.source)
 
     def _culprit(
         self,

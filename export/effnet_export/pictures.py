@@ -53,8 +53,9 @@ class ExportPictures:
             one_class = request.network.output_kind == "single-label"
             classes = ClassIndices(labels or ()) if one_class else None
             self._own = all_pictures(request.calibration, classes, channels)
-            if len(self._own) >= ENOUGH_TO_HOLD_OUT:
-                wanted = min(round(held_out_share * len(self._own)), MOST_HELD_OUT)
+            different = len(set(self._own.paths))
+            if different >= ENOUGH_TO_HOLD_OUT:
+                wanted = min(round(held_out_share * different), MOST_HELD_OUT)
                 self._held_out, self._own = self._own.hold_out(max(wanted, GATE_PICTURES))
         self.calibrated_on: CalibratedOn | None = None
         if request.calibrates:
@@ -94,5 +95,5 @@ def check_labelled(pictures: CalibratedOn | None) -> None:
     if isinstance(pictures, (ImageSet, EmbeddedPhotos)) and pictures.labels is None:
         raise UsageError(
             f"--max-drop needs the class of every picture, which {pictures.source} does not "
-            "tell: name the folders by class or WordNet id, give a CSV, or use --max-kl"
+            "tell: name the folders by class or WordNet id, give a CSV that has it, or use --max-kl"
         )

@@ -180,7 +180,7 @@ class _ExportRun:
         graph = self._make_graph(gate)
         if self._target.built_on_device:
             graph = self._make_typed_graph(graph, gate)
-        draft = self._write(graph, pictures.source, gate)
+        draft = self._write(graph, gate)
         builds = self._target.built_on_device and can_build(self._target.name)
         if timing_cache is not None and builds:
             draft = self._with_engine(draft, gate, timing_cache)
@@ -293,14 +293,14 @@ class _ExportRun:
             self._check_finished("type", simulated, self._request.batch, gate)
         return graph
 
-    def _write(self, graph: onnx.ModelProto, gate_pictures: str, gate: ParityGate) -> Manifest:
+    def _write(self, graph: onnx.ModelProto, gate: ParityGate) -> Manifest:
         """The target's own file of the graph: the engine, or what one is built from."""
         request = self._request
         with self._stage(self._target.name):
             file = self._target.write(graph, self._staging, self._precision, request.batch)
             source = self._loaded.source
             table = self.tabulated.table if self.tabulated else None
-            draft = draft_manifest(request, source, file, gate_pictures, table)
+            draft = draft_manifest(request, source, file, gate.source, table)
             if not self._target.built_on_device:
                 # In INT8 the nodes differ by their roundings, and none of them is at fault.
                 written, precision = self._staging / file, self._precision
@@ -372,7 +372,7 @@ class _ExportRun:
                 stage, candidate, gates, inside=inside, sizes=sizes, own_answers_db=own_answers_db
             )
         except GateError as error:
-            helps = advice(gates, self._loaded.source.network.output_kind)
+            helps = advice(gates, self._loaded.source.network.output_kind, self._target.row)
             raise GateError(error.problem, helps) from error
         self._parity.append(found)
 

@@ -23,6 +23,7 @@ from effnet_edge.model.source import load_source
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.parity.measures.output_measures import OUTPUT_MEASURES
 from effnet_edge.pictures.image import normalize
+from effnet_edge.pictures.reading import read_batches
 from effnet_edge.progress import Progress, no_progress
 from effnet_edge.targets import DEFAULT_TARGET
 from effnet_export.calibration import (
@@ -121,10 +122,8 @@ def measure_sensitivity(
     started = time.perf_counter()
     batches = [
         torch.from_numpy(normalize(pixels, subject.preprocessing))
-        for pixels, _ in pictures.batches(subject.preprocessing, BATCH, [])
+        for pixels, _ in read_batches(pictures, subject.preprocessing, BATCH, [])
     ]
-    if not batches:
-        raise UsageError(f"none of the pictures in {pictures.source} can be read")
     if subject.network.output_kind == "regression" and sum(map(len, batches)) < 2:
         raise UsageError(
             "--limit 1: the spread of values takes 2 pictures or more: give a larger one"

@@ -10,7 +10,7 @@ from effnet_calibration.loss_meter import LossMeter
 from effnet_calibration.quantized import apply
 from effnet_edge.errors import UsageError
 from effnet_edge.parity.models.torch import TorchClassifier
-from effnet_export.budget import mixed_within_budget
+from effnet_export.budget import check_labels, mixed_within_budget
 from effnet_export.calibration import Calibrated, SharedCalibration, calibrated
 from effnet_export.gate import FAST_BY_DEFAULT, ParityGate
 
@@ -56,7 +56,8 @@ def table_for(
         gate: of the network itself, on the pictures of the gates.
 
     Raises:
-        UsageError: hard-swishes are asked for, and the network has no SiLU.
+        UsageError: hard-swishes are asked for, and the network has no SiLU; or the drop is limited,
+            and the labels are not those of the network.
         GateError: nothing holds the budget.
         CalibrationError: see `calibrated`.
     """
@@ -74,6 +75,7 @@ def table_for(
         return Tabulated(found.table, too_far=too_far)
     lost = making.loss(found, named)
     budget = request.budget_of(lost)
+    check_labels(budget, lost)
     if making.can_fall_back(found) and not too_far:
         too_far = tuple(budget.check(lost))
         if too_far:
@@ -85,6 +87,7 @@ def table_for(
         named,
         loaded.source.preprocessing,
         budget,
+        request.chosen_target.row,
         progress,
         observed.exact,
     )

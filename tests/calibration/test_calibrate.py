@@ -85,11 +85,13 @@ def test_few_pictures_are_warned_of() -> None:
         list(CalibrationPictures(Smooth(8), PREPROCESSING).batches())
 
 
-@pytest.mark.filterwarnings("ignore::effnet_calibration.errors.CalibrationWarning")
-def test_an_unreadable_picture_is_skipped_and_listed(tmp_path: Path) -> None:
+def test_an_unreadable_picture_is_skipped_told_and_listed(tmp_path: Path) -> None:
     pictures = folder_of(tmp_path, Smooth(12).pixels, bad=1)
     passing = CalibrationPictures(pictures, PREPROCESSING)
-    assert sum(len(batch) for batch in passing.batches()) == 12
+    with pytest.warns(CalibrationWarning) as told:
+        assert sum(len(batch) for batch in passing.batches()) == 12
+    lines = [str(each.message) for each in told]
+    assert any("1 of the 13 pictures in" in each and "bad00.png" in each for each in lines)
     record = passing.record()
     assert record.size == 12
     assert len(record.skipped) == 1
@@ -191,6 +193,22 @@ def test_a_table_that_tells_no_normalization_is_read(table: CalibrationTable) ->
 
 
 @pytest.mark.sample
+@pytest.mark.parametrize(("told", "other"), [("pooling", "max"), ("activation", "relu")])
+def test_a_table_of_other_conventions_is_refused(
+    network: EfficientNet, table: CalibrationTable, told: str, other: str
+) -> None:
+    """The weights are the same, and the values that pass are not."""
+    changed = copy.deepcopy(network)
+    changed.set_conventions(replace(changed.conventions, **{told: other}))
+    own = getattr(network, told)
+    with pytest.raises(CalibrationError, match=f"its {told} is {own}, the network's is {other}"):
+        table.check_model(changed)
+    tree = json.loads(table.to_json()) | {"schema_version": 4}
+    del tree["model"]["pooling"], tree["model"]["activation"]
+    CalibrationTable.from_json(json.dumps(tree)).check_model(changed)
+
+
+@pytest.mark.sample
 @pytest.mark.parametrize("scheme", [ASYMMETRIC_UINT8, SYMMETRIC_INT8], ids=lambda each: each.name)
 @pytest.mark.parametrize("told", [True, False])
 def test_a_table_of_other_numbers_for_the_same_pixels_is_refused(
@@ -207,6 +225,17 @@ def test_a_table_of_other_numbers_for_the_same_pixels_is_refused(
     else:
         with pytest.raises(CalibrationError, match=r"normalized otherwise.*\(0\.5, 0\.5, 0\.5\)"):
             table.check_normalization(other)
+
+
+@pytest.mark.sample
+def test_a_table_whose_stem_reads_other_pixels_than_its_pictures_is_refused(
+    table: CalibrationTable,
+) -> None:
+    tree = json.loads(table.to_json())
+    pixels = tree["quantizations"][ASYMMETRIC_UINT8.name]["pixels"]
+    pixels["mean"], pixels["std"] = [0.0, 0.0], [1.0, 1.0]
+    with pytest.raises(CalibrationError, match=r"normalized otherwise.*\(0\.0, 0\.0\)"):
+        CalibrationTable.from_json(json.dumps(tree)).check_normalization(PREPROCESSING)
 
 
 @pytest.mark.sample
@@ -281,14 +310,27 @@ def _set(*path: str, value: object) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_set("schema_version", value=1), "schema version 1; this effnet-edge reads 4"),
+        (_set("schema_version", value=1), "schema version 1; this effnet-edge reads 5"),
         (_set("schema_version", value=None), "schema version None"),
         (_set("surprise", value=1), "damaged"),
         (_set("images", "size", value="many"), "damaged"),
+        (_set("images", "size", value=0), "is of 0 pictures"),
         (_set("model", value=[]), "damaged"),
         (
             _set("quantizations", "symmetric-int8", "tensors", "head.conv", "scale", value=0),
             r"the scale of head\.conv is 0",
+        ),
+        (
+            _set("quantizations", "symmetric-int8", "tensors", "head.conv", "scale", value=1e-300),
+            r"the scale of head\.conv is 1e-300",
+        ),
+        (
+            _set("quantizations", "symmetric-int8", "tensors", "head.conv", "scale", value=1e39),
+            r"1e\+39 is not a number that a table can hold",
+        ),
+        (
+            _set("quantizations", "symmetric-int8", "biases", "head.conv", value=[10**39]),
+            "is not a number that a table can hold",
         ),
         (_set("quantizations", "symmetric-int8", "logit_gain", value=-1), "logit_gain"),
         (
@@ -300,6 +342,10 @@ def _set(*path: str, value: object) -> Callable[[dict[str, Any]], None]:
             _set("quantizations", "symmetric-int8", "depthwise", "stages.0.0", value=[0.0]),
             "factor is not above 0",
         ),
+        (
+            _set("quantizations", "symmetric-int8", "stream", "0", value=[0.0]),
+            "factor is not above 0",
+        ),
     ],
 )
 def test_a_damaged_table_is_refused(
@@ -309,6 +355,19 @@ def test_a_damaged_table_is_refused(
     change(tree)
     with pytest.raises(CalibrationError, match=message):
         CalibrationTable.from_json(json.dumps(tree))
+
+
+@pytest.mark.sample
+@pytest.mark.parametrize("zero_point", [256, -1])
+def test_a_zero_point_outside_of_the_grid_is_refused(
+    network: EfficientNet, table: CalibrationTable, zero_point: int
+) -> None:
+    tree = json.loads(table.to_json())
+    name = ASYMMETRIC_UINT8.name
+    tree["quantizations"][name]["tensors"]["head.conv"]["zero_point"] = zero_point
+    damaged = CalibrationTable.from_json(json.dumps(tree))
+    with pytest.raises(CalibrationError, match=f"is {zero_point}, outside of 0 to 255"):
+        apply(network, damaged, ASYMMETRIC_UINT8)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"schema_version": NaN}', "\x00"])

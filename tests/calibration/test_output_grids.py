@@ -60,6 +60,33 @@ def logits(network: EfficientNet) -> torch.Tensor:
         return network(normalized(8, seed=5))
 
 
+def test_a_grid_of_what_the_network_lacks_is_refused(
+    quantized: tuple[EfficientNet, Quantization],
+) -> None:
+    network, quantization = quantized
+    grid = next(iter(quantization.outputs.values()))
+    with pytest.raises(CalibrationError, match=r"an output of stages\.9, which the network lacks"):
+        apply_quantization(
+            network, quantization.rounding({**quantization.outputs, "stages.9": grid})
+        )
+
+
+@pytest.mark.parametrize("name", ["stages.2.0.project.conv", "stem.act", "head.act"])
+def test_a_table_that_lacks_what_a_layer_gives_is_refused(
+    quantized: tuple[EfficientNet, Quantization], name: str
+) -> None:
+    """Without it the layer would give floating point, and all else of the model hold its gates."""
+    network, quantization = quantized
+    images = CalibrationSet("none", 16, "0" * 64)
+    scheme = ASYMMETRIC_INT8_OUTPUTS
+    whole = CalibrationTable(identify(network), images, {}, {}, {scheme.name: quantization})
+    apply(network, whole, scheme)
+    outputs = {key: grid for key, grid in quantization.outputs.items() if key != name}
+    lacking = replace(whole, quantizations={scheme.name: quantization.rounding(outputs)})
+    with pytest.raises(CalibrationError, match=f"lacks {name}: calibrate again"):
+        apply(network, lacking, scheme)
+
+
 def test_changes_are_made_in_the_networks_order_whatever_the_tables_is(
     quantized: tuple[EfficientNet, Quantization], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
+from effnet_edge.errors import UsageError
 from effnet_edge.labels import Label
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.pictures.embedded import EmbeddedPhotos
@@ -108,6 +109,36 @@ def test_a_picture_that_is_listed_twice_is_not_on_both_sides(tmp_path: Path) -> 
     assert isinstance(used, ImageSet)
     assert set(held.paths).isdisjoint(used.paths)
     assert folder.is_dir()
+
+
+@pytest.mark.parametrize(("count", "held_out", "calibrated"), [(20, 0, 60), (48, 16, 96)])
+def test_what_is_held_out_counts_pictures_and_not_the_rows_that_list_them(
+    tmp_path: Path, count: int, held_out: int, calibrated: int
+) -> None:
+    photos(tmp_path / "mine", count)
+    rows = [f"mine/cat/{index:03}.png,0" for index in range(count)] * 3
+    (tmp_path / "list.csv").write_text("\n".join(["path,class_index", *rows]))
+
+    found = pictures(tmp_path / "list.csv")
+
+    held, used = found.held_out(), found.calibrated_on
+    assert isinstance(used, ImageSet)
+    assert len(used) == calibrated
+    different = len(set(held.paths)) if isinstance(held, ImageSet) else 0
+    assert different == held_out
+
+
+def test_a_list_needs_classes_for_a_limit_on_the_drop_alone(tmp_path: Path) -> None:
+    photos(tmp_path / "mine", 3)
+    rows = [f"mine/cat/{index:03}.png" for index in range(3)]
+    (tmp_path / "list.csv").write_text("\n".join(["path", *rows]))
+
+    used = pictures(tmp_path / "list.csv").calibrated_on
+
+    assert isinstance(used, ImageSet)
+    assert len(used) == 3
+    with pytest.raises(UsageError, match=r"list\.csv does not tell: .* or use --max-kl"):
+        pictures(tmp_path / "list.csv", max_drop=1.0)
 
 
 def test_a_table_and_no_pictures_leave_the_embedded_ones(tmp_path: Path) -> None:

@@ -232,3 +232,22 @@ def test_labels_that_the_reference_meets_by_chance_alone_tell_nothing_of_a_drop(
     assert bool(told) is is_worthless
     if is_worthless:
         assert f"b0-fp32 is right on {right} of {pictures} pictures, no more than by" in told[0]
+
+
+@pytest.mark.parametrize("output", ["single-label", "multi-label", "features"])
+def test_a_model_that_tells_no_picture_from_another_fails_whatever_the_limits(output: str) -> None:
+    """Labels that are rarely given have nearly the same answers for all pictures."""
+    exact = np.random.default_rng(0).normal(-6, 1, (16, 80))
+    dead = np.repeat(exact.mean(0, keepdims=True), 16, 0)
+    one_alike = exact.copy()
+    one_alike[:, 3] = -9
+
+    def broken_by(reference: np.ndarray, candidate: np.ndarray) -> list[str]:
+        comparison = Comparison("torch", "openvino", "FP32", "INT8", output)
+        for part in (slice(0, 8), slice(8, 16)):
+            comparison.update(reference[part], candidate[part])
+        return Gate(min_sqnr_db=10).check(comparison.result())
+
+    assert broken_by(exact, dead) == ["openvino gives the same for all 16 pictures"]
+    assert broken_by(exact, one_alike) == []
+    assert broken_by(dead, dead) == []

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from click.testing import CliRunner
-from tiny_tunes import exported, in_a_folder_with_photos, stand_in
+from tiny_bundles import PREPROCESSING
+from tiny_tunes import TinyNetwork, exported, in_a_folder_with_photos, stand_in
 
 from effnet_edge.bundle import Bundle
 from effnet_edge.cli.common import Settings
 from effnet_edge.cli.main import cli
 from effnet_edge.errors import BackendError, EffnetEdgeError, GateError, UsageError
+from effnet_edge.pictures.image import normalize, prepare
 from effnet_edge.targets import TARGETS
 from effnet_export.tuning import run
 from effnet_export.tuning.candidates import CANDIDATES
@@ -40,6 +42,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def invoke(*options: object) -> Result:
     arguments = ["tune", "b0", "--calibration", "photos", *map(str, options)]
     return CliRunner().invoke(cli, arguments, obj=Settings(), standalone_mode=False)
+
+
+def normalized(path: Path) -> torch.Tensor:
+    return torch.from_numpy(normalize(prepare(path, PREPROCESSING)[None], PREPROCESSING))
 
 
 def left(place: Path) -> set[str]:
@@ -273,6 +279,31 @@ def test_what_cannot_be_had_is_refused_before_the_work(
     assert isinstance(result.exception, EffnetEdgeError)
     assert re.search(re.escape(says), str(result.exception))
     assert result.exception.exit_code == 2
+
+
+def test_a_drop_from_labels_of_another_model_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network itself is right on none of the pictures, so that no candidate could lose any."""
+    stand_in(monkeypatch)
+    network = TinyNetwork()
+    paths = sorted((place / "photos").iterdir())
+    answers = [int(network(normalized(path)).argmax()) for path in paths]
+
+    def list_with(shift: int) -> None:
+        rows = [
+            f"photos/{path.name},{(answer + shift) % 5}"
+            for path, answer in zip(paths, answers, strict=True)
+        ]
+        (place / "list.csv").write_text("\n".join(["path,class_index", *rows]))
+
+    list_with(1)
+    result = invoke("--calibration", "list.csv", "--max-drop", "1")
+    assert isinstance(result.exception, UsageError)
+    assert "--max-drop: torch is right on 0 of 16 pictures" in str(result.exception)
+    assert left(place) == {"list.csv"}
+    list_with(0)
+    assert invoke("--calibration", "list.csv", "--max-drop", "100").exception is None
 
 
 def test_a_library_that_is_missing_is_told_before_the_work(

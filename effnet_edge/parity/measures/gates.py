@@ -275,16 +275,18 @@ def unfit_labels(gate: Gate, result: ParityResult) -> list[str]:
 
 def _constant(result: ParityResult) -> list[str]:
     """What makes equal values of a regression worthless, or says that a model is dead."""
+    same = f"gives the same for all {result.images} pictures"
+    reference_says_nothing = len(result.reference_constant) == result.classes
+    if result.output != "regression":
+        # One class may be as unlikely for all pictures. Where most are, as of labels that are
+        # rarely given, what tells no picture from another comes close to every answer.
+        is_dead = len(result.candidate_constant) == result.classes and not reference_says_nothing
+        return [f"{result.candidate} {same}"] if is_dead else []
     lines = []
-    if result.reference_constant and len(result.reference_constant) == result.classes:
-        lines.append(
-            f"{result.reference} gives the same for all {result.images} pictures, so that nothing "
-            "can be told from them"
-        )
+    if reference_says_nothing:
+        lines.append(f"{result.reference} {same}, so that nothing can be told from them")
     dead = [each for each in result.candidate_constant if each not in result.reference_constant]
     if dead:
-        lines.append(
-            f"{result.candidate} gives the same for all {result.images} pictures"
-            + (f" in output {', '.join(map(str, dead))}" if result.classes > 1 else "")
-        )
+        which = f" in output {', '.join(map(str, dead))}" if result.classes > 1 else ""
+        lines.append(f"{result.candidate} {same}{which}")
     return lines

@@ -56,7 +56,7 @@ class ParityResult:
     truth: TruthErrors | None = None
     """Of a regression whose true values are known."""
     reference_constant: tuple[int, ...] = ()
-    """Outputs of a regression that are the same for all pictures, of which there are several."""
+    """Outputs that are the same for all pictures, of which there are several."""
     candidate_constant: tuple[int, ...] = ()
 
     def value(self, key: str) -> float | None:

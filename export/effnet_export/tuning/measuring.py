@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from effnet_calibration.threads import THREADS
-from effnet_edge.errors import UsageError
 from effnet_edge.parity import Comparison
 from effnet_edge.parity.models.torch import TorchClassifier
+from effnet_edge.pictures.reading import read_batches, told_source
 from effnet_edge.runtime import EngineRunner
 from effnet_export.gate import BATCH_SIZE
 from effnet_export.stand_ins import is_compiled, simulation
@@ -24,6 +24,7 @@ class Judge:
 
     Attributes:
         reference: the network.
+        itself: the network against itself.
 
     Raises:
         UsageError: none of the pictures can be read, or one's label is no class.
@@ -38,19 +39,19 @@ class Judge:
         self.reference = reference
         self._answered = []
         itself = Comparison(reference.name, reference.name, "FP32", "FP32", self._output)
-        for pixels, labels in pictures.batches(source.preprocessing, BATCH_SIZE, self._skipped):
+        for pixels, labels in read_batches(
+            pictures, source.preprocessing, BATCH_SIZE, self._skipped
+        ):
             logits = reference.infer(pixels)
             itself.update(logits, logits, labels)  # sees that each label is a class
             self._answered.append((pixels, labels, logits))
             progress("pictures", len(self._answered) * BATCH_SIZE, len(pictures))
-        if not self._answered:
-            raise UsageError(f"{self._source}: none of the pictures can be read")
+        self.itself = itself.result(self._source)
 
     @property
     def judged_on(self) -> str:
         """Which pictures, in words."""
-        unread = len(self._skipped)
-        return self._source + (f" ({unread} of them cannot be read)" if unread else "")
+        return told_source(self._source, self._skipped)
 
     def loss(self, bundle: Bundle) -> ParityResult:
         """What a bundle's engine loses, with labels its drop, too.

@@ -21,6 +21,7 @@ from effnet_edge.errors import NO_MEMORY, EffnetEdgeError, GateError, is_lack_of
 from effnet_edge.parity.report.loss import divergence
 from effnet_edge.progress import Progress, no_progress
 from effnet_export.advice import need_library
+from effnet_export.budget import check_labels
 from effnet_export.calibration import SharedCalibration
 from effnet_export.loading import load
 from effnet_export.pictures import check_labelled
@@ -80,7 +81,8 @@ def tune(
         existing: the bundle that is tuned, of which `request_like` made the request.
 
     Raises:
-        UsageError: the limits need labels and the pictures have none, or what an export refuses.
+        UsageError: the limits need labels and the pictures have none, or not those of the network,
+            or what an export refuses.
         GateError: no candidate at all could be made.
         CheckpointError, BundleError, BackendError: as their texts say.
     """
@@ -148,6 +150,7 @@ def _trial(
         check_labelled(loaded.pictures.held_out())
     on_stage(None, "answers")
     judge = Judge(loaded, on_progress)
+    check_labels(limits.loss, judge.itself)
     on_stage(None, "observe")
     loaded = replace(loaded, calibration=_observed(loaded, on_progress))
     with TemporaryDirectory(prefix="effnet-edge-tune-") as folder:
