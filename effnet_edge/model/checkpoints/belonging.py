@@ -26,7 +26,7 @@ _BOOKKEEPING = re.compile(
     r"|(best )?acc(uracy)?",
     re.IGNORECASE,
 )
-_STATISTIC = re.compile(r"(?!(running|target|label|output)s? )(\w+ )?(mean|std)s?", re.IGNORECASE)
+_STATISTIC = re.compile(r"(?!(running|target|label|output|y)s? )(\w+ )?(mean|std)s?", re.IGNORECASE)
 _AXES_OF_PICTURES = 3
 
 
@@ -101,11 +101,13 @@ def statistic(name: str) -> Statistic | None:
 
 def _is_of_the_input(name: str, entry: TensorEntry, place: Place) -> bool:
     """Whether it has a number for each channel, or one that its shape makes one of pictures."""
-    if statistic(name) is None or place.channels is None or entry.fault or not entry.is_float:
+    if statistic(name) is None or place.channels is None or entry.fault:
+        return False
+    if _is_of_training(name.removeprefix(place.own)):
         return False
     numbers = math.prod(entry.shape)
     if numbers == 1:
-        return name.startswith(place.own) and len(entry.shape) >= _AXES_OF_PICTURES
+        return len(entry.shape) >= _AXES_OF_PICTURES
     return numbers == place.channels
 
 
