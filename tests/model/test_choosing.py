@@ -151,6 +151,12 @@ def test_a_convolution_of_one_pixel_is_a_dense_layer(tmp_path: Path, kernel: int
     [
         ({"criterion.pos_weight": torch.ones(5)}, True),
         ({"loss_fn.ce.weight": torch.ones(5)}, True),
+        ({"ce.weight": torch.ones(5)}, True),
+        ({"model.bce.pos_weight": torch.ones(5)}, True),
+        ({"seen.weight": torch.tensor(3.0), "seen.mean_value": torch.tensor(0.5)}, True),
+        ({"neck.weight": torch.ones(5), "neck.bias": torch.ones(5)}, False),
+        ({"model.scale.weight": torch.ones(5)}, False),
+        ({"model.scale.weight": torch.tensor(3.0)}, False),
         ({"headLoss2.weight": torch.ones(5)}, True),
         ({"symmetric.neck.weight": torch.ones(1280)}, False),
         ({"gloss.weight": torch.ones(1280)}, False),
@@ -219,6 +225,25 @@ def test_a_classifier_outside_of_the_backbone_and_one_without_a_bias(tmp_path: P
 
     assert is_original(classifier(path))
     assert not load_source(NetworkRequest("b0", path)).network.classifier.bias.any()
+
+
+@pytest.mark.parametrize("naming", ["geffnet", "torchvision", "Keras"])
+def test_a_classifier_may_have_no_bias_which_is_said(tmp_path: Path, naming: str) -> None:
+    bias = translate(NETWORK.state_dict(), SCHEMES[naming])["classifier.bias"]
+    content = {name: each for name, each in state(naming).items() if name != bias}
+    path = saved(tmp_path / "a.pth", content)
+
+    with pytest.warns(CheckpointWarning, match=r"a\.pth: its classifier has no bias.*ArcFace"):
+        assert is_original(classifier(path))
+    assert not load_source(NetworkRequest("b0", path)).network.classifier.bias.any()
+
+
+def test_a_convolution_of_one_pixel_is_found_by_any_name(tmp_path: Path) -> None:
+    head = {"1.weight": state()["classifier.weight"][:, :, None, None]}
+    head["1.bias"] = state()["classifier.bias"]
+    content = prefixed("backbone.", headless()) | prefixed("head.", head)
+
+    assert is_original(classifier(saved(tmp_path / "a.pth", content)))
 
 
 def test_hugging_faces_classifier_stands_beside_its_backbone(tmp_path: Path) -> None:
@@ -307,6 +332,18 @@ def test_averaged_weights_are_taken_and_said_and_the_others_can_be_had(tmp_path:
     with pytest.warns(CheckpointWarning, match="took the averaged one, state_dict_ema"):
         assert is_original(classifier(path))
     assert torch.equal(classifier(f"{path}#state_dict"), NETWORK.classifier.weight * 0.5)
+
+
+@pytest.mark.parametrize("averaged", ["model_ema.module.", "model_ema.module.backbone."])
+def test_averaged_weights_may_stand_in_the_dictionary_of_the_others(
+    tmp_path: Path, averaged: str
+) -> None:
+    whole = prefixed("model_ema.module.", {"fc.weight": state()["classifier.weight"]})
+    content = prefixed("model.", state(scale=0.5)) | prefixed(averaged, headless()) | whole
+    path = saved(tmp_path / "ema.ckpt", {"state_dict": content})
+
+    with pytest.warns(CheckpointWarning, match="took the averaged one, state_dict.model_ema"):
+        assert is_original(classifier(path))
 
 
 def test_a_file_may_have_that_sign_in_its_name(tmp_path: Path) -> None:

@@ -198,6 +198,16 @@ def test_a_network_without_a_normalization_is_told() -> None:
         assert told(own=[]).pixels is None
 
 
+def test_a_convolution_behind_the_network_has_no_activation() -> None:
+    head = layer("Conv2D", name="logits", activation="linear")
+    assert told(behind=[head]).output_activation is None
+
+    for activation in ("sigmoid", "swish"):
+        head = layer("Conv2D", name="logits", activation=activation)
+        with pytest.raises(CheckpointError, match=f"logits .*has the activation '{activation}'"):
+            told(behind=[head])
+
+
 def saved(path: Path, text: str, layout: str = "keras") -> str:
     LAYOUTS[layout](path, keras_variables(network_of()))
     if layout == "keras":

@@ -165,11 +165,11 @@ def _check_inside(layer: KerasLayer) -> None:
         layer.refuse("stands inside the network")
     if layer.kind == "Activation" and layer.activation not in _SWISH:
         layer.refuse(f"has the activation {layer.activation or 'linear'!r}")
-    for ending, activations in _OF_NAMES:
-        if layer.kind == "Conv2D" and layer.name.endswith(ending):
-            if layer.activation not in activations:
-                layer.refuse(f"has the activation {layer.activation or 'linear'!r}")
-            return
+    if layer.kind != "Conv2D":
+        return
+    ending = (allowed for ending, allowed in _OF_NAMES if layer.name.endswith(ending))
+    if layer.activation not in next(ending, (None,)):
+        layer.refuse(f"has the activation {layer.activation or 'linear'!r}")
 
 
 def _after_top(layers: Sequence[KerasLayer]) -> Sequence[KerasLayer]:
