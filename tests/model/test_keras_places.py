@@ -198,9 +198,16 @@ def test_a_network_without_a_normalization_is_told() -> None:
         assert told(own=[]).pixels is None
 
 
-def test_a_convolution_behind_the_network_has_no_activation() -> None:
+def test_a_convolution_behind_the_network_is_a_dense_layer() -> None:
     head = layer("Conv2D", name="logits", activation="linear")
     assert told(behind=[head]).output_activation is None
+    ending = told(behind=[head, layer("Flatten"), SOFTMAX]).output_activation
+    assert ending is not None
+    assert ending.kind == "softmax"
+    with pytest.raises(CheckpointError, match="logits .*skips pixels"):
+        told(behind=[layer("Conv2D", name="logits", strides=[2, 2])])
+    with pytest.raises(CheckpointError, match="has the activation 'swish'"):
+        told(behind=[head, layer("Activation", activation="swish")])
 
     for activation in ("sigmoid", "swish"):
         head = layer("Conv2D", name="logits", activation=activation)
