@@ -40,6 +40,10 @@ def state(naming: str = "geffnet", scale: float = 1.0) -> State:
     return {name: each * scale for name, each in found.items()}
 
 
+def headless() -> State:
+    return {name: each for name, each in state().items() if not name.startswith("classifier")}
+
+
 def prefixed(prefix: str, tensors: State) -> State:
     return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
 
@@ -246,6 +250,28 @@ def test_a_convolution_of_one_pixel_is_found_by_any_name(tmp_path: Path) -> None
     assert is_original(classifier(saved(tmp_path / "a.pth", content)))
 
 
+PRUNED = {"classifier.weight_orig": torch.ones(5, 1280), "classifier.weight_mask": torch.ones(5)}
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (headless, "no classifier; --features exports what one would read"),
+        (lambda: headless() | PRUNED, "save plain weights, after .*prune.remove"),
+        (
+            lambda: state() | {"a.parametrizations.weight.original0": torch.ones(5)},
+            "save plain weights, after .*remove_parametrizations",
+        ),
+        (lambda: state() | {"neck.weight": torch.ones(5)}, "--weights FILE#PREFIX"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_what_helps(tmp_path: Path, content, advice: str) -> None:
+    path = saved(tmp_path / "a.pth", content())
+
+    with pytest.raises(CheckpointError, match=f"does not fit b0: .*: .*{advice}"):
+        classifier(path)
+
+
 def test_hugging_faces_classifier_stands_beside_its_backbone(tmp_path: Path) -> None:
     content = {
         name if name.startswith("classifier") else f"efficientnet.{name}": each
@@ -288,10 +314,6 @@ def test_of_two_networks_the_user_chooses(tmp_path: Path, form: str) -> None:
     assert torch.equal(classifier(f"{path}#teacher"), NETWORK.classifier.weight * 0.5)
     with pytest.raises(UsageError, match=r"kd.pth#nobody: no network of that prefix: it holds"):
         classifier(f"{path}#nobody")
-
-
-def headless() -> State:
-    return {name: each for name, each in state().items() if not name.startswith("classifier")}
 
 
 @pytest.mark.parametrize(

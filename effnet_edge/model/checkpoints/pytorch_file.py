@@ -254,7 +254,8 @@ def _groups(name: str, content: object, storages: _Storages) -> Groups:
                 raise CheckpointError(f"{name} has keys that are too long: {_SAVE_STATE_DICT}")
             groups.setdefault(place.path, {}).update(entries)
     if not groups:
-        made = f" but a {content.function}" if isinstance(content, Call) else ""
+        function = content.function if isinstance(content, Call) else None
+        made = f" but a {function}" if function else ""
         raise CheckpointError(
             f"{name} is not a state dict (tensors by name){made}, and Python objects are never "
             f"executed here: {_SAVE_STATE_DICT}"
