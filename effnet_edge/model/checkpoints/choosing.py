@@ -140,8 +140,19 @@ def _candidates(
             for prefix in _prefixes(groups[path], theirs):
                 candidate = _candidate(path, prefix, scheme, theirs, groups[path], own)
                 places.setdefault(prefix, []).append(candidate)
-        for candidates in places.values():
-            yield max(candidates, key=_Candidate.rank)
+        yield from _best([max(there, key=_Candidate.rank) for there in places.values()], namings)
+
+
+def _best(
+    candidates: list[_Candidate], namings: list[tuple[NamingScheme, dict[str, str]]]
+) -> Iterator[_Candidate]:
+    """One for each stem: `features.0.0` is that of one naming, and `0.0` of another behind it."""
+    stems = {scheme.name: theirs[STEM] for scheme, theirs in namings}
+    of_stem: dict[str, list[_Candidate]] = {}
+    for each in candidates:
+        of_stem.setdefault(each.prefix + stems[each.scheme.name], []).append(each)
+    for there in of_stem.values():
+        yield max(there, key=_Candidate.rank)
 
 
 def _prefixes(entries: Mapping[str, TensorEntry], theirs: Mapping[str, str]) -> list[str]:
