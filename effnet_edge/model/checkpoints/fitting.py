@@ -142,6 +142,11 @@ def _advice(extra: list[str], is_missing: bool, *, lacks_others: bool) -> str:
         )
     if lacks_others:
         return ""
+    if is_missing and extra:
+        return (
+            ": none of these alone is the classifier: leave in the file the one that is to be "
+            "exported, or none, with --features"
+        )
     if is_missing:
         return ": it has no classifier; --features exports what one would read"
     return (
