@@ -34,6 +34,7 @@ COUNTS = {
     "act_quant.zero": torch.ones(3),
     "target_std": torch.ones(3),
     "target_mean": torch.ones(()),
+    "y_mean": torch.ones(3),
 }
 
 
@@ -65,6 +66,7 @@ def test_a_pooling_between_a_backbone_and_a_classifier_is_of_the_network(
 @pytest.mark.parametrize(
     "extra",
     [
+        {"loss.mean": torch.ones(3)},
         {"queue": torch.ones(9, 1280)},
         {"class_weights": torch.ones(5)},
         {"pos_weight": torch.ones(5)},
@@ -156,9 +158,26 @@ def test_who_fills_a_network_is_told_to_normalize(tmp_path: Path) -> None:
         load_weights(EfficientNet(VARIANTS["b0"], num_classes=5, resolution=32), path)
 
 
-def test_one_number_for_all_channels_is_a_normalization_too(tmp_path: Path) -> None:
+def test_a_type_of_few_digits_has_the_same_numbers(tmp_path: Path) -> None:
+    own = {name: each.bfloat16() for name, each in buffers("mean", "std", scale=255).items()}
+
+    assert is_original(classifier(saved(tmp_path / "a.pth", state() | own)))
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_whole_numbers_are_a_normalization_too(tmp_path: Path, prefix: str) -> None:
+    content = prefixed(prefix, state()) | {"mean": torch.tensor([127, 127, 127])}
+    path = saved(tmp_path / "a.pth", content)
+
+    with pytest.raises(CheckpointError, match=r"normalizes its input by itself \(mean = 127,127"):
+        classifier(path)
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_one_number_for_all_channels_is_a_normalization_too(tmp_path: Path, prefix: str) -> None:
     half = torch.full((1, 1, 1, 1), 0.5)
-    path = saved(tmp_path / "a.pth", state() | {"norm.mean": half, "norm.std": half})
+    network = prefixed(prefix, state())
+    path = saved(tmp_path / "a.pth", network | {"norm.mean": half, "norm.std": half})
 
     with pytest.raises(CheckpointError, match="normalizes its input by itself"):
         classifier(path)

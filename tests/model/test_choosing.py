@@ -40,6 +40,10 @@ def state(naming: str = "geffnet", scale: float = 1.0) -> State:
     return {name: each * scale for name, each in found.items()}
 
 
+def headless() -> State:
+    return {name: each for name, each in state().items() if not name.startswith("classifier")}
+
+
 def prefixed(prefix: str, tensors: State) -> State:
     return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
 
@@ -151,6 +155,12 @@ def test_a_convolution_of_one_pixel_is_a_dense_layer(tmp_path: Path, kernel: int
     [
         ({"criterion.pos_weight": torch.ones(5)}, True),
         ({"loss_fn.ce.weight": torch.ones(5)}, True),
+        ({"ce.weight": torch.ones(5)}, True),
+        ({"model.bce.pos_weight": torch.ones(5)}, True),
+        ({"seen.weight": torch.tensor(3.0), "seen.mean_value": torch.tensor(0.5)}, True),
+        ({"neck.weight": torch.ones(5), "neck.bias": torch.ones(5)}, False),
+        ({"model.scale.weight": torch.ones(5)}, False),
+        ({"model.scale.weight": torch.tensor(3.0)}, False),
         ({"headLoss2.weight": torch.ones(5)}, True),
         ({"symmetric.neck.weight": torch.ones(1280)}, False),
         ({"gloss.weight": torch.ones(1280)}, False),
@@ -221,6 +231,47 @@ def test_a_classifier_outside_of_the_backbone_and_one_without_a_bias(tmp_path: P
     assert not load_source(NetworkRequest("b0", path)).network.classifier.bias.any()
 
 
+@pytest.mark.parametrize("naming", ["geffnet", "torchvision", "Keras"])
+def test_a_classifier_may_have_no_bias_which_is_said(tmp_path: Path, naming: str) -> None:
+    bias = translate(NETWORK.state_dict(), SCHEMES[naming])["classifier.bias"]
+    content = {name: each for name, each in state(naming).items() if name != bias}
+    path = saved(tmp_path / "a.pth", content)
+
+    with pytest.warns(CheckpointWarning, match=r"a\.pth: its classifier has no bias.*ArcFace"):
+        assert is_original(classifier(path))
+    assert not load_source(NetworkRequest("b0", path)).network.classifier.bias.any()
+
+
+def test_a_convolution_of_one_pixel_is_found_by_any_name(tmp_path: Path) -> None:
+    head = {"1.weight": state()["classifier.weight"][:, :, None, None]}
+    head["1.bias"] = state()["classifier.bias"]
+    content = prefixed("backbone.", headless()) | prefixed("head.", head)
+
+    assert is_original(classifier(saved(tmp_path / "a.pth", content)))
+
+
+PRUNED = {"classifier.weight_orig": torch.ones(5, 1280), "classifier.weight_mask": torch.ones(5)}
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (headless, "no classifier; --features exports what one would read"),
+        (lambda: headless() | PRUNED, "save plain weights, after .*prune.remove"),
+        (
+            lambda: state() | {"a.parametrizations.weight.original0": torch.ones(5)},
+            "save plain weights, after .*remove_parametrizations",
+        ),
+        (lambda: state() | {"neck.weight": torch.ones(5)}, "--weights FILE#PREFIX"),
+    ],
+)
+def test_what_does_not_fit_is_told_with_what_helps(tmp_path: Path, content, advice: str) -> None:
+    path = saved(tmp_path / "a.pth", content())
+
+    with pytest.raises(CheckpointError, match=f"does not fit b0: .*: .*{advice}"):
+        classifier(path)
+
+
 def test_hugging_faces_classifier_stands_beside_its_backbone(tmp_path: Path) -> None:
     content = {
         name if name.startswith("classifier") else f"efficientnet.{name}": each
@@ -233,7 +284,8 @@ def test_two_matrices_are_no_classifier(tmp_path: Path) -> None:
     content = {name.replace("classifier.", "fc1."): each for name, each in state().items()}
     content["fc2.weight"] = torch.ones(7, 1280)
 
-    with pytest.raises(CheckpointError, match=r"missing classifier.weight.*extra fc1.weight"):
+    told = r"missing classifier.weight.*extra fc1.weight.*: none of these alone"
+    with pytest.raises(CheckpointError, match=told):
         classifier(saved(tmp_path / "two.pth", content))
 
 
@@ -263,10 +315,6 @@ def test_of_two_networks_the_user_chooses(tmp_path: Path, form: str) -> None:
     assert torch.equal(classifier(f"{path}#teacher"), NETWORK.classifier.weight * 0.5)
     with pytest.raises(UsageError, match=r"kd.pth#nobody: no network of that prefix: it holds"):
         classifier(f"{path}#nobody")
-
-
-def headless() -> State:
-    return {name: each for name, each in state().items() if not name.startswith("classifier")}
 
 
 @pytest.mark.parametrize(
@@ -307,6 +355,18 @@ def test_averaged_weights_are_taken_and_said_and_the_others_can_be_had(tmp_path:
     with pytest.warns(CheckpointWarning, match="took the averaged one, state_dict_ema"):
         assert is_original(classifier(path))
     assert torch.equal(classifier(f"{path}#state_dict"), NETWORK.classifier.weight * 0.5)
+
+
+@pytest.mark.parametrize("averaged", ["model_ema.module.", "model_ema.module.backbone."])
+def test_averaged_weights_may_stand_in_the_dictionary_of_the_others(
+    tmp_path: Path, averaged: str
+) -> None:
+    whole = prefixed("model_ema.module.", {"fc.weight": state()["classifier.weight"]})
+    content = prefixed("model.", state(scale=0.5)) | prefixed(averaged, headless()) | whole
+    path = saved(tmp_path / "ema.ckpt", {"state_dict": content})
+
+    with pytest.warns(CheckpointWarning, match="took the averaged one, state_dict.model_ema"):
+        assert is_original(classifier(path))
 
 
 def test_a_file_may_have_that_sign_in_its_name(tmp_path: Path) -> None:

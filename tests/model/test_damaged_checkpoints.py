@@ -193,6 +193,10 @@ def program() -> bytes:
         (script, "is a TorchScript program.*torch.jit.load"),
         (program, "is an exported program.*torch.export.load"),
         (lambda: saved(torch.nn.Linear(2, 2)), "is not a state dict.*but a torch.nn.*Linear"),
+        (
+            lambda: saved(torch.nn.Linear(2, 2), _use_new_zipfile_serialization=False),
+            r"is not a state dict \(tensors by name\), and Python objects",
+        ),
         (lambda: rewritten(lambda *_: b"").replace(b"data.pkl", b"data.txt"), "is a zip archive"),
     ],
 )

@@ -155,6 +155,15 @@ LAYOUTS = {
 }
 
 
+def subclassed(file: h5py.File, variables: dict[str, np.ndarray]) -> None:
+    """As Keras 3 writes a model of a class of one's own, by its attributes, and its optimizer."""
+    of_head = {name: each for name, each in variables.items() if name.startswith("predictions/")}
+    numbered(file.create_group("base"), {n: e for n, e in variables.items() if n not in of_head})
+    numbered(file, of_head)
+    file.move("layers/layer_0", "head")
+    file["optimizer/vars/0"] = np.ones(3, "f4")
+
+
 def assert_same(saved: EfficientNet, loaded: EfficientNet) -> None:
     for name, tensor in saved.state_dict().items():
         if not name.endswith("num_batches_tracked"):
@@ -176,6 +185,14 @@ def test_every_layout_fills_the_network(tmp_path: Path, layout: str) -> None:
         values = loaded.state_dict()[ours].numpy()
         assert sorted(variables[theirs].shape) == sorted(values.shape)
         np.testing.assert_array_equal(np.sort(variables[theirs], None), np.sort(values, None))
+
+
+def test_a_model_of_a_class_of_ones_own_has_its_layers_by_attributes(tmp_path: Path) -> None:
+    saved, loaded = network_of(), network_of()
+
+    load_weights(loaded, written(tmp_path / "a.weights.h5", subclassed, keras_variables(saved)))
+
+    assert_same(saved, loaded)
 
 
 def test_v2_is_told_from_v1_and_brings_its_pixels(tmp_path: Path) -> None:

@@ -198,6 +198,23 @@ def test_a_network_without_a_normalization_is_told() -> None:
         assert told(own=[]).pixels is None
 
 
+def test_a_convolution_behind_the_network_is_a_dense_layer() -> None:
+    head = layer("Conv2D", name="logits", activation="linear")
+    assert told(behind=[head]).output_activation is None
+    ending = told(behind=[head, layer("Flatten"), SOFTMAX]).output_activation
+    assert ending is not None
+    assert ending.kind == "softmax"
+    with pytest.raises(CheckpointError, match="logits .*skips pixels"):
+        told(behind=[layer("Conv2D", name="logits", strides=[2, 2])])
+    with pytest.raises(CheckpointError, match="has the activation 'swish'"):
+        told(behind=[head, layer("Activation", activation="swish")])
+
+    for activation in ("sigmoid", "swish"):
+        head = layer("Conv2D", name="logits", activation=activation)
+        with pytest.raises(CheckpointError, match=f"logits .*has the activation '{activation}'"):
+            told(behind=[head])
+
+
 def saved(path: Path, text: str, layout: str = "keras") -> str:
     LAYOUTS[layout](path, keras_variables(network_of()))
     if layout == "keras":

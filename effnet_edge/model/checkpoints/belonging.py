@@ -26,7 +26,7 @@ _BOOKKEEPING = re.compile(
     r"|(best )?acc(uracy)?",
     re.IGNORECASE,
 )
-_STATISTIC = re.compile(r"(?!(running|target|label|output)s? )(\w+ )?(mean|std)s?", re.IGNORECASE)
+_STATISTIC = re.compile(r"(?!(running|target|label|output|y)s? )(\w+ )?(mean|std)s?", re.IGNORECASE)
 _AXES_OF_PICTURES = 3
 
 
@@ -37,12 +37,13 @@ class Place:
     Attributes:
         asked_for: what comes before every name that a person asked for.
         own: what comes before every name of the network, its classifier's included.
-        channels: of its input; None where no tensor tells.
+        channels, classes: of its input and its output; None where no tensor tells.
     """
 
     asked_for: str
     own: str
     channels: int | None
+    classes: int | None
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def tell_apart(rest: Mapping[str, TensorEntry], place: Place) -> Beside:
             beside.left_out.append(name)
         elif _is_of_the_input(name, entry, place):
             beside.statistics[name] = entry
+        elif _weighs(name, rest, place):
+            beside.left_out.append(name)
         elif is_of_a_layer(name, entry, place.own) or _counts(name, entry, place.own):
             beside.foreign.append(name)
         else:
@@ -87,6 +90,7 @@ def is_of_a_layer(name: str, entry: TensorEntry, own: str = "") -> bool:
         layer
         and entry.is_float
         and _LAYERS_LEAF.fullmatch(leaf)
+        and not _BOOKKEEPING.fullmatch(_words(leaf))
         and not _is_of_training(name.removeprefix(own))
     )
 
@@ -101,12 +105,25 @@ def statistic(name: str) -> Statistic | None:
 
 def _is_of_the_input(name: str, entry: TensorEntry, place: Place) -> bool:
     """Whether it has a number for each channel, or one that its shape makes one of pictures."""
-    if statistic(name) is None or place.channels is None or entry.fault or not entry.is_float:
+    if statistic(name) is None or place.channels is None or entry.fault:
+        return False
+    if _is_of_training(name.removeprefix(place.own)):
         return False
     numbers = math.prod(entry.shape)
     if numbers == 1:
-        return name.startswith(place.own) and len(entry.shape) >= _AXES_OF_PICTURES
+        return len(entry.shape) >= _AXES_OF_PICTURES
     return numbers == place.channels
+
+
+def _weighs(name: str, rest: Mapping[str, TensorEntry], place: Place) -> bool:
+    """Whether a loss outside of the network weighs classes with it, or a metric its sum."""
+    module, _, leaf = name.rpartition(".")
+    if leaf != "weight" or name.startswith(place.own):
+        return False
+    shape = rest[name].shape
+    if shape != (place.classes,):
+        return shape == ()
+    return not any(each.startswith(f"{module}.") for each in rest if each != name)
 
 
 def _counts(name: str, entry: TensorEntry, own: str) -> bool:

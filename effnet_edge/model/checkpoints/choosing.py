@@ -47,7 +47,7 @@ class Network:
         foreign: names of tensors that belong to layers which it has not.
         left_out: names of those that are nothing of a network: counters, buffers of a loss.
         statistics: what it normalizes its input with by itself, by name.
-        has_head_without_bias: its classifier adds nothing.
+        has_head_without_bias: its classifier has a weight alone.
     """
 
     scheme: NamingScheme
@@ -114,7 +114,8 @@ def choose(found: FoundCheckpoint, own: Shapes) -> Network:
             f"({', '.join(scheme.name for scheme in NAMING_SCHEMES)}): "
             f"its tensors are {some(names)}"
         )
-    network = _network(chosen, groups[chosen.path], own, chosen.asked_for(found.part))
+    part = found.part or _averaged(chosen, candidates)
+    network = _network(chosen, groups[chosen.path], own, chosen.asked_for(part))
     _tell(found, network)
     return network
 
@@ -139,8 +140,19 @@ def _candidates(
             for prefix in _prefixes(groups[path], theirs):
                 candidate = _candidate(path, prefix, scheme, theirs, groups[path], own)
                 places.setdefault(prefix, []).append(candidate)
-        for candidates in places.values():
-            yield max(candidates, key=_Candidate.rank)
+        yield from _best([max(there, key=_Candidate.rank) for there in places.values()], namings)
+
+
+def _best(
+    candidates: list[_Candidate], namings: list[tuple[NamingScheme, dict[str, str]]]
+) -> Iterator[_Candidate]:
+    """One for each stem: `features.0.0` is that of one naming, and `0.0` of another behind it."""
+    stems = {scheme.name: theirs[STEM] for scheme, theirs in namings}
+    of_stem: dict[str, list[_Candidate]] = {}
+    for each in candidates:
+        of_stem.setdefault(each.prefix + stems[each.scheme.name], []).append(each)
+    for there in of_stem.values():
+        yield max(there, key=_Candidate.rank)
 
 
 def _prefixes(entries: Mapping[str, TensorEntry], theirs: Mapping[str, str]) -> list[str]:
@@ -191,6 +203,13 @@ def _chosen(found: FoundCheckpoint, candidates: list[_Candidate]) -> _Candidate 
     return averaged[0]
 
 
+def _averaged(chosen: _Candidate, candidates: list[_Candidate]) -> str | None:
+    """The part of the file that its averaged weights are, where it was taken before others."""
+    if sum(candidate.is_whole for candidate in candidates) < 2:
+        return None
+    return next((part for part in chosen.label.split(".") if part in _AVERAGED), None)
+
+
 def _asked_for(found: FoundCheckpoint, part: str, candidates: list[_Candidate]) -> _Candidate:
     wanted = part.strip("./")
     matching = (
@@ -223,33 +242,35 @@ def _network(
     }
     used = {chosen.prefix + name for name in known}
     rest = {name: entry for name, entry in entries.items() if name not in used}
-    head = theirs[f"{CLASSIFIER}.weight"]
+    head, bias = (theirs[f"{CLASSIFIER}.{leaf}"] for leaf in ("weight", "bias"))
     own_prefix = chosen.prefix if head in known else asked_for
-    lacks_bias = False
     of_it = {name: entry for name, entry in rest.items() if name.startswith(asked_for)}
     columns = own[f"{CLASSIFIER}.weight"][1]
     if head not in known and (found := _only_matrix(of_it, columns, chosen.prefix)):
         layer = found.removesuffix("weight")
         own_prefix = _shared_start(chosen.prefix, layer)
         known[head] = rest.pop(found)
-        bias = rest.pop(f"{layer}bias", None)
-        lacks_bias = bias is None
-        if bias is not None:
-            known[theirs[f"{CLASSIFIER}.bias"]] = bias
+        if f"{layer}bias" in rest:
+            known[bias] = rest.pop(f"{layer}bias")
     rest = {name: each for name, each in rest.items() if not name.endswith("num_batches_tracked")}
-    beside = tell_apart(rest, Place(asked_for, own_prefix, _channels(known.get(theirs[STEM]))))
+    stem, classifier = known.get(theirs[STEM]), known.get(head)
+    place = Place(asked_for, own_prefix, _axis(stem, 1, of=4), _axis(classifier, 0))
+    beside = tell_apart(rest, place)
     return Network(
         chosen.scheme,
         known,
         tuple(beside.foreign),
         tuple(beside.left_out),
         beside.statistics,
-        lacks_bias,
+        head in known and bias not in known,
     )
 
 
-def _channels(stem: TensorEntry | None) -> int | None:
-    return stem.shape[1] if stem is not None and len(stem.shape) == 4 else None
+def _axis(entry: TensorEntry | None, axis: int, of: int | None = None) -> int | None:
+    """Its length; None where the tensor is missing, or has another number of axes."""
+    if entry is None or not entry.shape or of not in {None, len(entry.shape)}:
+        return None
+    return entry.shape[axis]
 
 
 def _shared_start(one: str, other: str) -> str:
@@ -259,12 +280,14 @@ def _shared_start(one: str, other: str) -> str:
 
 
 def _only_matrix(entries: Mapping[str, TensorEntry], columns: int, of_network: str) -> str | None:
-    """The name of the only weight of (classes, columns); None where there is none or several."""
+    """The name of the only weight of (classes, columns); None where there is none or several.
+
+    A convolution of one pixel has two axes more.
+    """
     names = [
         name
         for name, entry in entries.items()
-        if len(entry.shape) == 2
-        and entry.shape[1] == columns
+        if entry.shape[1:] in {(columns,), (columns, 1, 1)}
         and entry.shape[0] > 0
         and name.endswith("weight")
         and is_of_a_layer(name, entry, _shared_start(of_network, name))
@@ -273,7 +296,12 @@ def _only_matrix(entries: Mapping[str, TensorEntry], columns: int, of_network: s
 
 
 def _tell(found: FoundCheckpoint, network: Network) -> None:
-    """Warn of what is passed over."""
+    """Warn of what is passed over, and of what the tensors leave open."""
+    if network.has_head_without_bias:
+        _warn(
+            f"{found.name}: its classifier has no bias: taken for a dense layer without one, which "
+            "has other answers than a cosine (ArcFace, CosFace)"
+        )
     if network.left_out:
         _warn(
             f"{found.name}: left out, as they are no weights of the network: "

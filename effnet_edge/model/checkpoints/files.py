@@ -6,8 +6,8 @@ Nothing in a file is executed: pickles are read as data, the other formats hold 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
@@ -49,6 +49,7 @@ class Checkpoint:
         sizes: what the checkpoint itself says of its input's size and of its paddings.
         strangers: classes and functions of values that were passed over.
         output_activation: what the classifier's numbers go through, where the file tells.
+        said: what training code wrote beside the tensors, by its keys.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Checkpoint:
     strangers: tuple[str, ...] = ()
     sizes: StatedSizes = UNSTATED
     output_activation: OutputActivation | None = None
+    said: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -106,7 +108,7 @@ def parse_checkpoint(name: str, data: bytes) -> Checkpoint:
             )
         if data.startswith((b"PK", b"\x80")) and not _is_safetensors(data):
             file = read_pytorch(name, data)
-            return Checkpoint(name, file.groups, sha256, strangers=file.strangers)
+            return Checkpoint(name, file.groups, sha256, strangers=file.strangers, said=file.said)
         return Checkpoint(name, _one_group(_read_safetensors(name, data)), sha256)
 
 

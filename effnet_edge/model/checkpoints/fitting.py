@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 import torch
 
 from effnet_edge.errors import CheckpointError
 from effnet_edge.labels import IMAGENET_CLASSES
-from effnet_edge.model.checkpoints.choosing import some
+from effnet_edge.model.checkpoints.choosing import CLASSIFIER, some
 from effnet_edge.model.checkpoints.naming import NamingScheme, translate
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from effnet_edge.model.variants import Variant
 
 
+# Of torch.nn.utils: what a layer's weight is made of at each call.
+_PARAMETRIZED = re.compile(r"(^|\.)parametrizations\.|_(orig|mask|g)$")
 _READ = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -124,11 +127,32 @@ def _check_fit(
         if names
     ]
     if problems:
-        advice = "" if missing or misshapen else ": leave out of the file what changes no answer"
-        raise CheckpointError(
-            f"{origin} ({scheme.name} naming) does not fit {variant.name}: {'; '.join(problems)}"
-            f"{advice}"
+        told = f"{origin} ({scheme.name} naming) does not fit {variant.name}: {'; '.join(problems)}"
+        classifier = {theirs[name] for name in own if name.startswith(f"{CLASSIFIER}.")}
+        lacks_others = bool(misshapen or set(missing) - classifier)
+        raise CheckpointError(told + _advice(extra, bool(missing), lacks_others=lacks_others))
+
+
+def _advice(extra: list[str], is_missing: bool, *, lacks_others: bool) -> str:
+    """What helps, as far as the names tell."""
+    if any(_PARAMETRIZED.search(name) for name in extra):
+        return (
+            ": save plain weights, after torch.nn.utils.parametrize.remove_parametrizations, "
+            "prune.remove, remove_weight_norm or remove_spectral_norm"
         )
+    if lacks_others:
+        return ""
+    if is_missing and extra:
+        return (
+            ": none of these alone is the classifier: leave in the file the one that is to be "
+            "exported, or none, with --features"
+        )
+    if is_missing:
+        return ": it has no classifier; --features exports what one would read"
+    return (
+        ": leave out of the file what changes no answer, or say which part of it is the network, "
+        "--weights FILE#PREFIX"
+    )
 
 
 def _shape(tensor: Tensor) -> str:

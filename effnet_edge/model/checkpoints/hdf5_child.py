@@ -34,6 +34,8 @@ _SPARE_BYTES = 1 << 30
 _FLOAT_BYTES = (2, 4, 8)
 _BATCH_NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 _NORMALIZATION = ("mean", "variance")
+# Beside the layers of a model that Keras 3 saved whole.
+_OPTIMIZER = "optimizer/"
 
 
 def main(name: str, seconds: int) -> None:
@@ -98,15 +100,17 @@ def read_variables(name: str, data: bytes) -> tuple[Variables, str | None]:
 
 def _variables(name: str, file: h5py.File, file_bytes: int) -> Variables:
     root = file.get("model_weights", file)
-    in_layers = "layers" in root
-    top = root["layers"] if in_layers else root
+    paths = _dataset_paths(root)
+    is_numbered = any(_is_numbered(path) for path in paths)
     variables: Variables = {}
     left = _MOST_EXPANSION * file_bytes
-    for path in _dataset_paths(top):
-        dataset = top[path]
+    for path in paths:
+        dataset = root[path]
+        if is_numbered and path.startswith(_OPTIMIZER):
+            continue
         if dataset.dtype.kind != "f" or dataset.dtype.itemsize not in _FLOAT_BYTES:
             continue
-        key = _numbered_name(name, dataset) if in_layers else _legacy_name(path)
+        key = _numbered_name(name, dataset) if is_numbered else _legacy_name(path)
         if key in variables:
             raise CheckpointError(
                 f"{name} has two layers named {key[0]}: save the EfficientNet alone"
@@ -133,6 +137,11 @@ def _dataset_paths(group: h5py.Group) -> list[str]:
 
     group.visititems(visit)
     return paths
+
+
+def _is_numbered(path: str) -> bool:
+    """Whether Keras 3 wrote it: `layers/dense/vars/0`, `head/vars/0` of a model's attribute."""
+    return path.split("/")[-2:-1] == ["vars"]
 
 
 def _legacy_name(path: str) -> tuple[str, str]:

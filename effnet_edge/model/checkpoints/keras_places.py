@@ -30,7 +30,7 @@ _SWISH = ("swish", "silu")
 _ENDINGS = ("softmax", "sigmoid")
 # Of the layers of keras/src/applications/efficientnet.py and efficientnet_v2.py.
 _OF_NAMES = (("se_reduce", _SWISH), ("se_expand", ("sigmoid",)), ("conv", (None,)))
-_POOLING = "GlobalAveragePooling2D"
+_STEM, _TOP = "stem_conv", "top_conv"
 _AFFINE = ("Rescaling", "Normalization")
 _COMPUTING = frozenset(
     {
@@ -80,7 +80,7 @@ def read_places(name: str, text: str | bytes, variables: Variables) -> KerasPlac
     _tell_doubts(name, pixels)
     for layer in layers[first : last + 1]:
         _check_inside(layer)
-    return KerasPlaces(pixels, _output_activation(_after_top(layers[last + 1 :])))
+    return KerasPlaces(pixels, _output_activation(*_behind(layers[last:])))
 
 
 def _tell_doubts(name: str, pixels: PixelConventions | None) -> None:
@@ -141,7 +141,7 @@ def _adapted(layer: KerasLayer, key: str, variables: Variables) -> Numbers:
 
 
 def _conventions(factor: Numbers, offset: Numbers, variables: Variables) -> PixelConventions:
-    stem = variables.get(("stem_conv", "kernel"))
+    stem = variables.get((_STEM, "kernel"))
     channels = stem.shape[2] if stem is not None and stem.ndim == 4 else 1
     factor, offset = (
         np.broadcast_to(each, channels) if each.size == 1 else each for each in (factor, offset)
@@ -165,11 +165,21 @@ def _check_inside(layer: KerasLayer) -> None:
         layer.refuse("stands inside the network")
     if layer.kind == "Activation" and layer.activation not in _SWISH:
         layer.refuse(f"has the activation {layer.activation or 'linear'!r}")
-    for ending, activations in _OF_NAMES:
-        if layer.kind == "Conv2D" and layer.name.endswith(ending):
-            if layer.activation not in activations:
-                layer.refuse(f"has the activation {layer.activation or 'linear'!r}")
-            return
+    if layer.kind != "Conv2D":
+        return
+    ending = (allowed for ending, allowed in _OF_NAMES if layer.name.endswith(ending))
+    if layer.activation not in next(ending, (None,)):
+        layer.refuse(f"has the activation {layer.activation or 'linear'!r}")
+
+
+def _behind(layers: Sequence[KerasLayer]) -> tuple[Sequence[KerasLayer], KerasLayer | None]:
+    """Those behind the last convolution, and itself where it stands for the dense layer."""
+    convolution, *behind = layers
+    if convolution.name == _TOP:
+        return _after_top(behind), None
+    if (convolution.numbers("strides", 1.0) != 1).any():
+        convolution.refuse("skips pixels behind the network")
+    return behind, convolution
 
 
 def _after_top(layers: Sequence[KerasLayer]) -> Sequence[KerasLayer]:
@@ -181,12 +191,16 @@ def _after_top(layers: Sequence[KerasLayer]) -> Sequence[KerasLayer]:
     return behind
 
 
-def _output_activation(layers: Sequence[KerasLayer]) -> OutputActivation | None:
+def _output_activation(
+    layers: Sequence[KerasLayer], dense: KerasLayer | None
+) -> OutputActivation | None:
     """Hold what stands behind the network against a mean, a dense layer and its activation.
 
     A softmax or a sigmoid changes no class, and is what an export leaves to its reader.
+
+    Args:
+        dense: what stands for it, of one pixel, before these.
     """
-    dense: KerasLayer | None = None
     ending: OutputActivation | None = None
     for layer in layers:
         if layer.is_passive or _changes_nothing(layer):

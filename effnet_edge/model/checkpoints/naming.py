@@ -114,6 +114,40 @@ _KERAS = NamingScheme(
     padding="same",
 )
 
+_FEATURES = "features."
+_TORCHVISION = NamingScheme(
+    "torchvision",
+    "features.{layer}.{block}.block.",
+    {
+        "stem.conv": "features.0.0",
+        "stem.bn": "features.0.1",
+        "expand.conv": "0.0",
+        "expand.bn": "0.1",
+        "depthwise.conv": "1.0",
+        "depthwise.bn": "1.1",
+        "se.reduce": "2.fc1",
+        "se.expand": "2.fc2",
+        "project.conv": "3.0",
+        "project.bn": "3.1",
+        "head.conv": "features.{after}.0",
+        "head.bn": "features.{after}.1",
+        "classifier": "classifier.1",
+    },
+    modules_without_expansion={
+        "depthwise.conv": "0.0",
+        "depthwise.bn": "0.1",
+        "se.reduce": "1.fc1",
+        "se.expand": "1.fc2",
+        "project.conv": "2.0",
+        "project.bn": "2.1",
+    },
+    modules_fused={"project.conv": "1.0", "project.bn": "1.1"},
+    modules_single={"project.conv": "0.0", "project.bn": "0.1"},
+    padding="symmetric",
+    pytorch_eps=("b0", "b1", "b2", "b3", "b4"),
+    pixels=TORCHVISION_PIXELS,
+)
+
 NAMING_SCHEMES = (
     NamingScheme(
         "effnet-edge",
@@ -192,37 +226,15 @@ NAMING_SCHEMES = (
         config="timm",
         is_configurable=True,
     ),
-    NamingScheme(
-        "torchvision",
-        "features.{layer}.{block}.block.",
-        {
-            "stem.conv": "features.0.0",
-            "stem.bn": "features.0.1",
-            "expand.conv": "0.0",
-            "expand.bn": "0.1",
-            "depthwise.conv": "1.0",
-            "depthwise.bn": "1.1",
-            "se.reduce": "2.fc1",
-            "se.expand": "2.fc2",
-            "project.conv": "3.0",
-            "project.bn": "3.1",
-            "head.conv": "features.{after}.0",
-            "head.bn": "features.{after}.1",
-            "classifier": "classifier.1",
+    _TORCHVISION,
+    # What other modules take of it: `self.backbone = model.features`, or its children.
+    replace(
+        _TORCHVISION,
+        name="torchvision, its features alone",
+        block=_TORCHVISION.block.removeprefix(_FEATURES),
+        modules={
+            ours: theirs.removeprefix(_FEATURES) for ours, theirs in _TORCHVISION.modules.items()
         },
-        modules_without_expansion={
-            "depthwise.conv": "0.0",
-            "depthwise.bn": "0.1",
-            "se.reduce": "1.fc1",
-            "se.expand": "1.fc2",
-            "project.conv": "2.0",
-            "project.bn": "2.1",
-        },
-        modules_fused={"project.conv": "1.0", "project.bn": "1.1"},
-        modules_single={"project.conv": "0.0", "project.bn": "0.1"},
-        padding="symmetric",
-        pytorch_eps=("b0", "b1", "b2", "b3", "b4"),
-        pixels=TORCHVISION_PIXELS,
     ),
     _KERAS,
     replace(

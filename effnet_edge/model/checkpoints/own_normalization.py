@@ -39,7 +39,7 @@ def check_own_normalization(
     exported = {"mean": mean, "std": std}
     for largest in _LARGEST_PIXELS:
         if all(
-            _is_close(tensor / largest, exported[statistic(name) or "mean"])
+            _is_close(tensor, largest, exported[statistic(name) or "mean"])
             for name, tensor in tensors.items()
         ):
             return
@@ -64,10 +64,13 @@ def _told(tensors: Mapping[str, Tensor]) -> str:
     return "; ".join(f"{name} = {_numbers(tensor.flatten())}" for name, tensor in tensors.items())
 
 
-def _is_close(tensor: Tensor, values: tuple[float, ...]) -> bool:
-    found = tensor.double().flatten()
+def _is_close(tensor: Tensor, largest: float, values: tuple[float, ...]) -> bool:
+    """Whether they are the same as far as the tensor's own type has digits."""
+    found = tensor.double().flatten() / largest
     expected = torch.tensor(values, dtype=torch.float64)
-    return torch.allclose(found.expand_as(expected), expected, rtol=_TOLERANCE, atol=0)
+    rounded = torch.finfo(tensor.dtype).eps if tensor.is_floating_point() else 0.0
+    tolerance = max(_TOLERANCE, rounded)
+    return torch.allclose(found.expand_as(expected), expected, rtol=tolerance, atol=0)
 
 
 def _numbers(values: Tensor | tuple[float, ...]) -> str:

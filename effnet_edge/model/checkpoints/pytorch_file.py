@@ -23,7 +23,7 @@ from effnet_edge.model.checkpoints.nesting import dictionaries
 from effnet_edge.model.checkpoints.pickles import Call, Global, PersistentId, Pickle, read_pickle
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -78,10 +78,12 @@ class PyTorchFile:
     Attributes:
         groups: the dictionaries of tensors by their path of keys, joined by dots; "" is the whole.
         strangers: classes and functions of other values, which were passed over.
+        said: what the file's dictionary holds beside tensors.
     """
 
     groups: Groups
     strangers: tuple[str, ...]
+    said: Mapping[str, Any]
 
 
 class _UnreadableError(Exception):
@@ -159,7 +161,8 @@ def read_pytorch(name: str, data: bytes) -> PyTorchFile:
     """
     is_zip = data.startswith(b"PK")
     content, storages = _open_zip(name, data) if is_zip else _open_stream(name, data)
-    return PyTorchFile(_groups(name, content.value, storages), _strangers(content))
+    groups = _groups(name, content.value, storages)
+    return PyTorchFile(groups, _strangers(content), _said(content.value))
 
 
 def _open_zip(name: str, data: bytes) -> tuple[Pickle, _Storages]:
@@ -222,6 +225,17 @@ def _strangers(content: Pickle) -> tuple[str, ...]:
     )
 
 
+def _said(content: object) -> dict[str, Any]:
+    """Its strings and dictionaries by their keys, with an object's attributes for the object."""
+    items = content if isinstance(content, dict) else {}
+    plain = {key: each.state if isinstance(each, Call) else each for key, each in items.items()}
+    return {
+        key: each
+        for key, each in plain.items()
+        if isinstance(key, str) and isinstance(each, (str, dict))
+    }
+
+
 def _groups(name: str, content: object, storages: _Storages) -> Groups:
     groups: Groups = {}
     tensors = characters = 0
@@ -240,7 +254,8 @@ def _groups(name: str, content: object, storages: _Storages) -> Groups:
                 raise CheckpointError(f"{name} has keys that are too long: {_SAVE_STATE_DICT}")
             groups.setdefault(place.path, {}).update(entries)
     if not groups:
-        made = f" but a {content.function}" if isinstance(content, Call) else ""
+        function = content.function if isinstance(content, Call) else None
+        made = f" but a {function}" if function else ""
         raise CheckpointError(
             f"{name} is not a state dict (tensors by name){made}, and Python objects are never "
             f"executed here: {_SAVE_STATE_DICT}"

@@ -21,6 +21,7 @@ from effnet_edge.model.checkpoints.fixed_pads import (
 from effnet_edge.model.checkpoints.naming import NamingScheme, translate
 from effnet_edge.model.checkpoints.reading import reading
 from effnet_edge.model.checkpoints.timm_config import read_timm_config
+from effnet_edge.model.checkpoints.timm_training import read_timm_training
 from effnet_edge.model.checkpoints.transformers_config import read_transformers_config
 from effnet_edge.model.conventions import NOTHING_TOLD, ToldConventions, read_conventions
 from effnet_edge.model.network import BATCH_NORM_EPS, PYTORCH_EPS, EfficientNet
@@ -55,7 +56,8 @@ class CheckpointFacts:
         told: the conventions that the checkpoint, a config or the naming tells.
         usual_eps: what else batch norm's ε is with a padding, where that is known.
         pixels: what its code base does to pictures.
-        config: what a `config.json` beside it says, which outweighs what the naming tells.
+        config: what a `config.json` beside it or its training code says, which outweighs what the
+            naming tells.
         fixed_pads: what it was padded with, where that did not follow the size of the picture.
     """
 
@@ -119,7 +121,7 @@ def tell(found: FoundCheckpoint, variant: Variant) -> CheckpointFacts:
     head = theirs[f"{CLASSIFIER}.weight"]
     tensors |= _as_dense(head, tensors.get(head))
     classifier_rows = _size(tensors.get(head), axis=0)
-    config = _CONFIGS[scheme.config](found.path) if scheme.config and found.path else None
+    config = _config(found, scheme)
     if config is not None:
         config.check(variant.name, in_channels, classifier_rows)
     return CheckpointFacts(
@@ -134,6 +136,16 @@ def tell(found: FoundCheckpoint, variant: Variant) -> CheckpointFacts:
         config=config,
         fixed_pads=_fixed_pads(found, variant, scheme, config, theirs),
     )
+
+
+def _config(found: FoundCheckpoint, scheme: NamingScheme) -> ConfigFacts | None:
+    """What a `config.json` beside the checkpoint says, or what training code wrote into it."""
+    if scheme.config is None or found.path is None:
+        return None
+    config = _CONFIGS[scheme.config](found.path)
+    if config is None and scheme.config == "timm":
+        config = read_timm_training(found.path, found.checkpoint.said)
+    return config
 
 
 def _told(

@@ -40,6 +40,7 @@ _POOLINGS = {
     **dict.fromkeys(("avgmax", "fastavgmax"), "avgmax"),
 }
 _PADDINGS = {"": "symmetric", "symmetric": "symmetric", "same": "same"}
+COLOURS = 3
 _NETWORK_KEYS = ("global_pool", "act_layer", "pad_type", "bn_eps", "in_chans")
 
 # Fields: `PretrainedCfg` of timm/models/_pretrained.py, `save_config_for_hf` of _hub.py, and the
@@ -96,7 +97,7 @@ _KEYS = KnownKeys(
 )
 
 _ARCHITECTURE = re.compile(
-    r"(?P<ported>tf_)?efficientnet(?P<second>v2)?_(?P<size>b\d|l2|lite\d|e[sml]|[sml])"
+    r"(tf_)?efficientnet(?P<second>v2)?_(?P<size>b\d|l2|lite\d|e[sml]|[sml])"
     r"(_(ap|ns|ns_475|in21k|in21ft1k|in1k))?(\..*)?"
 )
 
@@ -117,11 +118,25 @@ def read_timm_config(checkpoint: Path) -> ConfigFacts | None:
     document = read_object(path)
     if document is None or not isinstance(document.get("architecture"), str):
         return None
+    return understand(path, document)
+
+
+def knows(architecture: str) -> bool:
+    """Whether timm's name for a network stands for a variant here."""
+    return _variant(architecture) is not None
+
+
+def understand(path: Path, document: Mapping[str, Any]) -> ConfigFacts:
+    """What the content of timm's `config.json` tells; `path` is of where it stands, for errors.
+
+    Raises:
+        CheckpointError: as `read_timm_config`.
+    """
     config = document.get("pretrained_cfg", document)  # before timm 0.6 it was all one object
     arguments = document.get("model_args") or {}
     try:
-        channels, pixels = _pixels(config)
         arguments = dict(arguments)
+        channels, pixels = _pixels(config, arguments.get("in_chans") or COLOURS)
     except (
         TypeError,
         ValueError,
@@ -132,7 +147,8 @@ def read_timm_config(checkpoint: Path) -> ConfigFacts | None:
     ) as error:
         raise CheckpointError(
             f"{path} is not as timm writes it, or cannot be followed ({error}): correct it, or if "
-            "it is not about these weights, remove it and say how they were trained with --padding"
+            "what it says is not about these weights, take that out and say how they were trained "
+            "with --padding"
         ) from error
     check_keys(path, arguments, _KEYS, builds_network=True)
     for section in (document,) if config is document else (document, config):
@@ -207,10 +223,8 @@ class _Said:
 
 def _architecture(path: Path, name: str) -> tuple[str, str, bool]:
     """The name, the variant that it stands for, and whether it is ported from TensorFlow."""
-    match = _ARCHITECTURE.fullmatch(name)
-    size = match["size"] if match else ""
-    variant = f"v2-{size}" if match and match["second"] else size
-    if match is None or variant not in VARIANTS:
+    variant = _variant(name)
+    if variant is None:
         refuse(
             path,
             "architecture",
@@ -218,10 +232,17 @@ def _architecture(path: Path, name: str) -> tuple[str, str, bool]:
             "that is none of timm's that are known here, such as efficientnet_b0, "
             "tf_efficientnet_b0 or efficientnetv2_s",
         )
-    return name, variant, match["ported"] is not None
+    return name, variant, name.startswith("tf_")
 
 
-def _pixels(config: Mapping[str, Any]) -> tuple[int, PixelConventions]:
+def _variant(architecture: str) -> str | None:
+    match = _ARCHITECTURE.fullmatch(architecture)
+    size = match["size"] if match else ""
+    variant = f"v2-{size}" if match and match["second"] else size
+    return variant if variant in VARIANTS else None
+
+
+def _pixels(config: Mapping[str, Any], stem_channels: int) -> tuple[int, PixelConventions]:
     """The channels of the pictures, and what these go through."""
     size = config.get("test_input_size") or config.get("input_size")
     crop = config.get("test_crop_pct") or config.get("crop_pct")
@@ -233,7 +254,7 @@ def _pixels(config: Mapping[str, Any]) -> tuple[int, PixelConventions]:
         raise ValueError(f"interpolation is {interpolation!r}, not 'bicubic' or 'bilinear'")
     if crop is not None and not 0 < float(crop) <= 1:
         raise ValueError(f"crop_pct is {crop}, not above 0 and at most 1")
-    channels, resolution = (3, None) if size is None else _size(size)
+    channels, resolution = (stem_channels, None) if size is None else _size(size)
     return channels, PixelConventions(
         resolution=resolution,
         crop_fraction=None if crop is None else float(crop),
