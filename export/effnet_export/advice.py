@@ -25,10 +25,11 @@ _BUDGETS: dict[OutputKind, str] = {
 }
 
 
-def advice(gates: Mapping[OutputKind, Gate], output: OutputKind) -> str:
+def advice(gates: Mapping[OutputKind, Gate], output: OutputKind, target: Target) -> str:
     """What to try where a model does not hold these gates, in words that end the error.
 
-    Empty where it has to hold them whatever it costs: then the export is at fault.
+    Nothing that the target refuses is among it. Empty where it has to hold them whatever it costs:
+    then the export is at fault.
     """
     if gates is FITTED_ACTIVATIONS:
         return (
@@ -37,9 +38,12 @@ def advice(gates: Mapping[OutputKind, Gate], output: OutputKind) -> str:
         )
     if gates is not INT8:
         return ""
-    budget = f", {_BUDGETS[output]}" if output in _BUDGETS else ""
+    has_budget = output in _BUDGETS and not target.rounds_outputs
+    budget = f", {_BUDGETS[output]}" if has_budget else ""
+    floats = "--fp16" if "fp16" in target.precisions else "--fp32"
     return (
-        f"INT8 may cost this network too much: try more pictures (--calibration){budget} or --fp16"
+        f"INT8 may cost this network too much: try more pictures (--calibration){budget} "
+        f"or {floats}"
     )
 
 

@@ -372,7 +372,8 @@ class _ExportRun:
                 stage, candidate, gates, inside=inside, sizes=sizes, own_answers_db=own_answers_db
             )
         except GateError as error:
-            helps = advice(gates, self._loaded.source.network.output_kind)
+            output = self._loaded.source.network.output_kind
+            helps = advice(gates, output, self._target.row)
             raise GateError(error.problem, helps) from error
         self._parity.append(found)
 
