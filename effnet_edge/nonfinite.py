@@ -17,6 +17,7 @@ JsonNumber: TypeAlias = float | str | None
 """A number in one of this project's JSON documents; see the module."""
 
 NOT_MEASURED = "not measured"
+_MOST_WHOLE = 1e6
 _CODES = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -59,6 +60,8 @@ def dumps(document: object, *, indent: int | None = 2, sort_keys: bool = False) 
 def tell(value: JsonNumber, style: str = ".3g", unit: str = "") -> str:
     """Show a number, encoded or not, to a person, with a minus sign where it is negative.
 
+    What would be 1.7e+02 is 170, up to a million.
+
     Args:
         style: format specification of a finite number.
         unit: what follows a number, e.g. " dB".
@@ -70,5 +73,7 @@ def tell(value: JsonNumber, style: str = ".3g", unit: str = "") -> str:
         return "NaN"
     if math.isinf(number):
         return f"{'∞' if number > 0 else '−∞'}{unit}"
-    told = f"{number:{style}}{unit}"
-    return f"−{told[1:]}" if told.startswith("-") else told
+    told = f"{number:{style}}"
+    if "e+" in told and abs(number) < _MOST_WHOLE:
+        told = f"{number:.0f}"
+    return (f"−{told[1:]}" if told.startswith("-") else told) + unit

@@ -35,6 +35,21 @@ def test_the_four_are_told_apart() -> None:
     assert nonfinite.tell(1.25, ".2f", " dB") == "1.25 dB"
 
 
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (0.314, "0.31"),
+        (16.7, "17"),
+        (99.6, "100"),
+        (168.4, "168"),
+        (-1234, "−1234"),
+        (3e8, "3e+08"),
+    ],
+)
+def test_large_numbers_are_whole_and_without_an_exponent(number: float, told: str) -> None:
+    assert nonfinite.tell(number, ".2g", " %") == f"{told} %"
+
+
 @pytest.mark.parametrize("text", ["nan", "inf", "12", "", "cat"])
 def test_other_text_is_no_number(text: str) -> None:
     with pytest.raises(ValueError, match="is no number"):

@@ -45,10 +45,24 @@ def apply(
     applied = apply_quantization(network, quantization)
     if scheme.rounds_outputs:
         _check_outputs(NetworkPath.of(network), quantization)
-    # Last of all: the numbers that a table holds are those of weights without these factors.
-    path, fitted = NetworkPath.of(applied.network), quantization.changes(ACTIVATIONS)
-    fold_factors(applied.network, path, fitted, quantization.kept)
+    _fold_last(applied.network, quantization)
     return applied
+
+
+def unrounded(network: EfficientNet, quantization: Quantization) -> EfficientNet:
+    """A copy of a folded network with the tensors that its written graph has, in full precision.
+
+    Raises:
+        CalibrationError: the part does not fit the network.
+    """
+    copied = changed(network, quantization)
+    path = NetworkPath.of(copied)
+    rounded = {layer.name for layer in _of_integer_weights(path, quantization)}
+    for name, centre in quantization.changes(CENTRES).items():
+        if name not in rounded:
+            _take_centre_back(copied, path, path[name], cast("float", centre))
+    _fold_last(copied, quantization)
+    return copied
 
 
 def apply_quantization(network: EfficientNet, quantization: Quantization) -> QuantizedNetwork:
@@ -60,14 +74,12 @@ def apply_quantization(network: EfficientNet, quantization: Quantization) -> Qua
     scheme = get_scheme(quantization.scheme)
     network = changed(network, quantization)
     path = NetworkPath.of(network)
-    kept = _left_in_floats(path, scheme) | set(quantization.kept)
-    layers = [layer for layer in path.inputs if layer.name not in kept]
-    rounded = () if scheme.rounds_outputs else layers
+    kept = _in_floats(path, quantization)
+    rounded = () if scheme.rounds_outputs else _of_rounded_inputs(path, quantization)
     inputs = {layer.name: _grid(layer, quantization, scheme) for layer in rounded}
-    integers = [*layers, *(path[name] for name in quantization.changes(INTEGER_WEIGHTS))]
     weights = {
         layer.name: QuantizedWeight.of(layer.module(network).weight.detach(), scheme.weight_limit)
-        for layer in integers
+        for layer in _of_integer_weights(path, quantization)
     }
     pixel_stem = None
     if quantization.pixels is not None and STEM not in kept:
@@ -76,8 +88,7 @@ def apply_quantization(network: EfficientNet, quantization: Quantization) -> Qua
         if name in weights:
             _restore_centre(network, path[name], cast("float", centre), weights[name])
         else:
-            # In 16 bit values far from 0 would lose what the grid does not need of them.
-            centre_projection(network, path, path[name], -cast("float", centre))
+            _take_centre_back(network, path, path[name], cast("float", centre))
     outputs = grids_of_outputs(network, quantization, scheme)
     return QuantizedNetwork(network, scheme, inputs, weights, outputs, pixel_stem)
 
@@ -121,6 +132,28 @@ def changed(network: EfficientNet, quantization: Quantization) -> EfficientNet:
     return copied
 
 
+def _fold_last(network: EfficientNet, quantization: Quantization) -> None:
+    """Last of all: the numbers that a table holds are those of weights without these factors."""
+    fitted = quantization.changes(ACTIVATIONS)
+    fold_factors(network, NetworkPath.of(network), fitted, quantization.kept)
+
+
+def _in_floats(path: NetworkPath, quantization: Quantization) -> set[str]:
+    """Names of the layers whose inputs are not rounded, by their scheme or by choice."""
+    return _left_in_floats(path, get_scheme(quantization.scheme)) | set(quantization.kept)
+
+
+def _of_rounded_inputs(path: NetworkPath, quantization: Quantization) -> list[Layer]:
+    kept = _in_floats(path, quantization)
+    return [layer for layer in path.inputs if layer.name not in kept]
+
+
+def _of_integer_weights(path: NetworkPath, quantization: Quantization) -> list[Layer]:
+    """Those of rounded inputs, and those whose weights alone are integers."""
+    alone = (path[name] for name in quantization.changes(INTEGER_WEIGHTS))
+    return [*_of_rounded_inputs(path, quantization), *alone]
+
+
 def _left_in_floats(path: NetworkPath, scheme: QuantizationScheme) -> set[str]:
     """Names of the layers that a scheme does not quantize."""
     if not scheme.rounds:
@@ -152,6 +185,13 @@ def _grid(
     if entry is None:
         raise CalibrationError(f"the calibration table lacks {layer.name}: calibrate again")
     return scheme.on_grid(entry.scale, entry.zero_point)
+
+
+def _take_centre_back(
+    network: EfficientNet, path: NetworkPath, layer: Layer, centre: float
+) -> None:
+    """In 16 bit values far from 0 would lose what the grid does not need of them."""
+    centre_projection(network, path, layer, -centre)
 
 
 def _restore_centre(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from effnet_edge import nonfinite
 from effnet_edge.cli.common import (
     common_options,
     console,
@@ -242,6 +243,6 @@ def _cells(timing: Timing, batch: int) -> list[str]:
         f"{1e3 * low:.2f} to {1e3 * high:.2f}",
         f"{1e3 * timing.p90:.2f}",
         f"{1e3 * timing.p99:.2f}",
-        f"{batch * timing.throughput:.0f}",
+        nonfinite.tell(batch * timing.throughput),
         f"{timing.ratio:.2f}",
     ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from effnet_edge import nonfinite
 from effnet_edge.bench.other_work import told_other_work
 from effnet_edge.bench.parts import by_part
 from effnet_edge.machine import Machine
@@ -72,6 +73,7 @@ def render_page(timings: Sequence[ModelTiming]) -> str:
         generator=GENERATOR,
         timings=timings,
         kinds=kinds,
+        number=nonfinite.tell,
         layers=[(each.path, by_part(each.layers)) for each in timings if each.layers],
         warning=told_other_work(timings[0].other_work),
         machine=Machine.here(),

@@ -12,6 +12,7 @@ from effnet_edge.cli.destinations import refuse_inside_bundle
 from effnet_edge.cli.engine import engine_options
 from effnet_edge.cli.signatures import trusted_key, trusted_option
 from effnet_edge.deploy import SERVERS
+from effnet_edge.errors import WriteError
 from effnet_edge.extras import install_hint
 from effnet_edge.text import plain
 
@@ -67,7 +68,10 @@ def command(
     chosen = server_of(server, wrapped=wrapped, options=EngineOptions(device, threads, precision))
     refuse_inside_bundle(output, "-o", is_folder=True)
     key = trusted_key(trusted)
-    models = deploy(bundles, output, chosen, name=name, trusted=key)
+    try:
+        models = deploy(bundles, output, chosen, name=name, trusted=key)
+    except OSError as error:
+        raise WriteError(f"-o {output}: cannot be written: {error.strerror}") from error
     if settings().json:
         serve = chosen.start(output)
         print_json({"repository": str(output), "serve": serve, "models": [*map(asdict, models)]})

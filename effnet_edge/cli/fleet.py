@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from effnet_edge.cli.common import (
+    UntilInterrupted,
     common_options,
     complain,
     console,
@@ -166,24 +167,19 @@ def _carry_out(campaign: Campaign) -> bool:
     """Do what is left of the plan; whether a person interrupted it."""
     from effnet_edge.fleet.running import Run
 
-    try:
-        with _cluster(campaign.plan) as cluster:
-            jobs = campaign.jobs()
-            if campaign.kept:
-                say(f"{campaign.kept} jobs are done already")
-            if not jobs:
-                return False
+    def done(job: Job, answer: Answer) -> list[Job]:
+        following = campaign.done(job, answer)
+        say(f"{job.task} {job.bundle} on {job.kind}: {_outcome(answer)}")
+        return following
 
-            def done(job: Job, answer: Answer) -> list[Job]:
-                following = campaign.done(job, answer)
-                say(f"{job.task} {job.bundle} on {job.kind}: {_outcome(answer)}")
-                return following
-
+    with UntilInterrupted() as work, _cluster(campaign.plan) as cluster:
+        jobs = campaign.jobs()
+        if campaign.kept:
+            say(f"{campaign.kept} jobs are done already")
+        if jobs:
             with progress_bar("jobs") as progress:
                 Run(cluster, campaign.plan.jobs.retries, done, progress, say).run(jobs)
-    except KeyboardInterrupt:
-        return True
-    return False
+    return work.interrupted
 
 
 def _outcome(answer: Answer) -> str:

@@ -69,6 +69,14 @@ class Campaign:
     _entries: dict[tuple[str, str, str], Entry] = field(default_factory=dict)
     _kept: int = 0
 
+    def __post_init__(self) -> None:
+        """Enter all that the plan asks for: whenever a run ends, what it did not do is told."""
+        for export in self.plan.exports:
+            self._enter(export.name, export.on, EXPORT)
+        for bundle in self.plan.bundles:
+            for kind in bundle.kinds:
+                self._enter(bundle.path.name, kind, CHECK)
+
     @property
     def kept(self) -> int:
         """How many checks were done by earlier runs."""
@@ -138,8 +146,8 @@ class Campaign:
         job = export_job(export, export.on, named)
         place, made = self._place(export.name), self.journal.result(job.key)
         if made is not None and made.get("manifest_sha256") == _manifest_sha256(place):
+            self._entries.pop((export.name, export.on, EXPORT))
             return self._checks(place, export.kinds)
-        self._enter(export.name, export.on, EXPORT)
         return [job]
 
     def _take_export(self, job: Job, answer: Package) -> list[Job]:
@@ -196,7 +204,9 @@ class Campaign:
 
 
 def _manifest_sha256(place: Path) -> str | None:
+    """Of a bundle all of whose files are what its manifest says; None where there is none."""
     try:
+        Bundle.load(place)
         return hashlib.sha256(read_manifest_bytes(place)).hexdigest()
     except BundleError:
         return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge import __version__
+from effnet_edge.bundle.content import sha256
 from effnet_edge.bundle.manifest import MANIFEST_FILE, SIGNATURE_FILE
 from effnet_edge.bundle.reading import read_manifest_bytes
 from effnet_edge.errors import BundleError, UsageError
@@ -55,8 +56,11 @@ class Job:
 def check_job(bundle: Bundle, kind: str, question: Question, plan: Plan) -> Job:
     """Check a bundle on a kind of device.
 
-    It is known by the bundle's hash, the kind, and what is asked: pictures, reference, limits,
-    how it is timed, and the version of effnet-edge.
+    It is known by the bundle's files as they are here, the kind, and what is asked: pictures,
+    reference, limits, how it is timed, and the version of effnet-edge.
+
+    Raises:
+        BundleError: a file of the bundle cannot be read.
     """
     asked: dict[str, Any] = {
         "task": CHECK,
@@ -70,7 +74,9 @@ def check_job(bundle: Bundle, kind: str, question: Question, plan: Plan) -> Job:
         "trusted": None if plan.trusted is None else _sha256(plan.trusted),
         "version": __version__,
     }
-    key = _key(asked)
+    # The manifest alone would not tell that another file is damaged, or the signature gone.
+    files_here = {name: sha256(bundle.path / name) for name in _file_names(bundle)}
+    key = _key({**asked, "files": files_here})
     told = {"image_source": question.image_source, "skipped": list(question.skipped)}
 
     def files() -> dict[str, bytes]:
@@ -114,12 +120,17 @@ def _sha256(path: Path) -> str:
 
 def _bundle_files(bundle: Bundle) -> dict[str, bytes]:
     """As they are here: whether they are what the manifest says is found out on the node."""
-    names = [MANIFEST_FILE, *bundle.manifest.files]
-    if (bundle.path / SIGNATURE_FILE).is_file():
-        names.append(SIGNATURE_FILE)
     try:
-        return {name: (bundle.path / name).read_bytes() for name in names}
+        return {name: (bundle.path / name).read_bytes() for name in _file_names(bundle)}
     except OSError as error:
         raise BundleError(
             f"{bundle.path}: cannot be read any more: {error.strerror or error}"
         ) from error
+
+
+def _file_names(bundle: Bundle) -> list[str]:
+    """All that is sent of it: its own files, and the signature where there is one."""
+    names = [MANIFEST_FILE, *bundle.manifest.files]
+    if (bundle.path / SIGNATURE_FILE).is_file():
+        names.append(SIGNATURE_FILE)
+    return names

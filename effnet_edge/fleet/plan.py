@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from effnet_edge.errors import EffnetEdgeError
+from effnet_edge.errors import BackendError, EffnetEdgeError, UsageError
 from effnet_edge.fleet.plan_kinds import Kinds, kind_of
 from effnet_edge.fleet.plan_sweeps import SWEEP_KEYS, Export, exports_of
 from effnet_edge.fleet.plan_table import PlanTable
@@ -145,7 +145,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         exports=exports,
         nodes=nodes,
         ray=ray,
-        trusted=_existing(table, "trusted", folder),
+        trusted=_trusted(table, folder),
     )
 
 
@@ -209,6 +209,20 @@ def _pictures(table: PlanTable, folder: Path) -> PictureSettings:
         limit=each.number("limit", 1, 64),
         batch_size=each.number("batch-size", 1, 8),
     )
+
+
+def _trusted(table: PlanTable, folder: Path) -> Path | None:
+    from effnet_edge.bundle.signing import TrustedKey
+
+    path = _existing(table, "trusted", folder)
+    try:
+        if path is not None:
+            TrustedKey(path)
+    except UsageError as error:
+        raise table.wrong("trusted", str(error)) from error
+    except BackendError:  # cryptography may be on the nodes alone, which refuse what is no key
+        pass
+    return path
 
 
 def _existing(table: PlanTable, key: str, folder: Path, *, several: bool = False) -> Path | None:

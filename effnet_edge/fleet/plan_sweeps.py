@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
@@ -66,6 +67,8 @@ def exports_of(each: PlanTable, kinds: Kinds, here: str | None) -> list[Export]:
     asked_of = kinds.named(each)
     options = _options(each)
     precisions = each.chosen("precisions", _PRECISIONS)
+    if "budgets" in each and _QUANTIZED not in (precisions or ()):
+        raise each.wrong("budgets", f'are of INT8 alone: add precisions = ["{_QUANTIZED}"]')
     for variant, target in product(variants, targets):
         for precision in precisions or TARGETS[target].precisions[:1]:
             budgets = _budgets(each) if precision == _QUANTIZED else [()]
@@ -97,7 +100,8 @@ def _budgets(table: PlanTable) -> list[tuple[str, ...]]:
         if not isinstance(each, dict) or len(each) > 1 or not each.keys() <= set(_BUDGETS):
             raise table.wrong("budgets", f"{each!r} is none of {', '.join(_BUDGETS)}; {right}")
         for number in each.values():
-            if not isinstance(number, int | float) or isinstance(number, bool) or not number >= 0:
+            told = isinstance(number, int | float) and not isinstance(number, bool)
+            if not (told and 0 <= number < math.inf):
                 raise table.wrong("budgets", f"{number!r} is no number from 0 on")
         budgets.append(next(((key, f"{number:g}") for key, number in each.items()), ()))
     return budgets

@@ -108,7 +108,7 @@ def _row(bundle: str, kind: str, result: Result) -> Row:
         sqnr=nonfinite.tell(candidate["sqnr_db"], ".1f", " dB"),
         median=_milliseconds(timing["timing"]["median"]),
         p99=_milliseconds(timing["timing"]["p99"]),
-        rate=nonfinite.tell(timing["images_per_second"], ".0f"),
+        rate=nonfinite.tell(timing["images_per_second"]),
         machine=", ".join(str(node[key]) for key in ("processor", "platform") if node[key]),
         engine=_engine(result["manifest"]),
         remarks=(*map(str, candidate["failures"]), *([doubt] if doubt else [])),

@@ -33,7 +33,8 @@ def in_floats(target: Target) -> str:
 def advice(gates: Mapping[OutputKind, Gate], output: OutputKind, target: Target) -> str:
     """What to try where a model does not hold these gates, in words that end the error.
 
-    Empty where it has to hold them whatever it costs: then the export is at fault.
+    Nothing that the target refuses is among it. Empty where it has to hold them whatever it costs:
+    then the export is at fault.
     """
     if gates is FITTED_ACTIVATIONS:
         return (

@@ -37,7 +37,7 @@ from effnet_export.specs import (
     is_recorded,
     is_served,
 )
-from effnet_export.stand_ins import equalized, is_compiled, named_alike, simulation
+from effnet_export.stand_ins import calibrated_like, is_compiled, named_alike, simulation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -124,8 +124,8 @@ class Models:
     def layer_pair(self, candidate_index: int) -> tuple[Traceable, Traceable]:
         """Reference and candidate as models whose inner tensors can be seen, under common names.
 
-        PyTorch comes with its batch norm folded and, against an INT8 bundle, with the factors of
-        the bundle's calibration: the same function, with the tensors that the engine has.
+        PyTorch comes with its batch norm folded and, against a calibrated bundle, with all that the
+        calibration decided but for the rounding: with the tensors that the engine has.
         """
         reference_spec, specs = self._specs
         candidate = self._tracer(specs[candidate_index], self.candidates[candidate_index])
@@ -312,7 +312,7 @@ class _Opener:
         """PyTorch's network with its batch norm folded.
 
         Args:
-            like: an INT8 bundle, whose calibration's factors the network then has.
+            like: a bundle whose calibration the network then has, not rounded.
         """
         from effnet_edge.model.folding import fold_batch_norm
         from effnet_edge.parity.models.torch import TorchClassifier
@@ -320,7 +320,7 @@ class _Opener:
         source = self._source(checkpoint)
         network = fold_batch_norm(source.network)
         if like is not None and like.manifest.calibration is not None:
-            network = equalized(network, like)
+            network = calibrated_like(network, like)
         return TorchClassifier(network, self._pixels_of(source), name)
 
     def _pixels_of(self, source: Source) -> Preprocessing:

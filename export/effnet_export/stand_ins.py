@@ -26,15 +26,15 @@ def simulation(bundle: Bundle) -> OnnxClassifier:
     return OnnxClassifier(bundle.model_path, manifest.preprocessing, name, rounding=True)
 
 
-def equalized(network: EfficientNet, bundle: Bundle) -> EfficientNet:
-    """The folded network with the factors that the bundle was calibrated with."""
-    from effnet_calibration.quantized import changed
+def calibrated_like(network: EfficientNet, bundle: Bundle) -> EfficientNet:
+    """The folded network with all that the bundle's calibration decided, and nothing rounded."""
+    from effnet_calibration.quantized import unrounded
     from effnet_calibration.table import CalibrationTable
 
     calibration = bundle.manifest.calibration
     assert calibration is not None
     table = CalibrationTable.of_bundle(bundle)
-    return changed(network, table.quantization(calibration.scheme).uncorrected())
+    return unrounded(network, table.quantization(calibration.scheme).uncorrected())
 
 
 def named_alike(reference: Traceable, candidate: Traceable) -> tuple[Traceable, Traceable]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,6 +122,17 @@ def test_the_page_draws_each_model_and_asks_for_nothing(place: Path) -> None:
         with pytest.raises(EffnetEdgeError, match=told):
             bench("c", "--report", name)
     assert (place / "mine.html").read_text() == "my notes"
+
+
+@pytest.mark.usefixtures("place")
+def test_of_a_slow_model_more_is_told_than_no_picture_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (timing,) = bench_models(["c"], runs=2)
+    slow = replace(timing, images_per_second=0.314, timing=replace(timing.timing, throughput=0.314))
+    monkeypatch.setattr("effnet_edge.bench.bench_models", lambda *_, **__: [slow])
+    assert " 0.314 " in bench("c").stdout
+    assert ">0.314<" in render_page([slow])
 
 
 @pytest.mark.usefixtures("place")

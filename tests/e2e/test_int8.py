@@ -93,6 +93,18 @@ def test_the_bundle_passed_its_gates_and_knows_the_espresso(
 
 
 @pytest.mark.sample
+def test_none_of_its_nodes_is_at_fault(effnet_edge: Run, openvino_int8: Path) -> None:
+    """Its hard-swishes leave factors to what reads them, and so does what it is held against."""
+    inside = ("--limit", "8", "--bisect", "--layers")
+    completed = effnet_edge("parity", openvino_int8, *inside, "--json")
+
+    assert completed.returncode == 0, completed.stderr
+    (candidate,) = json.loads(completed.stdout)["candidates"]
+    assert candidate["faults"] == []
+    assert min(float(each["added_sqnr_db"]) for each in candidate["layers"]) > 15
+
+
+@pytest.mark.sample
 def test_its_table_makes_the_same_model_again(
     effnet_edge: Run, openvino_int8: Path, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 from fake_clusters import FakeCluster, for_real
@@ -13,11 +13,13 @@ from gpu_or_fake import fake_nvidia
 from signing_keys import write_keys
 from tiny_bundles import tiny_model, write_bundle
 
+from effnet_edge.bundle import Bundle
 from effnet_edge.errors import EffnetEdgeError, UsageError
 from effnet_edge.fleet.campaign import Campaign
 from effnet_edge.fleet.journal import Journal
 from effnet_edge.fleet.node import node_name
 from effnet_edge.fleet.package import Package
+from effnet_edge.fleet.page import headline
 from effnet_edge.fleet.plan import read_plan
 from effnet_edge.fleet.running import Lost, Run
 from effnet_edge.machine import Gpu
@@ -146,6 +148,42 @@ def test_another_bundle_limit_or_picture_is_asked_again(tmp_path: Path) -> None:
     assert not asked_again()
 
 
+def test_a_file_that_is_damaged_since_is_asked_again_and_told(tmp_path: Path) -> None:
+    plan = write_fleet(tmp_path, ("one",))
+    carry_out(plan, FakeCluster(KINDS))
+    model = tmp_path / "one/model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"?")  # the size and the manifest stay
+    _, (row,) = carry_out(plan, FakeCluster(KINDS))
+    assert row.state == "error"
+    assert row.remarks[0].startswith("one/model.onnx: is not the")
+
+
+def test_a_signature_that_is_gone_since_is_asked_for_again(tmp_path: Path) -> None:
+    private, public = write_keys(tmp_path, "key")
+    write_fleet(tmp_path, ("one",))
+    _sign(tmp_path / "one", private)
+    plan = write_plan(tmp_path, ("one",), f'trusted = "{public.name}"')
+    _, (row,) = carry_out(plan, FakeCluster(KINDS))
+    assert row.state == "passed"
+    (tmp_path / "one/manifest.sig").unlink()
+    _, (row,) = carry_out(plan, FakeCluster(KINDS))
+    assert "is not signed" in row.remarks[0]
+
+
+def test_what_an_interrupted_run_did_not_come_to_is_told(tmp_path: Path) -> None:
+    plan = read_plan(write_fleet(tmp_path, ("one", "two")))
+
+    def interrupted(_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    campaign = Campaign(plan, Journal(tmp_path / "kept"), interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        campaign.jobs()
+    assert states(campaign.rows()) == {"one": "error", "two": "error"}
+    assert headline(campaign.rows()) == "2 of 2 jobs NOT DONE"
+    assert campaign.document()["passed"] is False
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": "other"}', '{"key": "%s"}'])
 def test_a_damaged_line_of_the_journal_is_done_again(tmp_path: Path, damage: str) -> None:
     plan = write_fleet(tmp_path, ("one",))
@@ -240,6 +278,12 @@ def test_a_sweep_exports_then_checks_and_a_failing_export_is_a_row(tmp_path: Pat
     again = FakeCluster(KINDS, answer)
     carry_out(plan, again)
     assert again.started == [("b1-onnxruntime-fp32", "here")]
+    model = tmp_path / "kept/bundles/b0-onnxruntime-fp32/model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"?")
+    again = FakeCluster(KINDS, answer)
+    carry_out(plan, again)
+    assert ("b0-onnxruntime-fp32", "here") in again.started
+    assert Bundle.load(model.parent)
     (tmp_path / "labels.txt").write_text("cat")
     plan.write_text(f"{plan.read_text()}options = ['--labels', '{tmp_path}/labels.txt']\n")
     for names, started in (("cat", 2), ("cat", 1), ("dog", 2)):

@@ -110,6 +110,11 @@ def test_this_machine_exports_where_the_nodes_are_elsewhere(folder: Path) -> Non
         (SWEEP + 'precisions = ["int4"]', "sweep[1].precisions: there is no 'int4'"),
         (SWEEP + 'precisions = ["int8"]\nbudgets = [{max-speed = 1}]', "sweep[1].budgets: "),
         (SWEEP + 'precisions = ["int8"]\nbudgets = [{max-kl = "a"}]', "sweep[1].budgets: 'a'"),
+        (
+            SWEEP + 'precisions = ["int8"]\nbudgets = [{max-kl = inf}]',
+            "sweep[1].budgets: inf is no",
+        ),
+        (SWEEP + "budgets = [{max-kl = 0.1}]", "sweep[1].budgets: are of INT8 alone"),
         (SWEEP + 'options = ["-o", "/"]', "sweep[1].options: -o is set by the sweep itself"),
         (SWEEP + 'on = "orin"', "sweep[1].on: no node is of kind 'orin'"),
         (
@@ -131,6 +136,8 @@ def test_this_machine_exports_where_the_nodes_are_elsewhere(folder: Path) -> Non
             for value in ("false", "0", '""', "{}")
         ),
         ('trusted = "key.pem"\n[[bundle]]\npath = "one"', "trusted: {folder}/key.pem does not"),
+        ('trusted = "pictures"\n[[bundle]]\npath = "one"', "trusted: {folder}/pictures: the key"),
+        ('trusted = "tried.toml"\n[[bundle]]\npath = "one"', "tried.toml: is no public key in PEM"),
         ("[[", "is not TOML"),
     ],
 )

@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from repository_content import OVMS, TRITON, content
 from tiny_bundles import tiny_model, write_bundle
 
+from effnet_edge.cli.main import cli
 from effnet_edge.deploy.repository import deploy
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import UsageError, WriteError
 
 FULL = "full"
 SERVERS = {"ovms": OVMS, "triton": TRITON}
@@ -50,6 +52,20 @@ def versions(models: Path) -> dict[str, list[int]]:
 def told(models: Path) -> dict[str, bytes]:
     """What the configurations say."""
     return {name: each for name, each in content(models).items() if "config." in name}
+
+
+def test_a_disk_that_is_full_is_one_line_with_the_place(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("effnet_edge.deploy.repository.write_whole", full)
+    arguments = ["deploy", str(models.parent / "new"), "--for", "ovms", "-o", str(models)]
+    with pytest.raises(WriteError) as refused:
+        CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert str(refused.value) == f"-o {models}: cannot be written: No space left on device"
+    assert not models.exists()
 
 
 @pytest.mark.parametrize(("server", "names", "last", "after"), CASES)

@@ -220,8 +220,8 @@ def _fraction(share: float) -> str:
 
 
 def _rounded(value: float) -> str:
-    """With two digits; large numbers whole, not as 1e+02."""
-    return f"{value:.0f}" if abs(value) >= 99.5 else f"{value:.2g}"
+    """With two digits, of large numbers all before the point."""
+    return nonfinite.tell(value, ".2g")
 
 
 def _points(value: float) -> str:

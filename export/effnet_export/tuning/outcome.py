@@ -131,7 +131,7 @@ class Tuned:
         beside = tried.beside or Beside()
         load = beside.images_per_second
         ends = (f"{1e3 * each:.2f}" for each in beside.seconds_per_image.values())
-        return [*([] if load is None else [f"{load:.0f}"]), *ends]
+        return [*([] if load is None else [nonfinite.tell(load)]), *ends]
 
     def place(self, tried: Tried) -> str:
         """In words, what it is among all of them."""
