@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 """The exit code after Ctrl-C."""
 
+NOTHING_WRITTEN = "interrupted: no output was written"
+"""What is told of a command that Ctrl-C ended before any output had its name."""
+
 READER_LEFT = 128 + 13
 """The exit code where the reader of the output left before the end, as of whom SIGPIPE ends."""
 

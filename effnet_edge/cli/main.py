@@ -30,7 +30,7 @@ from effnet_edge.cli import (
     verify,
 )
 from effnet_edge.cli.common import Settings, common_options, complain, told_warnings
-from effnet_edge.cli.ending import INTERRUPTED, READER_LEFT, CtrlC, ReaderLeftError
+from effnet_edge.cli.ending import INTERRUPTED, NOTHING_WRITTEN, READER_LEFT, CtrlC, ReaderLeftError
 from effnet_edge.cli.variant_names import did_you_mean
 from effnet_edge.errors import NO_MEMORY, EffnetEdgeError, is_lack_of_memory
 
@@ -166,18 +166,21 @@ def _carried_out(settings: Settings) -> int:
             _flush()
         except (click.Abort, KeyboardInterrupt):
             CtrlC.ignore()
-            code = _complain(f"interrupted: {_told_written(written())}", INTERRUPTED)
+            code = _complain(_told_interruption(written()), INTERRUPTED)
     return code
 
 
-def _told_written(places: list[Path]) -> str:
+def _told_interruption(places: list[Path]) -> str:
+    """What Ctrl-C leaves, by the places of the outputs that are there."""
     if not places:
-        return "no output was written"
+        return NOTHING_WRITTEN
     names = [str(place) for place in places[:_MOST_NAMED]]
     if more := len(places) - len(names):
         names.append(f"{more} more")
     told = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-    return f"{told} {'is' if len(places) == 1 else 'are'} written whole, and nothing else"
+    return (
+        f"interrupted: {told} {'is' if len(places) == 1 else 'are'} written whole, and nothing else"
+    )
 
 
 def _told(error: Exception) -> tuple[str, int]:

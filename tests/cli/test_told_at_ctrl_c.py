@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -112,3 +113,28 @@ def test_what_is_written_when_ctrl_c_comes_is_named(place: Path, command: str) -
     assert line.startswith("effnet-edge: error: interrupted: ")
     assert line.endswith(f"{COMMANDS[command]} is written whole, and nothing else")
     assert (place / COMMANDS[command]).exists()
+
+
+@pytest.mark.parametrize("streams", ["", "2>&-"])
+def test_ctrl_c_while_the_command_is_imported_is_one_line(tmp_path: Path, streams: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(name, *_):\n"
+        "        if name == 'click':\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder)\n"
+        "from effnet_edge.cli.start import main\n"
+        "main()\n"
+    )
+    line = f"{sys.executable} {program} list {streams}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
+    assert done.returncode == 130
+    told = "effnet-edge: error: interrupted: no output was written\n"
+    assert done.stderr == ("" if streams else told)
+
+
+def test_the_installed_command_begins_there() -> None:
+    (command,) = metadata.entry_points(group="console_scripts", name="effnet-edge")
+    assert command.value == "effnet_edge.cli.start:main"
