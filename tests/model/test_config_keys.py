@@ -247,3 +247,8 @@ def test_transformers_config_is_refused_by_name(
 ) -> None:
     with pytest.raises(CheckpointError, match=told):
         load_beside(tmp_path, transformers_state, TRANSFORMERS | wrong)
+
+
+def test_a_list_in_the_place_of_a_number_is_named(tmp_path: Path, state) -> None:
+    with pytest.warns(CheckpointWarning, match=r"num_classes \[7\] \(the classifier has 3\)"):
+        load(tmp_path, state, {"num_classes": [7]})

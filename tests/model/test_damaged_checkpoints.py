@@ -192,6 +192,10 @@ def program() -> bytes:
     [
         (script, "is a TorchScript program.*torch.jit.load"),
         (program, "is an exported program.*torch.export.load"),
+        (
+            lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+            "is what Git LFS has in the place of the checkpoint: git lfs pull",
+        ),
         (lambda: saved(torch.nn.Linear(2, 2)), "is not a state dict.*but a torch.nn.*Linear"),
         (
             lambda: saved(torch.nn.Linear(2, 2), _use_new_zipfile_serialization=False),

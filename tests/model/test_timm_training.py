@@ -100,6 +100,11 @@ def test_an_option_that_changes_the_network_otherwise_is_refused(
             load(tmp_path, state, "efficientnet_b0", {"model_kwargs": more})
 
 
+def test_a_list_in_the_place_of_a_number_is_refused(tmp_path: Path, state: State) -> None:
+    with pytest.raises(CheckpointError, match=r"last\.pth\.tar: in_chans is \[3\], and the stem"):
+        load(tmp_path, state, "efficientnet_b0", {"in_chans": [3]})
+
+
 def test_a_network_of_timm_that_is_not_known_here_is_named(tmp_path: Path, state: State) -> None:
     with pytest.warns(CheckpointWarning, match="passed over: arch 'efficientnet_blur_b0'"):
         load(tmp_path, state, "efficientnet_blur_b0", {})

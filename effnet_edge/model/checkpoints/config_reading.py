@@ -77,20 +77,25 @@ class ConfigFacts:
             )
         if stem_channels is not None:
             self._check_channels(stem_channels)
-        if None not in {self.num_classes, num_classes} and self.num_classes != num_classes:
+        if _differs(self.num_classes, num_classes):
             pass_over(
                 self.path, f"num_classes {self.num_classes} (the classifier has {num_classes})"
             )
 
     def _check_channels(self, stem_channels: int) -> None:
         has = f"the stem's weights have {stem_channels} channels"
-        if self.stem_channels not in {None, stem_channels}:
+        if _differs(self.stem_channels, stem_channels):
             refuse(self.path, "in_chans", self.stem_channels, has)
         told = self.picture_channels
-        if told not in {None, stem_channels}:
+        if _differs(told, stem_channels):
             if told != 3:
                 refuse(self.path, "input_size[0]", told, has)
             pass_over(self.path, f"the {told} channels of input_size ({has})")
+
+
+def _differs(said: Any, found: int | None) -> bool:
+    """Whether both are there, and what is said, which may be anything, is something else."""
+    return said is not None and found is not None and bool(said != found)
 
 
 @dataclass(frozen=True)

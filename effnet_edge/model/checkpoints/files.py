@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from effnet_edge.model.checkpoints.output_activation import OutputActivation
     from effnet_edge.model.preprocessing import PixelConventions
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 LARGEST_FILE = 8 << 30
 """Bytes; the largest variant, l2, has 2 GB in float32."""
 
@@ -93,6 +94,10 @@ def parse_checkpoint(name: str, data: bytes) -> Checkpoint:
     """Of a format that is one file, from its bytes; `name` is for the errors."""
     if not data:
         raise CheckpointError(f"{name} is empty: copy the checkpoint again")
+    if data.startswith(_LFS_POINTER):
+        raise CheckpointError(
+            f"{name} is what Git LFS has in the place of the checkpoint: git lfs pull fetches it"
+        )
     refuse_shards(name, data)
     sha256 = hashlib.sha256(data).hexdigest()
     with reading(name):
