@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
-from effnet_edge.errors import UsageError
+from effnet_edge.errors import CheckpointWarning, UsageError
 from effnet_edge.labels import IMAGENET_CLASSES
 from effnet_edge.model.checkpoints.fitting import fill
 from effnet_edge.model.checkpoints.naming import NAMING_SCHEMES
@@ -70,6 +71,8 @@ def load_source(request: NetworkRequest, on_progress: Progress | None = None) ->
     check_output_activation(found.name, found.checkpoint.output_activation, request.output_kind)
     network, preprocessing = _built(request, variant, facts)
     _check_normalization(request, facts, preprocessing, found.name)
+    if found.path is not None and request.padding is None and facts.told.padding is None:
+        _warn_of_padding(network, found.name)
     fill(network, facts.tensors, facts.scheme, found.name)
     origin = Weights(found.name, found.source, found.checkpoint.sha256, found.licence)
     return Source(network, preprocessing, origin, facts)
@@ -120,6 +123,19 @@ def _check_classes(request: NetworkRequest, facts: CheckpointFacts, name: str) -
             f"--num-classes {asked}: the classifier in {name} has {told} classes: "
             "leave --num-classes out, or give another checkpoint"
         )
+
+
+def _warn_of_padding(network: EfficientNet, name: str) -> None:
+    """Say what is taken where networks of either padding have these names, and none is told."""
+    told = network.conventions
+    warnings.warn(
+        f"{name} does not say how its network pads, and networks of either padding have these "
+        f"names: taken for {told.padding} with an epsilon of {told.batch_norm_eps:g}, as timm's "
+        "tf_… are; say --padding symmetric for its others, --padding same for this, or let "
+        "--against tell",
+        CheckpointWarning,
+        stacklevel=2,
+    )
 
 
 def _check_normalization(

@@ -40,8 +40,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def _ctrl_c() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGINT)
-    CtrlC.install()
+    before = signal.signal(signal.SIGINT, CtrlC())
     yield
     signal.signal(signal.SIGINT, before)
 

@@ -80,7 +80,7 @@ def read_places(name: str, text: str | bytes, variables: Variables) -> KerasPlac
     _tell_doubts(name, pixels)
     for layer in layers[first : last + 1]:
         _check_inside(layer)
-    return KerasPlaces(pixels, _output_activation(*_behind(layers[last:])))
+    return KerasPlaces(pixels, _output_activation(*_behind(layers, last)))
 
 
 def _tell_doubts(name: str, pixels: PixelConventions | None) -> None:
@@ -172,10 +172,15 @@ def _check_inside(layer: KerasLayer) -> None:
         layer.refuse(f"has the activation {layer.activation or 'linear'!r}")
 
 
-def _behind(layers: Sequence[KerasLayer]) -> tuple[Sequence[KerasLayer], KerasLayer | None]:
-    """Those behind the last convolution, and itself where it stands for the dense layer."""
-    convolution, *behind = layers
-    if convolution.name == _TOP:
+def _behind(
+    layers: Sequence[KerasLayer], last: int
+) -> tuple[Sequence[KerasLayer], KerasLayer | None]:
+    """Those behind the last convolution, and itself where it stands for the dense layer.
+
+    It does where it comes after the network's own last one.
+    """
+    convolution, *behind = layers[last:]
+    if all(layer.name != _TOP for layer in layers[:last]):
         return _after_top(behind), None
     if (convolution.numbers("strides", 1.0) != 1).any():
         convolution.refuse("skips pixels behind the network")
