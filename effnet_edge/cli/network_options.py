@@ -118,7 +118,7 @@ _PRECISIONS = {
 _CALIBRATION = click.option(
     "--calibration",
     type=click.Path(exists=True, path_type=Path),
-    metavar="DIR|CSV|TABLE.json",
+    metavar="DIR|TAR|CSV|TABLE.json",
     help="For INT8, --fast-activations and TensorRT's FP16: your own pictures; for the first two "
     "also a table to reuse. [default: embedded photos]",
 )

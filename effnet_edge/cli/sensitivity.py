@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @click.option(
     "--images",
     type=click.Path(exists=True, path_type=Path),
-    metavar="DIR|CSV",
+    metavar="DIR|TAR|CSV",
     help="Pictures to measure on. [default: those of --calibration, or embedded photos]",
 )
 @click.option(

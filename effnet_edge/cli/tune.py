@@ -132,7 +132,7 @@ def command(
     if calibration is None:
         raise UsageError(
             "the loss is judged on pictures like those of the device: give your own, with "
-            "--calibration DIR or CSV"
+            "--calibration DIR, TAR or CSV"
         )
     limits = {"max_kl": max_kl, "max_drop": max_drop, "max_nrmse": max_nrmse}
     existing = _existing(model, {**limits, "max_latency": max_latency, "report": report})

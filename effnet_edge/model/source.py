@@ -71,7 +71,7 @@ def load_source(request: NetworkRequest, on_progress: Progress | None = None) ->
     check_output_activation(found.name, found.checkpoint.output_activation, request.output_kind)
     network, preprocessing = _built(request, variant, facts)
     _check_normalization(request, facts, preprocessing, found.name)
-    if found.path is not None and request.padding is None and facts.told.padding is None:
+    if found.path is not None and request.padding is None and facts.leaves_padding_open:
         _warn_of_padding(network, found.name)
     fill(network, facts.tensors, facts.scheme, found.name)
     origin = Weights(found.name, found.source, found.checkpoint.sha256, found.licence)

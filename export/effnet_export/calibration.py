@@ -12,6 +12,7 @@ from effnet_calibration.threads import same_threads
 from effnet_edge.errors import UsageError
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.pictures.sets import ImageSet
+from effnet_edge.pictures.shards import SHARD
 from effnet_edge.progress import no_progress
 from effnet_export.option_rules import TABLE_SUFFIX
 
@@ -35,7 +36,7 @@ def is_table(path: Path) -> bool:
 def named_pictures(
     path: Path | None, size: int, classes: Mapping[str, int] | None, channels: int = 3
 ) -> ImageSet | EmbeddedPhotos:
-    """At most `size` pictures of a folder or a CSV file, or crops of the embedded photos.
+    """At most `size` pictures of a folder, archive or CSV file, or crops of the embedded photos.
 
     Args:
         classes: class index by name or WordNet id, to label the pictures with; None leaves them
@@ -51,9 +52,11 @@ def named_pictures(
 
 
 def all_pictures(path: Path, classes: Mapping[str, int] | None, channels: int) -> ImageSet:
-    """Those of a folder or a CSV file; arguments and errors as for `named_pictures`."""
+    """Those of a folder, an archive or a CSV file; else as `named_pictures`."""
     if path.is_dir():
         return ImageSet.from_folder(path, classes, channels)
+    if path.suffix.lower() == SHARD:
+        return ImageSet.from_shards([path], classes, channels)
     return ImageSet.from_csv(path, classes, labelled=None if classes is not None else False)
 
 

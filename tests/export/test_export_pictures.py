@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,9 @@ from PIL import Image
 
 from effnet_edge.errors import UsageError
 from effnet_edge.labels import Label
+from effnet_edge.model.preprocessing import variant_preprocessing
 from effnet_edge.model.request import NetworkRequest
+from effnet_edge.model.variants import VARIANTS
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.pictures.sets import ImageSet
 from effnet_export.pictures import GATE_PICTURES, ExportPictures
@@ -53,6 +56,25 @@ def test_the_gates_see_pictures_that_nothing_was_calibrated_on(
     assert f"{folder} but for 16 held out" in used.source
     assert set(used.labels or ()) == {0}
     assert pictures(folder, size).for_gates() == held
+
+
+def test_an_archive_is_calibrated_on_as_a_folder_is(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "mine", 60)
+    with tarfile.open(tmp_path / "mine.tar", "w") as archive:
+        for path in sorted(folder.rglob("*.png")):
+            archive.add(path, path.relative_to(folder))
+
+    found, same = pictures(tmp_path / "mine.tar"), pictures(folder)
+
+    used, expected = found.calibrated_on, same.calibrated_on
+    assert isinstance(used, ImageSet)
+    assert isinstance(expected, ImageSet)
+    assert (used.labels, len(used)) == (expected.labels, 44)
+    preprocessing = variant_preprocessing(VARIANTS["b0"], 8)
+    for (pixels, _), (others, _) in zip(
+        used.batches(preprocessing, 8), expected.batches(preprocessing, 8), strict=True
+    ):
+        assert (pixels == others).all()
 
 
 def test_a_share_may_be_held_out_to_judge_on_and_the_gates_see_some_of_it(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def saved(path: Path, content: Any) -> str:
 
 
 def classifier(weights: str) -> Tensor:
-    network = load_source(NetworkRequest("b0", weights, resolution=32)).network
+    network = load_source(NetworkRequest("b0", weights, resolution=32, padding="same")).network
     assert network.output_size == 5
     scale = (network.stem.conv.weight / NETWORK.stem.conv.weight).median()
     originals = NETWORK.state_dict()

@@ -87,6 +87,11 @@ class CheckpointFacts:
             self.fixed_pads.check(variant, size, padding, is_asked_for=is_asked_for)
 
     @property
+    def leaves_padding_open(self) -> bool:
+        """Whether it is told neither here nor by what the code base always does."""
+        return self.told.padding is None and not self.scheme.pads_unless
+
+    @property
     def num_classes(self) -> int | None:
         """The classifier's outputs less a "background" that ImageNet's classes do not have."""
         with_background = self.scheme.has_background and (
