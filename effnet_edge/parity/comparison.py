@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from effnet_edge.progress import Steps
 
 
+# By how much a reference's answers to one picture differ from one place in a batch to another, as a
+# share of their magnitude: a few roundings of float32.
+_ROUNDING = 1e-6
+# Of the range of logits: answers that differ by less are the same to 60 dB, as to `OWN_ANSWERS_DB`.
+_SAME_ANSWERS = 1e-3
+
+
 class Classifier(Protocol):
     """Anything that classifies images: an engine, an ONNX model, the PyTorch network."""
 
@@ -80,7 +87,11 @@ class Comparison:
         self._nonfinite = [0, 0]
         self._accuracy: AccuracyDrop | None = None
         self._truth: TruthErrors | None = None
-        self._constants = (ConstantOutputs(), ConstantOutputs())
+        is_exact = output == "regression"  # whose outputs have units of their own
+        self._constants = (
+            ConstantOutputs() if is_exact else ConstantOutputs(_ROUNDING, _SAME_ANSWERS),
+            ConstantOutputs(),
+        )
 
     @property
     def images(self) -> int:

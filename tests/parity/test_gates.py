@@ -251,3 +251,30 @@ def test_a_model_that_tells_no_picture_from_another_fails_whatever_the_limits(ou
     assert broken_by(exact, dead) == ["openvino gives the same for all 16 pictures"]
     assert broken_by(exact, one_alike) == []
     assert broken_by(dead, dead) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "outputs", "offset"),
+    [
+        ("single-label", 5, 0.0),
+        ("single-label", 5, 1000.0),
+        ("multi-label", 5, -6.0),
+        ("multi-label", 1, -6.0),
+        ("features", 5, 0.0),
+    ],
+)
+def test_copies_of_one_picture_are_answered_alike(output: str, outputs: int, offset: float) -> None:
+    """A reference rounds otherwise at another place of a batch, and an engine may not."""
+    exact = np.random.default_rng(0).normal(offset, 3, (1, outputs)).repeat(4, 0)
+    noise = np.random.default_rng(1).uniform(-4e-7, 4e-7, exact.shape)
+    comparison = Comparison("torch", "openvino", "FP32", "INT8", output)
+    comparison.update(exact * (1 + noise), exact)
+    assert Gate(min_sqnr_db=10).check(comparison.result()) == []
+
+
+def test_frames_that_hardly_differ_may_be_answered_alike() -> None:
+    exact = np.random.default_rng(0).normal(0, 3, (1, 80)).repeat(8, 0)
+    frames = exact + np.random.default_rng(1).uniform(-1e-3, 1e-3, exact.shape)
+    comparison = Comparison("torch", "openvino", "FP32", "INT8")
+    comparison.update(frames, exact)
+    assert Gate(min_sqnr_db=10).check(comparison.result()) == []

@@ -156,27 +156,38 @@ def spread_db(share: float) -> float:
 
 
 class ConstantOutputs:
-    """Finds the outputs that are the same for all pictures."""
+    """Finds the outputs that are the same for all pictures, up to what makes no difference.
 
-    def __init__(self) -> None:
+    Args:
+        of_magnitude: what makes none, as a share of the output's own largest magnitude.
+        of_range: the same as a share of the range of all outputs, which have one unit then.
+    """
+
+    def __init__(self, of_magnitude: float = 0.0, of_range: float = 0.0) -> None:
+        self._of_magnitude = of_magnitude
+        self._of_range = of_range
         self._images = 0
-        self._first: NDArray[np.float64] | None = None
-        self._constant: NDArray[np.bool_] | None = None
+        self._least: Floats | None = None
+        self._most: Floats | None = None
 
     def add(self, values: ArrayLike) -> None:
         """A batch (N, outputs), N ≥ 1."""
         rows = np.asarray(values, np.float64)
-        first = rows[0] if self._first is None else self._first
-        constant = (rows == first).all(0)
-        self._first = first
-        self._constant = constant if self._constant is None else self._constant & constant
+        least, most = rows.min(0), rows.max(0)
+        self._least = least if self._least is None else np.minimum(self._least, least)
+        self._most = most if self._most is None else np.maximum(self._most, most)
         self._images += len(rows)
 
     def found(self) -> tuple[int, ...]:
-        """Their indices; none of less than two pictures."""
-        if self._constant is None or self._images < 2:
+        """Their indices; none of less than two pictures, and none that is not finite."""
+        if self._least is None or self._most is None or self._images < 2:
             return ()
-        return tuple(np.flatnonzero(self._constant).tolist())
+        magnitude = np.maximum(np.abs(self._least), np.abs(self._most))
+        with np.errstate(invalid="ignore"):  # of infinities
+            allowed = self._of_magnitude * magnitude
+            allowed += self._of_range * (self._most.max() - self._least.min())
+            constant = self._most - self._least <= allowed
+        return tuple(np.flatnonzero(constant).tolist())
 
 
 @dataclass(frozen=True)
