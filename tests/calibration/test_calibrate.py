@@ -136,7 +136,7 @@ def test_a_feature_extractor_is_refused() -> None:
 def test_dead_channels_and_zero_tensors_give_a_working_network() -> None:
     network = random_network()
     with torch.no_grad():
-        dead = network.stages[2][1].expand.conv
+        dead = network.stages[2][0].expand.conv
         dead.weight[:50], dead.bias[:50] = 0, 0  # silu(0) is 0: dead channels
         for name in ("weight", "bias"):
             getattr(network.stages[4][1].expand.conv, name).zero_()  # all of a tensor is 0
