@@ -110,13 +110,13 @@ def _listed(labels: Path, models: Models) -> Pictures:
 
 def _found(place: Path, classes: Mapping[str, int] | None, channels: int) -> ImageSet:
     from effnet_edge.pictures.sets import ImageSet
-    from effnet_edge.pictures.shards import SHARD
+    from effnet_edge.pictures.shards import SHARD, is_shard
     from effnet_edge.pictures.sources import matching_paths
 
     if place.is_dir():
         return ImageSet.from_folder(place, classes, channels)
     shards = matching_paths(place)
-    other = next((each for each in shards if each.suffix.lower() != SHARD), None)
+    other = next((each for each in shards if not is_shard(each)), None)
     if other is not None or not shards:
         raise UsageError(
             f"--images {other or place}: give a folder of pictures, or tar archives ({SHARD})"

@@ -38,7 +38,7 @@ def named_pictures(arguments: Iterable[str], channels: int) -> dict[str, Named]:
 
 def _named_by(argument: str, channels: int) -> Sequence[Named]:
     from effnet_edge.pictures.sets import ImageSet
-    from effnet_edge.pictures.shards import SHARD
+    from effnet_edge.pictures.shards import is_shard
     from effnet_edge.pictures.sources import holds_several, matching_paths, picture_paths
     from effnet_edge.pictures.video import Video
 
@@ -46,7 +46,7 @@ def _named_by(argument: str, channels: int) -> Sequence[Named]:
     files = [Path(argument)]
     if several and not files[0].is_dir():
         files = matching_paths(argument)
-    shards = [file for file in files if file.suffix.lower() == SHARD]
+    shards = [file for file in files if is_shard(file)]
     if shards and len(shards) == len(files):
         return ImageSet.from_shards(shards, channels=channels).paths
     if several and not files and Video.named(argument):

@@ -65,6 +65,11 @@ class ShardMember:
         return self.name
 
 
+def is_shard(path: Path) -> bool:
+    """Whether it is named as a tar archive of pictures is."""
+    return path.suffix.lower() == SHARD
+
+
 def shard_members(
     shard: Path, extensions: frozenset[str]
 ) -> tuple[list[ShardMember], dict[ShardMember, str]]:

@@ -12,7 +12,7 @@ from effnet_calibration.threads import same_threads
 from effnet_edge.errors import UsageError
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.pictures.sets import ImageSet
-from effnet_edge.pictures.shards import SHARD
+from effnet_edge.pictures.shards import is_shard
 from effnet_edge.progress import no_progress
 from effnet_export.option_rules import TABLE_SUFFIX
 
@@ -55,7 +55,7 @@ def all_pictures(path: Path, classes: Mapping[str, int] | None, channels: int) -
     """Those of a folder, an archive or a CSV file; else as `named_pictures`."""
     if path.is_dir():
         return ImageSet.from_folder(path, classes, channels)
-    if path.suffix.lower() == SHARD:
+    if is_shard(path):
         return ImageSet.from_shards([path], classes, channels)
     return ImageSet.from_csv(path, classes, labelled=None if classes is not None else False)
 
