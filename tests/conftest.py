@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 from once import AFRESH
 
 from effnet_edge.machine import usable_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # No test asserts a time, and an example's takes as long as the machine is busy.
 settings.register_profile("any time", deadline=None)
@@ -54,3 +58,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if skipped & set(item.keywords):
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """A command that ran in the tests' own process has left handlers that end it."""
+    before = {
+        number: signal.getsignal(number)
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

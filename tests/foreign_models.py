@@ -12,6 +12,7 @@ import openvino
 from onnx import TensorProto, helper, numpy_helper
 
 from effnet_edge.model.request import NetworkRequest
+from effnet_edge.runtime.openvino_core import openvino_core
 from effnet_export.model_files import Openings
 from effnet_export.opening import Models, open_models
 from effnet_export.said import Said
@@ -132,7 +133,7 @@ class Foreign:
 def written(model: onnx.ModelProto, path: Path) -> Path:
     """Write any such model, as an IR where the name ends so."""
     if path.suffix == ".xml":
-        converted = openvino.Core().read_model(model.SerializeToString())
+        converted = openvino_core().read_model(model.SerializeToString())
         openvino.save_model(converted, path, compress_to_fp16=False)
     else:
         onnx.save(model, path)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
-import openvino
 import pytest
 from click.testing import CliRunner, Result
 from picture_makers import folder_of_noise
@@ -23,6 +22,7 @@ from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.litert import LiteRtBackend
 from effnet_edge.runtime.onnxruntime import OnnxRuntimeBackend
 from effnet_edge.runtime.openvino import OpenVinoBackend
+from effnet_edge.runtime.openvino_core import openvino_core
 from effnet_export.pipeline import export_bundle
 from effnet_export.request import ExportRequest
 
@@ -162,7 +162,7 @@ def test_an_int8_bundle_for_openvino_is_right_at_every_size_and_refuses_what_is_
     assert stages["openvino"] == (1, 2, 3, 4, 5)
     assert stages["export"] == stages["quantize"] == (1, 2, 3)
     assert Bundle.load(bundle.path).manifest.parity == bundle.manifest.parity
-    core = openvino.Core()
+    core = openvino_core()
     alone = core.read_model(bundle.model_path)
     assert str(alone.input(0).partial_shape[0]) == "2..4"
     alone.reshape([1, side, side, 3])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import openvino
 import pytest
 from doubled_fits import double_fits
 
@@ -19,6 +18,7 @@ from effnet_edge.parity import compare
 from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.runtime import EngineRunner
+from effnet_edge.runtime.openvino_core import openvino_core
 from effnet_export import tabulating
 from effnet_export.pipeline import export_bundle
 from effnet_export.request import ExportRequest
@@ -142,9 +142,9 @@ def test_what_the_hard_swishes_lose_has_a_limit_of_its_own(
 
 def _nodes_of_their_own(bundle: Bundle) -> set[str]:
     """Hard-swishes and SiLUs that OpenVINO's execution graph has beside its convolutions."""
-    model = openvino.Core().read_model(bundle.path / "model.xml")
+    model = openvino_core().read_model(bundle.path / "model.xml")
     assert sum(node.get_type_name() == "HSwish" for node in model.get_ops()) == 22
-    compiled = openvino.compile_model(model, "CPU")
+    compiled = openvino_core().compile_model(model, "CPU")
     kinds = {
         node.get_rt_info()["layerType"].astype(str)
         for node in compiled.get_runtime_model().get_ops()

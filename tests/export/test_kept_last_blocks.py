@@ -20,6 +20,7 @@ from effnet_calibration.table import CalibrationTable
 from effnet_edge.machine import instruction_sets
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.variants import VARIANTS
+from effnet_edge.runtime.openvino_core import openvino_core
 from effnet_edge.targets import TARGETS
 from effnet_export.openvino_kernels import DEPTHWISE, POINTWISE
 from effnet_export.openvino_weights import halve_float_weights
@@ -54,7 +55,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 def executed(bundle: Bundle) -> list[dict[str, str]]:
     """What OpenVINO tells of each node that it runs."""
-    compiled = openvino.Core().compile_model(bundle.path / "model.xml", "CPU")
+    compiled = openvino_core().compile_model(bundle.path / "model.xml", "CPU")
     return [
         {name: value.astype(str) for name, value in node.get_rt_info().items()}
         for node in compiled.get_runtime_model().get_ordered_ops()
@@ -94,7 +95,7 @@ def test_the_table_and_the_manifest_tell_it(bundle: Bundle) -> None:
 def test_its_weights_alone_are_floats_on_the_disk_and_they_are_fp16(
     bundle: Bundle,
 ) -> None:
-    model = openvino.Core().read_model(bundle.path / "model.xml")
+    model = openvino_core().read_model(bundle.path / "model.xml")
     constants = {
         node.get_friendly_name(): node.get_element_type().get_type_name()
         for node in model.get_ops()
@@ -167,7 +168,7 @@ def test_layers_ask_for_the_kernel_that_is_faster_behind_them(bundle: Bundle) ->
 def test_bent_hard_swishes_are_fused_into_the_convolutions_before_them(bundle: Bundle) -> None:
     calibration = bundle.manifest.calibration
     table = CalibrationTable.of_bundle(bundle).quantization(calibration.scheme)
-    model = openvino.Core().read_model(bundle.path / "model.xml")
+    model = openvino_core().read_model(bundle.path / "model.xml")
     kinds = [node.get_type_name() for node in model.get_ops()]
     assert kinds.count("PRelu") == len(table.changes(SLOPES)) > 0
     assert kinds.count("HSwish") == len(table.changes(ACTIVATIONS))
@@ -211,7 +212,7 @@ def test_halved_weights_give_the_same_answers() -> None:
     model = convolution(weights)
 
     halve_float_weights(model)
-    (found,) = openvino.Core().compile_model(model, "CPU")(pixels).values()
+    (found,) = openvino_core().compile_model(model, "CPU")(pixels).values()
 
     expected = np.einsum("oc,nchw->nohw", weights[:, :, 0, 0], pixels)
     np.testing.assert_allclose(found, expected, rtol=0.02, atol=0.02)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import openvino
 import pytest
 
 from effnet_calibration.calibrate import calibrate
@@ -31,6 +30,7 @@ from effnet_edge.parity import compare
 from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
+from effnet_edge.runtime.openvino_core import openvino_core
 from effnet_export.gate import (
     ROUNDED_WEIGHTS,
     ParityGate,
@@ -285,7 +285,7 @@ def test_openvino_runs_every_convolution_in_int8_with_silu_inside(
     made: Made,
 ) -> None:
     graph = made.graph(ASYMMETRIC_UINT8)
-    core = openvino.Core()
+    core = openvino_core()
     compiled = core.compile_model(core.read_model(graph.SerializeToString()), "CPU")
     infos = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
     kernels = [

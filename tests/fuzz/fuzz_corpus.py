@@ -42,6 +42,7 @@ from effnet_edge.bundle import (
     Measured,
     StageParity,
 )
+from effnet_edge.runtime.openvino_core import openvino_core
 from effnet_edge.size import Size
 from effnet_export.litert.writing import litert_file
 
@@ -176,7 +177,7 @@ def ir_files() -> tuple[bytes, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
         onnx.save(tiny_model(), Path(folder) / "model.onnx")
-        converted = openvino.Core().read_model(Path(folder) / "model.onnx")
+        converted = openvino_core().read_model(Path(folder) / "model.onnx")
         openvino.save_model(converted, path, compress_to_fp16=False)
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
 

@@ -27,6 +27,7 @@ from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.parity.models.openvino import OpenVinoClassifier
 from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
+from effnet_edge.runtime.openvino_core import openvino_core
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,7 +100,7 @@ def quantized(
 
 
 def saved_for_openvino(model: onnx.ModelProto, path: Path, *, fp16_weights: bool = False) -> Path:
-    converted = openvino.Core().read_model(model.SerializeToString())
+    converted = openvino_core().read_model(model.SerializeToString())
     openvino.save_model(converted, path, compress_to_fp16=fp16_weights)
     return path
 

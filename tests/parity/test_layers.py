@@ -22,6 +22,7 @@ from effnet_edge.parity.inside.tracing import LOGITS, shared_tensors
 from effnet_edge.parity.measures import metrics
 from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.parity.models.openvino import OpenVinoClassifier
+from effnet_edge.runtime.openvino_core import openvino_core
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,7 +130,7 @@ def test_saturation_is_the_share_outside_of_the_grid(tmp_path: Path) -> None:
 
 def test_fused_kernels_of_openvino_are_compared_at_their_end(tmp_path: Path) -> None:
     path = tmp_path / "model.xml"
-    converted = openvino.Core().read_model(tiny_model().SerializeToString())
+    converted = openvino_core().read_model(tiny_model().SerializeToString())
     openvino.save_model(converted, path, compress_to_fp16=False)
     reference = OnnxClassifier(tiny_model(), PREPROCESSING)
     candidate = OpenVinoClassifier(path, PREPROCESSING, precision="fp32")

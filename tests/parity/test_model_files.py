@@ -14,6 +14,7 @@ from onnxruntime import quantization
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.parity.measures.metrics import softmax
+from effnet_edge.runtime.openvino_core import openvino_core
 from effnet_edge.size import Size
 from effnet_export.model_files import Openings
 from effnet_export.opening import open_models
@@ -88,14 +89,14 @@ def test_a_reference_computes_in_fp32_unless_told_otherwise(
 ) -> None:
     """OpenVINO would choose BF16 where the processor has it; a candidate runs as it will run."""
     file, other = Foreign().saved(tmp_path / "a.xml"), Foreign().saved(tmp_path / "b.xml")
-    as_it_chooses = openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT")
+    as_it_chooses = openvino_core().get_property("CPU", "INFERENCE_PRECISION_HINT")
 
     models = opened(stack, file, other)
 
     assert models.reference.execution_precision == "FP32"
     expected = {"f32": "FP32", "bf16": "BF16"}[as_it_chooses.get_type_name()]
     assert models.candidates[0].execution_precision == expected
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         assert opened(stack, file, precision="bf16").reference.execution_precision == "BF16"
 
 
@@ -193,7 +194,7 @@ def test_axes_that_a_file_names_count(tmp_path: Path, stack: ExitStack) -> None:
     with pytest.raises(UsageError, match=rf"3×{SIDE} pixels"):
         opened(stack, tmp_path / "model.onnx")
 
-    converted = openvino.Core().read_model(Foreign(shape=OPEN).model().SerializeToString())
+    converted = openvino_core().read_model(Foreign(shape=OPEN).model().SerializeToString())
     converted.get_parameters()[0].set_layout(openvino.Layout("NHWC"))
     openvino.save_model(converted, tmp_path / "model.xml")
     told = opened(stack, tmp_path / "model.xml").files[0].input

@@ -15,6 +15,7 @@ from effnet_edge.errors import BackendError
 from effnet_edge.parity.models.batches import Traces, filled_batches, joined
 from effnet_edge.parity.models.onnx import OnnxClassifier, onnx_entrance
 from effnet_edge.parity.models.openvino import OpenVinoClassifier, openvino_entrance
+from effnet_edge.runtime.openvino_core import openvino_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ def test_one_trace_with_values_given_and_one_without_are_kept() -> None:
 
 
 def save_ir(path: Path) -> tuple[str, bytes]:
-    converted = openvino.Core().read_model(tiny_model().SerializeToString())
+    converted = openvino_core().read_model(tiny_model().SerializeToString())
     openvino.save_model(converted, path, compress_to_fp16=False)
     return path.read_text(), path.with_suffix(".bin").read_bytes()
 

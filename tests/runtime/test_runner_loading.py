@@ -16,6 +16,7 @@ from effnet_edge.errors import BackendError, BundleError, EffnetEdgeError, Usage
 from effnet_edge.graphs.litert_file import pack, unpack
 from effnet_edge.machine import usable_cores
 from effnet_edge.runtime import EngineRunner
+from effnet_edge.runtime.openvino_core import openvino_core
 from effnet_edge.targets import TARGETS
 from effnet_export.litert.writing import litert_file
 
@@ -57,19 +58,15 @@ def test_asking_for_bf16_is_refused_or_reported_and_visible_in_the_numbers(bundl
 
 
 def test_the_plugins_own_choice_is_left_to_fp16_bundles(tmp_path: Path) -> None:
-    import openvino
-
     write_bundle(tmp_path / "b", "openvino", tiny_model(), precision="fp16")
     with EngineRunner.load(tmp_path / "b") as run:
-        capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         natural = {"FP16", "BF16"} & set(capabilities) or {"FP32"}
         assert run.execution_precision in natural
 
 
 def test_a_precision_that_this_processor_lacks_is_refused(bundles: Path) -> None:
-    import openvino
-
-    if "FP16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if "FP16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this CPU runs FP16")
     with pytest.raises(UsageError, match="'fp16': OpenVINO's CPU here would run (f32|bf16)"):
         EngineRunner.load(bundles / "openvino-one", precision="fp16")
