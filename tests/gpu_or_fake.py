@@ -11,8 +11,8 @@ import pytest
 from fake_cuda import FakeCuda
 from fake_tensorrt import GPU, FakeTensorRt, FakeTensorRtRtx
 
-from effnet_edge.runtime.tensorrt import build, gpu, selection
-from effnet_edge.runtime.tensorrt.selection import can_run
+from effnet_edge.runtime.tensorrt import build, fitting, gpu
+from effnet_edge.runtime.tensorrt.fitting import can_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,5 +64,5 @@ def put_runtime(patch: pytest.MonkeyPatch, cuda: FakeCuda) -> None:
 
 def put_gpu(patch: pytest.MonkeyPatch, gpu_here: Gpu) -> None:
     """Let the runner find this GPU, and no other."""
-    for module in (gpu, build, selection):
+    for module in (gpu, build, fitting):
         patch.setattr(module, "find_gpu", lambda number=0: gpu_here if number == 0 else None)

@@ -18,8 +18,8 @@ from effnet_edge.bundle import (
     Measured,
     StageParity,
 )
-from effnet_edge.choosing.known_answers import ANSWERS_FILE, answers_text, known_pictures
 from effnet_edge.parity.models.onnx import OnnxClassifier
+from effnet_export.answering import write_answers
 from effnet_export.sbom import write_sbom
 
 if TYPE_CHECKING:
@@ -73,16 +73,19 @@ def write_open(
             precision=first.precision,
             parity=first.graph.parity,
             batch=BATCH,
-            choice=Choice(tuple(contenders), ANSWERS_FILE),
+            choice=Choice(tuple(contenders)),
             **changes,
         )
-        pixels, preprocessing = known_pictures(described), described.preprocessing
-        exact, *answers = (
-            OnnxClassifier(model, preprocessing).infer(pixels)
-            for model in (network or tiny_model(batch="N"), *graphs.values())
-        )
-        text = answers_text(exact, dict(zip(graphs, answers, strict=True)))
-        (writer.staging / ANSWERS_FILE).write_text(text)
+        exact = OnnxClassifier(network or tiny_model(batch="N"), described.preprocessing)
+        simulated = {
+            each.graph.model: (
+                each.precision,
+                OnnxClassifier(graphs[each.name], described.preprocessing),
+            )
+            for each in contenders
+            if each.graph is not None
+        }
+        described = write_answers(described, exact, simulated, writer.staging)
         writer.write_labels(LABELS)
         write_sbom(described, writer.staging)
         return writer.commit(described, LABELS)

@@ -10,7 +10,7 @@ from effnet_edge.bundle.manifest import (
     OutputSpec,
     utc_now,
 )
-from effnet_edge.bundle.proof import Calibration, Measured, StageParity
+from effnet_edge.bundle.proof import Calibration, EngineCheck, Measured, StageParity
 from effnet_edge.bundle.reading import Bundle
 from effnet_edge.bundle.writing import BundleWriter
 
@@ -21,6 +21,7 @@ __all__ = [
     "Calibration",
     "Choice",
     "Contender",
+    "EngineCheck",
     "EngineRecord",
     "FileRecord",
     "Graph",

@@ -63,13 +63,10 @@ class Choice:
     Attributes:
         contenders: the one that loses least first, which a bundle tells as its own until one is
             chosen.
-        answers: the bundle's file of what each graph answers to known pictures; None once one is
-            chosen.
         chosen: the name of the one that was kept; None until then.
     """
 
     contenders: tuple[Contender, ...]
-    answers: str | None
     chosen: str | None = None
 
     @property
@@ -94,9 +91,8 @@ class Choice:
         if len(set(names)) < len(names) or len(set(models)) < len(models):
             return ["choice: names a graph twice"]
         if self.is_open:
-            whole = len(models) == len(names) and self.answers is not None
-            return [] if whole else ["choice: needs a graph of each and their answers"]
-        if models or self.answers is not None:
+            return [] if len(models) == len(names) else ["choice: needs a graph of each"]
+        if models:
             return ["choice: has graphs besides the one that was chosen"]
         won = next((each for each in self.contenders if each.name == self.chosen), None)
         return [] if won and won.latency else ["choice: the one that was chosen was not timed"]

@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
 from effnet_edge.bundle.choice import Choice, Graph
-from effnet_edge.bundle.proof import Calibration, StageParity  # noqa: TC001 - cattrs resolves it
+from effnet_edge.bundle.proof import (  # noqa: TC001 - cattrs resolves them
+    Calibration,
+    EngineCheck,
+    StageParity,
+)
 from effnet_edge.bundle.schema import check_manifest, parse_json
 from effnet_edge.errors import BundleError, UsageError, first_line
 from effnet_edge.machine import Machine  # noqa: TC001 - as above
@@ -31,11 +35,12 @@ if TYPE_CHECKING:
 
     import cattrs
 
-SCHEMA_VERSION = 3
-_SQUARE_VERSION = 2
+SCHEMA_VERSION = 4
+_UNCHECKED_VERSION, _SQUARE_VERSION = 3, 2
 MANIFEST_FILE = "manifest.json"
 SIGNATURE_FILE = "manifest.sig"
 
+_ODD_SIZES = (3, 5, 7)
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
@@ -63,6 +68,18 @@ class BatchRange:
         """The size among them that is nearest to the one given."""
         return min(max(size, self.minimum), self.maximum)
 
+    @property
+    def sizes_to_check(self) -> tuple[int, ...]:
+        """One image, the minimum, optimum and maximum, odd sizes in it, and one image beyond.
+
+        `EngineRunner` pads what is below the range and splits what is beyond it, so these are sizes
+        that people call it with, too.
+        """
+        odd = (*_ODD_SIZES, self.maximum - 1 + self.maximum % 2)
+        inside = {size for size in odd if self.minimum <= size <= self.maximum}
+        ends = {1, self.minimum, self.optimum, self.maximum, self.maximum + 1}
+        return tuple(sorted(inside | ends))
+
     def __str__(self) -> str:
         """In words, for people."""
         if self.minimum == self.maximum:
@@ -88,7 +105,8 @@ class EngineRecord:
 
     `file` is the bundle's; `library` is the name of the target whose library built it;
     `compute_capability` names every GPU generation that it was built for ("8.7"). `gpu`, `cuda`
-    and `jetpack` describe the machine that built it, None where it has none.
+    and `jetpack` describe the machine that built it, None where it has none. `check` is None where
+    that machine could not run it, or had no answers to compare.
     """
 
     file: str
@@ -102,6 +120,7 @@ class EngineRecord:
     version_compatible: bool
     hardware_compatible: bool
     dla_core: int | None
+    check: EngineCheck | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +156,7 @@ class Manifest:
     calibration: Calibration | None = None
     labels: str | None = None
     engines: tuple[EngineRecord, ...] = ()
+    answers: str | None = None
     choice: Choice | None = None
     files: dict[str, FileRecord] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
@@ -234,12 +254,35 @@ def _refuse_newer(document: Any, source: str | os.PathLike[str]) -> None:
 
 
 def _upgraded(document: Any) -> Any:
-    """One of schema version 2, all square and cropped, as it would be written now.
+    """One of an older schema version as it would be written now.
 
     What is wrong in it is left for the schema to find.
     """
-    if not isinstance(document, dict) or document.get("schema_version") != _SQUARE_VERSION:
+    if not isinstance(document, dict):
         return document
+    if document.get("schema_version") == _SQUARE_VERSION:
+        document = _of_any_shape(document)
+    if document.get("schema_version") == _UNCHECKED_VERSION:
+        document = _with_checks(document)
+    return document
+
+
+def _with_checks(document: dict[str, Any]) -> dict[str, Any]:
+    """One of version 3: no engine was compared, and a choice had the answers to itself."""
+    new: dict[str, Any] = {"answers": None, "schema_version": SCHEMA_VERSION}
+    if isinstance(document.get("engines"), list):
+        engines = document["engines"]
+        new["engines"] = [
+            {**each, "check": None} if isinstance(each, dict) else each for each in engines
+        ]
+    if isinstance(document.get("choice"), dict):
+        new["choice"] = dict(document["choice"])
+        new["answers"] = new["choice"].pop("answers", None)
+    return {**document, **new}
+
+
+def _of_any_shape(document: dict[str, Any]) -> dict[str, Any]:
+    """One of version 2, whose pictures were all square and cropped."""
     preprocessing = document.get("preprocessing")
     if isinstance(preprocessing, dict):
         side = preprocessing.get("resolution")
@@ -251,7 +294,7 @@ def _upgraded(document: Any) -> Any:
         "pooling": "avg",
         "activation": variant.family.activation if variant else "silu",
     }
-    new = {"preprocessing": preprocessing, "schema_version": SCHEMA_VERSION}
+    new = {"preprocessing": preprocessing, "schema_version": _UNCHECKED_VERSION}
     return {**untold, **document, **new}
 
 
@@ -289,8 +332,8 @@ def _named_files(manifest: Manifest) -> list[tuple[str, str]]:
     if manifest.choice is not None:
         graphs = manifest.choice.graphs
         named += [("choice: graph", name) for graph in graphs for name in graph.files]
-        if manifest.choice.answers is not None:
-            named.append(("choice.answers", manifest.choice.answers))
+    if manifest.answers is not None:
+        named.append(("answers", manifest.answers))
     return named + [("engines", engine.file) for engine in manifest.engines]
 
 
@@ -331,8 +374,12 @@ def _check_consistency(manifest: Manifest, source: str | os.PathLike[str]) -> No
         if not batch.minimum <= batch.optimum <= batch.maximum
     ]
     problems += [problem for proof in _proofs(manifest) for problem in proof.problems()]
+    checks = [engine.check for engine in manifest.engines if engine.check is not None]
+    problems += [problem for check in checks for problem in check.problems()]
     if choice is not None:
         problems += choice.problems()
+        if choice.is_open and manifest.answers is None:
+            problems.append("choice: an open one needs answers")
         if not problems and manifest.is_open and not _tells_the_first(manifest, choice):
             problems.append("choice: an open one has no engine, and the first graph is the model")
     if (side.dtype, side.layout) not in (("uint8", "NHWC"), ("float32", "NCHW")):

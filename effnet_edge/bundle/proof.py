@@ -67,6 +67,42 @@ class StageParity:
         ]
 
 
+@dataclass(frozen=True)
+class EngineCheck:
+    """How an engine answered pictures whose answers the bundle tells, where it was built.
+
+    `rms_error` is the root mean square error of the outputs, in their unit, at `worst_size`, the
+    batch size of `batch_sizes` where it was largest beside what was allowed, `at_most`; of a
+    regression it is that of one output.
+    """
+
+    rms_error: float
+    at_most: float
+    batch_sizes: tuple[int, ...]
+    worst_size: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the error keeps to its limit, itself included; not so for NaN."""
+        return self.rms_error <= self.at_most
+
+    def share(self) -> float:
+        """Of what is allowed: 0 to 1 where it holds."""
+        return self.rms_error / self.at_most if self.rms_error else 0.0
+
+    def __str__(self) -> str:
+        """In words, for people."""
+        fits = "as" if self.holds else "otherwise than"
+        return (
+            f"the engine answers {fits} the graph that it was built from may: {self.rms_error:.3g} "
+            f"off at a batch of {self.worst_size} (root mean square), at most {self.at_most:.3g}"
+        )
+
+    def problems(self) -> list[str]:
+        """A line where it does not hold, as such an engine is never put into a bundle."""
+        return [] if self.holds else [f"engines: {self}"]
+
+
 SEVEN_BIT_SCHEME = "asymmetric-uint8-w7"
 """The one whose INT8 weights have 7 bits, for x86 processors without VNNI."""
 

@@ -84,7 +84,7 @@ class Bundle:
         own, choice = contender.graph, self.manifest.choice
         assert own is not None
         assert choice is not None
-        foreign = {choice.answers, *(name for each in choice.graphs for name in each.files)}
+        foreign = {name for each in choice.graphs for name in each.files}
         manifest = replace(
             self.manifest,
             precision=contender.precision,

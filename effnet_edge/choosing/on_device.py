@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING
 from effnet_edge.bundle import BundleWriter, Choice, Contender, Latency
 from effnet_edge.bundle.bill import SBOM_FILE, next_bill
 from effnet_edge.choosing.frontier import Measured, fastest
-from effnet_edge.choosing.known_answers import check_answers, read_answers
 from effnet_edge.choosing.timing import seconds_in_turns
 from effnet_edge.errors import BackendError, BundleError, GateError
 from effnet_edge.parity.measures.table import limited_measure
 from effnet_edge.parity.report.loss import divergence_kind, in_unit
 from effnet_edge.progress import Progress, no_progress
-from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.tensorrt.build import (
     as_it_is_now,
     compile_engine,
@@ -31,13 +29,13 @@ from effnet_edge.runtime.tensorrt.gpu import need_gpu
 from effnet_edge.runtime.tensorrt.library import library_of
 
 if TYPE_CHECKING:
-    from effnet_edge.bundle import Bundle, EngineRecord, StageParity
+    from effnet_edge.bundle import Bundle, EngineRecord
     from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.outputs import OutputKind
     from effnet_edge.runtime.tensorrt.plan import BuildOptions
 
 OnStage = Callable[[str, str | None], None]
-"""Called with "build", "check" or "time" as it begins, and the graph's name; None for all."""
+"""Called with "build" or "time" as it begins, and the graph's name; None for all."""
 
 
 def build_fastest(
@@ -76,7 +74,7 @@ def build_fastest(
     with TemporaryDirectory(prefix="effnet-edge-build-") as folder:
         trial = _Trial(bundle, compiled, Path(folder), on_stage, on_progress)
         chosen, contenders = trial.chosen(max_seconds)
-        built, choice = trial.built[chosen], Choice(contenders, None, chosen)
+        built, choice = trial.built[chosen], Choice(contenders, chosen)
         with BundleWriter(place) as writer:
             now = as_it_is_now(bundle, place, key)
             return _write_chosen(now, built, choice, writer, key)
@@ -155,15 +153,7 @@ class _Trial:
         record, plan = self._compiled(alone)
         # The name is the manifest's, and no path.
         with BundleWriter(self._folder / f"{self._choice.contenders.index(contender)}") as writer:
-            built = write_engine(alone, record, plan, writer)
-        self._on_stage("check", name)
-        parity = (*alone.manifest.parity, self._check(built, name))
-        return replace(built, manifest=replace(built.manifest, parity=parity))
-
-    def _check(self, built: Bundle, name: str) -> StageParity:
-        with EngineRunner.of(built) as runner:
-            runner.name = name
-            return check_answers(runner, runner.manifest, read_answers(self._bundle, name))
+            return write_engine(alone, record, plan, writer)
 
 
 def _latency(measured: Measured) -> Latency:

@@ -29,7 +29,7 @@ def check_batch_sizes(
     The limits hold at each of them. Nothing for a PyTorch network, which is the same at all of
     them; only a server has clients.
     """
-    from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, BatchSizeCheck, sizes_to_check
+    from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, BatchSizeCheck
     from effnet_edge.parity.comparison import logits_of
     from effnet_edge.parity.models.served import ServedClassifier
 
@@ -50,8 +50,8 @@ def check_batch_sizes(
         as_probabilities=models.as_probabilities,
     )
     # What the bundle behind a server promises is asked of the server, too.
-    promised = sizes_to_check(served.manifest.batch) if served else ()
-    sizes = sorted({*sizes_to_check(batch), *promised, batch_size})
+    promised = served.manifest.batch.sizes_to_check if served else ()
+    sizes = sorted({*batch.sizes_to_check, *promised, batch_size})
     with progress_bar(f"batch sizes of {candidate.name}") as progress:
         at_sizes = check.run(candidate, sizes, own_answers_db, progress=progress, limits=limits)
     if not isinstance(candidate, ServedClassifier):

@@ -23,7 +23,7 @@ from effnet_edge.errors import UsageError
 from effnet_edge.text import plain
 
 if TYPE_CHECKING:
-    from effnet_edge.bundle import Bundle, EngineRecord
+    from effnet_edge.bundle import Bundle, EngineRecord, Manifest
     from effnet_edge.bundle.signing import SigningKey
     from effnet_edge.runtime.tensorrt.plan import BuildOptions
 
@@ -32,7 +32,6 @@ _MOST_WORKSPACE_MIB = 1 << 40
 
 _STAGES = {
     "build": "building the engine of {name}",
-    "check": "holding {name} to what its graph answers",
     "time": "timing the engines in turns",
 }
 
@@ -126,6 +125,7 @@ def command(
     if loaded.manifest.is_open:
         console().print(choice_table(built.manifest))
         click.echo(plain(f"{_told_choice(built)}"))
+    click.echo(plain(_checked(built.manifest, record)))
     click.echo(
         f"{plain(bundle / record.file)}: {size / 1e6:.1f} MB, {seconds:.1f} s, "
         f"for {record.batch} and compute capability "
@@ -168,6 +168,17 @@ def _told_choice(built: Bundle) -> str:
     choice = built.manifest.choice
     assert choice is not None
     return f"{choice.chosen}: none is faster here but for chance; it is the bundle's one graph now"
+
+
+def _checked(manifest: Manifest, record: EngineRecord) -> str:
+    if record.check is not None:
+        return str(record.check)
+    why = (
+        "this machine cannot run it: each load where it runs does"
+        if manifest.answers is not None
+        else "the bundle has no known answers: export it again"
+    )
+    return f"not compared with its graph, as {why}"
 
 
 def _replaced(before: Bundle, record: EngineRecord) -> str:

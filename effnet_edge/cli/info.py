@@ -176,6 +176,9 @@ def _bundle(bundle: Bundle) -> None:
             f"{each.title(kind)} {each.tell_held(stage.measures.get(each.key))}" for each in shown
         ]
         rows[f"  {stage.stage}"] = ", ".join([stage.execution_precision, *told])
+    for record in manifest.engines:
+        checked = "not compared where it was built" if record.check is None else str(record.check)
+        rows[record.file] = f"{record.library} {record.library_version}, {record.batch}: {checked}"
     if manifest.choice is not None:
         chosen = manifest.choice.chosen
         rows["graphs"] = (

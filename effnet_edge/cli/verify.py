@@ -133,7 +133,7 @@ def _why_not_tried(bundle: Bundle) -> str | None:
     if not target.built_on_device:
         found = importlib.util.find_spec(target.library)
         return None if found else f"{target.title} is not installed"
-    from effnet_edge.runtime.tensorrt.selection import runs_here
+    from effnet_edge.runtime.tensorrt.fitting import runs_here
 
     if any(runs_here(each) for each in bundle.manifest.engines):
         return None

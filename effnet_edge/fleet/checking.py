@@ -22,7 +22,7 @@ from effnet_edge.bundle.signing import TrustedKey
 from effnet_edge.errors import BundleError, EffnetEdgeError
 from effnet_edge.fleet.package import Package
 from effnet_edge.fleet.question import LABELS, PIXELS, REFERENCE, SentPictures
-from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, BatchSizeCheck, sizes_to_check
+from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, BatchSizeCheck
 from effnet_edge.parity.measures.gate_file import gate_of
 from effnet_edge.parity.measures.gates import unfit_labels
 from effnet_edge.parity.models.answer_file import AnswerFile
@@ -133,7 +133,7 @@ def _compare(order: Package, runner: EngineRunner, room: Path) -> Document:
         few, reference.infer(few), output, as_probabilities=as_probabilities
     ).run(
         runner,
-        sorted({*sizes_to_check(manifest.batch), asked["batch_size"]}),
+        sorted({*manifest.batch.sizes_to_check, asked["batch_size"]}),
         OWN_ANSWERS_DB[manifest.precision],
         limits=gate,
     )

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from effnet_edge.parity.measures.result import ParityResult
     from effnet_edge.progress import Steps
 
-_ODD_SIZES = (3, 5, 7)
 _USUAL_SIZE = 8
 
 OWN_ANSWERS_DB = {"fp32": 60.0, "fp16": 20.0, "int8": 15.0}
@@ -131,18 +130,6 @@ def range_of_file(least: int, most: int | None) -> BatchRange:
     """The batch sizes of a model file; one of the usual sizes for an end that it leaves open."""
     largest = most or max(least, _USUAL_SIZE)
     return BatchRange(least, min(max(_USUAL_SIZE, least), largest), largest)
-
-
-def sizes_to_check(batch: BatchRange) -> tuple[int, ...]:
-    """One image, the range's minimum, optimum and maximum, odd sizes in it, and one image beyond.
-
-    `EngineRunner` pads what is below the range and splits what is beyond it, so these are sizes
-    that people call it with, too.
-    """
-    odd = (*_ODD_SIZES, batch.maximum - 1 + batch.maximum % 2)
-    inside = {size for size in odd if batch.minimum <= size <= batch.maximum}
-    ends = {1, batch.minimum, batch.optimum, batch.maximum, batch.maximum + 1}
-    return tuple(sorted(inside | ends))
 
 
 def graph_sizes(batch: BatchRange) -> tuple[int, ...]:

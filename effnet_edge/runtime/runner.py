@@ -22,6 +22,7 @@ from effnet_edge.runtime.layer_times import asked_clock
 from effnet_edge.runtime.lifetime import Lifetime, enter_loading
 from effnet_edge.runtime.predictions import Classes, Estimate, Prediction, Told, Values, each_row
 from effnet_edge.runtime.runnable import runnable
+from effnet_edge.runtime.tensorrt.known_answers import held
 from effnet_edge.runtime.workers import Workers
 from effnet_edge.targets import TARGETS
 
@@ -87,16 +88,14 @@ class EngineRunner:
         the number of CPU threads. `precision` is the execution precision ("fp32", "fp16", "bf16").
         Without it FP32 bundles run in FP32, where a plugin might choose BF16 unasked, and others as
         the engine likes. `throughput` asks for many batches at once rather than one soon, `streams`
-        for that many of them.
-        `rebuild` compiles a TensorRT engine for this machine, and keeps it in the bundle, if there
-        is none; other targets need none. `trusted` is a public Ed25519 key, a PEM file or its
-        bytes: what it has not signed is refused before anything else of the bundle is parsed.
+        for that many of them. `rebuild` compiles a TensorRT engine for this machine, and keeps it
+        in the bundle, if there is none. `trusted` is a public Ed25519 key, a PEM file or its bytes:
+        what it has not signed is refused before anything else of the bundle is parsed.
 
         Raises:
             UsageError: no such path, or an option that this backend or machine does not have.
-            BundleError: the bundle is damaged, foreign, too new, not signed by `trusted`, or not
-                what its manifest says.
-            BackendError: the backend is not installed, or cannot load the engine.
+            BundleError: the bundle is damaged, foreign, too new, or not signed by `trusted`.
+            BackendError: the backend is not installed, or its engine cannot be loaded or is wrong.
         """
         bundle = Bundle.load(bundle_path, trusted=None if trusted is None else TrustedKey(trusted))
         return cls.of(
@@ -138,7 +137,8 @@ class EngineRunner:
         with visit:
             enter_loading(visit)
             memory = EngineMemory()
-            return cls(bundle, load_backend(bundle.manifest.target, spec), memory)
+            runner = cls(bundle, load_backend(bundle.manifest.target, spec), memory)
+        return held(runner, bundle, spec.engine)
 
     def infer(self, batch: Batch | Sequence[Batch | Tensor] | Tensor) -> Logits:
         """Give the float32 logits (N, classes) of N images, N ≥ 0, in an array of their own.

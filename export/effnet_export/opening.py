@@ -331,7 +331,7 @@ class _Opener:
     def _open_bundle(self, bundle: Bundle) -> Classifier:
         """The bundle's engine; for TensorRT where it cannot run, a simulation of its graph."""
         if is_compiled(bundle):
-            from effnet_edge.runtime.tensorrt.selection import can_run
+            from effnet_edge.runtime.tensorrt.fitting import can_run
 
             if not can_run(bundle.manifest.target):
                 return simulation(bundle)

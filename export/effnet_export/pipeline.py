@@ -16,16 +16,17 @@ from effnet_edge.bench import bench_models
 from effnet_edge.bundle import Bundle, BundleWriter
 from effnet_edge.bundle.writing import file_records
 from effnet_edge.errors import GateError
-from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, graph_sizes, sizes_to_check
+from effnet_edge.parity.batch_sizes import OWN_ANSWERS_DB, graph_sizes
 from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.progress import no_progress
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.tensorrt.build import can_build, compile_engine
+from effnet_edge.runtime.tensorrt.fitting import runs_here
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
-from effnet_edge.runtime.tensorrt.selection import runs_here
 from effnet_export.advice import advice, need_library, no_engine
 from effnet_export.against import ORIGINAL, compare_with_original
+from effnet_export.answering import write_answers
 from effnet_export.drafting import CALIBRATION_FILE, draft_manifest
 from effnet_export.fp16 import type_fp16
 from effnet_export.gate import FITTED_ACTIVATIONS, ROUNDED_WEIGHTS, ParityGate
@@ -35,6 +36,7 @@ from effnet_export.qdq import quantize_graph, without_pairs
 from effnet_export.sbom import write_sbom
 from effnet_export.simplify import simplify
 from effnet_export.stage_clock import StageClock
+from effnet_export.stand_ins import simulation
 from effnet_export.tabulating import Tabulated, table_for
 from effnet_export.tensorrt_graph import cast_pixels_first
 from effnet_export.written import opened_pair
@@ -181,9 +183,11 @@ class _ExportRun:
         if self._target.built_on_device:
             graph = self._make_typed_graph(graph, gate)
         draft = self._write(graph, gate)
-        builds = self._target.built_on_device and can_build(self._target.name)
-        if timing_cache is not None and builds:
-            draft = self._with_engine(draft, gate, timing_cache)
+        if self._target.built_on_device:
+            graphs = {draft.model: (draft.precision, simulation(self._draft_bundle(draft)))}
+            draft = write_answers(draft, reference, graphs, self._staging)
+            if timing_cache is not None and can_build(self._target.name):
+                draft = self._with_engine(draft, gate, timing_cache)
         return replace(draft, parity=tuple(self._parity))
 
     def _compare_with_original(self, pictures: Pictures) -> None:
@@ -350,7 +354,7 @@ class _ExportRun:
 
         With fitted activations it is held against the network that has them first.
         """
-        gates, sizes = self._target.gates(self._precision), sizes_to_check(batch)
+        gates, sizes = self._target.gates(self._precision), batch.sizes_to_check
         if self._fitted is not None:
             self._hold(WRITTEN, self._fitted, candidate, gates, inside, sizes)
             gates, inside = FITTED_ACTIVATIONS, None

@@ -212,7 +212,7 @@ def test_a_manifest_that_is_not_one_is_refused(bundle: Path, text: bytes, what: 
 
 
 def test_a_newer_schema_asks_for_an_upgrade_whatever_else_it_holds(bundle: Path) -> None:
-    (bundle / "manifest.json").write_text('{"schema_version": 4, "new": true}')
+    (bundle / "manifest.json").write_text('{"schema_version": 5, "new": true}')
     assert "newer effnet-edge" in refusal(bundle)
     assert "upgrade" in refusal(bundle)
 

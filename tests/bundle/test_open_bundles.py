@@ -52,7 +52,7 @@ def test_no_name_of_a_graph_leads_elsewhere(opened: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_nor_that_of_their_answers(opened: Path, name: str) -> None:
-    edit(opened, lambda d: d["choice"].update(answers=name))
+    edit(opened, lambda d: d.update(answers=name))
     assert "is not among the files" in refusal(opened)
 
 
@@ -65,7 +65,8 @@ def test_nor_that_of_their_answers(opened: Path, name: str) -> None:
         (lambda d: contender(d, 1).update(name="fp16"), "names a graph twice"),
         (lambda d: contender(d, 1)["graph"].update(model="model-int8.onnx"), "a graph twice"),
         (lambda d: contender(d, 1).update(graph=None), "needs a graph of each"),
-        (lambda d: d["choice"].update(answers=None), "needs a graph of each and their answers"),
+        (lambda d: d.update(answers=None), "choice: an open one needs answers"),
+        (lambda d: d.update(answers="none.json"), "answers: 'none.json' is not among the files"),
         (lambda d: d["choice"].update(chosen="int8"), "has graphs besides"),
         (lambda d: d["choice"].update(more=1), "choice"),
         (lambda d: contender(d, 0).update(more=1), "choice"),
@@ -101,7 +102,7 @@ def test_no_graph_of_it_failed(opened: Path, part: str) -> None:
 @pytest.mark.parametrize("chosen", ["int8", "another"])
 def test_one_that_was_chosen_was_timed(opened: Path, chosen: str) -> None:
     def close(document: dict[str, Any]) -> None:
-        document["choice"].update(chosen=chosen, answers=None)
+        document["choice"].update(chosen=chosen)
         for each in document["choice"]["contenders"]:
             each["graph"] = None
 

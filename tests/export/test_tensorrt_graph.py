@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 import pytest
 from tiny_bundles import quantized_model, tiny_model, write_bundle
@@ -23,8 +24,10 @@ from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.model.folding import fold_batch_norm
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
+from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.runtime.tensorrt.build import build_engine
+from effnet_edge.runtime.tensorrt.known_answers import known_pictures, read_answers
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_export.fp16 import type_fp16
 from effnet_export.onnx_graph import export_onnx
@@ -32,6 +35,7 @@ from effnet_export.pipeline import export_bundle
 from effnet_export.qdq import quantize_graph
 from effnet_export.request import ExportRequest
 from effnet_export.simplify import simplify
+from effnet_export.stand_ins import simulation
 from effnet_export.tensorrt_graph import cast_pixels_first
 
 if TYPE_CHECKING:
@@ -57,7 +61,7 @@ def with_graph(bundle: Bundle, graph: onnx.ModelProto, place: Path) -> Bundle:
     """A bundle of that graph in the place of the bundle's own, without engines."""
     with BundleWriter(place) as writer:
         onnx.save(graph, writer.staging / bundle.manifest.model)
-        bare = replace(bundle.manifest, engines=(), calibration=None)
+        bare = replace(bundle.manifest, engines=(), calibration=None, answers=None)
         return writer.commit(bare, bundle.labels)
 
 
@@ -86,6 +90,19 @@ def test_the_export_leaves_an_engine_and_a_proof(bundle: Bundle) -> None:
     assert engine.batch == BatchRange(1, 1, 4)
     assert bundle.manifest.parity[-1].execution_precision.endswith("(simulated)")
     assert Bundle.load(bundle.path).manifest == bundle.manifest
+
+
+def test_the_bundle_brings_what_its_engines_are_held_to(bundle: Bundle) -> None:
+    known, pictures = read_answers(bundle), known_pictures(bundle.manifest)
+    assert known is not None
+    request = NetworkRequest("b0", resolution=96)
+    network = load_source(request).network
+    exact = TorchClassifier(network, bundle.manifest.preprocessing).infer(pictures)
+    np.testing.assert_array_equal(known.exact, exact)
+    errors = known.errors(simulation(bundle).infer(pictures))
+    assert 0 < errors <= known.allowed / 10 ** (6 / 20) * 1.001
+    (engine,) = bundle.manifest.engines
+    assert engine.check is None, "there is no such GPU here"
 
 
 def test_quantization_is_symmetric_and_outside_the_gate(bundle: Bundle) -> None:

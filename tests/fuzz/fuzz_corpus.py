@@ -20,7 +20,7 @@ import torch
 from bundle_writer import write_bundle as write_tf_bundle
 from integer_models import model_of_integers
 from PIL import Image
-from tiny_bundles import LABELS, manifest, quantized_model, tiny_model
+from tiny_bundles import LABELS, engine_record, manifest, quantized_model, tiny_model
 from video_makers import write_video
 
 from effnet_calibration.quantization import (
@@ -36,6 +36,7 @@ from effnet_edge.bundle import (
     Calibration,
     Choice,
     Contender,
+    EngineCheck,
     FileRecord,
     Graph,
     Latency,
@@ -201,16 +202,15 @@ def manifests() -> list[bytes]:
         whole,
         target="tensorrt",
         calibration=None,
-        choice=Choice(
-            tuple(Contender(each.model, "INT8", "int8", stage, each) for each in graphs),
-            "table.json",
-        ),
+        answers="table.json",
+        choice=Choice(tuple(Contender(each.model, "INT8", "int8", stage, each) for each in graphs)),
     )
     latency = Latency(100, 0.001, 0.002, (0.0015, 0.003))
     built = tuple(
         Contender(each.model, "INT8", "int8", stage, None, latency, None) for each in graphs
     )
-    closed = replace(opened, choice=Choice(built, None, "model.xml"))
+    engine = engine_record(file="model.bin", check=EngineCheck(0.1, 0.2, (1, 2), 1))
+    closed = replace(opened, choice=Choice(built, "model.xml"), engines=(engine,))
     return [each.to_json().encode() for each in (whole, opened, closed)]
 
 

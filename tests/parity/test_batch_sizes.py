@@ -20,7 +20,6 @@ from effnet_edge.parity.batch_sizes import (
     _quantile,
     graph_sizes,
     range_of_file,
-    sizes_to_check,
 )
 from effnet_edge.parity.comparison import Comparison
 from effnet_edge.parity.measures.few_pictures import broken_limits
@@ -64,7 +63,7 @@ def wrong_last_row(answers: np.ndarray) -> np.ndarray:
 def test_the_sizes_are_the_ends_the_optimum_odd_ones_one_image_and_one_beyond(
     batch: BatchRange,
 ) -> None:
-    sizes = sizes_to_check(batch)
+    sizes = batch.sizes_to_check
 
     assert {1, batch.minimum, batch.optimum, batch.maximum, batch.maximum + 1} <= set(sizes)
     assert list(sizes) == sorted(set(sizes))
@@ -74,10 +73,10 @@ def test_the_sizes_are_the_ends_the_optimum_odd_ones_one_image_and_one_beyond(
 
 
 def test_the_sizes_of_common_requests() -> None:
-    assert sizes_to_check(BatchRange(1, 8, 32)) == (1, 3, 5, 7, 8, 31, 32, 33)
-    assert sizes_to_check(BatchRange(1, 1, 1)) == (1, 2)
-    assert sizes_to_check(BatchRange(4, 4, 4)) == (1, 4, 5)
-    assert sizes_to_check(BatchRange(2, 4, 6)) == (1, 2, 3, 4, 5, 6, 7)
+    assert BatchRange(1, 8, 32).sizes_to_check == (1, 3, 5, 7, 8, 31, 32, 33)
+    assert BatchRange(1, 1, 1).sizes_to_check == (1, 2)
+    assert BatchRange(4, 4, 4).sizes_to_check == (1, 4, 5)
+    assert BatchRange(2, 4, 6).sizes_to_check == (1, 2, 3, 4, 5, 6, 7)
 
 
 @given(batch=ranges)

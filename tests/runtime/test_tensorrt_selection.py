@@ -19,7 +19,7 @@ from effnet_edge.bundle import BatchRange, Bundle, BundleWriter
 from effnet_edge.errors import BackendError, UsageError
 from effnet_edge.machine import Gpu, find_gpu
 from effnet_edge.runtime import EngineRunner
-from effnet_edge.runtime.tensorrt import build, cuda, gpu, selection
+from effnet_edge.runtime.tensorrt import build, cuda, fitting, gpu
 from effnet_edge.runtime.tensorrt.gpu import gpu_number
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def test_no_engine_yet(tmp_path: Path) -> None:
     ],
 )
 def test_which_engines_fit(engine: EngineRecord, gpu: Gpu, version: str, fits: bool) -> None:
-    assert (selection.misfit(engine, gpu, version) is None) == fits
+    assert (fitting.misfit(engine, gpu, version) is None) == fits
 
 
 def test_a_compatible_engine_of_a_pc_does_not_fit_a_jetson(
@@ -122,13 +122,13 @@ def test_a_compatible_engine_of_a_pc_does_not_fit_a_jetson(
 ) -> None:
     of_a_pc = replace(OTHER_GENERATION, hardware_compatible=True)
     path = write_engine(tmp_path / "b", b"never looked at", of_a_pc)
-    monkeypatch.setattr(selection, "jetpack_version", lambda: "6.2+b77")
+    monkeypatch.setattr(fitting, "jetpack_version", lambda: "6.2+b77")
     with pytest.raises(BackendError, match="built for a machine that is no Jetson; here is Test"):
         EngineRunner.load(path)
     with EngineRunner.load(path, rebuild=True) as run:
         assert_right(run.infer(pixels(2)), pixels(2))
     assert len(fake[1].configs) == 1
-    assert selection.misfit(replace(of_a_pc, jetpack="6.2+b77"), GPU, VERSION) is None
+    assert fitting.misfit(replace(of_a_pc, jetpack="6.2+b77"), GPU, VERSION) is None
 
 
 @pytest.mark.usefixtures("fake")
@@ -175,7 +175,7 @@ def test_rebuild_is_for_the_gpu_that_was_asked_for(
     tmp_path: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     second = Gpu("Second GPU", "8.9", "12.6")
-    for module in (build, gpu, selection):
+    for module in (build, gpu, fitting):
         monkeypatch.setattr(module, "find_gpu", lambda number=0: (GPU, second)[number])
     fake[0].devices = 2
     path = write_engine(tmp_path / "b", b"old", FITS)

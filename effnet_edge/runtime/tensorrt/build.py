@@ -22,6 +22,7 @@ from effnet_edge.machine import find_gpu, jetpack_version
 from effnet_edge.progress import no_progress
 from effnet_edge.runtime.demand.onnx_steps import refuse_greedy_onnx
 from effnet_edge.runtime.interface import interface_of
+from effnet_edge.runtime.tensorrt.engine_check import checked
 from effnet_edge.runtime.tensorrt.library import library_of
 from effnet_edge.runtime.tensorrt.plan import (
     BuildOptions,
@@ -74,7 +75,8 @@ def build_engine(
         UsageError: the bundle is not TensorRT's, an option does not fit it, it cannot be replaced
             where it is, it is signed and there is no key to sign it with, or it carries several
             graphs, among which `effnet_edge.choosing` chooses.
-        BackendError: the library or the GPU is missing, or the library refuses the graph.
+        BackendError: the library or the GPU is missing, the library refuses the graph, or the
+            engine answers otherwise than it may.
         BundleError: the bundle cannot be written, or is another one by then.
     """
     place = place_to_build(bundle, key)
@@ -151,6 +153,8 @@ def compile_engine(
 ) -> tuple[EngineRecord, bytes]:
     """An engine of a bundle's graph: what it runs on, and the plan.
 
+    Where it runs here it has answered as the graph may.
+
     Args:
         timing_cache: TensorRT's, read if it is there and written after.
 
@@ -190,7 +194,7 @@ def compile_engine(
         hardware_compatible=options.hardware_compatible,
         dla_core=options.dla_core,
     )
-    return record, plan
+    return checked(bundle, record, plan, options.gpu), plan
 
 
 def _batch(bundle: Bundle, options: BuildOptions) -> BatchRange:

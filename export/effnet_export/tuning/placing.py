@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from effnet_edge.bundle import BundleWriter, Choice, Contender, Graph
-from effnet_edge.choosing.known_answers import ANSWERS_FILE, answers_text, known_pictures
+from effnet_export.answering import write_answers
 from effnet_export.gate import stage_parity
 from effnet_export.sbom import write_sbom
 from effnet_export.stand_ins import simulation
@@ -55,18 +55,20 @@ def write_carried(
         contenders = tuple(
             _contender(each, bundles[each.name], limits, writer.staging) for each in carried
         )
-        pixels = known_pictures(first.manifest)
-        simulated = {each.name: simulation(bundles[each.name]).infer(pixels) for each in carried}
-        text = answers_text(exact.infer(pixels), simulated)
-        (writer.staging / ANSWERS_FILE).write_text(text, encoding="utf-8")
         own = contenders[0].graph
         assert own is not None
         manifest = replace(
             first.manifest,
             model=own.model,
             calibration=own.calibration,
-            choice=Choice(contenders, ANSWERS_FILE),
+            choice=Choice(contenders),
         )
+        graphs = {
+            each.graph.model: (each.precision, simulation(bundles[each.name]))
+            for each in contenders
+            if each.graph is not None
+        }
+        manifest = write_answers(manifest, exact, graphs, writer.staging)
         if first.labels is not None:
             writer.write_labels(first.labels)
         write_sbom(manifest, writer.staging)
