@@ -96,6 +96,12 @@ def test_nonsense_does_not(answers: NDArray[np.float32]) -> None:
     assert not checked(answers, EXACT).holds
 
 
+def test_where_nothing_is_allowed_nothing_may_be_off() -> None:
+    exact = np.ones_like(EXACT)
+    assert checked(exact, exact, exact).holds
+    assert not checked(exact + np.float32(0.1), exact, exact).holds
+
+
 def test_what_the_pictures_have_in_common_hides_no_error() -> None:
     """The answers of a network that likes some classes best, whatever it sees."""
     exact = EXACT + np.linspace(0, 100, CLASSES, dtype=np.float32)

@@ -147,7 +147,8 @@ class KnownAnswers:
             answers = np.concatenate([infer(pictures[each]) for each in rows])
             error, at_most = self._worst(self.errors(self._farthest(answers)))
             found.append(EngineCheck(error, at_most, sizes, size))
-        return next((each for each in found if not each.holds), max(found, key=EngineCheck.share))
+        broken = [each for each in found if not each.holds]
+        return broken[0] if broken else max(found, key=EngineCheck.share)
 
     def _worst(self, errors: NDArray[np.float64]) -> tuple[float, float]:
         """The error that is largest beside what is allowed, or NaN, and that."""
