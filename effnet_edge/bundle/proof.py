@@ -69,7 +69,7 @@ class StageParity:
 
 @dataclass(frozen=True)
 class EngineCheck:
-    """How an engine answered pictures whose answers the bundle tells, where it was built.
+    """How an engine answered pictures whose answers the bundle tells, on the machine that runs it.
 
     `rms_error` is the root mean square error of the outputs, in their unit, at `worst_size`, the
     batch size of `batch_sizes` where it was largest beside what was allowed, `at_most`; of a
@@ -92,10 +92,10 @@ class EngineCheck:
 
     def __str__(self) -> str:
         """In words, for people."""
-        fits = "as" if self.holds else "otherwise than"
         return (
-            f"the engine answers {fits} the graph that it was built from may: {self.rms_error:.3g} "
-            f"off at a batch of {self.worst_size} (root mean square), at most {self.at_most:.3g}"
+            f"the engine answers {'as' if self.holds else 'otherwise than'} exported: "
+            f"{self.rms_error:.3g} off at a batch of {self.worst_size} (root mean square), at most "
+            f"{self.at_most:.3g}"
         )
 
     def problems(self) -> list[str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SOUND = "as exported"
 AGREES = "as the manifest says"
+ANSWERS = "answers"
 SIGNATURE = "signature"
 NOT_CHECKED = "not checked: give --trusted KEY.pem"
 
@@ -47,18 +48,18 @@ class _Findings:
             self.rows[what] = sound
 
 
-@click.command("verify", short_help="Check every file of a bundle, and its engine.")
+@click.command("verify", short_help="Check a bundle's files, and what its engine answers here.")
 @click.argument("bundle", type=click.Path(exists=True, path_type=Path))
 @trusted_option
 @common_options
 @click.pass_context
 def command(context: click.Context, bundle: Path, trusted: Path | None) -> None:
-    """Check that BUNDLE is what was exported.
+    """Check that BUNDLE is what was exported, and computes here what it did there.
 
     Its manifest is held to the schema, each file to its size and SHA-256, and the engine, where its
-    library is installed, to the input and output that the manifest tells. The exit code is 1 where
-    anything is wrong. Who made the bundle only --trusted tells: then nothing of it is parsed unless
-    that key signed its manifest.
+    library is installed, to the input and output that the manifest tells and to the original's
+    answers to pictures that are a formula. The exit code is 1 where anything is wrong. Who made the
+    bundle only --trusted tells: then nothing of it is parsed unless that key signed its manifest.
     """
     findings = _Findings()
     _look_at_all(bundle, trusted_key(trusted), findings)
@@ -122,6 +123,24 @@ def _look_at_engine(bundle: Bundle, findings: _Findings) -> None:
         findings.rows["engine"] = f"not tried: {missing}"
         return
     findings.look("engine", lambda: EngineRunner.of(bundle).close(), sound=AGREES)
+    if not findings.faults:
+        _look_at_answers(bundle, findings)
+
+
+def _look_at_answers(bundle: Bundle, findings: _Findings) -> None:
+    from effnet_edge.runtime import EngineRunner
+    from effnet_edge.runtime.known_answers import check_engine
+
+    def check() -> None:
+        with EngineRunner.of(bundle) as runner:
+            found = check_engine(bundle, runner.manifest, runner.infer)
+        if found is not None:
+            told.append(str(found))
+
+    told: list[str] = []
+    findings.look(ANSWERS, check)
+    if not findings.faults:
+        findings.rows[ANSWERS] = told[0] if told else "not compared: the bundle tells none"
 
 
 def _why_not_tried(bundle: Bundle) -> str | None:
@@ -144,6 +163,8 @@ def _print(bundle: Path, findings: _Findings) -> None:
     from rich.table import Table
 
     verdict = "damaged" if findings.faults else "sound"
+    if findings.faults == [findings.rows.get(ANSWERS)]:
+        verdict = "answers otherwise here"
     table = Table(title=plain(f"{bundle}: {verdict}"), title_justify="left", show_header=False)
     for what, found in findings.rows.items():
         table.add_row(plain(what), plain(found))

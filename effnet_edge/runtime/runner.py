@@ -18,11 +18,11 @@ from effnet_edge.runtime.backend import load_backend
 from effnet_edge.runtime.batches import Logits, in_batches
 from effnet_edge.runtime.entrance import Batch, Entrance
 from effnet_edge.runtime.huge_pages import EngineMemory
+from effnet_edge.runtime.known_answers import held
 from effnet_edge.runtime.layer_times import asked_clock
 from effnet_edge.runtime.lifetime import Lifetime, enter_loading
 from effnet_edge.runtime.predictions import Classes, Estimate, Prediction, Told, Values, each_row
 from effnet_edge.runtime.runnable import runnable
-from effnet_edge.runtime.tensorrt.known_answers import held
 from effnet_edge.runtime.workers import Workers
 from effnet_edge.targets import TARGETS
 

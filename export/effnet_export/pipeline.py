@@ -183,11 +183,9 @@ class _ExportRun:
         if self._target.built_on_device:
             graph = self._make_typed_graph(graph, gate)
         draft = self._write(graph, gate)
-        if self._target.built_on_device:
-            graphs = {draft.model: (draft.precision, simulation(self._draft_bundle(draft)))}
-            draft = write_answers(draft, reference, graphs, self._staging)
-            if timing_cache is not None and can_build(self._target.name):
-                draft = self._with_engine(draft, gate, timing_cache)
+        builds = self._target.built_on_device and can_build(self._target.name)
+        if timing_cache is not None and builds:
+            draft = self._with_engine(draft, gate, timing_cache)
         return replace(draft, parity=tuple(self._parity))
 
     def _compare_with_original(self, pictures: Pictures) -> None:
@@ -305,12 +303,21 @@ class _ExportRun:
             source = self._loaded.source
             table = self.tabulated.table if self.tabulated else None
             draft = draft_manifest(request, source, file, gate.source, table)
-            if not self._target.built_on_device:
-                # In INT8 the nodes differ by their roundings, and none of them is at fault.
-                written, precision = self._staging / file, self._precision
-                pair = partial(opened_pair, graph, written, precision, self._preprocessing)
-                self._check_engine(draft, gate, pair if precision != "int8" else None)
-        return draft
+            if self._target.built_on_device:
+                return self._answered(draft, simulation(self._draft_bundle(draft)))
+            # In INT8 the nodes differ by their roundings, and none of them is at fault.
+            written, precision = self._staging / file, self._precision
+            pair = partial(opened_pair, graph, written, precision, self._preprocessing)
+            with self._engine(draft) as runner:
+                inside, batch = None if precision == "int8" else pair, runner.manifest.batch
+                self._check_finished(runner.name, runner, batch, gate, inside)
+                return self._answered(draft, runner)
+
+    def _answered(self, draft: Manifest, graph: Classifier) -> Manifest:
+        """With the network's known answers, to which the device can hold its engine."""
+        network = TorchClassifier(self._loaded.source.network, self._preprocessing)
+        graphs = {draft.model: (draft.precision, graph)}
+        return write_answers(draft, network, graphs, self._staging)
 
     def _with_engine(self, draft: Manifest, gate: ParityGate, timing_cache: Path) -> Manifest:
         """Compile the engine here, and check what it computes if this machine can run it.
@@ -324,7 +331,8 @@ class _ExportRun:
             (self._staging / record.file).write_bytes(plan)
             built = replace(draft, engines=(record,))
             if runs_here(record):
-                self._check_engine(built, gate)
+                with self._engine(built) as runner:
+                    self._check_finished(runner.name, runner, runner.manifest.batch, gate)
         return built
 
     def _draft_bundle(self, draft: Manifest) -> Bundle:
@@ -333,14 +341,12 @@ class _ExportRun:
         labels = self._loaded.labels
         return Bundle(self._staging, recorded, tuple(labels) if labels else None)
 
-    def _check_engine(
-        self, draft: Manifest, gate: ParityGate, inside: Inside | None = None
-    ) -> None:
+    def _engine(self, draft: Manifest) -> EngineRunner:
         threads = None if self._target.built_on_device else THREADS
-        with EngineRunner.of(self._draft_bundle(draft), threads=threads) as runner:
-            # Not the folder's, which has a random part until it is finished.
-            runner.name = self._target.name
-            self._check_finished(self._target.name, runner, runner.manifest.batch, gate, inside)
+        runner = EngineRunner.of(self._draft_bundle(draft), threads=threads)
+        # Not the folder's, which has a random part until it is finished.
+        runner.name = self._target.name
+        return runner
 
     def _check_finished(
         self,

@@ -198,7 +198,7 @@ def test_an_engine_that_answers_otherwise_than_its_graph_is_not_kept(
     assert choice is not None
     assert choice.chosen == "int8-budget-50"
     problem = str(choice.contenders[2].problem)
-    assert problem.startswith(f"{tmp_path / 'b'}: the engine answers otherwise than the graph")
+    assert problem.startswith(f"{tmp_path / 'b'}: the engine answers otherwise than exported")
     assert "off at a batch of 1 (root mean square), at most" in problem
 
 

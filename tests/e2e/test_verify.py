@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+from answered_bundles import put_answers
 from click.testing import CliRunner
 from tiny_bundles import tiny_model, write_bundle
 
@@ -30,6 +32,35 @@ def test_a_sound_bundle(tmp_path: Path, target: str) -> None:
     assert (code, told["sound"]) == (0, True)
     assert told["checks"]["labels.json"] == "as exported"
     assert told["checks"]["engine"] == "as the manifest says"
+    assert told["checks"]["answers"] == "not compared: the bundle tells none"
+
+
+@pytest.mark.parametrize("target", ["openvino", "onnxruntime", "litert"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_engine_answers_as_exported(tmp_path: Path, target: str, precision: str) -> None:
+    model = tiny_model(batch="N")
+    path = write_bundle(tmp_path / "b", target, model, precision=precision)
+    put_answers(path, model)
+    code, told = verified(path)
+    assert (code, told["sound"]) == (0, True)
+    assert told["checks"]["answers"].startswith("the engine answers as exported: ")
+    assert ", at most " in told["checks"]["answers"]
+
+
+@pytest.mark.parametrize("target", ["openvino", "onnxruntime", "litert"])
+def test_an_engine_that_answers_otherwise_here(tmp_path: Path, target: str) -> None:
+    """As where a library computes it wrongly on this processor: every file is as exported."""
+    other = tiny_model(batch="N")
+    (bias,) = (each for each in other.graph.initializer if each.name == "bias")
+    bias.raw_data = (np.frombuffer(bias.raw_data, np.float32)[::-1] * 2).tobytes()
+    path = write_bundle(tmp_path / "b", target, tiny_model(batch="N"))
+    put_answers(path, other)
+    told = CliRunner().invoke(cli, ["verify", str(path)])
+    assert told.exit_code == 1
+    assert f"{path}: answers otherwise here" in " ".join(told.output.split())
+    checks = json.loads(CliRunner().invoke(cli, ["verify", str(path), "--json"]).output)["checks"]
+    assert checks["engine"] == "as the manifest says"
+    assert f"{path}: the engine answers otherwise than exported: " in checks["answers"]
 
 
 def test_every_damaged_file_is_named(tmp_path: Path) -> None:

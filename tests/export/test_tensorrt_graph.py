@@ -26,8 +26,8 @@ from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.source import load_source
 from effnet_edge.parity.models.torch import TorchClassifier
 from effnet_edge.pictures.embedded import EmbeddedPhotos
+from effnet_edge.runtime.known_answers import known_pictures, read_answers
 from effnet_edge.runtime.tensorrt.build import build_engine
-from effnet_edge.runtime.tensorrt.known_answers import known_pictures, read_answers
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
 from effnet_export.fp16 import type_fp16
 from effnet_export.onnx_graph import export_onnx

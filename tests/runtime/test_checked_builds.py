@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from answered_bundles import put_answers
 from fake_tensorrt import FakeBuilder
 from gpu_or_fake import fake_nvidia
 from tensorrt_builds import FILE
@@ -15,11 +16,9 @@ from tiny_bundles import LABELS, manifest, tiny_model
 from effnet_edge.bundle import BatchRange, Bundle, BundleWriter
 from effnet_edge.errors import BackendError, BundleError
 from effnet_edge.machine import Gpu
-from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.tensorrt.build import build_engine
 from effnet_edge.runtime.tensorrt.plan import BuildOptions
-from effnet_export.answering import write_answers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,18 +35,14 @@ def _library() -> Iterator[None]:
         yield
 
 
-def write(path: Path, target: str = "tensorrt", **changes: Any) -> Bundle:
+def write(path: Path, target: str = "tensorrt") -> Bundle:
     """A bundle of one graph as an export writes it, without an engine."""
     model = tiny_model(batch="N")
     with BundleWriter(path) as writer:
         (writer.staging / "model.onnx").write_bytes(model.SerializeToString())
-        described = manifest(
-            target=target, model="model.onnx", precision="fp16", batch=BATCH, **changes
-        )
-        network = OnnxClassifier(model, described.preprocessing)
-        graphs = {"model.onnx": ("fp16", network)}
-        writer.write_labels(LABELS)
-        return writer.commit(write_answers(described, network, graphs, writer.staging), LABELS)
+        described = manifest(target=target, model="model.onnx", precision="fp16", batch=BATCH)
+        writer.commit(described, LABELS)
+    return put_answers(path, model)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -75,7 +70,7 @@ def test_a_build_tells_how_the_engine_answered(
     write(tmp_path / "b")
     assert command("build", tmp_path / "b") == 0
     told = capsys.readouterr().out
-    assert "the engine answers as the graph that it was built from may: " in told
+    assert "the engine answers as exported: " in told
     check = Bundle.load(tmp_path / "b").manifest.engines[-1].check
     assert check is not None
     assert (check.holds, check.batch_sizes) == (True, (1, 2, 3, 4, 5))
@@ -101,11 +96,10 @@ def test_a_wrong_engine_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFi
     told = capsys.readouterr()
     assert (told.out, told.err.count("\n")) == ("", 1)
     assert told.err.startswith(
-        f"effnet-edge: error: {tmp_path / 'b'}: the engine answers otherwise than the graph that "
-        "it was built from may: "
+        f"effnet-edge: error: {tmp_path / 'b'}: the engine answers otherwise than exported: "
     )
     assert contents(tmp_path / "b") == before
-    with pytest.raises(BackendError, match="answers otherwise than the graph"):
+    with pytest.raises(BackendError, match="answers otherwise than exported"):
         EngineRunner.load(tmp_path / "b", rebuild=True)
     assert contents(tmp_path / "b") == before
 
@@ -121,7 +115,7 @@ def test_one_that_was_built_elsewhere_is_held_where_it_is_loaded(
     assert Bundle.load(tmp_path / "b").manifest.engines[-1].check is None
     with (
         fake_nvidia(gpu_here=Gpu("Another", "8.9", "12.6")) as (cuda, _),
-        pytest.raises(BackendError, match="answers otherwise than the graph"),
+        pytest.raises(BackendError, match="answers otherwise than exported"),
     ):
         EngineRunner.load(tmp_path / "b")
     assert cuda.alive == {}

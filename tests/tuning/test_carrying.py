@@ -21,7 +21,7 @@ from effnet_edge.cli.main import cli
 from effnet_edge.errors import GateError
 from effnet_edge.parity import Gate
 from effnet_edge.parity.report.loss import divergence
-from effnet_edge.runtime.tensorrt.known_answers import known_pictures, read_answers
+from effnet_edge.runtime.known_answers import known_pictures, read_answers
 from effnet_export.stand_ins import simulation
 from effnet_export.tuning import run
 from effnet_export.tuning.carrying import MOST_IN_INT8, to_carry

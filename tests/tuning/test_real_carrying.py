@@ -13,8 +13,8 @@ from effnet_edge.bundle import Bundle
 from effnet_edge.model.request import NetworkRequest
 from effnet_edge.model.variants import VARIANTS
 from effnet_edge.parity.models.torch import TorchClassifier
+from effnet_edge.runtime.known_answers import known_pictures, read_answers
 from effnet_edge.runtime.tensorrt.build import compile_engine
-from effnet_edge.runtime.tensorrt.known_answers import known_pictures, read_answers
 from effnet_export.loading import load
 from effnet_export.request import ExportRequest
 from effnet_export.stand_ins import simulation

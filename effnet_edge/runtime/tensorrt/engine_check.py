@@ -10,8 +10,8 @@ from effnet_edge.runtime.backend import EngineSpec, load_backend
 from effnet_edge.runtime.batches import in_batches
 from effnet_edge.runtime.entrance import Entrance
 from effnet_edge.runtime.interface import interface_of
+from effnet_edge.runtime.known_answers import check_engine
 from effnet_edge.runtime.tensorrt.fitting import runs_here
-from effnet_edge.runtime.tensorrt.known_answers import check_engine
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,8 +1,7 @@
-"""Answers to pictures that anybody can make, to which an engine is held where it was built.
+"""Answers to pictures that anybody can make, to which an engine is held where it runs.
 
-The device that builds an engine has neither PyTorch nor the maker's pictures. So the network's
-answers travel with the bundle, the pictures are a formula, and how far off an engine may be was
-settled where both were.
+The device has neither PyTorch nor the maker's pictures. So the network's answers travel with the
+bundle, the pictures are a formula, and how far off an engine may be was settled where both were.
 """
 
 from __future__ import annotations
@@ -214,7 +213,7 @@ def check_engine(bundle: Bundle, manifest: Manifest, infer: Infer) -> EngineChec
     check = known.check(manifest, infer)
     if not check.holds:
         raise BackendError(
-            f"{bundle.path}: {check}: build it again, or export the bundle in another precision"
+            f"{bundle.path}: {check}: update its library, or export it in another precision"
         )
     return check
 
