@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _USUAL_DB = {"fp32": 60.0, "fp16": 15.0, "int8": 15.0}
 """What an engine may be off in any case, below what differs between the pictures: processors have
-other kernels. B0 in FP16 is at 43 dB in FP16, and at 22 where the processor runs it in BF16."""
+other kernels, and run FP16 in BF16: docs/figures.md, "Known answers"."""
 _MARGIN_DB = 6.0
 """By so much an engine's noise may be above that of its graph."""
 _VALUES_MARGIN_DB = 13.0
