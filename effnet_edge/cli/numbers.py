@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class Number(click.FloatRange):
-    """A number in a range; NaN, which compares with nothing, is none."""
+    """A finite number in a range: NaN compares with nothing, and infinity limits nothing."""
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
         """Read it; whatever is no number in the range ends the command as bad use."""
         number: float = super().convert(value, param, ctx)
-        if math.isnan(number):
+        if not math.isfinite(number):
             self.fail(f"{value} is not a number", param, ctx)
         return number
