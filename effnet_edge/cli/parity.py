@@ -213,7 +213,7 @@ def command(
         pictures = comparison_pictures(images, labels, limit, models)
         with (
             kept_candidates(answers, models, candidates, resume=resume) as running,
-            lines_of(jsonl, models, (reference, candidates), resume=resume) as on_batch,
+            lines_of(jsonl, models, (reference, candidates), labels, resume=resume) as on_batch,
             progress_bar("comparing") as progress,
         ):
             studies = study(
