@@ -164,6 +164,30 @@ def test_neither_nan_nor_infinity_is_a_number(
     assert f"Invalid value for '{option}': {value} is not a number" in done.output
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "parity b --limit",
+        "parity b --batch-size",
+        "sensitivity b --limit",
+        "export b0 --calibration-size",
+        "export b0 --num-classes",
+        "predict b one.png --top",
+        "bench b --runs",
+        "build b --dla",
+    ],
+)
+def test_a_number_that_no_library_has_an_integer_for_is_bad_use(
+    place: Path, monkeypatch: pytest.MonkeyPatch, arguments: str
+) -> None:
+    monkeypatch.chdir(place)
+    number = str(10**20)
+    done = CliRunner().invoke(cli, [*arguments.split(), number])
+    assert done.exit_code == 2
+    option = arguments.rsplit(maxsplit=1)[-1]
+    assert f"Invalid value for '{option}': {number} is more than 2147483647" in done.output
+
+
 def test_a_batch_that_no_engine_takes_is_refused_before_the_work() -> None:
     done = CliRunner().invoke(cli, ["export", "b0", "--batch", "1:8:65536"])
     assert done.exit_code == 2
