@@ -156,9 +156,14 @@ def test_each_model_gets_a_file_and_is_run_once(place: Path) -> None:
     assert len(list((place / "kept").iterdir())) == 2
 
 
-def test_weights_of_the_same_name_in_two_folders_are_both_looked_at(place: Path) -> None:
+def test_all_files_of_weights_are_looked_at(place: Path) -> None:
+    """Also where several have one name, and where a node has its own."""
     model = onnx.load(str(place / "b.onnx"))
-    weights = [tensor for tensor in model.graph.initializer if len(tensor.raw_data) > 8][:2]
+    kernel, dense, bias, _ = model.graph.initializer
+    constant = onnx.helper.make_node("Constant", [], [bias.name], value=bias)
+    model.graph.initializer.remove(bias)
+    model.graph.node.insert(0, constant)
+    weights = [kernel, dense, model.graph.node[0].attribute[0].t]
     for number, tensor in enumerate(weights):
         file = place / f"{number}/weights.bin"
         file.parent.mkdir()
