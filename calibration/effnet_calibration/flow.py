@@ -1,4 +1,8 @@
-"""Pictures on their way through a network, held before one of its layers."""
+"""Pictures on their way through a network, held before one of its layers.
+
+What a layer or an addition gives is rounded where it goes on, as in front of an activation: what
+is held behind a layer can still be given another bias.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import torch
 
 from effnet_calibration.memory import pictures_at_once
+from effnet_calibration.module_rounding import not_rounded, rounded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,17 +35,18 @@ class Held(NamedTuple):
 
 
 def computed(network: EfficientNet, layer: Layer, held: Held) -> Held:
-    """The layer's output, of what is held before it."""
-    return Held(layer.module(network)(held.value), held.shortcut)
+    """The layer's output, not rounded yet, of what is held before it."""
+    return Held(not_rounded(layer.module(network), held.value), held.shortcut)
 
 
 def after(network: EfficientNet, layer: Layer, output: Held) -> Held:
     """What the layer's output is before the next one on the main path."""
-    value, shortcut = output
+    value, shortcut = rounded(layer.module(network), output.value), output.shortcut
     for name in layer.after:
         value = network.get_submodule(name)(value)
     if layer.closes:
-        value, shortcut = value + cast("Tensor", shortcut), None
+        added = value + cast("Tensor", shortcut)
+        value, shortcut = rounded(network.get_submodule(layer.block), added), None
     return Held(value, value if layer.opens else shortcut)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from effnet_calibration.equalized_activation import EqualizedSiLU, Scale
 from effnet_calibration.errors import CalibrationError
+from effnet_calibration.module_rounding import round_output
 from effnet_calibration.path import NetworkPath
 from effnet_calibration.rounded_hard_swish import HardSwish6
 
@@ -73,15 +74,9 @@ def round_outputs(network: EfficientNet, grids: Mapping[str, TensorQuantization]
     for name, grid in grids.items():
         activation = activations.get(name)
         if activation is None:
-            network.get_submodule(name).register_forward_hook(_rounded_output(grid))
+            round_output(network.get_submodule(name), grid)
         else:
             network.get_submodule(activation).register_forward_pre_hook(_rounded_input(grid))
-
-
-def _rounded_output(
-    grid: TensorQuantization,
-) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
-    return lambda _, __, output: grid.fake_quantize(output)
 
 
 def _rounded_input(

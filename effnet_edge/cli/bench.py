@@ -19,6 +19,7 @@ from effnet_edge.cli.common import (
 )
 from effnet_edge.cli.destinations import outside_bundles
 from effnet_edge.cli.engine import engine_options
+from effnet_edge.cli.numbers import Count
 from effnet_edge.cli.parity_pictures import check_there
 from effnet_edge.cli.served_options import served_options
 from effnet_edge.cli.signatures import trusted_option
@@ -39,10 +40,8 @@ MOST_SECONDS = 3600
 
 @click.command("bench", short_help="Time bundles and served models against each other.")
 @click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path())
-@click.option(
-    "--batch", type=click.IntRange(1), default=1, show_default=True, help="Images a call."
-)
-@click.option("--runs", type=click.IntRange(1), default=100, show_default=True, help="Timed calls.")
+@click.option("--batch", type=Count(1), default=1, show_default=True, help="Images a call.")
+@click.option("--runs", type=Count(1), default=100, show_default=True, help="Timed calls.")
 @click.option(
     "--concurrency",
     type=click.IntRange(1, most_threads()),

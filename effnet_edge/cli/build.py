@@ -12,7 +12,7 @@ import click
 from effnet_edge.cli.choice_table import choice_table
 from effnet_edge.cli.common import common_options, console, print_json, settings, stage_display
 from effnet_edge.cli.engine_options import BatchType, capabilities
-from effnet_edge.cli.numbers import Number
+from effnet_edge.cli.numbers import Count, Number
 from effnet_edge.cli.signatures import (
     signing_key_of,
     signing_option,
@@ -50,9 +50,7 @@ _STAGES = {
     type=click.IntRange(0, 5),
     help="0 builds fastest, 5 runs fastest. [default: the library's]",
 )
-@click.option(
-    "--dla", type=click.IntRange(0), metavar="CORE", help="Run on this DLA core of an Orin."
-)
+@click.option("--dla", type=Count(0), metavar="CORE", help="Run on this DLA core of an Orin.")
 @click.option("--version-compatible", is_flag=True, help="Runs on newer TensorRT versions, too.")
 @click.option("--hardware-compatible", is_flag=True, help="Runs on every GPU from Ampere on.")
 @click.option(

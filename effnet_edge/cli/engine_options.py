@@ -8,6 +8,8 @@ from effnet_edge.errors import UsageError
 from effnet_edge.size import Size
 
 SMALLEST_SIDE, LARGEST_SIDE = 32, 2048
+# A GPU's grid has no more in its last dimension.
+LARGEST_BATCH = 65535
 
 
 class BatchType(click.ParamType[tuple[int, int, int]]):
@@ -21,7 +23,7 @@ class BatchType(click.ParamType[tuple[int, int, int]]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> tuple[int, int, int]:
-        """Parse and check the order."""
+        """Parse and check the order and the largest."""
         if isinstance(value, tuple):
             return value
         try:
@@ -37,6 +39,8 @@ class BatchType(click.ParamType[tuple[int, int, int]]):
                 param,
                 ctx,
             )
+        if sizes[2] > LARGEST_BATCH:
+            self.fail(f"an engine takes at most {LARGEST_BATCH} images, not {value}", param, ctx)
         return sizes[0], sizes[1], sizes[2]
 
 

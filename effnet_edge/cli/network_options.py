@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 import click
 
 from effnet_edge.cli.engine_options import BatchType, ChannelValues, Resolution
+from effnet_edge.cli.numbers import Count
 from effnet_edge.model.architecture import Activation, Pooling
 from effnet_edge.model.variants import Padding
 from effnet_edge.pictures.fitting import FITS
@@ -42,7 +43,7 @@ _WEIGHTS = click.option(
 )
 _NUM_CLASSES = click.option(
     "--num-classes",
-    type=click.IntRange(1),
+    type=Count(1),
     help="Classes, labels or values of the network. [default: as many as in the checkpoint]",
 )
 _RESOLUTION = click.option(
@@ -124,7 +125,7 @@ _CALIBRATION = click.option(
 )
 _CALIBRATION_SIZE = click.option(
     "--calibration-size",
-    type=click.IntRange(1),
+    type=Count(1),
     default=200,
     show_default=True,
     help="At most so many pictures.",

@@ -25,6 +25,7 @@ from effnet_edge.cli.engine import engine_options
 from effnet_edge.cli.lines_options import lines_options
 from effnet_edge.cli.model_file_options import SaidValues, model_file_options
 from effnet_edge.cli.network_options import NetworkOf, network_options
+from effnet_edge.cli.numbers import Count
 from effnet_edge.cli.parity_costs import costs
 from effnet_edge.cli.parity_lines import kept_candidates, kept_when_interrupted, lines_of
 from effnet_edge.cli.parity_pictures import check_there, comparison_pictures
@@ -117,7 +118,7 @@ def _set_limit(context: click.Context, option: click.Parameter, value: float | N
     "--resume also what the candidates answered so far.",
 )
 @lines_options
-@click.option("--limit", type=click.IntRange(1), help="So many pictures of the set, at random.")
+@click.option("--limit", type=Count(1), help="So many pictures of the set, at random.")
 @click.option("--layers", is_flag=True, help="Compare every layer: what it adds, what it inherits.")
 @click.option(
     "--speed",
@@ -145,7 +146,7 @@ def _set_limit(context: click.Context, option: click.Parameter, value: float | N
     metavar="FILE.toml",
     help="A file of gates; an option given here outweighs it.",
 )
-@click.option("--batch-size", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--batch-size", type=Count(1), default=8, show_default=True)
 @engine_options
 @served_options
 @common_options
@@ -213,7 +214,7 @@ def command(
         pictures = comparison_pictures(images, labels, limit, models)
         with (
             kept_candidates(answers, models, candidates, resume=resume) as running,
-            lines_of(jsonl, models, (reference, candidates), resume=resume) as on_batch,
+            lines_of(jsonl, models, (reference, candidates), labels, resume=resume) as on_batch,
             progress_bar("comparing") as progress,
         ):
             studies = study(

@@ -33,12 +33,18 @@ _ANSWERED: dict[OutputKind, tuple[str, ...]] = {
 
 @contextmanager
 def lines_of(
-    path: Path | None, models: Models, specs: tuple[str, Sequence[str]], *, resume: bool
+    path: Path | None,
+    models: Models,
+    specs: tuple[str, Sequence[str]],
+    labels: Path | None,
+    *,
+    resume: bool,
 ) -> Iterator[Callable[[Compared], None] | None]:
     """What writes the lines of a batch; None without a path.
 
     Args:
         specs: the reference and the candidates, as they were named on the command line.
+        labels: the file that tells the truth of each line, if there is one.
 
     Raises:
         UsageError: as of `LinesFile`.
@@ -46,6 +52,8 @@ def lines_of(
     if path is None:
         yield None
         return
+    from effnet_edge.bundle.content import sha256
+
     reference, candidates = specs
     keys = [
         _key(models, spec, model) for spec, model in zip(candidates, models.candidates, strict=True)
@@ -57,6 +65,8 @@ def lines_of(
         "reference": _key(models, reference, models.reference),
         "output": models.output_kind,
         "as_probabilities": models.as_probabilities,
+        # What comes through a pipe can be read once.
+        "labels": sha256(labels) if labels is not None and labels.is_file() else None,
     }
     with LinesFile(path, work, resume=resume) as lines:
         yield _Writer(lines, models).write

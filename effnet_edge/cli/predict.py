@@ -14,7 +14,7 @@ from effnet_edge.cli.ending import INTERRUPTED
 from effnet_edge.cli.engine import engine_options
 from effnet_edge.cli.lines_file import LinesFile
 from effnet_edge.cli.lines_options import lines_options
-from effnet_edge.cli.numbers import Number
+from effnet_edge.cli.numbers import Count, Number
 from effnet_edge.cli.picture_arguments import named_pictures
 from effnet_edge.cli.signatures import trusted_option
 from effnet_edge.errors import UsageError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path())
 @click.option(
     "--top",
-    type=click.IntRange(1),
+    type=Count(1),
     help="Classes shown. [default: 5; of a multi-label bundle all at the threshold]",
 )
 @click.option(

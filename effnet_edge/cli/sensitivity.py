@@ -24,6 +24,7 @@ from effnet_edge.cli.network_options import (
     network_options,
     target_option,
 )
+from effnet_edge.cli.numbers import Count
 from effnet_edge.cli.variant_names import VariantOrBundle
 from effnet_edge.text import plain
 
@@ -45,14 +46,14 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--limit",
-    type=click.IntRange(1),
+    type=Count(1),
     default=32,
     show_default=True,
     help="Measure on so many pictures.",
 )
 @click.option(
     "--top",
-    type=click.IntRange(1),
+    type=Count(1),
     default=15,
     show_default=True,
     help="Show so many of the costliest; --json has all.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
@@ -10,7 +11,9 @@ from effnet_edge.serving.asking import Asking
 from effnet_export.said import Said
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from onnx import FunctionProto, GraphProto, TensorProto
 
     from effnet_edge.model.request import NetworkRequest
     from effnet_edge.parity.models.entrance import Entrance
@@ -102,10 +105,21 @@ def _onnx_entrance(path: Path, reading: Reading) -> Entrance:
 def _onnx_files(path: Path) -> set[Path]:
     import onnx
 
-    graph = onnx.load(str(path), load_external_data=False).graph
-    entries = (entry for tensor in graph.initializer for entry in tensor.external_data)
+    model = onnx.load(str(path), load_external_data=False)
+    tensors = [*_tensors(model.graph), *chain.from_iterable(map(_tensors, model.functions))]
+    entries = (entry for tensor in tensors for entry in tensor.external_data)
     weights = {path.parent / entry.value for entry in entries if entry.key == "location"}
     return {path, *weights}
+
+
+def _tensors(graph: GraphProto | FunctionProto) -> Iterator[TensorProto]:
+    """Those that a graph or function holds, in its nodes and in graphs within them, too."""
+    yield from getattr(graph, "initializer", ())
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
 
 
 def _open_ir(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -101,11 +102,19 @@ def identity_of_bundle(bundle: Bundle, model: Classifier, threads: int | None) -
 def identity_of_file(
     files: AbstractSet[Path], model: Classifier, reading: Reading, preprocessing: Preprocessing
 ) -> Identity:
-    """Of a model file with those that its weights are in, and how it is read."""
+    """Of a model file with those that its weights are in, and how it is read.
+
+    Each is known by its place beside the others: in several folders some may have the same name.
+    """
+    common = os.path.commonpath([file.parent for file in files])
     return plain(
         {
             "kind": "file",
-            "files": {file.name: sha256(file) for file in files if file.is_file()},
+            "files": {
+                file.relative_to(common).as_posix(): sha256(file)
+                for file in files
+                if file.is_file()
+            },
             "reading": asdict(reading),
             "execution_precision": model.execution_precision,
             "library": installed_versions(_ENGINES),

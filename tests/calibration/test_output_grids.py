@@ -26,6 +26,7 @@ from effnet_calibration.equalized_activation import (
     on_steps,
 )
 from effnet_calibration.errors import CalibrationError
+from effnet_calibration.flow import Held, after, computed
 from effnet_calibration.output_grids import can_be_scaled
 from effnet_calibration.outputs import ExactOutputs
 from effnet_calibration.path import NetworkPath
@@ -162,6 +163,19 @@ def test_every_output_is_on_its_grid(quantized: tuple[EfficientNet, Quantization
         assert torch.allclose(integers, integers.round(), atol=1e-2), name
         assert integers.min() >= grid.minimum - 1e-2, name
         assert integers.max() <= grid.maximum + 1e-2, name
+
+
+def test_what_is_held_on_its_way_is_rounded_where_the_network_rounds(
+    quantized: tuple[EfficientNet, Quantization],
+) -> None:
+    network, quantization = quantized
+    simulated = apply_quantization(network, quantization).simulated()
+    batch = normalized(8, seed=5).contiguous(memory_format=torch.channels_last)
+    held = Held(batch, None)
+    with torch.no_grad():
+        for layer in NetworkPath.of(simulated).main:
+            held = after(simulated, layer, computed(simulated, layer, held))
+        assert torch.equal(held.value, simulated(batch))
 
 
 def test_a_table_keeps_the_grids(quantized: tuple[EfficientNet, Quantization]) -> None:

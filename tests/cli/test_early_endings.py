@@ -146,14 +146,52 @@ def test_who_ignored_ctrl_c_goes_on_doing_so(place: Path) -> None:
         "export b0 --int8 --max-kl nan",
         "export b0 --int8 --max-drop nan",
         "predict b one.png --threshold nan",
+        "tune b0 --calibration . --max-drop inf",
+        "tune b0 --calibration . --max-latency inf",
+        "export b0 --int8 --max-kl inf",
+        "export b0 --int8 --max-nrmse inf",
+        "predict b one.png --every inf",
+        "build b --max-latency inf",
     ],
 )
-def test_nan_is_no_number(place: Path, monkeypatch: pytest.MonkeyPatch, arguments: str) -> None:
+def test_neither_nan_nor_infinity_is_a_number(
+    place: Path, monkeypatch: pytest.MonkeyPatch, arguments: str
+) -> None:
     monkeypatch.chdir(place)
     done = CliRunner().invoke(cli, arguments.split())
     assert done.exit_code == 2
-    option = arguments.split()[-2]
-    assert f"Invalid value for '{option}': nan is not a number" in done.output
+    *_, option, value = arguments.split()
+    assert f"Invalid value for '{option}': {value} is not a number" in done.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "parity b --limit",
+        "parity b --batch-size",
+        "sensitivity b --limit",
+        "export b0 --calibration-size",
+        "export b0 --num-classes",
+        "predict b one.png --top",
+        "bench b --runs",
+        "build b --dla",
+    ],
+)
+def test_a_number_that_no_library_has_an_integer_for_is_bad_use(
+    place: Path, monkeypatch: pytest.MonkeyPatch, arguments: str
+) -> None:
+    monkeypatch.chdir(place)
+    number = str(10**20)
+    done = CliRunner().invoke(cli, [*arguments.split(), number])
+    assert done.exit_code == 2
+    option = arguments.rsplit(maxsplit=1)[-1]
+    assert f"Invalid value for '{option}': {number} is more than 2147483647" in done.output
+
+
+def test_a_batch_that_no_engine_takes_is_refused_before_the_work() -> None:
+    done = CliRunner().invoke(cli, ["export", "b0", "--batch", "1:8:65536"])
+    assert done.exit_code == 2
+    assert "Invalid value for '--batch': an engine takes at most 65535 images" in done.output
 
 
 @pytest.mark.parametrize("option", ["--threads", "--streams"])

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+from onnx.external_data_helper import set_external_data
 from PIL import Image
 from tiny_bundles import CLASSES, tiny_model, truth, write_bundle
 
@@ -153,6 +154,31 @@ def test_each_model_gets_a_file_and_is_run_once(place: Path) -> None:
     onnx.save(changed, place / "b.onnx")
     parity(*arguments)
     assert len(list((place / "kept").iterdir())) == 2
+
+
+def test_all_files_of_weights_are_looked_at(place: Path) -> None:
+    """Also where several have one name, and where a node has its own."""
+    model = onnx.load(str(place / "b.onnx"))
+    kernel, dense, bias, _ = model.graph.initializer
+    constant = onnx.helper.make_node("Constant", [], [bias.name], value=bias)
+    model.graph.initializer.remove(bias)
+    model.graph.node.insert(0, constant)
+    weights = [kernel, dense, model.graph.node[0].attribute[0].t]
+    for number, tensor in enumerate(weights):
+        file = place / f"{number}/weights.bin"
+        file.parent.mkdir()
+        file.write_bytes(tensor.raw_data)
+        set_external_data(tensor, location=f"{number}/weights.bin")
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+    onnx.save(model, place / "b.onnx")
+    command = ("b", "--reference", "b.onnx", "--images", "in", "--answers", "answers")
+    parity(*command)
+    for number in range(len(weights)):
+        file = place / f"{number}/weights.bin"
+        file.write_bytes((np.frombuffer(file.read_bytes(), np.float32) * 2).tobytes())
+        CliRunner().invoke(cli, ["parity", *command])
+        assert len(list((place / "answers").iterdir())) == 2 + number
 
 
 def test_answers_are_no_candidate(place: Path) -> None:

@@ -153,6 +153,20 @@ def test_what_does_not_go_together_is_one_line(place: Path) -> None:
     assert (place / "out.jsonl").read_bytes() == content
 
 
+def test_lines_are_not_gone_on_with_under_other_labels(place: Path) -> None:
+    """Or they would tell the truth of the file that they were begun with."""
+    for name, shift in (("right.txt", 0), ("wrong.txt", 1)):
+        numbers = [str((at + shift) % len(LABELS)) for at in range(PICTURES)]
+        (place / name).write_text("\n".join(numbers))
+    given = ["--answers", "kept", "--jsonl", "out.jsonl", "--labels"]
+    parity(*given, "wrong.txt")
+    content = (place / "out.jsonl").read_bytes()
+    with pytest.raises(UsageError, match=r"out\.jsonl was written with another labels"):
+        parity(*given, "right.txt", "--resume")
+    assert (place / "out.jsonl").read_bytes() == content
+    parity(*given, "wrong.txt", "--resume")
+
+
 def test_the_same_pictures_in_an_archive_have_their_answers_already(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

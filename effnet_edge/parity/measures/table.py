@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from effnet_edge import nonfinite
 from effnet_edge.outputs import OUTPUT_NAMES, OutputKind
-from effnet_edge.parity.measures import metrics, values
+from effnet_edge.parity.measures import metrics, spread, values
 from effnet_edge.parity.measures.formula import Formula
 
 if TYPE_CHECKING:
@@ -182,8 +182,9 @@ _NRMSE = Limit(
     "max_nrmse",
     "max-nrmse",
     "SHARE",
-    "root mean square error as a share of the spread of a regression's values",
-    needs="values",
+    "root mean square error as a share of the spread over the pictures, of a regression each "
+    "value's own",
+    needs="classes or values",
 )
 _MAE_INCREASE = Limit(
     "max_mae_increase",
@@ -283,6 +284,13 @@ MEASURES: tuple[Measure, ...] = (
         limit=_NRMSE,
         overview=True,
         kept=True,
+    ),
+    Measure(
+        "spread_error",
+        "RMSE / spread",
+        {"single-label": spread.spread_error, "multi-label": spread.spread_error},
+        limit=_NRMSE,
+        of_probabilities="RMSE / spread of the probabilities",
     ),
     Measure(
         "correlation",

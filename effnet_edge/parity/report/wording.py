@@ -239,6 +239,7 @@ MEANINGS = {
     "kl": "how far the probabilities are apart; 0 is equal, 0.02 is little",
     "top1_drop": "how many fewer of a hundred pictures are right",
     "top5_drop": "the same, with the right class among the best five",
+    "spread_error": "the same of all classes together; 1 is always the mean answer",
     "nrmse": "the error next to how much the values vary; 0 is equal, 1 is always the mean",
     "correlation": "1: the values rise and fall together",
     "mae_increase": "how much farther from the true values on average",
