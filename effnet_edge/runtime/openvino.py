@@ -7,7 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.machine import NO_FP16_ON_ARM, is_arm_without_fp16, is_x86
+from effnet_edge.machine import (
+    NO_FP16_ON_ARM,
+    is_arm_without_fp16,
+    is_x86,
+    setting_without_vnni,
+)
 from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision
 from effnet_edge.runtime.demand.openvino_layers import refuse_foreign_ir
 from effnet_edge.runtime.demand.openvino_steps import refuse_greedy_openvino
@@ -140,7 +145,7 @@ def compile_model(model: Any, spec: EngineSpec, **properties: bool) -> Any:
     openvino, core = import_openvino(), openvino_core()
     device = _device(spec.device, core.available_devices)
     if device == "CPU" or _is_virtual(device):
-        spec.refuse_overflow()
+        spec.refuse_overflow(setting_without_vnni() if is_x86() else None)
     try:
         if device == "CPU" and is_x86():
             model = with_converted_gates(model)
