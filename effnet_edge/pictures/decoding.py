@@ -7,6 +7,7 @@ Colour profiles are ignored, as in the TensorFlow reference.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -176,6 +177,8 @@ def open_file(path: Path, what: str = "picture") -> BinaryIO:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"{name} does not exist; check the path of the {what}") from error
     except (OSError, ValueError) as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            raise UsageError(f"{name} is longer than any path; check it") from error
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError(f"{name} cannot be opened: {reason}") from error
 
