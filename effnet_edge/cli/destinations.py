@@ -93,5 +93,6 @@ def _refuse_impossible(path: Path, option: str) -> None:
             ) from error
         if error.errno == errno.ENAMETOOLONG:
             raise UsageError(
-                f"{option} {path}: no file can have so long a name: choose a shorter one"
+                f"{option} {path}: cannot be written: no file can have so long a name: choose a "
+                "shorter one"
             ) from error
