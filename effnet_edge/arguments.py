@@ -30,7 +30,10 @@ def check_text(name: str, value: Any) -> None:
 
 def path_text(name: str, value: Any) -> str:
     """What a path is in text; raises UsageError for anything else."""
-    text = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    try:
+        text: object = os.fspath(value)
+    except TypeError:
+        text = None
     if not isinstance(text, str) or "\0" in text:
         raise _wrong(name, value, "needs a path")
     return text

@@ -19,6 +19,8 @@ IMAGENET_CLASSES = 1000
 LARGEST_FILE = 16 << 20
 """Bytes."""
 
+# Those of files of text; `str.splitlines` has eight more, which may stand in a name.
+_LINE_END = re.compile(r"\r\n|\r|\n")
 _STRING = r"""('(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")"""
 _NUMBER_OR_STRING = rf"(\d{{1,9}}|{_STRING[1:-1]})"
 _ITEM = re.compile(rf"\s*{_STRING}\s*(?:,|$)")
@@ -82,7 +84,7 @@ def _parse(path: Path, text: str) -> list[Label]:
     """A text that is wholly a list or dictionary is that; any other has a name a line."""
     stripped = text.strip()
     if not _is_structure(stripped):
-        return [Label(line.strip(), None) for line in text.splitlines() if line.strip()]
+        return [Label(line.strip(), None) for line in _LINE_END.split(text) if line.strip()]
     try:
         try:
             entries = json.loads(stripped, object_pairs_hook=_dictionary)

@@ -8,6 +8,10 @@ import platform
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _CPUINFO = Path("/proc/cpuinfo")
 _DPKG_STATUS = Path("/var/lib/dpkg/status")
@@ -19,12 +23,15 @@ _ARM_FP16 = "asimdhp"
 # Linux's names for the instructions that add products of bytes in 32 bit (Intel, "Intel
 # Architecture Instruction Set Extensions", VPDPBUSD and TDPBUSD).
 _VNNI = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+# oneDNN, whose kernels OpenVINO runs, takes no instructions beyond those that the first of these
+# names which is set; capitals do not matter, and what it does not know it ignores.
+_ONEDNN_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+_ONEDNN_SETS_WITHOUT_VNNI = frozenset({"SSE41", "AVX", "AVX2", "AVX512_CORE"})
 
-_NO_VNNI = (
-    "this processor has no VNNI: OpenVINO and ONNX Runtime add pairs of INT8 products in 16 bit "
-    "here, and large ones overflow"
-)
-INT8_OVERFLOWS = f"{_NO_VNNI}: use a bundle made with --weight-bits 7"
+_OVERFLOW = "add pairs of INT8 products in 16 bit here, and large ones overflow"
+_NO_VNNI = f"this processor has no VNNI: OpenVINO and ONNX Runtime {_OVERFLOW}"
+_USE_SEVEN_BITS = "use a bundle made with --weight-bits 7"
+INT8_OVERFLOWS = f"{_NO_VNNI}: {_USE_SEVEN_BITS}"
 NO_EIGHT_BITS = f"{_NO_VNNI}: leave it out, or export on a processor with VNNI"
 
 OPENVINO_INT8_ON_ARM = (
@@ -97,6 +104,18 @@ def int8_overflows(cpuinfo: Path = _CPUINFO, machine: str | None = None) -> bool
         return False
     sets = instruction_sets(cpuinfo)
     return bool(sets) and _VNNI.isdisjoint(sets)
+
+
+def setting_without_vnni(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The environment's variable that lets OpenVINO use no VNNI, "NAME=VALUE"; None without one."""
+    limits = ((name, environment.get(name)) for name in _ONEDNN_LIMITS)
+    name, value = next(((name, value) for name, value in limits if value), ("", ""))
+    return f"{name}={value}" if value.upper() in _ONEDNN_SETS_WITHOUT_VNNI else None
+
+
+def int8_overflows_by(setting: str) -> str:
+    """What is told of weights of 8 bits under a `setting_without_vnni`."""
+    return f"{setting} lets OpenVINO {_OVERFLOW}: unset it, or {_USE_SEVEN_BITS}"
 
 
 def is_x86(machine: str | None = None) -> bool:

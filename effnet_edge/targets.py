@@ -28,6 +28,7 @@ class Target:
             read: single tensors cannot be left in 16 bit.
         faster_hard_swish: the precisions in which a hard-swish takes it less time than a SiLU with
             its exponential.
+        chooses_precision: computes in another precision than it was exported in, if it is asked.
         has_streams: answers several batches at once, each on cores of its own, where it is loaded
             for throughput.
         builds_ahead: the engine is compiled for any generations of GPUs, on a machine without one;
@@ -49,6 +50,7 @@ class Target:
     overflows: bool = False
     rounds_outputs: bool = False
     faster_hard_swish: tuple[str, ...] = ()
+    chooses_precision: bool = False
     has_streams: bool = False
     builds_ahead: bool = False
     install_note: str = ""
@@ -86,6 +88,7 @@ _ROWS = (
         refusal="choose --fp16 (weights in FP16, the device's fastest arithmetic) or --fp32",
         overflows=True,
         faster_hard_swish=("fp16", "fp32", "int8"),
+        chooses_precision=True,
         has_streams=True,
     ),
     Target(

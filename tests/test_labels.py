@@ -28,6 +28,13 @@ def test_imagenet_has_its_thousand_classes_in_order() -> None:
     assert default_labels(10) is None
 
 
+@pytest.mark.parametrize("character", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_a_name_ends_where_its_line_does(tmp_path: Path, character: str) -> None:
+    (tmp_path / "labels").write_text(f"hot{character}dog\r\ncat\r", "utf-8", newline="")
+    names = [label.name for label in read_labels(tmp_path / "labels", 2)]
+    assert names == [f"hot{character}dog", "cat"]
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -12,7 +12,14 @@ import openvino
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from effnet_edge.machine import Gpu, find_gpu, int8_overflows, is_arm_without_fp16, jetpack_version
+from effnet_edge.machine import (
+    Gpu,
+    find_gpu,
+    int8_overflows,
+    is_arm_without_fp16,
+    jetpack_version,
+    setting_without_vnni,
+)
 from effnet_edge.runtime.openvino_core import openvino_core
 
 if TYPE_CHECKING:
@@ -40,6 +47,23 @@ NEOVERSE_N1 = (
 def test_what_the_flags_tell(tmp_path: Path, machine: str, text: str, overflows: bool) -> None:
     (tmp_path / "cpuinfo").write_text(text)
     assert int8_overflows(tmp_path / "cpuinfo", machine) == overflows
+
+
+@pytest.mark.parametrize(
+    ("environment", "setting"),
+    [
+        ({"ONEDNN_MAX_CPU_ISA": "avx512_core"}, "ONEDNN_MAX_CPU_ISA=avx512_core"),
+        ({"DNNL_MAX_CPU_ISA": "AVX2"}, "DNNL_MAX_CPU_ISA=AVX2"),
+        ({"ONEDNN_MAX_CPU_ISA": "", "DNNL_MAX_CPU_ISA": "SSE41"}, "DNNL_MAX_CPU_ISA=SSE41"),
+        ({"ONEDNN_MAX_CPU_ISA": "AVX2_VNNI", "DNNL_MAX_CPU_ISA": "AVX2"}, None),
+        ({"ONEDNN_MAX_CPU_ISA": "DEFAULT"}, None),
+        ({}, None),
+    ],
+)
+def test_which_settings_keep_openvino_from_vnni(
+    environment: dict[str, str], setting: str | None
+) -> None:
+    assert setting_without_vnni(environment) == setting
 
 
 def test_without_cpuinfo_nothing_is_claimed(tmp_path: Path) -> None:

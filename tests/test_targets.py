@@ -14,6 +14,7 @@ from effnet_edge.bundle import FileRecord, Manifest
 from effnet_edge.cli.main import cli
 from effnet_edge.cli.stages import STAGES
 from effnet_edge.errors import BundleError, UsageError
+from effnet_edge.machine import is_x86
 from effnet_edge.targets import DEFAULT_TARGET, TARGETS, built_on_device
 from effnet_export.targets import WRITING, target_for
 
@@ -77,6 +78,16 @@ def test_eight_bits_are_not_for_processors_that_lose_them(
     else:
         with pytest.raises(UsageError, match="--weight-bits 8: this processor has no VNNI"):
             target_for(name, 8)
+
+
+@pytest.mark.skipif(not is_x86(), reason="the setting is of x86 processors")
+def test_weights_have_seven_bits_where_a_setting_keeps_openvino_from_vnni(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("effnet_export.targets.int8_overflows", lambda: False)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    assert target_for("openvino").scheme == target_for("openvino", 7).scheme
+    assert target_for("onnxruntime").scheme != target_for("onnxruntime", 7).scheme
 
 
 def test_a_manifest_is_held_to_the_table() -> None:

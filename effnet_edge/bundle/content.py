@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from io import FileIO
 from typing import TYPE_CHECKING
 
-from effnet_edge.errors import BundleError
+from effnet_edge.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +132,10 @@ def _open_at_once(path: str, flags: int) -> int:
 
 @contextmanager
 def errors_told(path: Path) -> Iterator[None]:
-    """Raise what the system says of a file within as a BundleError that names it."""
+    """Raise what the system says of a file within as a BundleError that names it.
+
+    No file can have a name that is too long: a UsageError, as for a bundle that does not exist.
+    """
     try:
         yield
     except FileNotFoundError:
@@ -141,6 +144,8 @@ def errors_told(path: Path) -> Iterator[None]:
         # What is opened with O_NOFOLLOW, and a socket.
         if error.errno in (errno.ELOOP, errno.ENXIO):
             raise _irregular(path) from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"{path}: no file can have so long a name: check the path") from error
         raise BundleError(f"{path}: cannot be read: {error.strerror}") from error
 
 

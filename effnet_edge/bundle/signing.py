@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from effnet_edge.arguments import path_text
 from effnet_edge.bundle.content import read_at_most
 from effnet_edge.bundle.manifest import SIGNATURE_FILE
 from effnet_edge.errors import BundleError, UsageError
@@ -78,8 +79,8 @@ class TrustedKey:
 
     def __init__(self, key: str | os.PathLike[str] | bytes) -> None:
         serialization, ed25519 = _cryptography()
-        self.name = "the trusted key" if isinstance(key, bytes) else os.fspath(key)
-        content = key if isinstance(key, bytes) else _read_key(Path(key))
+        self.name = "the trusted key" if isinstance(key, bytes) else path_text("trusted", key)
+        content = key if isinstance(key, bytes) else _read_key(Path(self.name))
         if b"PRIVATE KEY-----" in content:
             raise UsageError(
                 f"{self.name}: is a private key, which stays where bundles are signed: give its "

@@ -93,6 +93,7 @@ def console() -> Console:
 def _plain_console(**options: Any) -> Console:
     """A console that shows text as it is: no markup, no emoji codes, no control characters.
 
+    A string is one line, whatever names are in it; lines of their own are asked for with a `Text`.
     Tables are as wide as it is, and what does not fit into a cell goes on below: nothing is cut.
     """
     from rich.console import Console
@@ -110,7 +111,7 @@ def _plain_console(**options: Any) -> Console:
             raise ReaderLeftError
 
         def render_str(self, text: str, **options: Any) -> Text:
-            return super().render_str(plain_lines(text), **options)
+            return super().render_str(plain(text), **options)
 
     return PlainConsole(markup=False, emoji=False, highlight=False, **options)
 

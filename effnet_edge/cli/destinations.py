@@ -62,14 +62,14 @@ def check_plot(plot: Path) -> None:
 def refuse_inside_bundle(path: Path, option: str, *, is_folder: bool = False) -> None:
     """Raise UsageError for what would lie in a bundle, which is damaged by a foreign file.
 
-    Where links lead in a circle nothing lies anywhere, and that is refused, too.
+    Where links lead in a circle, or a name is too long, nothing lies anywhere: refused, too.
 
     Args:
         is_folder: files are written into the path, which may then be no bundle either.
     """
     from effnet_edge.bundle.reading import read_manifest
 
-    _refuse_circle(path, option)
+    _refuse_impossible(path, option)
     own = Path(os.path.realpath(path))
     for folder in (own, *own.parents) if is_folder else own.parents:
         try:
@@ -82,7 +82,7 @@ def refuse_inside_bundle(path: Path, option: str, *, is_folder: bool = False) ->
         )
 
 
-def _refuse_circle(path: Path, option: str) -> None:
+def _refuse_impossible(path: Path, option: str) -> None:
     try:
         path.stat()
     except OSError as error:
@@ -90,4 +90,9 @@ def _refuse_circle(path: Path, option: str) -> None:
             raise UsageError(
                 f"{option} {path}: the symbolic links on this way lead in a circle: choose another "
                 "place"
+            ) from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(
+                f"{option} {path}: cannot be written: no file can have so long a name: choose a "
+                "shorter one"
             ) from error

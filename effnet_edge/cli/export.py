@@ -350,7 +350,7 @@ def _parity_table(bundle: Bundle) -> Table:
     last = bundle.manifest.parity[-1]
     table = Table(
         title=Text(
-            f"Parity with PyTorch on {bundle.manifest.parity_images}\n"
+            f"Parity with PyTorch on {plain(bundle.manifest.parity_images)}\n"
             "(with its limit, where one was set; the relative error is that of the range of the "
             f"{bundle.manifest.output.name}; {last.stage}: also at batch "
             f"{', '.join(map(str, last.batch_sizes))})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -190,7 +191,8 @@ def _told(error: Exception) -> tuple[str, int]:
     if isinstance(error, EffnetEdgeError):
         return str(error), error.exit_code
     if isinstance(error, OSError):
-        return _system_message(error), 1
+        # Nothing has such a name, as nothing has one that does not exist.
+        return _system_message(error), 2 if error.errno == errno.ENAMETOOLONG else 1
     if is_lack_of_memory(error):
         return NO_MEMORY, 1
     return (

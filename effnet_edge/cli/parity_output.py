@@ -106,8 +106,8 @@ def _table(document: Document) -> Table:
 
     table = Table(
         title=Text(
-            f"against {document['reference']} ({document['reference_precision']})\n"
-            f"{told_pictures(document)}"
+            f"against {plain(document['reference'])} ({document['reference_precision']})\n"
+            f"{plain(told_pictures(document))}"
         ),
         title_justify="left",
     )
@@ -171,7 +171,8 @@ def _layer_table(candidate: Document) -> Table:
 
     table = Table(
         title=Text(
-            f"{candidate['candidate']}: of {len(candidate['layers'])} tensors, those that add most"
+            f"{plain(candidate['candidate'])}: of {len(candidate['layers'])} tensors, "
+            "those that add most"
         ),
         title_justify="left",
     )

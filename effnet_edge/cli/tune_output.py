@@ -12,6 +12,7 @@ from effnet_edge.text import plain
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from effnet_edge.bundle import Bundle
     from effnet_edge.parity.measures.table import Measure
@@ -65,7 +66,7 @@ def _table(tuned: Tuned) -> Table:
     _, loss, _ = tuned.measured[0]
     table = Table(
         title=Text(
-            f"Loss against PyTorch on {tuned.judged_on}\n"
+            f"Loss against PyTorch on {plain(tuned.judged_on)}\n"
             f"and time of a call on this machine, in turns, {len(tuned.baseline.seconds)} rounds"
         ),
         title_justify="left",
@@ -103,7 +104,7 @@ def _table_of_losses(carried: Carried) -> Table:
     from rich.text import Text
 
     _, loss = carried.judged[0]
-    title = Text(f"Loss against PyTorch on {carried.judged_on}, simulated")
+    title = Text(f"Loss against PyTorch on {plain(carried.judged_on)}, simulated")
     table = Table(title=title, title_justify="left")
     table.add_column("candidate", no_wrap=True)
     table.add_column("made of")
@@ -125,13 +126,15 @@ def _table_of_losses(carried: Carried) -> Table:
     return table
 
 
-def _told_loss(measure: Measure, result: dict[str, Any]) -> str:
+def _told_loss(measure: Measure, result: dict[str, Any]) -> Text:
     """A loss, and below it the ends of its 95 % interval, if it has one."""
+    from rich.text import Text
+
     from effnet_edge import nonfinite
     from effnet_edge.parity.measures.table import INTERVALS
 
     told = measure.tell(result[measure.key])
     ends = result[INTERVALS].get(measure.key)
-    return (
-        told if ends is None else f"{told}\n{' to '.join(nonfinite.tell(e, '.1f') for e in ends)}"
-    )
+    if ends is not None:
+        told += f"\n{' to '.join(nonfinite.tell(end, '.1f') for end in ends)}"
+    return Text(told)

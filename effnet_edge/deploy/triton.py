@@ -40,6 +40,7 @@ from effnet_edge.deploy.triton_model import TritonPythonModel
 # Images that one call of a wrapped model takes; EngineRunner splits them for its engine.
 _WRAPPED_IMAGES = 32
 _WITHOUT_BACKEND = ("tensorrt-rtx", "litert")
+_PRECISION = "precision"
 _CHOOSES = ("single-label", "multi-label")
 
 
@@ -62,6 +63,12 @@ class Triton:
         """Raise UsageError for a bundle that would not be answered as it was proven."""
         check = _check_wrapped if self._wrapped else _check_own_backend
         check(manifest)
+        row = TARGETS[manifest.target]
+        if _PRECISION in self._options and not row.chooses_precision:
+            raise UsageError(
+                f"--{_PRECISION} {self._options[_PRECISION]}: {row.title} runs a model as it was "
+                "exported, and would not load it so on the server: leave it out"
+            )
 
     def check_repository(self, repository: Path) -> None:
         """Raise UsageError for a repository of another server."""

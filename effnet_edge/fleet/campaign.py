@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 from effnet_edge import nonfinite
 from effnet_edge.bundle import Bundle, utc_now
 from effnet_edge.bundle.places import PARTIAL, sibling
-from effnet_edge.bundle.reading import read_manifest_bytes
 from effnet_edge.errors import BundleError, EffnetEdgeError
 from effnet_edge.fleet.checking import BUNDLE
 from effnet_edge.fleet.named_files import NamedFiles
-from effnet_edge.fleet.orders import CHECK, EXPORT, check_job, export_job
+from effnet_edge.fleet.orders import CHECK, EXPORT, HashedBundle, check_job, export_job
 from effnet_edge.fleet.results import failed_row, row_of
 from effnet_edge.fleet.running import Failure
 from effnet_edge.parity.measures.gate_file import gate_of
@@ -145,32 +143,36 @@ class Campaign:
         """The export, or what follows from it if its bundle is here already."""
         job = export_job(export, export.on, named)
         place, made = self._place(export.name), self.journal.result(job.key)
-        if made is not None and made.get("manifest_sha256") == _manifest_sha256(place):
+        here = None if made is None else _as_exported(place)
+        if here and made and made.get("manifest_sha256") == here.manifest_sha256:
             self._entries.pop((export.name, export.on, EXPORT))
-            return self._checks(place, export.kinds)
+            return self._checks(place, export.kinds, here)
         return [job]
 
     def _take_export(self, job: Job, answer: Package) -> list[Job]:
         place = self._place(job.bundle)
         try:
             _put(answer.folder(BUNDLE), place)
+            here = HashedBundle.at(place)
         except EffnetEdgeError as error:
             self._enter(job.bundle, job.kind, EXPORT).error = Failure(str(error))
             return []
-        self.journal.add(job.key, {"manifest_sha256": _manifest_sha256(place)})
+        self.journal.add(job.key, {"manifest_sha256": here.manifest_sha256})
         self._entries.pop((job.bundle, job.kind, EXPORT), None)
         kinds = next(each.kinds for each in self.plan.exports if each.name == job.bundle)
-        return self._checks(place, kinds)
+        return self._checks(place, kinds, here)
 
-    def _checks(self, path: Path, kinds: Sequence[str]) -> list[Job]:
-        """The checks of a bundle that are still to be done."""
+    def _checks(
+        self, path: Path, kinds: Sequence[str], here: HashedBundle | None = None
+    ) -> list[Job]:
+        """The checks of a bundle that are still to be done; it is hashed unless that was done."""
         entries = [self._enter(path.name, kind, CHECK) for kind in kinds]
         jobs = []
         try:
-            bundle = Bundle.load(path, verify=False).released()
-            question = self.ask(bundle)
+            here = here or HashedBundle.at(path)
+            question = self.ask(here.bundle)
             for entry in entries:
-                job = check_job(bundle, entry.kind, question, self.plan)
+                job = check_job(here, entry.kind, question, self.plan)
                 entry.result = self._earlier(job)
                 if entry.result is None:
                     jobs.append(job)
@@ -203,13 +205,13 @@ class Campaign:
         return self.journal.folder / _BUNDLES / name
 
 
-def _manifest_sha256(place: Path) -> str | None:
-    """Of a bundle all of whose files are what its manifest says; None where there is none."""
+def _as_exported(place: Path) -> HashedBundle | None:
+    """The bundle there, all of whose files are what its manifest says; None where there is none."""
     try:
-        Bundle.load(place)
-        return hashlib.sha256(read_manifest_bytes(place)).hexdigest()
-    except BundleError:
+        here = HashedBundle.at(place)
+    except EffnetEdgeError:
         return None
+    return here if here.is_as_exported else None
 
 
 def _put(files: dict[str, bytes], place: Path) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge import __version__
+from effnet_edge.bundle import Bundle
 from effnet_edge.bundle.content import sha256
 from effnet_edge.bundle.manifest import MANIFEST_FILE, SIGNATURE_FILE
-from effnet_edge.bundle.reading import read_manifest_bytes
-from effnet_edge.errors import BundleError, UsageError
+from effnet_edge.errors import BundleError
 from effnet_edge.fleet.checking import ANSWERS, BUNDLE, KEY_FILE, TRUSTED
 from effnet_edge.fleet.package import Package
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from effnet_edge.bundle import Bundle
     from effnet_edge.fleet.named_files import NamedFiles
     from effnet_edge.fleet.plan import Plan
     from effnet_edge.fleet.plan_sweeps import Export
@@ -53,30 +52,59 @@ class Job:
         return Package(dict(self.document), self.files())
 
 
-def check_job(bundle: Bundle, kind: str, question: Question, plan: Plan) -> Job:
+@dataclass(frozen=True)
+class HashedBundle:
+    """A bundle, and the SHA-256 of each of its files as they are here, by name."""
+
+    bundle: Bundle
+    digests: Mapping[str, str]
+
+    @classmethod
+    def at(cls, place: Path) -> HashedBundle:
+        """Read and hash one, whatever its manifest says of its files.
+
+        Raises:
+            UsageError, BundleError: there is none, or a file of it cannot be read.
+        """
+        bundle = Bundle.load(place, verify=False).released()
+        return cls(bundle, {name: sha256(place / name) for name in _file_names(bundle)})
+
+    @property
+    def manifest_sha256(self) -> str:
+        """The SHA-256 by which nodes and servers know it."""
+        return self.digests[MANIFEST_FILE]
+
+    @property
+    def is_as_exported(self) -> bool:
+        """Whether all files are what the manifest says."""
+        files = self.bundle.manifest.files.items()
+        return all(self.digests[name] == record.sha256 for name, record in files)
+
+
+def check_job(hashed: HashedBundle, kind: str, question: Question, plan: Plan) -> Job:
     """Check a bundle on a kind of device.
 
     It is known by the bundle's files as they are here, the kind, and what is asked: pictures,
     reference, limits, how it is timed, and the version of effnet-edge.
 
     Raises:
-        BundleError: a file of the bundle cannot be read.
+        BundleError: the trusted key cannot be read any more.
     """
+    bundle = hashed.bundle
     asked: dict[str, Any] = {
         "task": CHECK,
         "bundle": bundle.path.name,
         "kind": kind,
-        "manifest_sha256": hashlib.sha256(read_manifest_bytes(bundle.path)).hexdigest(),
+        "manifest_sha256": hashed.manifest_sha256,
         "question": question.digest,
         "limits": dict(plan.limits),
         "batch_size": plan.pictures.batch_size,
         "bench": {"runs": plan.bench.runs, "batch": plan.bench.batch},
-        "trusted": None if plan.trusted is None else _sha256(plan.trusted),
+        "trusted": None if plan.trusted is None else sha256(plan.trusted.resolve()),
         "version": __version__,
     }
     # The manifest alone would not tell that another file is damaged, or the signature gone.
-    files_here = {name: sha256(bundle.path / name) for name in _file_names(bundle)}
-    key = _key({**asked, "files": files_here})
+    key = _key({**asked, "files": dict(hashed.digests)})
     told = {"image_source": question.image_source, "skipped": list(question.skipped)}
 
     def files() -> dict[str, bytes]:
@@ -109,13 +137,6 @@ def export_job(export: Export, kind: str, named: NamedFiles) -> Job:
 
 def _key(asked: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _bundle_files(bundle: Bundle) -> dict[str, bytes]:

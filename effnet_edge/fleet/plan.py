@@ -231,7 +231,11 @@ def _existing(table: PlanTable, key: str, folder: Path, *, several: bool = False
     if named is None:
         return None
     path = folder / named
-    if not (path.exists() or (several and holds_several(path))):
+    try:
+        is_there = path.exists() or (several and holds_several(path))
+    except OSError as error:
+        raise table.wrong(key, f"{path} cannot be looked at: {error.strerror}") from error
+    if not is_there:
         raise table.wrong(key, f"{path} does not exist")
     return path
 

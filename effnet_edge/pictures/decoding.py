@@ -7,6 +7,7 @@ Colour profiles are ignored, as in the TensorFlow reference.
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import re
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from effnet_edge.arguments import path_text
 from effnet_edge.errors import ImageError, UsageError
 from effnet_edge.pictures.arrays import ARRAY_EXTENSIONS, read_array
 from effnet_edge.pictures.containers import JPEG_SIGNATURE, completions, container
@@ -120,7 +122,7 @@ def decode(source: ImageSource, channels: int = 3) -> Pixels:
     if isinstance(source, bytes):
         return _decode_stream(io.BytesIO(source), channels, "image bytes")
     if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
+        path = Path(source if isinstance(source, str) else path_text("the picture", source))
         name = repr(str(path))
         with open_file(path) as stream:
             if path.suffix.lower() in ARRAY_EXTENSIONS:
@@ -175,9 +177,12 @@ def open_file(path: Path, what: str = "picture") -> BinaryIO:
         return path.open("rb")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UsageError(f"{name} does not exist; check the path of the {what}") from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ImageError(f"{name} cannot be opened: {reason}") from error
+    except ValueError as error:  # a null character
+        raise UsageError(f"{name} is no path of a {what}: {error}") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"{name} is longer than any path; check it") from error
+        raise ImageError(f"{name} cannot be opened: {error.strerror}") from error
 
 
 def _decode_stream(stream: BinaryIO, channels: int, name: str) -> Pixels:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast, runtime_checka
 import numpy as np
 from PIL import Image
 
+from effnet_edge.arguments import path_text
 from effnet_edge.errors import EffnetEdgeError, ImageError, UsageError, first_line
 from effnet_edge.pictures.ahead import in_order
 from effnet_edge.pictures.folders import matches
@@ -112,10 +113,11 @@ def pictures_in(images: object, channels: int = 3) -> Iterable[object] | None:
     Several are in a folder, a pattern, an array (N, H, W, C), and whatever else can be iterated.
 
     Raises:
-        UsageError: a folder or a pattern has no pictures.
+        UsageError: a folder or a pattern has no pictures, or a path is no text.
     """
     if isinstance(images, str | os.PathLike):
-        return picture_paths(images, channels) if holds_several(images) else None
+        place = images if isinstance(images, str) else path_text("the picture", images)
+        return picture_paths(place, channels) if holds_several(place) else None
     array = host_array(images)
     if array is not None:
         return array if array.ndim == 4 else None
@@ -209,8 +211,11 @@ def read_picture(
 
 def _name(picture: object) -> str | None:
     """Where a picture is from, if it tells."""
-    name = os.fspath(picture) if isinstance(picture, str | os.PathLike) else None
-    if name is None and isinstance(picture, BinaryFile):
+    name: object = None
+    if isinstance(picture, str | os.PathLike):
+        with contextlib.suppress(TypeError):  # decoding tells what is wrong with it
+            name = os.fspath(picture)
+    elif isinstance(picture, BinaryFile):
         name = getattr(picture, "name", None)
     return name if isinstance(name, str) else None
 
@@ -235,6 +240,8 @@ def _content(file: BinaryFile) -> bytes:
         content: object = file.read()
     except Exception as error:  # of any library's file
         raise ImageError(f"the file cannot be read: {first_line(error)}") from error
+    if isinstance(content, bytearray | memoryview):
+        return bytes(content)
     if not isinstance(content, bytes):
         raise ImageError(f"the file gives {type(content).__name__} and no bytes: open it with 'rb'")
     return content

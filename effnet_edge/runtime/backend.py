@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from effnet_edge.errors import BackendError, cannot_load
-from effnet_edge.machine import INT8_OVERFLOWS, int8_overflows
+from effnet_edge.machine import INT8_OVERFLOWS, int8_overflows, int8_overflows_by
 from effnet_edge.runtime.interface import refuse_other
 from effnet_edge.targets import TARGETS
 from effnet_edge.text import plain
@@ -54,10 +54,15 @@ class EngineSpec:
         if self.interface is not None:
             refuse_other(self.interface, real, self.model_path)
 
-    def refuse_overflow(self) -> None:
-        """Refuse what this machine's processor computes wrongly; raises BackendError."""
-        if self.overflows and int8_overflows():
-            raise BackendError(f"{self.model_path}: cannot be loaded: {INT8_OVERFLOWS}")
+    def refuse_overflow(self, setting: str | None = None) -> None:
+        """Refuse what this machine computes wrongly; raises BackendError.
+
+        Args:
+            setting: of the environment, which keeps the library from the processor's VNNI.
+        """
+        reason = INT8_OVERFLOWS if int8_overflows() else setting and int8_overflows_by(setting)
+        if self.overflows and reason:
+            raise BackendError(f"{self.model_path}: cannot be loaded: {reason}")
 
 
 class Backend(Protocol):

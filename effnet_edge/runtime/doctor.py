@@ -8,13 +8,20 @@ from importlib import metadata, resources
 import numpy as np
 
 from effnet_edge.errors import EffnetEdgeError
-from effnet_edge.machine import int8_overflows, is_arm, is_arm_without_fp16
+from effnet_edge.machine import (
+    int8_overflows,
+    is_arm,
+    is_arm_without_fp16,
+    is_x86,
+    setting_without_vnni,
+)
 from effnet_edge.runtime.backend import EngineSpec, load_backend
 from effnet_edge.targets import TARGETS, Target
 
 # `tools/make_probe.py` writes the models: a small convolution and the means of what it gives.
 _PROBE_PIXELS = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
 _PROBE_LOGITS = np.array([[16.5, 12.0]], np.float32)
+_SEVEN_BITS_ALONE = "INT8 models load with weights of 7 bits alone"
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,12 @@ def _probe(row: Target) -> str:
 def _int8_here(row: Target) -> str:
     """What becomes of INT8 models where not all run as such; empty elsewhere."""
     if row.overflows and int8_overflows():
-        return "INT8 models load with weights of 7 bits alone: this processor has no VNNI"
-    if row.name != "openvino" or not is_arm():
+        return f"{_SEVEN_BITS_ALONE}: this processor has no VNNI"
+    if row.name != "openvino":
+        return ""
+    if is_x86() and (setting := setting_without_vnni()) is not None:
+        return f"{_SEVEN_BITS_ALONE}: {setting} keeps it from VNNI"
+    if not is_arm():
         return ""
     if is_arm_without_fp16():
         return "INT8 models do not load: this processor has no FP16 arithmetic"

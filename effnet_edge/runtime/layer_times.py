@@ -14,6 +14,8 @@ from effnet_edge.targets import TARGETS
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from effnet_edge.bundle import Manifest
+
 
 @dataclass(frozen=True)
 class LayerTime:
@@ -43,15 +45,19 @@ class LayerClock(Protocol):
         """
 
 
-def asked_clock(backend: object, target: str, size: int, runs: int) -> tuple[LayerClock, int, int]:
+def asked_clock(
+    backend: object, manifest: Manifest, size: int, runs: int
+) -> tuple[LayerClock, int, int]:
     """The backend that is to time its nodes, on how many images and how often.
 
     Raises:
-        UsageError: its library tells no times, or there are no images or runs.
+        UsageError: its library tells no times, it takes fewer or more images at once, or there are
+            no runs.
     """
     if not isinstance(backend, LayerClock):
-        raise UsageError(f"{TARGETS[target].title} tells no times of layers")
-    return backend, whole_number("size", size, 1), whole_number("runs", runs, 1)
+        raise UsageError(f"{TARGETS[manifest.target].title} tells no times of layers")
+    images = whole_number("size", size, manifest.batch.minimum, manifest.batch.maximum)
+    return backend, images, whole_number("runs", runs, 1)
 
 
 def medians(runs: Iterable[Sequence[LayerTime]]) -> list[LayerTime]:

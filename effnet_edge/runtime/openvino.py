@@ -7,12 +7,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from effnet_edge.errors import BackendError, UsageError
-from effnet_edge.machine import NO_FP16_ON_ARM, is_arm_without_fp16, is_x86
+from effnet_edge.machine import (
+    NO_FP16_ON_ARM,
+    is_arm_without_fp16,
+    is_x86,
+    setting_without_vnni,
+)
 from effnet_edge.runtime.backend import EngineSpec, load_error, most_common_precision
 from effnet_edge.runtime.demand.openvino_layers import refuse_foreign_ir
 from effnet_edge.runtime.demand.openvino_steps import refuse_greedy_openvino
 from effnet_edge.runtime.interface import Interface, Span, Tensor
 from effnet_edge.runtime.openvino_core import import_openvino, openvino_core
+from effnet_edge.runtime.openvino_devices import device_named, is_virtual
 from effnet_edge.runtime.openvino_engines import (
     CompiledEngine,
     SingleImageEngine,
@@ -31,9 +37,8 @@ _IR = ".xml"
 _NUMPY_TYPES = {"u8": "uint8", "f32": "float32", "f16": "float16"}
 _ELEMENT_TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 _COMPUTE_LAYERS = frozenset({"convolution", "groupconvolution", "fullyconnected", "matmul"})
+_CAPABILITIES = "OPTIMIZATION_CAPABILITIES"
 _KERNEL_TYPES = frozenset({"f32", "f16", "bf16", "i8", "u8"})
-# Devices that choose among the others, and so are never listed as available themselves.
-_VIRTUAL_DEVICES = frozenset({"AUTO", "MULTI", "HETERO", "BATCH"})
 
 
 class OpenVinoBackend:
@@ -138,9 +143,9 @@ def compile_model(model: Any, spec: EngineSpec, **properties: bool) -> Any:
         BackendError: OpenVINO refuses the model; the text names the spec's file.
     """
     openvino, core = import_openvino(), openvino_core()
-    device = _device(spec.device, core.available_devices)
-    if device == "CPU" or _is_virtual(device):
-        spec.refuse_overflow()
+    device = device_named(spec.device, core.available_devices)
+    if device == "CPU" or is_virtual(device):
+        spec.refuse_overflow(setting_without_vnni() if is_x86() else None)
     try:
         if device == "CPU" and is_x86():
             model = with_converted_gates(model)
@@ -149,9 +154,10 @@ def compile_model(model: Any, spec: EngineSpec, **properties: bool) -> Any:
         if spec.model_precision == "int8" and is_arm_without_fp16():
             raise BackendError(f"{spec.model_path}: cannot be loaded: {NO_FP16_ON_ARM}") from error
         raise load_error(spec, "OpenVINO", openvino.__version__, error) from error
-    if spec.precision is not None and not _is_virtual(device):
-        _refuse_other_precision(compiled, spec.precision, device)
-    if spec.streams is not None and not _is_virtual(device):
+    if spec.precision is not None:
+        refuse = _refuse_lacking_precision if is_virtual(device) else _refuse_other_precision
+        refuse(compiled, spec.precision, device)
+    if spec.streams is not None:
         _refuse_other_streams(compiled, spec.streams, device)
     return compiled
 
@@ -164,22 +170,6 @@ def compiled_precision(compiled: Any) -> str:
 def executed_precision(info: Any) -> str:
     """What a node of a compiled graph runs in, by its `rt_info`: "FP32", "BF16", "INT8", …."""
     return most_common_precision([_executed_type(info)])
-
-
-def _device(asked: str | None, available: list[str]) -> str:
-    """`asked` in OpenVINO's spelling; "GPU" and "GPU.0" are the same first GPU."""
-    device = "CPU" if asked is None else asked.upper()
-    spellings = {device, device.removesuffix(".0"), f"{device}.0"}
-    if spellings.isdisjoint(available) and not _is_virtual(device):
-        raise UsageError(
-            f"device {asked!r} is not available to OpenVINO here: choose from "
-            + ", ".join(available)
-        )
-    return device
-
-
-def _is_virtual(device: str) -> bool:
-    return device.partition(":")[0] in _VIRTUAL_DEVICES
 
 
 def _config(spec: EngineSpec) -> dict[str, str | int]:
@@ -205,11 +195,26 @@ def _refuse_other_precision(compiled: Any, precision: str, device: str) -> None:
         )
 
 
+def _refuse_lacking_precision(compiled: Any, precision: str, device: str) -> None:
+    """What chooses among devices does not tell its precision, but which it has chosen."""
+    for name in compiled.get_property("EXECUTION_DEVICES"):
+        chosen = name.strip("()")  # in brackets while another is still being loaded
+        if precision.upper() not in openvino_core().get_property(chosen, _CAPABILITIES):
+            raise UsageError(
+                f"precision {precision!r}: OpenVINO's {device} here has chosen {chosen}, which "
+                "cannot run it: leave the precision out, or choose another"
+            )
+
+
 def _refuse_other_streams(compiled: Any, streams: int, device: str) -> None:
     """The CPU plugin makes no more of them than it has threads, and does not say so."""
-    made = int(compiled.get_property("NUM_STREAMS"))
-    if made != streams:
-        raise UsageError(f"streams {streams}: OpenVINO's {device} here makes {made} of them")
+    told = "OPTIMAL_NUMBER_OF_INFER_REQUESTS" if is_virtual(device) else "NUM_STREAMS"
+    made = int(compiled.get_property(told))
+    if made < streams or (made > streams and not is_virtual(device)):
+        raise UsageError(
+            f"streams {streams}: OpenVINO's {device} here makes {made} of them: ask for "
+            "so many, or give it other threads"
+        )
 
 
 def _executed_types(compiled: Any) -> list[str]:

@@ -349,9 +349,9 @@ class EngineRunner:
     def layer_times(self, size: int, runs: int = 20) -> list[LayerTime]:
         """How long each layer takes on `size` blank images at once, in a median of `runs` runs.
 
-        Raises UsageError where the target's library tells none, or for no images or runs at all.
+        Raises UsageError where the library tells none, or takes no such number at once.
         """
-        clock, size, runs = asked_clock(self._backend, self.manifest.target, size, runs)
+        clock, size, runs = asked_clock(self._backend, self.manifest, size, runs)
         visit = threading.Lock()
         with visit:
             self._lifetime.enter(visit)

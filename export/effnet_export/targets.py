@@ -19,7 +19,7 @@ from effnet_calibration.schemes import (
 )
 from effnet_calibration.work import DEFAULT_SETTINGS, Settings
 from effnet_edge.bundle import BatchRange
-from effnet_edge.machine import int8_overflows
+from effnet_edge.machine import int8_overflows, is_x86, setting_without_vnni
 from effnet_edge.parity import EXACT_GATES, Gate
 from effnet_edge.targets import TARGETS, Target
 from effnet_export.gate import HALF_PRECISION, INT8
@@ -134,9 +134,15 @@ def target_for(name: str, weight_bits: int | None = None) -> ExportTarget:
     target = ExportTarget(row, writing.write, writing.scheme, writing.settings)
     if not row.overflows:
         return target
-    seven = int8_overflows() if weight_bits is None else weight_bits == 7
+    seven = _loses_sums_here(name) if weight_bits is None else weight_bits == 7
     if not seven:
         return target
     # Without VNNI signed bytes would be moved into unsigned ones again.
     settings = replace(target.settings, zero_in_middle=False)
     return replace(target, scheme=ASYMMETRIC_UINT8_W7, settings=settings)
+
+
+def _loses_sums_here(name: str) -> bool:
+    """Whether this machine's kernels of a target lose large sums of weights of 8 bits."""
+    is_held_back = name == "openvino" and is_x86() and setting_without_vnni() is not None
+    return int8_overflows() or is_held_back

@@ -175,3 +175,20 @@ def test_nothing_that_a_table_shows_acts() -> None:
     assert told.count(shown) == 3
     borders = {len(line) for line in told.splitlines() if line.startswith(("┃", "│"))}
     assert len(borders) == 1
+
+
+def test_a_name_with_a_line_break_is_one_line_and_one_row() -> None:
+    table = Table("name", title="of a\nb")
+    table.add_row("a\nb")
+    table.add_row(Text("two\nlines of its own"))
+    console = _plain_console(width=160, file=io.StringIO())
+    console.print("a\nb: passed", table)
+
+    lines = console.file.getvalue().splitlines()
+    assert lines[0] == r"a\nb: passed"
+    assert [line.strip("│ ") for line in lines if line.startswith("│")] == [
+        r"a\nb",
+        "two",
+        "lines of its own",
+    ]
+    assert r"of a\nb" in lines[1]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
@@ -13,7 +15,7 @@ from gpu_or_fake import fake_nvidia
 from signing_keys import write_keys
 from tiny_bundles import tiny_model, write_bundle
 
-from effnet_edge.bundle import Bundle
+from effnet_edge.bundle import Bundle, content
 from effnet_edge.errors import EffnetEdgeError, UsageError
 from effnet_edge.fleet.campaign import Campaign
 from effnet_edge.fleet.journal import Journal
@@ -28,7 +30,7 @@ from effnet_export.references import Questions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+    from io import FileIO
 
     from effnet_edge.fleet.results import Row
 
@@ -291,6 +293,55 @@ def test_a_sweep_exports_then_checks_and_a_failing_export_is_a_row(tmp_path: Pat
         again = FakeCluster(KINDS, answer)
         carry_out(plan, again)
         assert len(again.started) == started  # the one that fails is always tried
+
+
+def swept(folder: Path) -> tuple[Path, FakeCluster]:
+    """A plan of one sweep, its nodes, and what they exported in a first run."""
+    write_fleet(folder, ("b0-onnxruntime-fp32",))
+    exported = folder / "b0-onnxruntime-fp32"
+    plan = write_plan(folder, ())
+    nodes = '[[node]]\nkind = "a"\n[[node]]\nkind = "b"\nssh = "host"\n'
+    plan.write_text(
+        f'{plan.read_text()}{nodes}[[sweep]]\nvariants = ["b0"]\ntargets = ["onnxruntime"]\n'
+        'on = "a"\n'
+    )
+
+    def answer(order: Package) -> bytes:
+        if order.document["task"] == "check":
+            return for_real(order)
+        files = {f"bundle/{file.name}": file.read_bytes() for file in exported.iterdir()}
+        return Package({"key": order.document["key"], "node": "builder"}, files).pack()
+
+    cluster = FakeCluster({"a": 1, "b": 1}, answer)
+    carry_out(plan, cluster)
+    return plan, cluster
+
+
+def test_a_file_of_a_sweeps_bundle_is_hashed_once_for_all_kinds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    digest = content._digest
+
+    def counted(file: FileIO) -> str:
+        hashed.append(Path(str(file.name)).name)
+        return digest(file)
+
+    plan, cluster = swept(tmp_path)
+    before = list(cluster.started)
+    monkeypatch.setattr(content, "_digest", counted)
+    carry_out(plan, cluster)
+    assert cluster.started == before
+    assert hashed.count("model.onnx") == 1
+
+
+def test_a_sweeps_bundle_that_is_gone_is_exported_again(tmp_path: Path) -> None:
+    plan, cluster = swept(tmp_path)
+    made = tmp_path / "kept/bundles/b0-onnxruntime-fp32"
+    shutil.rmtree(made)
+    _, rows = carry_out(plan, cluster)
+    assert [(row.task, row.state) for row in rows] == [("check", "passed")] * 2
+    assert Bundle.load(made)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

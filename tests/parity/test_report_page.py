@@ -8,6 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from importlib import resources
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from report_documents import (
@@ -28,6 +29,7 @@ from effnet_edge.parity.report import changes
 from effnet_edge.parity.report.page import render_html
 from effnet_edge.parity.report.wording import MEANINGS, answer, state_of, too_few_pictures
 
+ROOT = Path(__file__).parents[2]
 DROP = Gate(max_drop=1.0)
 VOID = {"meta", "img", "br", "!doctype"}
 
@@ -286,6 +288,21 @@ def test_text_can_be_read_in_every_mode(mode: int) -> None:
             dark, light = sorted(_luminance(colours[name]) for name in (ground, ink))
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (ground, ink)
     assert set(re.findall(r"var\(--(\w+)\)", css)) <= colours.keys()
+
+
+def test_a_table_that_is_too_wide_scrolls_and_shows_that_it_does() -> None:
+    rooms = (ROOT / "effnet_edge", ROOT / "export")
+    templates = [each for room in rooms for each in room.rglob("templates/*.j2")]
+    pages = [each for each in templates if "<table" in each.read_text()]
+    assert {each.name for each in pages} >= {"tune.html.j2", "bench.html.j2", "fleet.html.j2"}
+    for page in pages:
+        text = page.read_text()
+        assert text.count("<table") == text.count('<div class="scroll"><table'), page
+    css = resources.files("effnet_edge.parity.report").joinpath("templates/style.css").read_text()
+    (screen, printed) = re.findall(r"\.scroll \{(.*?)\}", css)
+    # What moves with the table covers what stays with the frame.
+    assert screen.index("no-repeat local") < screen.index("var(--shade)")
+    assert "background: none" in printed
 
 
 def test_the_sections_come_in_the_order_in_which_one_asks() -> None:

@@ -65,7 +65,8 @@ def test_a_file_that_may_not_be_read_is_refused(
 
 @pytest.mark.parametrize("name", ["a\0b.jpg", "x" * 5000])
 def test_an_impossible_file_name_is_refused(name: str) -> None:
-    with pytest.raises(ImageError) as error:
+    """As bad use, which a name that does not exist is, too."""
+    with pytest.raises(UsageError) as error:
         decode(name)
     one_line(error)
 

@@ -67,6 +67,18 @@ def test_without_vnni_it_is_said_which_int8_models_load(monkeypatch: pytest.Monk
     assert details["litert"] == "runs FP32 on CPU"
 
 
+def test_a_setting_that_keeps_openvino_from_vnni_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "int8_overflows", lambda: False)
+    monkeypatch.setattr(doctor, "is_x86", lambda: True)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    details = {status.name: status.detail for status in available_backends()}
+    assert details["openvino"] == (
+        "runs FP32 on CPU; INT8 models load with weights of 7 bits alone: "
+        "ONEDNN_MAX_CPU_ISA=AVX512_CORE keeps it from VNNI"
+    )
+    assert details["onnxruntime"] == "runs FP32 on CPU"
+
+
 @pytest.mark.skipif(find_gpu() is not None, reason="there is a GPU")
 def test_tensorrt_rtx_without_a_gpu_says_that() -> None:
     pytest.importorskip("tensorrt_rtx")

@@ -12,6 +12,7 @@ from effnet_calibration.schemes import ASYMMETRIC_INT8_OUTPUTS, ASYMMETRIC_UINT8
 from effnet_edge.bundle import Calibration
 from effnet_edge.cli.main import cli
 from effnet_edge.errors import BackendError
+from effnet_edge.machine import is_x86
 from effnet_edge.runtime import EngineRunner
 
 if TYPE_CHECKING:
@@ -64,6 +65,22 @@ def test_what_loses_nothing_loads(
 ) -> None:
     path = bundle(tmp_path, target, scheme, precision)
     monkeypatch.setattr("effnet_edge.runtime.backend.int8_overflows", lambda: lacks_vnni)
+    EngineRunner.load(path).close()
+
+
+@pytest.mark.skipif(not is_x86(), reason="the setting is of x86 processors")
+def test_a_setting_that_keeps_openvino_from_vnni_is_no_better(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO's kernels of that generation lose the same sums; ONNX Runtime does not read it."""
+    monkeypatch.setattr("effnet_edge.runtime.backend.int8_overflows", lambda: False)
+    path = bundle(tmp_path, "openvino", ASYMMETRIC_UINT8.name)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "avx512_core")
+    with pytest.raises(BackendError, match="ONEDNN_MAX_CPU_ISA=avx512_core lets OpenVINO"):
+        EngineRunner.load(path)
+    EngineRunner.load(bundle(tmp_path / "7", "openvino", "asymmetric-uint8-w7")).close()
+    EngineRunner.load(bundle(tmp_path / "o", "onnxruntime", ASYMMETRIC_UINT8.name)).close()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_VNNI")
     EngineRunner.load(path).close()
 
 

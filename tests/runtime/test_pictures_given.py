@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -151,9 +152,11 @@ def test_a_picture_is_the_same_in_whatever_it_comes(run: EngineRunner, folder: P
     content = file.read_bytes()
     written = io.BytesIO()
     written.write(content)  # its position is the end
+    of_another_library = SimpleNamespace(read=lambda: bytearray(content))
     with file.open("rb") as opened:
         for same in (
             content,
+            of_another_library,
             bytearray(content),
             memoryview(content),
             io.BytesIO(content),

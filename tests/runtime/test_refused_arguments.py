@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from tiny_bundles import tiny_model, write_bundle
 
 from effnet_edge import EngineRunner, frames
 from effnet_edge.errors import UsageError
+from effnet_edge.pictures.image import decode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +44,33 @@ def test_an_option_of_load(bundle: Path, options: dict[str, Any], told: str) -> 
 def test_a_bundle_that_is_no_path(path: Any) -> None:
     with pytest.raises(UsageError, match="the bundle .*: needs a path"):
         EngineRunner.load(path)
+
+
+@dataclass
+class PathOf:
+    """What says that it is a path, and is none in text."""
+
+    told: Any
+
+    def __fspath__(self) -> Any:
+        return self.told
+
+
+@pytest.mark.parametrize("path", [PathOf(b"p.jpg"), PathOf(5)])
+def test_a_picture_whose_path_is_no_text(bundle: Path, path: Any) -> None:
+    with EngineRunner.load(bundle) as run:
+        for ask in (run.classify, run.prepare):
+            with pytest.raises(UsageError, match="the picture .*: needs a path"):
+                ask(path)
+        _, error = run.classify([np.zeros((9, 9, 3), np.uint8), path], return_exceptions=True)
+    assert isinstance(error, UsageError)
+    with pytest.raises(UsageError, match="the picture .*: needs a path"):
+        decode(path)
+
+
+def test_a_trusted_key_that_is_no_path(bundle: Path) -> None:
+    with pytest.raises(UsageError, match="trusted 5: needs a path"):
+        EngineRunner.load(bundle, trusted=5)
 
 
 def test_arguments_of_a_runner(bundle: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +132,33 @@ def test_openvino_may_choose_the_device(bundles: Path) -> None:
     with EngineRunner.load(bundles / "openvino-one", device="AUTO") as run:
         assert_close(run.infer(pixels(2)), expected(2))
         assert run.execution_precision in ("FP32", "FP16")
+
+
+@pytest.mark.parametrize("device", ["cpu", "CPU.0", "AUTO:-GPU", "MULTI:CPU(2)", "hetero:cpu"])
+def test_openvinos_own_names_of_devices_are_taken(bundles: Path, device: str) -> None:
+    with EngineRunner.load(bundles / "openvino-one", device=device) as run:
+        assert_close(run.infer(pixels(2)), expected(2))
+        assert run.device == "CPU"
+
+
+@pytest.mark.parametrize("device", ["AUTO:TPU", "HETERO:TPU,CPU", "MULTI", "BATCH:"])
+def test_what_a_device_cannot_choose_among_is_bad_use(bundles: Path, device: str) -> None:
+    with pytest.raises(UsageError, match=f"device '{device}'.* CPU|device '{device}'.*:CPU"):
+        EngineRunner.load(bundles / "openvino-one", device=device)
+
+
+@pytest.mark.parametrize("device", ["AUTO", "MULTI:CPU", "HETERO:CPU", "BATCH:CPU"])
+def test_a_device_that_chooses_keeps_to_what_was_asked_for(bundles: Path, device: str) -> None:
+    able = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    for precision in ("fp32", "bf16", "fp16"):
+        if precision.upper() in able:
+            load = nullcontext()
+        else:
+            load = pytest.raises(UsageError, match=f"precision '{precision}': .* chosen CPU")
+        with load:
+            EngineRunner.load(bundles / "openvino-one", device=device, precision=precision).close()
+    with pytest.raises(UsageError, match="streams 9: OpenVINO's .* here makes 1 of them: ask"):
+        EngineRunner.load(bundles / "openvino-one", device=device, streams=9, threads=1)
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from effnet_edge.deploy.repository import deploy
 from effnet_edge.deploy.triton import Triton
 from effnet_edge.errors import BundleError, UsageError
 from effnet_edge.labels import Label
+from effnet_edge.runtime import EngineRunner
+from effnet_edge.targets import TARGETS
 from effnet_edge.text import plain
 
 if TYPE_CHECKING:
@@ -242,6 +244,23 @@ def test_what_would_be_answered_wrongly_is_refused(
     row = {"triton": TRITON, "wrapped": WRAPPED, "ovms": OVMS}[chosen]
     with pytest.raises(UsageError, match=says):
         row.check(manifest(**changes))
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "litert"])
+def test_a_precision_that_no_server_could_load_is_refused(tmp_path: Path, name: str) -> None:
+    bundle = write_bundle(tmp_path / "b", name, tiny_model())
+    told = f"precision .?bf16.?: {TARGETS[name].title} runs"
+    with pytest.raises(UsageError, match=told):
+        EngineRunner.load(bundle, precision="bf16")
+    with pytest.raises(UsageError, match=told):
+        deploy([bundle], tmp_path / "models", Triton(wrapped=True, options={"precision": "bf16"}))
+    assert not (tmp_path / "models").exists()
+
+
+def test_openvinos_precision_is_a_parameter(tmp_path: Path, openvino_bundle: Path) -> None:
+    wrapped = Triton(wrapped=True, options={"precision": "fp32"})
+    deploy([openvino_bundle], tmp_path / "models", wrapped)
+    assert '"effnet_edge_precision"' in (tmp_path / "models/ov/config.pbtxt").read_text()
 
 
 @pytest.mark.parametrize("chosen", [TRITON, OVMS])
