@@ -19,15 +19,17 @@ _CHUNK_BYTES = 1 << 20
 
 
 def first_of_same(pictures: Iterable[Picture]) -> dict[Picture, Picture]:
-    """For each picture the first that has its bytes, mostly itself.
+    """For each picture, in their order, the first that has its bytes, mostly itself.
 
     Of most files the size alone tells them apart, of most others the beginning: little is read.
     One that cannot be read is like no other.
     """
-    groups = [list(dict.fromkeys(pictures))]
+    listed = list(dict.fromkeys(pictures))
+    groups = [listed]
     for feature in (_size, _beginning, _digest):
         groups = [part for group in groups for part in _parted(group, feature)]
-    return {each: group[0] for group in groups for each in group}
+    first = {each: group[0] for group in groups for each in group}
+    return {each: first[each] for each in listed}
 
 
 def open_picture(picture: Picture) -> BinaryIO:

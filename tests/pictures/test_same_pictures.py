@@ -33,6 +33,11 @@ def test_the_first_of_the_same_bytes_stands_for_all(tmp_path: Path) -> None:
     assert first_of_same([copy, a]) == {copy: copy, a: copy}
 
 
+def test_the_pictures_stay_in_their_order(tmp_path: Path) -> None:
+    paths = files(tmp_path, a=b"one", b=b"other", c=b"two", d=b"another", e=b"one", f=b"their")
+    assert list(first_of_same(paths)) == paths
+
+
 def test_links_and_other_ways_to_a_file_are_that_file(tmp_path: Path) -> None:
     (a,) = files(tmp_path, a=b"one")
     (tmp_path / "folder").mkdir()
@@ -77,6 +82,15 @@ def test_members_of_archives_are_compared_as_files_are(tmp_path: Path) -> None:
     assert first_of_same([a, b, c, *others]) == dict(
         zip([a, b, c, *others], [a, a, c, a, a, c], strict=True)
     )
+
+
+def test_without_copies_it_is_a_subset_that_is_held_out(tmp_path: Path) -> None:
+    for index in range(40):
+        (tmp_path / f"{index:02}.png").write_bytes(b"%d" % index * (1 + index % 3))
+    whole = ImageSet.from_folder(tmp_path)
+    held, others = whole.hold_out(12)
+    assert held.paths == whole.subset(12).paths
+    assert others.paths == tuple(path for path in whole.paths if path not in held.paths)
 
 
 def test_no_copy_of_what_is_held_out_is_among_the_others(tmp_path: Path) -> None:
