@@ -32,10 +32,12 @@ OUTPUT_UNITS: dict[OutputKind, tuple[str, str]] = {
 DECISION_THRESHOLD = 0.5
 """The least probability at which a label of a multi-label model counts as given."""
 
-ONE_OUTPUT = (
+_ONE_OUTPUT = (
     "one output is no choice of a class, as its softmax is 100 % for every picture: "
-    "say --multi-label for a yes or no (a probability by sigmoid), or --regression for a value"
+    "say {} for a yes or no (a probability by sigmoid), or {} for a value"
 )
+ONE_OUTPUT = _ONE_OUTPUT.format("--multi-label", "--regression")
+"""What is told of a single output that is said to choose between classes."""
 
 
 def told_outputs(kind: OutputKind, count: int) -> str:
@@ -44,10 +46,19 @@ def told_outputs(kind: OutputKind, count: int) -> str:
     return f"{count} {one if count == 1 else several}"
 
 
-def check_one_output(kind: OutputKind, count: int) -> None:
-    """Raise UsageError for a single output that is said to choose between classes."""
-    if kind == "single-label" and count == 1:
+def check_one_output(kind: OutputKind, count: int, argument: str | None = None) -> None:
+    """Raise UsageError for a single output that is said to choose between classes.
+
+    Args:
+        argument: by which Python code says what the outputs are, where that asked for it; else
+            options of the command line are named.
+    """
+    if kind != "single-label" or count != 1:
+        return
+    if argument is None:
         raise UsageError(ONE_OUTPUT)
+    said = _ONE_OUTPUT.format(f"{argument}='multi-label'", f"{argument}='regression'")
+    raise UsageError(f"num_classes 1: {said}")
 
 
 def value_names(count: int, labels: Sequence[str] | None = None) -> list[str]:

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import sys
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,9 @@ _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _NOT_HERE = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EXDEV, errno.EPERM})
 _RANDOM_DIGITS = 8
+
+# A writer holds the lock of the folder that bundles lie in for as long as it takes to look around.
+_PATIENCE_SECONDS, _PAUSE_SECONDS = 30.0, 0.02
 
 
 def sibling(place: Path, kind: str) -> Path:
@@ -80,7 +84,7 @@ def claim(place: Path, folder: Path) -> int | None:
         for left in _siblings(place, OLD):
             shutil.rmtree(left, ignore_errors=True)
         folder.mkdir()
-        return _held(folder, wait=True)
+        return _held(folder, _PATIENCE_SECONDS)
 
 
 def recover(place: Path) -> None:
@@ -116,8 +120,18 @@ def _siblings(place: Path, kind: str) -> list[Path]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Within, no other writer claims a place in this folder."""
-    descriptor = _held(folder, wait=True)
+    """Within, no other writer claims a place in this folder.
+
+    Raises:
+        BundleError: somebody holds the folder's lock for longer than a writer does.
+    """
+    try:
+        descriptor = _held(folder, _PATIENCE_SECONDS)
+    except BlockingIOError as error:
+        raise BundleError(
+            f"{folder}: another program has held this folder's lock for {_PATIENCE_SECONDS:g} s: "
+            "wait for it to end (fuser tells which it is), or choose another place"
+        ) from error
     try:
         yield
     finally:
@@ -145,8 +159,11 @@ def _is_free(folder: Path) -> bool:
         return ours
 
 
-def _held(folder: Path, *, wait: bool = False) -> int | None:
+def _held(folder: Path, patience: float = 0.0) -> int | None:
     """A descriptor that holds the folder's lock; None where there are no locks.
+
+    Args:
+        patience: how long to wait for it, in seconds.
 
     Raises:
         BlockingIOError: somebody holds it.
@@ -158,7 +175,7 @@ def _held(folder: Path, *, wait: bool = False) -> int | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        _lock_within(descriptor, patience)
     except BlockingIOError:
         os.close(descriptor)
         raise
@@ -166,3 +183,17 @@ def _held(folder: Path, *, wait: bool = False) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def _lock_within(descriptor: int, seconds: float) -> None:
+    """Take the lock; raises BlockingIOError where it is not free in time."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return

@@ -12,6 +12,8 @@ from effnet_edge.graphs.limits import refuse_greedy
 if TYPE_CHECKING:
     import onnx
 
+_UNREADABLE = "it cannot be read as an ONNX model"
+
 
 def load_onnx(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.ModelProto:
     """Read a model, with the weights that it keeps in files of their own beside it.
@@ -24,16 +26,28 @@ def load_onnx(path: str | os.PathLike[str], *, weights: bool = True) -> onnx.Mod
         BackendError: it is no ONNX model, a file with its weights is missing, too short or not
             beside it, or the graph asks for more than `refuse_greedy` allows.
     """
+    with told_as_one_line(path, _UNREADABLE):
+        _refuse_no_file(Path(path))
+        content = Path(path).read_bytes()
+    model = parsed_onnx(content, path)
+    if weights:
+        _load_weights(model, path)
+    return model
+
+
+def parsed_onnx(content: bytes, path: str | os.PathLike[str]) -> onnx.ModelProto:
+    """The model in the content of a file that was read already; its `path` is for the errors.
+
+    Raises:
+        BackendError: as of `load_onnx`.
+    """
     import onnx
 
-    with told_as_one_line(path, "it cannot be read as an ONNX model"):
-        _refuse_no_file(Path(path))
-        model = onnx.load(os.fspath(path), load_external_data=False)
+    with told_as_one_line(path, _UNREADABLE):
+        model = onnx.load_model_from_string(content)
         if not model.HasField("graph"):
             raise BackendError(f"{path} is not an ONNX model: it has no graph")
         refuse_greedy(model, path)
-    if weights:
-        _load_weights(model, path)
     return model
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 TITLE = "ONNX Runtime"
 CPU = "CPUExecutionProvider"
 
+TELEMETRY_SWITCH = "ORT_DISABLE_TELEMETRY"
 _ERRORS_ONLY = 3
 _FOLDER_OF_WEIGHTS = "session.model_external_initializers_file_folder_path"
 _NO_FOLDER = "/dev/null/no-folder"
@@ -80,7 +81,7 @@ class Session:
         Raises:
             BackendError: ONNX Runtime is not installed, or cannot run the model.
         """
-        onnxruntime = _library()
+        onnxruntime = import_onnxruntime()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _ERRORS_ONLY
         if not optimized:
@@ -128,11 +129,21 @@ class Session:
 
 def available_providers() -> list[str]:
     """The execution providers of the ONNX Runtime that is installed."""
-    providers: list[str] = _library().get_available_providers()
+    providers: list[str] = import_onnxruntime().get_available_providers()
     return providers
 
 
-def _library() -> Any:
+def import_onnxruntime() -> Any:
+    """Import ONNX Runtime, a module, which then reports nothing to its makers.
+
+    1.32 keeps a number of the device in the user's cache, and asks for the address of its makers'
+    collector in the first minute, where it is not told otherwise before it is imported. Whoever
+    runs an engine asked for neither. So this comes before other libraries that import it.
+
+    Raises:
+        BackendError: it is not installed, or broken.
+    """
+    os.environ.setdefault(TELEMETRY_SWITCH, "1")
     try:
         import onnxruntime
     except ImportError as error:

@@ -236,7 +236,7 @@ class EfficientNet(nn.Module):
         self.features_only = features_only
         has_classifier = num_classes > 0 and not features_only
         self.output_kind: OutputKind = output_kind if has_classifier else "features"
-        check_one_output(self.output_kind, num_classes)
+        check_one_output(self.output_kind, num_classes, argument="output_kind")
         size = self.resolution
         self.stem = ConvBnAct(
             PaddedConv2d(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from effnet_edge.pictures.csv_files import (
 )
 from effnet_edge.pictures.folders import folders_below
 from effnet_edge.pictures.image import Pixels, Preprocessing, picture_extensions, prepare
+from effnet_edge.pictures.same import first_of_same
 from effnet_edge.pictures.shards import ShardMember, class_texts, shard_members
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from effnet_edge.pictures.protocol import Batch, Outcome
+    from effnet_edge.pictures.same import Picture
 
 _LABEL_COLUMNS = ("class_index", "wnid", "label")
 _CLASS_INDEX = re.compile(r"[0-9]{1,9}")
@@ -169,16 +171,26 @@ class ImageSet:
             f"{count} of the {len(self)} pictures in {self.source} (seed {seed})",
         )
 
+    @property
+    def different(self) -> int:
+        """How many pictures there are, each counted once however often it is there."""
+        return len(set(self._first_of_same.values()))
+
+    @cached_property
+    def _first_of_same(self) -> dict[Picture, Picture]:
+        return first_of_same(self.paths)
+
     def hold_out(self, count: int) -> tuple[ImageSet, ImageSet]:
-        """`count` pictures at random, and all the others, however often the set lists each."""
-        different = replace(self, paths=tuple(dict.fromkeys(self.paths)), labels=None)
+        """`count` pictures at random, and all the others; each with all its copies."""
+        first = self._first_of_same
+        different = replace(self, paths=tuple(dict.fromkeys(first.values())), labels=None)
         held = set(different.subset(count).paths)
         parts = []
         for wanted, source in (
             (True, f"{len(held)} pictures held out of the {len(self)} in {self.source}"),
             (False, f"{self.source} but for {len(held)} held out"),
         ):
-            indices = [at for at, path in enumerate(self.paths) if (path in held) is wanted]
+            indices = [at for at, path in enumerate(self.paths) if (first[path] in held) is wanted]
             labels = None if self.labels is None else tuple(self.labels[at] for at in indices)
             parts.append(ImageSet(tuple(self.paths[at] for at in indices), labels, source))
         return parts[0], parts[1]

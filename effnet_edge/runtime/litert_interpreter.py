@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,12 +79,13 @@ def _without_announcement() -> Iterator[None]:
     if _announced.is_set():
         yield
         return
-    try:
-        stderr = os.dup(_STDERR)
-    except OSError:  # closed
-        yield
-        return
-    with tempfile.TemporaryFile() as kept:
+    with ExitStack() as stack:
+        try:
+            kept = stack.enter_context(tempfile.TemporaryFile())
+            stderr = os.dup(_STDERR)
+        except OSError:  # nowhere to keep it, as on a device that is only read; or it is closed
+            yield
+            return
         os.dup2(kept.fileno(), _STDERR)
         try:
             yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from effnet_edge.runtime.interface import Interface, Span, Tensor
 from effnet_edge.runtime.layer_times import LayerTime, medians
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
 
 _SUFFIX = "ExecutionProvider"
@@ -108,18 +111,33 @@ class OnnxRuntimeBackend:
 
     def _profile(self, batch: npt.NDArray[np.uint8 | np.float32], runs: int) -> list[Any]:
         """What ONNX Runtime writes down of every node in every run."""
-        with tempfile.TemporaryDirectory() as folder:
-            session = self._open_session(Path(folder) / "profile")
+        with _folder_for_profile(self._spec.model_path) as folder:
+            session = self._open_session(folder / "profile")
             for _ in range(runs):
                 session.run({self._input: batch})
             try:
                 events = json.loads(Path(session.end_profiling()).read_bytes())
             except (OSError, ValueError) as error:  # ONNX Runtime does not tell
-                raise BackendError(
-                    f"{self._spec.model_path}: the profile of a run cannot be written to {folder}: "
-                    "make room there, or set TMPDIR"
-                ) from error
+                raise _no_room(self._spec.model_path, folder) from error
         return [event for event in events if event.get("cat") == "Node"]
+
+
+@contextmanager
+def _folder_for_profile(model: Path) -> Iterator[Path]:
+    """An empty folder, gone afterwards."""
+    try:
+        folder = tempfile.TemporaryDirectory()
+    except OSError as error:
+        raise _no_room(model, error.filename or "a temporary folder") from error
+    with folder as name:
+        yield Path(name)
+
+
+def _no_room(model: Path, place: object) -> BackendError:
+    return BackendError(
+        f"{model}: the profile of a run cannot be written to {place}: make room there, or set "
+        "TMPDIR"
+    )
 
 
 def _refuse_unsupported(spec: EngineSpec) -> None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 MANIFEST_PARAMETER = "effnet_edge_manifest_sha256"
 """The model's parameter that has the SHA-256 of its bundle's manifest.json, in hexadecimal."""
 
-MOST_SIDE = 8192
 _MOST_BATCH = 65536
 _MOST_AXES = 8
 _MOST_TEXT = 200

@@ -53,9 +53,8 @@ class ExportPictures:
             one_class = request.network.output_kind == "single-label"
             classes = ClassIndices(labels or ()) if one_class else None
             self._own = all_pictures(request.calibration, classes, channels)
-            different = len(set(self._own.paths))
-            if different >= ENOUGH_TO_HOLD_OUT:
-                wanted = min(round(held_out_share * different), MOST_HELD_OUT)
+            if self._own.different >= ENOUGH_TO_HOLD_OUT:
+                wanted = min(round(held_out_share * self._own.different), MOST_HELD_OUT)
                 self._held_out, self._own = self._own.hold_out(max(wanted, GATE_PICTURES))
         self.calibrated_on: CalibratedOn | None = None
         if request.calibrates:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from effnet_edge.errors import EffnetEdgeError, first_line
+from effnet_edge.graphs.sessions import import_onnxruntime
 
 if TYPE_CHECKING:
     import onnx
@@ -24,6 +25,7 @@ def simplify(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         EffnetEdgeError: onnxsim failed.
     """
+    import_onnxruntime()  # which onnxsim imports, too
     import onnxsim
 
     try:

@@ -20,10 +20,12 @@ def is_compiled(bundle: Bundle) -> bool:
 
 def simulation(bundle: Bundle) -> OnnxClassifier:
     """The bundle's graph, with the rounding of its types: also shows the tensors inside."""
+    from effnet_edge.graphs.files import parsed_onnx
     from effnet_edge.parity.models.onnx import OnnxClassifier
 
     manifest, name = bundle.manifest, bundle.name
-    return OnnxClassifier(bundle.model_path, manifest.preprocessing, name, rounding=True)
+    graph = parsed_onnx(bundle.read(manifest.model), bundle.model_path)
+    return OnnxClassifier(graph, manifest.preprocessing, name, rounding=True)
 
 
 def calibrated_like(network: EfficientNet, bundle: Bundle) -> EfficientNet:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
 from bundle_files import entries, write
 
-from effnet_edge.bundle import Bundle, BundleWriter
+from effnet_edge.bundle import Bundle, BundleWriter, places
 from effnet_edge.bundle.places import exchange
 from effnet_edge.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -98,6 +101,38 @@ def test_of_two_writers_to_one_place_the_second_is_told(tmp_path: Path) -> None:
         write(tmp_path / "b.other")
     write(tmp_path / "b")
     assert entries(tmp_path) == ["b", "b.other"]
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[int]:
+    """The folder that bundles lie in, locked by another program."""
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.usefixtures("held")
+def test_a_folder_that_another_program_has_locked_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_PATIENCE_SECONDS", 0.1)
+    with (
+        pytest.raises(BundleError, match="has held this folder's lock for 0.1 s: wait for it"),
+        BundleWriter(tmp_path / "bundle"),
+    ):
+        pass
+    assert entries(tmp_path) == []
+
+
+@pytest.mark.timeout(60)
+def test_a_folder_that_is_locked_for_a_moment_is_waited_for(held: int, tmp_path: Path) -> None:
+    opened = threading.Timer(0.2, fcntl.flock, (held, fcntl.LOCK_UN))
+    opened.start()
+    write(tmp_path / "bundle")
+    opened.join()
+    assert entries(tmp_path) == ["bundle"]
 
 
 def test_what_only_looks_alike_stays(tmp_path: Path) -> None:

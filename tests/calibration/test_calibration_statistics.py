@@ -124,6 +124,13 @@ def test_min_max_covers_everything_seen(headroom: float) -> None:
     assert bool((-values <= ranges.low.float() * 1.00001).all())
 
 
+def test_deviations_widen_no_side_below_zero_that_has_no_values() -> None:
+    statistics = statistics_of(torch.rand(1000, 2) + torch.tensor([0.5, -0.5]))
+    low, least = MinMax(1.0, 12).ranges(statistics).low, 12 * statistics.deviation
+    assert float(low[0]) == 0
+    assert float(low[1]) == float(least[1]) > 0
+
+
 def test_percentiles_are_those_of_numpy_to_within_a_bin() -> None:
     values = heavy_tailed(count=20000)
     ranges = Percentile(99).ranges(statistics_of(values))

@@ -83,3 +83,13 @@ def test_few_choices_would_have_been_better() -> None:
     ours = noise(quantized.integers.flatten(1).double()).mean()
     assert float(ours) < 1.5 * float(best.mean())
     assert float(ours) < 0.5 * float(noise(scaled.round()).mean())
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 1, 3, 3)])
+def test_a_dead_channel_stays_dead_and_its_scale_is_a_number(shape: tuple[int, ...]) -> None:
+    weight = torch.rand(shape)
+    weight[1] = 0
+    rounded = QuantizedWeight.of(weight, 127)
+    assert bool((rounded.scales > 0).all())
+    assert bool(torch.isfinite(rounded.scales).all())
+    assert not rounded.dequantized()[1].any()

@@ -116,8 +116,21 @@ def test_dead_and_tiny_channels_give_finite_factors(  # type: ignore[no-untyped-
     assert bool(torch.isfinite(error(choice, values)).all())
 
 
+def test_a_range_is_judged_on_the_pictures_that_it_was_not_chosen_on() -> None:
+    values = torch.rand(1000, 1, generator=torch.Generator().manual_seed(0))
+    values[1::2] *= 2
+    choice = choose(folds_of(values), ASYMMETRIC_UINT8, Reader(torch.ones(1)), equalize=True)
+    reach = choice.grid.maximum * choice.grid.scale / choice.factors
+    assert choice.rule == "min-max × 2"
+    assert float(reach) == pytest.approx(4, rel=0.01)
+
+
 def test_a_single_picture_is_judged_by_itself() -> None:
-    choice = choose(
-        folds_of(torch.rand(1, 3)), ASYMMETRIC_UINT8, Reader(torch.ones(3)), equalize=True
+    picture = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    once, twice = (
+        choose(folds_of(each), ASYMMETRIC_UINT8, Reader(torch.ones(3)), equalize=True)
+        for each in (picture, torch.cat([picture, picture]))
     )
-    assert choice.grid.scale > 0
+    assert (once.grid, once.rule) == (twice.grid, twice.rule)
+    assert torch.equal(once.factors, twice.factors)
+    assert once.noise == pytest.approx(twice.noise)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -17,9 +17,6 @@ from effnet_edge.pictures.embedded import EmbeddedPhotos
 from effnet_edge.pictures.sets import ImageSet
 from effnet_export.pictures import GATE_PICTURES, ExportPictures
 from effnet_export.request import ExportRequest
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def photos(folder: Path, count: int) -> Path:
@@ -148,6 +145,25 @@ def test_what_is_held_out_counts_pictures_and_not_the_rows_that_list_them(
     assert len(used) == calibrated
     different = len(set(held.paths)) if isinstance(held, ImageSet) else 0
     assert different == held_out
+
+
+@pytest.mark.parametrize(("different", "copies", "held_out"), [(60, 2, 16), (20, 3, 0)])
+def test_a_copy_under_another_name_is_on_the_side_of_its_original(
+    tmp_path: Path, different: int, copies: int, held_out: int
+) -> None:
+    folder = photos(tmp_path / "mine", different)
+    for path in sorted((folder / "cat").iterdir()):
+        for copy in range(1, copies):
+            (folder / f"{path.stem}-{copy}.png").write_bytes(path.read_bytes())
+
+    found = pictures(folder)
+
+    held, used = found.held_out(), found.calibrated_on
+    assert isinstance(used, ImageSet)
+    paths = held.paths if isinstance(held, ImageSet) else ()
+    own = {Path(str(path)).read_bytes() for path in paths}
+    assert len(own) == held_out
+    assert own.isdisjoint(Path(str(path)).read_bytes() for path in used.paths)
 
 
 def test_a_list_needs_classes_for_a_limit_on_the_drop_alone(tmp_path: Path) -> None:

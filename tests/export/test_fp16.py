@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper, version_converter
 
 from effnet_edge.bundle import BatchRange
 from effnet_edge.graphs.rounding import with_rounding
@@ -83,11 +83,10 @@ def test_the_pictures_are_never_all_in_memory() -> None:
     assert peak < count / 2 * one
 
 
-def test_a_rounding_to_int8_does_not_keep_a_part_in_fp32() -> None:
-    """A step of INT8 that FP16 flips is no error of the part before it."""
-    model = chain(1.1, 1.3, 0.7, 1.0)
+def with_pair(model: onnx.ModelProto, scale: float) -> onnx.ModelProto:
+    """The chain with a rounding to INT8 between part1 and part2."""
     node = next(each for each in model.graph.node if each.name == "part2")
-    grid = ((np.float32(0.5), "scale"), (np.int8(0), "zero"))
+    grid = ((np.float32(scale), "scale"), (np.int8(0), "zero"))
     model.graph.initializer.extend(numpy_helper.from_array(np.array(v), n) for v, n in grid)
     pair = (
         helper.make_node("QuantizeLinear", ["part1", "scale", "zero"], ["q"], name="part1/q"),
@@ -96,6 +95,24 @@ def test_a_rounding_to_int8_does_not_keep_a_part_in_fp32() -> None:
     node.input[0] = "dq"
     for each in reversed(pair):
         model.graph.node.insert(2, each)
+    return model
+
+
+def test_a_weight_that_overflows_is_told_as_such_whatever_it_multiplies() -> None:
+    typed = type_fp16(chain(1e-6, 3e5, 1.0), EmbeddedPhotos(4), PREPROCESSING)
+    assert typed.overflowing == ("part1",)
+
+
+def test_the_scale_of_a_nearly_dead_tensor_does_not_become_zero() -> None:
+    model = version_converter.convert_version(with_pair(chain(1.0, 1.0, 1.0), 1e-9), 19)
+    typed = write_types(model, ())
+    (scale,) = (each for each in typed.graph.initializer if each.name == "scale/fp16")
+    assert numpy_helper.to_array(scale) > 0
+
+
+def test_a_rounding_to_int8_does_not_keep_a_part_in_fp32() -> None:
+    """A step of INT8 that FP16 flips is no error of the part before it."""
+    model = with_pair(chain(1.1, 1.3, 0.7, 1.0), 0.5)
 
     typed = type_fp16(model, EmbeddedPhotos(8), PREPROCESSING)
 

@@ -41,6 +41,18 @@ def test_a_request_that_contradicts_itself_is_never_made(
         ExportRequest(network, **{"target": "openvino", **options})
 
 
+def test_a_table_that_was_made_for_openvino_is_taken_for_onnxruntime_as_it_is() -> None:
+    made, taken = (
+        ExportRequest(B0, target, "int8", calibration=Path("table.json"))
+        for target in ("openvino", "onnxruntime")
+    )
+    assert made.scheme == taken.scheme
+    assert made.settings.fitted_share
+    assert not taken.settings.fitted_share
+    with pytest.raises(UsageError, match="--fast-activations makes nothing faster on onnxruntime"):
+        ExportRequest(B0, "onnxruntime", "int8", fast_activations=True)
+
+
 def test_a_bundle_is_named_after_what_is_in_it() -> None:
     assert ExportRequest(NetworkRequest("B0"), "openvino").directory == Path("b0-openvino-fp16")
     assert ExportRequest(B0, "onnxruntime", "int8").directory == Path("b0-onnxruntime-int8")

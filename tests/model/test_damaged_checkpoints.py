@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import random
 import zipfile
 from contextlib import suppress
@@ -242,6 +243,39 @@ def test_weights_that_are_no_plain_numbers_are_refused_by_name(change, told: str
 
     with pytest.raises(CheckpointError, match=f"x.pth: tensor stem.conv.weight is .*{told}"):
         fill(network, state, NAMING_SCHEMES[0], "x.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("head.bn.running_var", -0.5, "holds -0.5, and no variance is below 0"),
+        ("head.bn.running_var", -1e-5, "holds -1e-05, and no variance is below 0"),
+        ("head.bn.running_var", 1e300, r"holds 1e\+300, more than float32 can"),
+        ("head.conv.weight", -1e39, r"holds 1e\+39, more than float32 can"),
+        ("head.conv.weight", -math.inf, "holds NaN or infinity"),
+        ("head.bn.running_var", math.nan, "holds NaN or infinity"),
+    ],
+)
+def test_values_that_no_network_has_are_refused_by_name(name: str, value: float, told: str) -> None:
+    network = EfficientNet(VARIANTS["b0"], num_classes=5, resolution=32)
+    state = network.tensors()
+    state[name] = state[name].double()
+    state[name].view(-1)[1] = value
+
+    with pytest.raises(CheckpointError, match=f"x.pth: tensor {name} {told}"):
+        fill(network, state, NAMING_SCHEMES[0], "x.pth")
+
+
+def test_values_that_some_training_gives_are_taken() -> None:
+    network = EfficientNet(VARIANTS["b0"], num_classes=5, resolution=32)
+    state = {name: each.clone() for name, each in network.tensors().items()}
+    state["head.bn.running_var"][:3] = torch.tensor([0.0, -0.0, 1e-42])
+    state["head.bn.weight"][:2] = torch.tensor([-1.0, 1e-42])
+    state["head.bn.running_mean"][0] = -7.0
+
+    fill(network, state, NAMING_SCHEMES[0], "x.pth")
+
+    assert all(torch.equal(each, state[name]) for name, each in network.tensors().items())
 
 
 @pytest.mark.parametrize(

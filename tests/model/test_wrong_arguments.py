@@ -34,6 +34,7 @@ CONVENTIONS = [
         ({"padding": None}, "padding None: choose from same, symmetric"),
         ({"num_classes": -1}, "num_classes -1: needs 0 or more"),
         ({"num_classes": 5.0}, "num_classes 5.0: needs a whole number of 0 or more"),
+        ({"num_classes": 1}, "num_classes 1: one output is no choice of a class"),
         ({"in_channels": 0}, "in_channels 0: needs 1 or more"),
         ({"in_channels": True}, "in_channels True: needs a whole number of 1 or more"),
     ],
@@ -43,6 +44,13 @@ def test_a_network_is_not_built_of_it(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError) as raised:
         EfficientNet(VARIANTS["b0"], **{"num_classes": 5, "resolution": 32} | wrong)
     assert str(raised.value).startswith(told)
+
+
+def test_one_class_is_refused_with_what_python_code_can_say_instead() -> None:
+    with pytest.raises(UsageError, match="say output_kind='multi-label' for") as raised:
+        EfficientNet(VARIANTS["b0"], num_classes=1, resolution=32)
+    assert "or output_kind='regression' for a value" in str(raised.value)
+    assert "--" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from tiny_bundles import CLASSES, LABELS, SIDE, tiny_model, write_bundle
 from effnet_edge.bundle import OutputSpec
 from effnet_edge.errors import NotFiniteError, UsageError
 from effnet_edge.labels import Label
+from effnet_edge.parity.measures.metrics import given_labels
 from effnet_edge.pictures.image import prepare
 from effnet_edge.runtime import EngineRunner
 from effnet_edge.runtime.predictions import Classes, Values
@@ -23,6 +24,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LOGITS = arrays(np.float32, st.integers(1, 30), elements=st.floats(-100, 100, width=32))
+
+
+def test_a_probability_that_is_the_threshold_is_given_here_as_in_a_comparison() -> None:
+    logits = np.array([[0.0, -0.0, -1e-6, 1e-6]], np.float32)
+    found = Classes("multi-label", None).of(logits[0])
+    assert sorted(each.index for each in found) == [0, 1, 3]
+    assert list(np.flatnonzero(given_labels(logits)[0])) == [0, 1, 3]
 
 
 @given(LOGITS, st.floats(0, 1))

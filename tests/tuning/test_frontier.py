@@ -140,6 +140,10 @@ def test_a_loss_that_is_no_number_is_never_chosen_and_told_as_such() -> None:
     assert outcome.chosen is rows[1]
     assert "NaN" in outcome.place(broken)
     assert choose([broken], Limits(seconds=1)) is None
+    without = tuned(rows)
+    assert without.chosen is None
+    assert "int8, which is written where no limit is set" in without.why_none
+    assert "its loss is NaN" in without.why_none
     row = outcome.to_dict()["candidates"][-1]
     assert row["loss"]["kl"] == "NaN"
     assert json.dumps(outcome.to_dict(), allow_nan=False)

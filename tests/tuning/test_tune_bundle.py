@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
+from numpy.testing import assert_allclose
 from open_bundles import write_open
 from tiny_bundles import LABELS, PREPROCESSING, tiny_model, write_bundle
-from tiny_tunes import in_a_folder_with_photos, stand_in, with_noise
+from tiny_tunes import exported, in_a_folder_with_photos, stand_in, with_noise
 
 from effnet_edge.bundle import BatchRange, Bundle, OutputSpec
+from effnet_edge.choosing.known_answers import known_pictures, read_answers
 from effnet_edge.cli.common import Settings
 from effnet_edge.cli.main import cli
 from effnet_edge.errors import GateError, UsageError
+from effnet_edge.parity.models.onnx import OnnxClassifier
 from effnet_export.tuning import run
 from effnet_export.tuning.existing import request_like
 
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from click.testing import Result
+
+    from effnet_export.pipeline import ExportResult
+    from effnet_export.request import ExportRequest
 
 
 @pytest.fixture
@@ -72,6 +78,32 @@ def test_it_may_be_the_one_that_is_chosen(place: Path, monkeypatch: pytest.Monke
     )
     own, written = (Bundle.load(place / each).manifest for each in ("mine", "other"))
     assert written.files == own.files
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "tensorrt-rtx"])
+def test_what_takes_its_place_meanwhile_is_not_copied_under_its_manifest(
+    target: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {"precision": "int8", "preprocessing": PREPROCESSING}
+    write_bundle(place / "mine", target, with_noise(0.06), LABELS, **made)
+    own = Bundle.load(place / "mine").manifest
+
+    def replaced(request: ExportRequest, *others: object, **options: object) -> ExportResult:
+        write_bundle(place / "mine", target, with_noise(9.0), LABELS, **made)
+        if request.precision == "int8":
+            raise GateError("it is noise")
+        return exported(request, *others, **options)
+
+    stand_in(monkeypatch, replaced)
+    assert invoke("-o", "copy").exception is None
+
+    copy = Bundle.load(place / "copy")
+    name = "model-bundle.onnx" if copy.manifest.is_open else copy.manifest.model
+    assert copy.manifest.files[name].sha256 == own.files[own.model].sha256
+    if copy.manifest.is_open:
+        graph = OnnxClassifier(place / "copy" / name, PREPROCESSING, rounding=True)
+        answers = graph.infer(known_pictures(copy.manifest))
+        assert_allclose(read_answers(copy, "bundle").simulated, answers, rtol=1e-6)
 
 
 def test_the_request_is_what_the_bundle_was_exported_for(place: Path) -> None:

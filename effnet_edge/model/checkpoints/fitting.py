@@ -43,7 +43,7 @@ def fill(
 
     Raises:
         CheckpointError: naming the first tensors that are missing, extra or of the wrong shape, or
-            one that holds NaN or infinity.
+            one of a type or with a value that no network here has.
     """
     own = network.tensors()
     theirs = translate(own, scheme)
@@ -54,18 +54,39 @@ def fill(
     _check_fit(own, theirs, state, scheme, origin, network.variant)
     values = {name: state[their_name] for name, their_name in theirs.items()}
     for name, value in values.items():
-        if value.is_meta or value.layout != torch.strided or value.dtype not in _READ:
-            raise CheckpointError(
-                f"{origin}: tensor {theirs[name]} is {_kind(value)}, which is no plain tensor of "
-                "float16, bfloat16, float32 or float64: convert it with .float() before saving"
-            )
-        if not torch.isfinite(value).all():
-            raise CheckpointError(f"{origin}: tensor {theirs[name]} holds NaN or infinity")
+        if fault := _fault(name, value):
+            raise CheckpointError(f"{origin}: tensor {theirs[name]} {fault}")
     if conventions is not None:
         network.set_conventions(conventions)
     if scheme.batch_norm_folded:
         values |= _identity_batch_norms(own, network.batch_norm_eps)
     network.load_state_dict(own | values)
+
+
+def _fault(name: str, value: Tensor) -> str:
+    """Why a tensor cannot be a network's, in words behind its name; empty where it can.
+
+    Args:
+        name: ours.
+    """
+    if value.is_meta or value.layout != torch.strided or value.dtype not in _READ:
+        return (
+            f"is {_kind(value)}, which is no plain tensor of float16, bfloat16, float32 or "
+            "float64: convert it with .float() before saving"
+        )
+    if not torch.isfinite(value).all():
+        return "holds NaN or infinity"
+    if not torch.isfinite(value.float()).all():
+        return (
+            f"holds {float(value.abs().max()):.3g}, more than float32 can, in which networks "
+            "compute here: the checkpoint is damaged"
+        )
+    if name.endswith(".running_var") and bool((value < 0).any()):
+        return (
+            f"holds {float(value.min()):.3g}, and no variance is below 0: the checkpoint is "
+            "damaged, or something else lies under that name"
+        )
+    return ""
 
 
 def _kind(tensor: Tensor) -> str:

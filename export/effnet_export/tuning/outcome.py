@@ -60,6 +60,11 @@ class Tried:
     refused: bool = False
     beside: Beside | None = None
 
+    @property
+    def has_loss(self) -> bool:
+        """Whether what it loses was measured, and is a number."""
+        return self.measured is not None and math.isfinite(self.measured.loss)
+
     def failures(self, limits: Limits) -> list[str]:
         """A line for each limit that it does not keep, or why it was not measured."""
         if self.loss is None or self.measured is None:
@@ -137,8 +142,8 @@ class Tuned:
         """In words, what it is among all of them."""
         if tried.problem is not None:
             return "refused by a gate" if tried.refused else "failed"
-        loss = None if tried.measured is None else tried.measured.loss
-        if loss is None or not math.isfinite(loss):
+        if not tried.has_loss:
+            loss = None if tried.measured is None else tried.measured.loss
             return f"no number: its loss is {nonfinite.tell(loss)}"
         if tried is self.chosen:
             return "chosen"
@@ -152,8 +157,8 @@ class Tuned:
             default = next(each for each in self.tried if each.name == DEFAULT)
             return (
                 f"{DEFAULT}, which is written where no limit is set, could not be made: "
-                f"{default.problem}: set one (--max-kl, --max-latency), and the fastest within is"
-                " written"
+                f"{default.problem or self.place(default)}: set one (--max-kl, --max-latency), and "
+                "the fastest within is written"
             )
         nearest, loss, _ = min(
             self.measured,
@@ -203,9 +208,12 @@ def measured_ones(loss: ParityResult) -> list[Measure]:
 
 
 def choose(tried: Sequence[Tried], limits: Limits) -> Tried | None:
-    """The fastest of those that keep the limits; without limits `DEFAULT`. None where it fails."""
+    """The fastest of those that keep the limits; without limits `DEFAULT`. None where it fails.
+
+    Never one whose loss is no number.
+    """
     if not limits.any:
-        return next((each for each in tried if each.name == DEFAULT and each.measured), None)
+        return next((each for each in tried if each.name == DEFAULT and each.has_loss), None)
     within = [each for each in tried if not each.failures(limits)]
     found = fastest([each.measured for each in within if each.measured])
     return next((each for each in within if each.measured is found), None) if found else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -27,10 +26,14 @@ HELD_OUT = "held out"
 
 
 def put_in_place(bundle: Bundle, output: Path, key: SigningKey | None) -> Bundle:
-    """Write a finished bundle under another name, whole or not at all."""
+    """Write a finished bundle under another name, whole or not at all.
+
+    Raises:
+        BundleError: it is no longer what it was when it was judged, or the disk refuses.
+    """
     with BundleWriter(output) as writer:
         for name in bundle.manifest.files:
-            shutil.copyfile(bundle.path / name, writer.staging / name)
+            (writer.staging / name).write_bytes(bundle.read(name))
         return writer.commit(bundle.manifest, bundle.labels, key)
 
 
@@ -79,10 +82,10 @@ def _contender(tried: Tried, bundle: Bundle, limits: Limits, staging: Path) -> C
     """Copy the files of its graph under names of their own."""
     manifest, name = bundle.manifest, tried.name
     model, calibration = f"model-{name}.onnx", manifest.calibration
-    shutil.copyfile(bundle.model_path, staging / model)
+    (staging / model).write_bytes(bundle.read(manifest.model))
     if calibration is not None:
         table = f"calibration-{name}.json"
-        shutil.copyfile(bundle.path / calibration.table, staging / table)
+        (staging / table).write_bytes(bundle.read(calibration.table))
         calibration = replace(calibration, table=table)
     assert tried.loss is not None
     loss = stage_parity(HELD_OUT, tried.loss, limits.loss.judge(tried.loss))
