@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -73,17 +74,21 @@ def known_pictures(manifest: Manifest) -> NDArray[np.uint8]:
     transform may round a value to the next one.
     """
     side = manifest.input
+    return _pictures(side.height, side.width, side.channels).copy()
+
+
+@lru_cache(maxsize=2)
+def _pictures(height: int, width: int, channels: int) -> NDArray[np.uint8]:
     # The one generator of numpy whose numbers are promised to stay what they are.
     random = np.random.RandomState(0)
     pictures = []
     for kind in _KINDS:
-        shared = _field(random, side.height, side.width, kind.slope)
-        channels = [
-            shared + kind.own * _field(random, side.height, side.width, kind.slope)
-            for _ in range(side.channels)
+        shared = _field(random, height, width, kind.slope)
+        apart = [
+            shared + kind.own * _field(random, height, width, kind.slope) for _ in range(channels)
         ]
-        values = np.stack([each / max(each.std(), _SMALL) for each in channels], axis=-1)
-        means = _MEAN + _TINT * random.normal(size=side.channels)
+        values = np.stack([each / max(each.std(), _SMALL) for each in apart], axis=-1)
+        means = _MEAN + _TINT * random.normal(size=channels)
         pictures.append(means + kind.contrast * values)
     return np.rint(np.clip(np.stack(pictures), 0, 255)).astype(np.uint8)
 

@@ -394,6 +394,7 @@ class _ExportRun:
         with self._stage("latency"), TemporaryDirectory() as folder:
             with BundleWriter(Path(folder) / "start") as writer:
                 self._target.write(graph, writer.staging, self._precision, batch)
-                start = writer.commit(replace(bundle.manifest, calibration=None), None)
+                bare = replace(bundle.manifest, calibration=None, answers=None)
+                start = writer.commit(bare, None)
             first, second = bench_models([start.path, bundle.path], batch.optimum, LATENCY_RUNS)
         return first, second

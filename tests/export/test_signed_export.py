@@ -38,7 +38,7 @@ def test_the_bundle_is_signed_and_has_its_bill_of_materials(tmp_path: Path) -> N
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text.decode()) is None
     components = json.loads(text)["components"]
     files = {each["name"]: each["hashes"] for each in components if each["type"] == "file"}
-    assert {"model.xml", "model.bin", "labels.json"} == files.keys()
+    assert {"model.xml", "model.bin", "labels.json", "answers.json"} == files.keys()
     for name in bundle.manifest.files.keys() - {SBOM_FILE}:
         sha256 = bundle.manifest.files[name].sha256
         assert files[name] == [{"alg": "SHA-256", "content": sha256}]
