@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from effnet_edge.bundle import Bundle
     from effnet_edge.bundle.signing import TrustedKey
+    from effnet_edge.runtime import EngineRunner
 
 SOUND = "as exported"
 AGREES = "as the manifest says"
@@ -122,18 +123,18 @@ def _look_at_engine(bundle: Bundle, findings: _Findings) -> None:
     if missing is not None:
         findings.rows["engine"] = f"not tried: {missing}"
         return
-    findings.look("engine", lambda: EngineRunner.of(bundle).close(), sound=AGREES)
-    if not findings.faults:
-        _look_at_answers(bundle, findings)
+    loaded: list[EngineRunner] = []
+    findings.look("engine", lambda: loaded.append(EngineRunner.of(bundle)), sound=AGREES)
+    for runner in loaded:
+        with runner:
+            _look_at_answers(bundle, runner, findings)
 
 
-def _look_at_answers(bundle: Bundle, findings: _Findings) -> None:
-    from effnet_edge.runtime import EngineRunner
+def _look_at_answers(bundle: Bundle, runner: EngineRunner, findings: _Findings) -> None:
     from effnet_edge.runtime.known_answers import check_engine
 
     def check() -> None:
-        with EngineRunner.of(bundle) as runner:
-            found = check_engine(bundle, runner.manifest, runner.infer)
+        found = check_engine(bundle, runner.manifest, runner.infer)
         if found is not None:
             told.append(str(found))
 

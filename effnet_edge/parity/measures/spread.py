@@ -11,36 +11,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from effnet_edge.parity.measures.formula import Formula, Partial
+from effnet_edge.parity.measures.formula import Formula
+from effnet_edge.parity.measures.values import Moments, nrmse
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
 
-def _partial(reference: ArrayLike, candidate: ArrayLike) -> Partial:
-    ref, cand = np.asarray(reference, np.float64), np.asarray(candidate, np.float64)
-    with np.errstate(invalid="ignore"):
-        # From the first picture on, so that the deviations of a constant are exactly zero.
-        means = ref[0] + (ref - ref[0]).mean(0)
-        noise, deviations = np.square(ref - cand).sum(), np.square(ref - means).sum()
-    return float(len(ref)), float(noise), float(deviations), *means.tolist()
-
-
-def _join(one: Partial, other: Partial) -> Partial:
-    images = one[0] + other[0]
-    means, apart = np.array(one[3:]), np.subtract(other[3:], one[3:])
-    between = float(np.square(apart).sum()) * one[0] * other[0] / images
-    deviations = one[2] + other[2] + between
-    return images, one[1] + other[1], deviations, *(means + apart * (other[0] / images)).tolist()
-
-
-def _share(_images: float, noise: float, deviations: float, *_means: float) -> float:
+def _share(*partial: float) -> float:
+    moments = Moments.unflat(*partial)
+    noise, deviations = float(moments.noise.sum()), float(moments.products[0].sum())
     if deviations == 0:
         return math.inf if noise > 0 else math.nan
     return math.sqrt(noise / deviations)
 
 
-spread_error = Formula(_partial, _join, _share)
+spread_error = Formula(nrmse.partial, nrmse.join, _share)
 """Root mean square error as a share of the reference's spread over the pictures, of all classes.
 
 √(Σ (ref − cand)² / Σ (ref − mean ref)²), the means over the pictures, the sums over pictures and

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from effnet_edge.runtime.backend import EngineSpec, load_backend
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from effnet_edge.bundle import Bundle, EngineRecord, Manifest
-    from effnet_edge.runtime.backend import Backend
+    from effnet_edge.bundle import Bundle, EngineRecord
 
 
 def checked(bundle: Bundle, record: EngineRecord, plan: bytes, gpu: int) -> EngineRecord:
@@ -40,19 +39,11 @@ def checked(bundle: Bundle, record: EngineRecord, plan: bytes, gpu: int) -> Engi
         read=lambda _: plan,
         interface=interface_of(manifest),
     )
+    entrance = Entrance(manifest.variant, manifest, takes_device_arrays=False)
     with closing(load_backend(manifest.target, spec)) as backend:
-        return replace(
-            record, check=check_engine(bundle, manifest, _Trial(manifest, backend).infer)
-        )
 
+        def infer(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+            batch = entrance.accept(pixels)
+            return in_batches(backend.infer, batch, manifest.batch, manifest.output.classes)
 
-@dataclass(frozen=True)
-class _Trial:
-    manifest: Manifest
-    backend: Backend
-
-    def infer(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        manifest = self.manifest
-        entrance = Entrance(manifest.variant, manifest, takes_device_arrays=False)
-        infer = self.backend.infer
-        return in_batches(infer, entrance.accept(pixels), manifest.batch, manifest.output.classes)
+        return replace(record, check=check_engine(bundle, manifest, infer))
